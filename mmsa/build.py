@@ -1,0 +1,147 @@
+"""From a configuration to the parts of a run; options are checked before any data are read."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import torch
+from hydra.utils import execution_whitelist, get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from mmsa import config
+from mmsa.config import PACKAGES_VARIABLE, DeviceOptions, PathOptions, TopOptions, TrainerOptions, check_options
+from mmsa.data.dataset import Dataset
+from mmsa.errors import ConfigError
+from mmsa.model import MultimodalModel
+from mmsa.tracking.tracker import Tracker
+from mmsa.training.task import Task
+
+PLAIN_GROUPS = {"paths": PathOptions, "device": DeviceOptions, "trainer": TrainerOptions}
+GIVEN: dict[str, tuple[str, ...]] = {
+    "dataset": (),
+    "encoder": ("input_dim",),
+    "fusion": ("input_dims",),
+    "regularizer": ("modalities", "generator", "reads"),
+    "feedback": ("input_dims", "source_dims"),
+    "task": (),
+    "optimizer": ("parameters",),
+    "scheduler": ("optimizer", "mode"),
+    "tracking": ("outputs", "warn"),
+}
+"""Per group what the program fills in, since only the data or another part knows it."""
+
+
+def part(cfg: DictConfig, place: str) -> Callable[..., Any]:
+    """The class or function that a node names, with the node's values bound."""
+    node = OmegaConf.to_container(OmegaConf.select(cfg, place), resolve=True)  # alone: Hydra copies a node's parents
+    with execution_whitelist(config.execution_whitelist()):
+        return cast(Callable[..., Any], instantiate(node, _partial_=True, _convert_="all"))
+
+
+def encoder_place(cfg: DictConfig, modality: str) -> str:
+    """Where the encoder of a modality is configured; other names than text, audio and visual share `encoder.default`."""
+    return f"encoder.{modality}" if modality in cfg.encoder else "encoder.default"
+
+
+def check(cfg: DictConfig) -> None:
+    """Check every option, and that the options fit together, without reading any data.
+
+    Raises:
+        ConfigError: an option is unknown, of the wrong type, out of range, or clashes with another one.
+    """
+    groups = set(GIVEN) | set(PLAIN_GROUPS)
+    top = {str(key): value for key, value in cfg.items() if key not in groups}
+    check_options(top, TopOptions, "")
+    for group, schema in PLAIN_GROUPS.items():
+        check_options(_values(cfg, group), schema, group)
+    places = [group for group in GIVEN if group != "encoder"]
+    places += [f"encoder.{name}" for name in cfg.encoder]
+    for place in places:
+        check_options(_values(cfg, place), _target(cfg, place), place, GIVEN[place.partition(".")[0]])
+    dataset, task = build_dataset(cfg), build_task(cfg)
+    with torch.device("meta"):  # sizes are not known yet, and none of the checks looks at them
+        build_model(cfg, {m: 1 for m in dataset.modalities}, task, torch.Generator("cpu"))
+
+
+def build_dataset(cfg: DictConfig) -> Dataset:
+    """The data set, not yet prepared."""
+    return cast(Dataset, _built(cfg, "dataset"))
+
+
+def build_task(cfg: DictConfig) -> Task:
+    """The task."""
+    return cast(Task, _built(cfg, "task"))
+
+
+def build_tracker(cfg: DictConfig, warn: Callable[[str], None]) -> Tracker:
+    """The tracker."""
+    return cast(Tracker, _built(cfg, "tracking", outputs=cfg.paths.outputs, warn=warn))
+
+
+def build_model(
+    cfg: DictConfig, widths: Mapping[str, int], task: Task, generator: torch.Generator, aligned: bool = True
+) -> MultimodalModel:
+    """The model for features of these widths.
+
+    Args:
+        cfg: the configuration.
+        widths: features per step of each modality, in the order of the model.
+        task: whose head it gets.
+        generator: source of the regularizer's draws.
+        aligned: whether the modalities share one time axis.
+
+    Raises:
+        ConfigError: options that do not fit together, or do not fit the data.
+    """
+    encoders: dict[str, Any] = {m: _built(cfg, encoder_place(cfg, m), input_dim=w) for m, w in widths.items()}
+    sequence_dims = {m: int(encoder.sequence_dim) for m, encoder in encoders.items()}
+    input_dims = {m: int(encoder.input_dim) for m, encoder in encoders.items()}
+    feedback = _built(cfg, "feedback", input_dims=input_dims, source_dims=sequence_dims)
+    reads: str = _target(cfg, "fusion").reads
+    fusion = _built(cfg, "fusion", input_dims={m: int(getattr(e, f"{reads}_dim")) for m, e in encoders.items()})
+    regularizer = _built(cfg, "regularizer", modalities=list(widths), generator=generator, reads=reads)
+    if not aligned:
+        for group, stage in (("fusion", fusion), ("feedback", feedback), ("regularizer", regularizer)):
+            if stage.requires_alignment:
+                raise ConfigError(
+                    f"{group}={_target(cfg, group).__name__} needs modalities on one time axis, and these are not.\n"
+                    f"  type {group}={'concat' if group == 'fusion' else 'none'}, or prepare an aligned source"
+                )
+    return MultimodalModel(encoders, feedback, regularizer, fusion, task.head(fusion.output_dim), task.target)
+
+
+def _values(cfg: DictConfig, place: str) -> dict[str, Any]:
+    node = OmegaConf.select(cfg, place)
+    if not isinstance(node, DictConfig):
+        raise ConfigError(f"{place}={node}: needs an option of the group {place}.\n  type python train.py --help")
+    values = cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
+    return {key: value for key, value in values.items() if not key.startswith("_")}
+
+
+def _target(cfg: DictConfig, place: str) -> Any:
+    """The class or function that a node names."""
+    name = OmegaConf.select(cfg, f"{place}._target_")
+    if not isinstance(name, str):
+        raise ConfigError(f"{place} names nothing to build: its YAML needs a line _target_: PACKAGE.MODULE.NAME")
+    package = name.partition(".")[0]
+    if f"{package}.*" not in config.execution_whitelist():
+        raise ConfigError(
+            f"{place}._target_={name}: a configuration may only build what is admitted by name.\n"
+            f"  if {package} is your own: {PACKAGES_VARIABLE}={package} python train.py …"
+        )
+    try:
+        return get_object(name)
+    except Exception as error:  # whatever importing a user's module raises
+        raise ConfigError(f"{place}._target_={name} cannot be imported: {error}") from error
+
+
+def _built(cfg: DictConfig, place: str, **given: Any) -> Any:
+    """Build a node with those of the given arguments that it accepts; a constructor's refusal becomes a ConfigError."""
+    accepted = inspect.signature(_target(cfg, place)).parameters
+    try:
+        return part(cfg, place)(**{name: value for name, value in given.items() if name in accepted})
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{place}: its options are refused: {error}") from error

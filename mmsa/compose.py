@@ -1,0 +1,31 @@
+"""The configuration of a run, composed from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from mmsa.config import conf_folder, native_overrides
+from mmsa.errors import ConfigError
+
+
+def compose(overrides: Sequence[str] = ()) -> DictConfig:
+    """What `python train.py OVERRIDES` would run with.
+
+    Raises:
+        ConfigError: an override names an unknown option or value.
+    """
+    former = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(conf_folder()), job_name="mmsa"):
+            return hydra.compose("config", native_overrides(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(str(error)) from error
+    finally:
+        GlobalHydra.instance().hydra = former

@@ -1,0 +1,161 @@
+"""Options: where their files are, which values each may take, and what to type when one is refused."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+from mmsa.errors import ConfigError
+from mmsa.ranges import Count, NaturalNumber, Positive
+
+PACKAGES_VARIABLE = "MMSA_PACKAGES"
+"""Environment variable: packages of the user's own, comma-separated, whose classes a configuration may name."""
+
+
+@dataclass(frozen=True)
+class PathOptions:
+    """Folders.
+
+    Args:
+        data: prepared stores.
+        outputs: runs, the tracking database, the stores by default.
+    """
+
+    data: str
+    outputs: str
+
+
+@dataclass(frozen=True)
+class DeviceOptions:
+    """Where a run computes.
+
+    Args:
+        accelerator: "cpu", "cuda", "mps", or "auto" for the first of cuda, mps, cpu that is there.
+        precision: "32-true", or "bf16-mixed" for matrix products in bfloat16.
+        deterministic: the same seed gives equal bits on the same machine, versions and number of threads, at some
+            cost on cuda; otherwise results on cuda are only close.
+        threads: CPU threads, >= 1.
+    """
+
+    accelerator: Literal["auto", "cpu", "cuda", "mps"]
+    precision: Literal["32-true", "bf16-mixed"]
+    deterministic: bool
+    threads: Count
+
+
+@dataclass(frozen=True)
+class TrainerOptions:
+    """Options of `mmsa.training.trainer.Trainer`, and the run to resume.
+
+    Args:
+        max_epochs: most epochs, >= 1.
+        batch_size: utterances per step, >= 1.
+        patience: epochs without improvement before it stops, >= 1.
+        clip_norm: largest norm of the gradient; null does not clip.
+        clip_value: largest absolute element of the gradient; null does not clip.
+        resume: folder of a run to go on with; null starts a new one.
+    """
+
+    max_epochs: Count
+    batch_size: Count
+    patience: Count
+    clip_norm: Positive | None
+    clip_value: Positive | None
+    resume: str | None
+
+
+@dataclass(frozen=True)
+class TopOptions:
+    """Values that stand at the top of the configuration.
+
+    Args:
+        seed: of everything random, >= 0.
+        hidden_dim: width that every stage takes by default, >= 1.
+        name: name of the run; null makes it of the overrides.
+    """
+
+    seed: NaturalNumber
+    hidden_dim: Count
+    name: str | None
+
+
+def conf_folder() -> Path:
+    """The configuration files: of the checkout, or those installed with the package."""
+    package = Path(__file__).resolve().parent
+    checkout = package.parent / "conf"
+    return checkout if checkout.is_dir() else package / "conf"
+
+
+def execution_whitelist() -> tuple[str, ...]:
+    """What a configuration may call: ours, and the packages that MMSA_PACKAGES names."""
+    own = [name.strip() for name in os.environ.get(PACKAGES_VARIABLE, "").split(",")]
+    return ("mmsa.*", *(f"{name}.*" for name in own if name))
+
+
+def native_overrides(overrides: Iterable[str]) -> list[str]:
+    """`encoder/text=bert`, the encoder of one modality, in Hydra's own words."""
+
+    def native(override: str) -> str:
+        group, equals, option = override.partition("=")
+        stage, slash, modality = group.partition("/")
+        if equals and slash and stage == "encoder" and modality.isidentifier():
+            return f"encoder@encoder.{modality}={option}"
+        return override
+
+    return [native(override) for override in overrides]
+
+
+def check_options(values: Mapping[str, Any], target: Callable[..., Any], place: str, given: Iterable[str] = ()) -> None:
+    """Check the values of one node of the configuration against what `target` accepts.
+
+    Args:
+        values: option -> value, without Hydra's own keys.
+        target: class or function whose annotations state types and ranges.
+        place: the node's place in the configuration, such as "encoder.text"; "" at the top.
+        given: parameters that the program fills in.
+
+    Raises:
+        ConfigError: an option is unknown, missing, of the wrong type or out of range.
+    """
+    from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+
+    parameters = inspect.signature(target).parameters
+    annotated = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
+    hints = get_type_hints(annotated, include_extras=True)
+    prefix = f"{place}." if place else ""
+    open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    settable = [name for name, p in parameters.items() if name not in set(given) and p.kind not in open_ended]
+    for name, value in values.items():
+        if name not in settable:
+            raise ConfigError(f"{prefix}{name}: there is no such option.{_instead(prefix, name, settable)}")
+        try:
+            TypeAdapter(hints.get(name, Any), config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
+        except PydanticSchemaGenerationError:
+            continue  # a type of the user's own, which the constructor has to check
+        except ValidationError as error:
+            raise ConfigError(_refusal(f"{prefix}{name}", value, error, parameters[name].default)) from None
+    for name in settable:
+        if name not in values and parameters[name].default is inspect.Parameter.empty:
+            raise ConfigError(f"{prefix}{name} is missing.\n  type +{prefix}{name}=VALUE")
+
+
+def _instead(prefix: str, name: str, settable: list[str]) -> str:
+    close = difflib.get_close_matches(name, settable, n=1, cutoff=0.5)
+    options = ", ".join(settable) or "none"
+    return f"\n  type {prefix}{close[0]}=VALUE" if close else f"\n  options here: {options}"
+
+
+def _refusal(key: str, value: Any, error: Any, default: Any) -> str:
+    """What came, what is allowed, what to type."""
+    details = error.errors(include_url=False)
+    reasons = list(dict.fromkeys(detail["msg"] for detail in details if detail["type"] != "none_required"))
+    allowed = "; ".join(reasons).replace("Input should be", "needs").replace("a valid ", "a ")
+    shown = "null" if value is None else value
+    simple = isinstance(default, int | float | str) and not isinstance(default, bool)
+    example = f"\n  type for example {key}={default}" if simple else ""
+    return f"{key}={shown}: {allowed}.{example}"

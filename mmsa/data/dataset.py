@@ -1,0 +1,212 @@
+"""A data set: what its files are called, which video is in which fold, and which labels it may hold."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from mmsa.data.prepare import Progress, announce, build_once, hash_files, progress_bar, summarise
+from mmsa.data.readers.computational_sequences import find_sequences, read_sequences
+from mmsa.data.readers.mmsa_pickle import read_aligned_pickle
+from mmsa.data.store import FOLDS, Prepared, Store, store_fingerprint
+from mmsa.errors import ConfigError, DataError
+
+_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_PICKLE_SIGNATURE = b"\x80"
+
+
+class Dataset(ABC):
+    """One data set, prepared once from its source files and kept by their content.
+
+    A subclass states the class attributes below and `fold_of`; it needs no method more.
+
+    Args:
+        source: folder of computational sequences (.csd) or an aligned pickle of MMSA; None takes the prepared store.
+        modalities: non-empty selection of text, audio, visual.
+        keep_pauses: keep the steps whose word is a pause (`sp`).
+        normalize: "train" standardises by the statistics of the train fold when a run loads the data, "none" does not.
+
+    Raises:
+        ConfigError: an option is out of its range.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    nominal_range: ClassVar[tuple[float, float]]
+    stated_bound: ClassVar[tuple[float, float]]
+    """Labels beyond this are refused; those between the nominal range and this bound are counted and reported."""
+    canonical_sizes: ClassVar[dict[str, int]]
+    """Published number of utterances per fold; empty where nothing is published."""
+    sequences: ClassVar[Mapping[str, tuple[str, ...]]]
+    """Per role (words, labels, and one per modality) the names of its computational sequence, the usual one first."""
+    origin: ClassVar[str]
+    """Where a user gets the source files."""
+
+    def __init__(
+        self,
+        source: str | None = None,
+        modalities: Sequence[str] = ("text", "audio", "visual"),
+        keep_pauses: bool = False,
+        normalize: Literal["train", "none"] = "train",
+    ) -> None:
+        known = [role for role in self.sequences if role not in ("words", "labels")]
+        asked = tuple(modalities)
+        if not asked or len(set(asked)) != len(asked) or not set(asked) <= set(known):
+            raise ConfigError(
+                f"dataset.modalities={list(asked)} is refused: choose from {', '.join(known)}, each at most once. "
+                f"Type for example dataset.modalities=[{','.join(known[:2])}]"
+            )
+        if normalize not in ("train", "none"):
+            raise ConfigError(f"dataset.normalize={normalize} is refused: type train or none.")
+        self.source = source
+        self.modalities = asked
+        self.keep_pauses = keep_pauses
+        self.normalize = normalize
+
+    @abstractmethod
+    def fold_of(self, source: Path) -> Mapping[str, str]:
+        """Fold (train, valid, test) of every video; a video that is not named is skipped and reported.
+
+        Args:
+            source: the folder of computational sequences.
+        """
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The preparation options, which define a store together with the hashes of its sources."""
+        return {"modalities": sorted(self.modalities), "keep_pauses": self.keep_pauses}
+
+    def prepare(self, folder: Path, progress: bool = True) -> Store:
+        """The store of these options under `folder`: found by the content of the source, or made from it.
+
+        Args:
+            folder: where stores are kept; made if absent.
+            progress: show a bar on a terminal and say in a line what is made.
+
+        Raises:
+            DataError: there is neither source nor store, or the source is not what the data set states.
+        """
+        if self.source is None:
+            return self._kept_store(folder, progress)
+        return self.prepare_source(Path(self.source), folder, progress)
+
+    def prepare_source(self, source: Path, folder: Path, progress: bool = True) -> Store:
+        """As `prepare`, from the source that is given here.
+
+        Raises:
+            DataError: the source is missing, damaged, or not what the data set states.
+        """
+        files = self._source_files(source)
+        folder.mkdir(parents=True, exist_ok=True)
+        with progress_bar(progress) as bar:
+            sources = hash_files(files, folder, bar)
+            path = folder / f"{self.name}-{store_fingerprint(self.name, sources, self.options)}.h5"
+
+            def build() -> Prepared:
+                return self._read(source, files, bar)
+
+            return build_once(path, build, dataset=self.name, sources=sources, options=self.options, progress=progress)
+
+    def _source_files(self, source: Path) -> dict[str, Path]:
+        """The files that are read: one per role, or the one pickle."""
+        if source.is_dir():
+            return self._sequence_files(source)
+        if not source.is_file():
+            raise DataError(f"dataset.source={source}: no such file or folder.\n{self._wanted()}")
+        with open(source, "rb") as file:
+            start = file.read(len(_HDF5_SIGNATURE))
+        if start == _HDF5_SIGNATURE:
+            raise DataError(
+                f"dataset.source={source} is one HDF5 file. Give the folder that holds all sequences: "
+                f"dataset.source={source.parent}"
+            )
+        if not start.startswith(_PICKLE_SIGNATURE) and source.suffix not in (".pkl", ".pickle"):
+            raise DataError(f"dataset.source={source} is neither a folder nor a pickle.\n{self._wanted()}")
+        if self.keep_pauses:
+            raise DataError("dataset.keep_pauses=true does nothing for a pickle, which holds no pauses: leave it out.")
+        return {"pickle": source}
+
+    def _sequence_files(self, source: Path) -> dict[str, Path]:
+        roles = ["words", *self.modalities, "labels"]
+        found = find_sequences(source, {role: self.sequences[role] for role in roles})
+        if not found:
+            pickles = sorted(source.glob("*.pkl"))
+            instead = f" Did you mean dataset.source={pickles[0]}?" if pickles else ""
+            raise DataError(f"dataset.source={source} holds no {self.title} sequence.{instead}\n{self._wanted()}")
+        missing = [role for role in roles if role not in found]
+        if missing:
+            names = {role: " or ".join(f"{name}.csd" for name in self.sequences[role]) for role in missing}
+            wanted = "; ".join(f"{role}: {accepted}" for role, accepted in names.items())
+            present = [modality for modality in self.modalities if modality in found]
+            without = f" Put it there, or go without: dataset.modalities=[{','.join(present)}]"
+            if not present or not {"words", "labels"} <= found.keys():
+                without = ""
+            raise DataError(f"dataset.source={source} lacks {wanted}.{without}")
+        return found
+
+    def _read(self, source: Path, files: Mapping[str, Path], bar: Progress) -> Prepared:
+        if "pickle" in files:
+            prepared = read_aligned_pickle(files["pickle"], modalities=self.modalities, progress=bar)
+        else:
+            prepared = read_sequences(
+                files,
+                fold_of=self.fold_of(source),
+                keep_pauses=self.keep_pauses,
+                modalities=self.modalities,
+                progress=bar,
+            )
+        prepared.report["files"] = {role: path.name for role, path in files.items()}
+        prepared.report["canonical"] = dict(self.canonical_sizes)
+        summarise(prepared, nominal_range=self.nominal_range)
+        self._check(source, prepared)
+        return prepared
+
+    def _check(self, source: Path, prepared: Prepared) -> None:
+        for fold in FOLDS:
+            if not prepared.report["utterances"][fold]:
+                raise DataError(
+                    f"dataset.source={source}: the {fold} fold of {self.title} is empty; each of {', '.join(FOLDS)} "
+                    f"needs an utterance.\n{self._wanted()}"
+                )
+        labels = prepared.targets["sentiment"]
+        low, high = self.stated_bound
+        refused = (labels < low - 1e-6) | (labels > high + 1e-6)
+        if refused.any():
+            first = int(refused.argmax())
+            raise DataError(
+                f"dataset.source={source}: {int(refused.sum())} labels lie outside [{low:g}, {high:g}], the bound of "
+                f"{self.title}; the first is {labels[first]:g} of {prepared.ids[first]}. Is it another data set's file?"
+            )
+
+    def _kept_store(self, folder: Path, progress: bool) -> Store:
+        """The newest store of this data set and these options."""
+        kept = []
+        unreadable = None
+        for path in folder.glob(f"{self.name}-*.h5"):
+            try:
+                store = Store.open(path)
+            except DataError as error:  # an older version's or a damaged store: no obstacle to using another
+                unreadable = error
+                continue
+            if store.dataset == self.name and store.options == self.options:
+                kept.append((path.stat().st_mtime_ns, path.name, store))
+        if not kept and unreadable is not None:
+            raise unreadable
+        if not kept:
+            raise DataError(
+                f"No prepared {self.title} with modalities=[{','.join(self.modalities)}], "
+                f"keep_pauses={str(self.keep_pauses).lower()} in {folder}, and no dataset.source.\n{self._wanted()}"
+            )
+        newest = max(kept, key=lambda entry: entry[:2])[2]
+        if len(kept) > 1 and progress:
+            announce(f"{len(kept)} stores of {self.title} in {folder}: the newest is used, {newest.path.name}")
+        return newest
+
+    def _wanted(self) -> str:
+        files = ", ".join(f"{self.sequences[role][0]}.csd" for role in ("words", *self.modalities, "labels"))
+        return (
+            f"{self.title} is read from a folder with {files}, or from MMSA's aligned_50.pkl.\n{self.origin}\n"
+            f"Type: mmsa prepare {self.name} --source FOLDER_OR_FILE (or add dataset.source=FOLDER_OR_FILE to a run)"
+        )

@@ -1,0 +1,198 @@
+"""Preparing a data set once: hashes of the sources, the build under a lock, its progress, and the integrity summary."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress as RichProgress
+
+from mmsa.data.store import FOLDS, Prepared, Ragged, Store, write_store
+
+_HASHES = "source-hashes.json"
+_CHUNK = 1 << 22
+
+
+class Progress(Protocol):
+    """Passes items through and may show how far it is."""
+
+    def __call__(self, items: Iterable[Any], title: str, total: int) -> Iterator[Any]: ...
+
+
+def announce(line: str) -> None:
+    """One line to standard error."""
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(line)
+
+
+def silent(items: Iterable[Any], title: str, total: int) -> Iterator[Any]:
+    """The Progress that shows nothing."""
+    return iter(items)
+
+
+@contextmanager
+def progress_bar(shown: bool) -> Iterator[Progress]:
+    """A Progress that draws bars on a terminal's standard error and nothing elsewhere."""
+    console = Console(stderr=True)
+    if not (shown and console.is_terminal):
+        yield silent
+        return
+    with RichProgress(console=console, transient=True) as bars:
+
+        def track(items: Iterable[Any], title: str, total: int) -> Iterator[Any]:
+            yield from bars.track(items, total=total, description=title)
+
+        yield track
+
+
+def hash_files(files: Mapping[str, Path], folder: Path, progress: Progress = silent) -> dict[str, str]:
+    """SHA-256 of every file by its role; a file whose path, size and time are known is not read again.
+
+    Args:
+        files: path by role.
+        folder: where the known hashes are kept.
+        progress: shown per 4 MiB.
+    """
+    cache = folder / _HASHES
+    known = _known_hashes(cache)
+    hashes = {}
+    for role, path in files.items():
+        stat = path.stat()
+        place = str(path.resolve())
+        entry = known.get(place)
+        if entry is None or entry[:2] != [stat.st_size, stat.st_mtime_ns]:
+            entry = [stat.st_size, stat.st_mtime_ns, _sha256(path, stat.st_size, progress)]
+            known[place] = entry
+            temporary = cache.with_name(f".{cache.name}.{os.getpid()}.tmp")
+            temporary.write_text(json.dumps(known, indent=0))
+            os.replace(temporary, cache)
+        hashes[role] = entry[2]
+    return hashes
+
+
+def _known_hashes(cache: Path) -> dict[str, list[Any]]:
+    try:
+        known = json.loads(cache.read_text())
+    except (FileNotFoundError, ValueError):  # none yet, or cut short: it only saves time
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _sha256(path: Path, size: int, progress: Progress) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for chunk in progress(iter(lambda: file.read(_CHUNK), b""), f"hashing {path.name}", -(-size // _CHUNK)):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def build_once(
+    path: Path,
+    build: Callable[[], Prepared],
+    *,
+    dataset: str,
+    sources: dict[str, str],
+    options: dict[str, Any],
+    progress: bool = False,
+) -> Store:
+    """Open the store at `path`; make it first if it is absent, in one process at a time.
+
+    Args:
+        path: the store, in an existing folder.
+        build: reads the source.
+        dataset: name of the data set.
+        sources: SHA-256 of every source file, by its role.
+        options: preparation options, JSON-able.
+        progress: say in a line what is made.
+    """
+    if path.exists():
+        return Store.open(path)
+    with _locked(path.with_name(f".{path.name}.lock")):
+        if not path.exists():  # another process may have made it while this one waited
+            for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
+                leftover.unlink(missing_ok=True)
+            if progress:
+                announce(f"Preparing {dataset} ({', '.join(options['modalities'])}) in {path.parent}")
+            write_store(path, build(), dataset=dataset, sources=sources, options=options)
+    return Store.open(path)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock file; the kernel lets go of it when the process ends, however it ends."""
+    with open(path, "w") as lock:
+        # A file system may have no locks: then two builders waste time, but each renames a whole file.
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def summarise(prepared: Prepared, *, nominal_range: tuple[float, float]) -> None:
+    """Add to the report what every reader shares: sizes per fold, all-zero modalities, labels beyond the range.
+
+    Args:
+        prepared: rows of every fold; its report is extended.
+        nominal_range: lowest and highest nominal label.
+    """
+    folds = np.array(prepared.folds, dtype=str)
+    videos = np.array(prepared.videos, dtype=str)
+    labels = prepared.targets["sentiment"]
+    low, high = nominal_range
+    beyond = (labels < low - 1e-6) | (labels > high + 1e-6)
+    prepared.report.update(
+        utterances={fold: int((folds == fold).sum()) for fold in FOLDS},
+        videos={fold: len(set(videos[folds == fold].tolist())) for fold in FOLDS},
+        all_zero={modality: _all_zero(ragged) for modality, ragged in prepared.features.items()},
+        beyond_nominal={
+            "count": int(beyond.sum()),
+            "nominal_range": [low, high],
+            "largest": float(np.abs(labels[beyond]).max()) if beyond.any() else None,
+        },
+    )
+
+
+def _all_zero(ragged: Ragged) -> int:
+    """Sequences without a single value other than 0."""
+    if not len(ragged):
+        return 0
+    return int((~np.logical_or.reduceat(ragged.values.any(axis=1), ragged.offsets[:-1])).sum())
+
+
+def describe(store: Store) -> list[str]:
+    """A summary of a store in at most 12 short lines."""
+    report, canonical = store.report, store.report.get("canonical", {})
+    lines = [f"{store.dataset} {store.fingerprint} ({store.path})"]
+    for fold in FOLDS:
+        published = f" (published {canonical[fold]})" if fold in canonical else ""
+        lines.append(
+            f"{fold:<5} {report['utterances'][fold]:>6} utterances of {report['videos'][fold]} videos{published}"
+        )
+    widths = ", ".join(f"{modality} {ragged.width}" for modality, ragged in store.features.items())
+    lengths = next(iter(store.features.values())).lengths
+    lines.append(f"widths: {widths}")
+    lines.append(f"steps per utterance: {lengths.min()} to {lengths.max()}, median {np.median(lengths):g}")
+    lines.append(f"values that were not finite, set to 0: {_counts(report['non_finite'])}")
+    lines.append(f"utterances with nothing but zeros: {_counts(report['all_zero'])}")
+    beyond = report["beyond_nominal"]
+    low, high = beyond["nominal_range"]
+    largest = f", the largest {beyond['largest']:g}" if beyond["count"] else ""
+    lines.append(f"labels beyond [{low:g}, {high:g}]: {beyond['count']}{largest}")
+    dropped = {reason: len(ids) for reason, ids in report["dropped"].items() if ids}
+    lines.append(f"dropped utterances: {_counts(dropped)}")
+    skipped = {reason: len(videos) for reason, videos in report.get("skipped_videos", {}).items() if videos}
+    if skipped:
+        lines.append(f"skipped videos: {_counts(skipped)}")
+    if report.get("pauses_removed"):
+        lines.append(f"pauses removed: {report['pauses_removed']}")
+    return lines
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"

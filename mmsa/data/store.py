@@ -1,0 +1,230 @@
+"""The prepared data set on disk: one HDF5 file, mapped read-only and so shared by every process that trains on it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from mmsa.errors import DataError
+
+FOLDS = ("train", "valid", "test")
+SCHEMA_VERSION = 1
+
+_FORMAT = "mmsa store"
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Sequences of different lengths, end to end in one array.
+
+    Args:
+        values: (total steps, D) float32.
+        offsets: (N+1,) int64; sequence i is values[offsets[i]:offsets[i+1]].
+    """
+
+    values: np.ndarray
+    offsets: np.ndarray
+
+    @classmethod
+    def join(cls, sequences: Sequence[np.ndarray]) -> Ragged:
+        """N arrays (T_i, D) -> one Ragged."""
+        offsets = np.zeros(len(sequences) + 1, dtype=np.int64)
+        np.cumsum([len(sequence) for sequence in sequences], out=offsets[1:])
+        return cls(np.concatenate(sequences).astype(np.float32, copy=False), offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return self.values[self.offsets[i] : self.offsets[i + 1]]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(N,) int64 steps of every sequence."""
+        return np.diff(self.offsets)
+
+    @property
+    def width(self) -> int:
+        """Features per step."""
+        return int(self.values.shape[1])
+
+
+@dataclass
+class Prepared:
+    """What every reader returns; rows are ordered by fold (train, valid, test), video, segment.
+
+    Args:
+        ids: "video[k]", k counted as in the source.
+        videos: video of every row.
+        folds: fold of every row.
+        targets: float32 arrays whose first axis is N; "sentiment" is (N,).
+        features: per modality the steps of every row.
+        words: the words of every row where the source has them; one per step only where the source aligns them.
+        report: JSON-able counts of what was met and what was dropped.
+    """
+
+    ids: list[str]
+    videos: list[str]
+    folds: list[str]
+    targets: dict[str, np.ndarray]
+    features: dict[str, Ragged]
+    words: list[list[str]] | None = None
+    report: dict[str, Any] = field(default_factory=dict)
+
+
+def store_fingerprint(dataset: str, sources: dict[str, str], options: dict[str, Any]) -> str:
+    """12 hex digits that change with whatever defines a store's content: source hashes, options, schema version.
+
+    Args:
+        dataset: name of the data set.
+        sources: SHA-256 of every source file, by its role.
+        options: preparation options, JSON-able.
+    """
+    defining = {"dataset": dataset, "sources": sources, "options": options, "schema": SCHEMA_VERSION}
+    return hashlib.sha256(json.dumps(defining, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def write_store(
+    path: Path, prepared: Prepared, *, dataset: str, sources: dict[str, str], options: dict[str, Any]
+) -> None:
+    """Write `prepared` to `path` under a temporary name and rename it: a killed writer leaves the old store or none.
+
+    Args:
+        path: the store, replaced if it exists; its folder exists.
+        prepared: rows of every fold.
+        dataset: name of the data set.
+        sources: SHA-256 of every source file, by its role.
+        options: preparation options, JSON-able.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        # Aligned arrays, since a mapped float that straddles its own size is slow or refused.
+        with h5py.File(temporary, "w", alignment_threshold=1, alignment_interval=64) as file:
+            file.attrs.update(format=_FORMAT, schema_version=SCHEMA_VERSION, dataset=dataset)
+            file.attrs.update(sources=json.dumps(sources), options=json.dumps(options))
+            _write_rows(file, prepared)
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_rows(file: h5py.File, prepared: Prepared) -> None:
+    text = h5py.string_dtype()
+    # A data set, not an attribute: a long list of dropped utterances exceeds an attribute's 64 KiB.
+    file.create_dataset("report", data=json.dumps(prepared.report), dtype=text)
+    for name, column in (("ids", prepared.ids), ("videos", prepared.videos), ("folds", prepared.folds)):
+        file.create_dataset(name, data=column, dtype=text)
+    for group in ("targets", "features"):
+        file.create_group(group, track_order=True)  # so that they are read in the order of writing
+    for name, target in prepared.targets.items():
+        file.create_dataset(f"targets/{name}", data=np.asarray(target, dtype=np.float32))
+    for name, ragged in prepared.features.items():
+        file.create_dataset(f"features/{name}/values", data=np.ascontiguousarray(ragged.values, dtype=np.float32))
+        file.create_dataset(f"features/{name}/offsets", data=ragged.offsets)
+    if prepared.words is not None:
+        counts = [len(words) for words in prepared.words]
+        file.create_dataset("words/values", data=[word for words in prepared.words for word in words], dtype=text)
+        file.create_dataset("words/offsets", data=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+
+
+@dataclass(frozen=True)
+class Store:
+    """A prepared data set, opened read-only; `features` are mapped from the file, not read.
+
+    Args:
+        path: the file.
+        dataset: name of the data set.
+        ids: "video[k]" of every row; rows are ordered by fold, video, segment.
+        videos: video of every row.
+        folds: (N,) fold of every row.
+        targets: (N, ...) float32 arrays.
+        features: per modality the steps of every row.
+        words: words of every row, or None.
+        report: what the reader met and dropped.
+        options: preparation options.
+        sources: SHA-256 of every source file, by its role.
+        fingerprint: 12 hex digits over sources, options and schema version.
+    """
+
+    path: Path
+    dataset: str
+    ids: list[str]
+    videos: list[str]
+    folds: np.ndarray
+    targets: dict[str, np.ndarray]
+    features: dict[str, Ragged]
+    words: list[list[str]] | None
+    report: dict[str, Any]
+    options: dict[str, Any]
+    sources: dict[str, str]
+    fingerprint: str
+
+    @classmethod
+    def open(cls, path: Path) -> Store:
+        """Open a store.
+
+        Raises:
+            DataError: it is missing, damaged, not a store, or of another schema version.
+        """
+        again = f"Delete it and type: mmsa prepare NAME --source PATH ({path})"
+        if not path.is_file():
+            raise DataError(f"No store at {path}. Make one: mmsa prepare NAME --source PATH")
+        try:
+            with h5py.File(path, "r") as file:
+                if file.attrs.get("format") != _FORMAT:
+                    raise DataError(f"{path} is an HDF5 file but not a store made by `mmsa prepare`.")
+                version = int(file.attrs["schema_version"])
+                if version != SCHEMA_VERSION:
+                    raise DataError(f"The store has schema version {version}, {SCHEMA_VERSION} is required. {again}")
+                return cls._read(path, file)
+        except (OSError, KeyError, ValueError) as error:  # what h5py, json and numpy raise on damaged files
+            raise DataError(f"The store is damaged: {_first_line(error)}. {again}") from error
+
+    @classmethod
+    def _read(cls, path: Path, file: h5py.File) -> Store:
+        dataset = str(file.attrs["dataset"])
+        sources, options = json.loads(file.attrs["sources"]), json.loads(file.attrs["options"])
+        words = None
+        if "words" in file:
+            flat, offsets = file["words/values"].asstr()[:].tolist(), file["words/offsets"][:].tolist()
+            words = [flat[start:stop] for start, stop in pairwise(offsets)]
+        return cls(
+            path=path,
+            dataset=dataset,
+            ids=file["ids"].asstr()[:].tolist(),
+            videos=file["videos"].asstr()[:].tolist(),
+            folds=file["folds"].asstr()[:].astype(str),
+            targets={name: target[:] for name, target in file["targets"].items()},
+            features={
+                name: Ragged(_mapped(path, group["values"]), group["offsets"][:])
+                for name, group in file["features"].items()
+            },
+            words=words,
+            report=json.loads(file["report"].asstr()[()]),
+            options=options,
+            sources=sources,
+            fingerprint=store_fingerprint(dataset, sources, options),
+        )
+
+
+def _mapped(path: Path, values: h5py.Dataset) -> np.ndarray:
+    """The contiguous array of an HDF5 data set, mapped read-only straight from the file."""
+    offset = values.id.get_offset()
+    if offset is None:  # HDF5 allocates nothing for an array without elements
+        return np.zeros(values.shape, dtype=np.float32)
+    return np.memmap(path, dtype=values.dtype, mode="r", offset=offset, shape=values.shape)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

@@ -1,0 +1,161 @@
+"""The built-in corpus: made on first use as computational sequences with a planted truth (docs/synthetic.md)."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from mmsa.data import planted, planted_streams
+from mmsa.data.dataset import Dataset
+from mmsa.data.planted import Truth, best_predictions
+from mmsa.data.planted_streams import Video, draw_corpus
+from mmsa.data.prepare import Progress, progress_bar
+from mmsa.data.readers.sequence_file import write_sequence
+from mmsa.data.store import FOLDS, Prepared, Store
+from mmsa.errors import DataError
+
+SEED = 0
+STALE = 600.0
+"""Seconds after which a half-made folder cannot be a living process's: making one takes two."""
+
+
+class Synthetic(Dataset):
+    """The built-in corpus, whose label law and best reachable error are known; results on it are planted data.
+
+    It has no source to set: its files are drawn from a fixed seed into a folder beside the stores.
+
+    Args:
+        modalities: non-empty selection of text, audio, visual.
+        keep_pauses: keep the steps whose word is a pause (`sp`).
+        normalize: "train" standardises by the statistics of the train fold when a run loads the data, "none" does not.
+
+    Raises:
+        ConfigError: an option is out of its range.
+    """
+
+    name = "synthetic"
+    title = "the built-in corpus"
+    planted: ClassVar[bool] = True
+    nominal_range = (-3.0, 3.0)
+    stated_bound = (-3.0, 3.0)
+    canonical_sizes: ClassVar[dict[str, int]] = {}
+    sequences: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "words": ("Synthetic_TimestampedWords",),
+        "text": ("Synthetic_TimestampedWordVectors",),
+        "audio": ("Synthetic_Voice",),
+        "visual": ("Synthetic_Face",),
+        "labels": ("Synthetic_Labels",),
+    }
+    origin = "It is made on first use; there is nothing to download."
+
+    def __init__(
+        self,
+        modalities: Sequence[str] = ("text", "audio", "visual"),
+        keep_pauses: bool = False,
+        normalize: Literal["train", "none"] = "train",
+    ) -> None:
+        super().__init__(None, modalities, keep_pauses, normalize)
+
+    def fold_of(self, source: Path) -> Mapping[str, str]:
+        """The fold in which each video was drawn."""
+        return {video.name: video.fold for video in _corpus()}
+
+    def prepare(self, folder: Path, progress: bool = True) -> Store:
+        """The store of these options under `folder`; source files and store are made if absent.
+
+        Args:
+            folder: where stores are kept; made if absent.
+            progress: show a bar on a terminal and say in a line what is made.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        source = folder / f"synthetic-source-{_recipe_hash()}"
+        with progress_bar(progress) as bar:
+            make_once(source, lambda target: self._write(target, bar))
+        return super().prepare_source(source, folder, progress)
+
+    def prepare_source(self, source: Path, folder: Path, progress: bool = True) -> Store:
+        """Refused: this corpus is drawn, not read.
+
+        Raises:
+            DataError: always.
+        """
+        raise DataError(f"The built-in corpus takes no source, got {source}. Type: mmsa prepare {self.name}")
+
+    def _write(self, target: Path, bar: Progress) -> None:
+        """Write the five sequences into an existing folder."""
+        for role, (name,) in bar(self.sequences.items(), "writing the built-in corpus", len(self.sequences)):
+            write_sequence(target / f"{name}.csd", name, {video.name: video.streams[role] for video in _corpus()})
+
+    def _read(self, source: Path, files: Mapping[str, Path], bar: Progress) -> Prepared:
+        prepared = super()._read(source, files, bar)
+        truths = planted_truth()
+        folds = np.array(prepared.folds)
+        rows = [truths[name] for name in prepared.ids]
+        prepared.report.update(
+            planted=True,
+            best_mae=best_reachable_mae(),
+            contradicting=_mean_per_fold(np.array([truth.contradicts for truth in rows]), folds),
+        )
+        return prepared
+
+
+def planted_truth() -> dict[str, Truth]:
+    """The latent factors of every utterance, by its id "video[k]"; rows are ordered as in the store."""
+    return {f"{video.name}[{k}]": truth for video in _corpus() for k, truth in enumerate(video.truths)}
+
+
+def best_reachable_mae() -> dict[str, float]:
+    """Per fold the MAE of the predictor that knows every latent factor: only the annotators' disagreement is left."""
+    truths = [truth for video in _corpus() for truth in video.truths]
+    folds = np.array([video.fold for video in _corpus() for _ in video.truths])
+    predictions, _ = best_predictions([truth.sentiment for truth in truths])
+    return _mean_per_fold(np.abs(predictions - np.array([truth.label for truth in truths])), folds)
+
+
+def make_once(target: Path, write: Callable[[Path], None]) -> None:
+    """Fill a folder under a temporary name and rename it: a killed writer leaves no folder of that name.
+
+    Args:
+        target: the folder to make; nothing is done where it is there.
+        write: fills the empty folder that it is given.
+    """
+    if target.is_dir():
+        return
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    for leftover in target.parent.glob(f".{target.name}.*.tmp"):
+        if leftover == temporary or time.time() - leftover.stat().st_mtime > STALE:  # of a process that was killed
+            shutil.rmtree(leftover, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        write(temporary)
+        try:
+            temporary.rename(target)
+        except OSError:
+            if not target.is_dir():  # else another process was faster, with the same bits
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@cache
+def _corpus() -> tuple[Video, ...]:
+    return tuple(draw_corpus(SEED))
+
+
+def _recipe_hash() -> str:
+    """8 hex digits of the code that draws the corpus: changed code never meets files of the old one."""
+    code = inspect.getsource(planted) + inspect.getsource(planted_streams)
+    return hashlib.sha256(f"{SEED} {code}".encode()).hexdigest()[:8]
+
+
+def _mean_per_fold(values: np.ndarray, folds: np.ndarray) -> dict[str, float]:
+    return {fold: float(values[folds == fold].mean()) for fold in FOLDS}

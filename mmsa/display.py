@@ -1,0 +1,70 @@
+"""What a run says: a live bar on a terminal, a few lines elsewhere; every line also goes to the run's log."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+PIPED_LINES = 12
+"""Lines at most that the epochs of one run take where there is no terminal."""
+
+
+class Display:
+    """Says lines and shows the epochs of one run.
+
+    Args:
+        quiet: say nothing on the screen.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.console = Console(file=sys.stdout, quiet=quiet, highlight=False, soft_wrap=True, markup=False)
+        self._log: Path | None = None
+        self._bar: Progress | None = None
+        self._bar_task: TaskID | None = None
+        self._max_epochs = 0
+        self._monitor = ""
+
+    def log_to(self, path: Path) -> None:
+        """Keep every line in this file too."""
+        self._log = path
+
+    def say(self, text: str) -> None:
+        """Print lines and log them."""
+        self.console.print(text)
+        if self._log is not None:
+            with self._log.open("a", encoding="utf-8") as log:
+                log.write(text + "\n")
+
+    def training(self, max_epochs: int, monitor: str) -> Display:
+        """The display of the epochs, to be used in a `with` statement."""
+        self._max_epochs, self._monitor = max_epochs, monitor
+        return self
+
+    def __enter__(self) -> Display:
+        if self.console.is_terminal and not self.console.quiet:
+            columns = (TextColumn("epoch"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
+            self._bar = Progress(*columns, TimeElapsedColumn(), console=self.console, transient=True)
+            self._bar.start()
+            self._bar_task = self._bar.add_task("", total=self._max_epochs)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def epoch(self, epoch: int, metrics: Mapping[str, float], best_epoch: int) -> None:
+        """One epoch is done."""
+        monitor = f"valid/{self._monitor}"
+        text = f"loss {metrics['train/loss']:.4f}  {monitor} {metrics[monitor]:.4f}  lr {metrics['lr']:.1e}"
+        if self._bar is not None and self._bar_task is not None:
+            self._bar.update(self._bar_task, completed=epoch, description=f"{text}  best epoch {best_epoch}")
+        elif epoch == 1 or epoch % max(1, -(-self._max_epochs // PIPED_LINES)) == 0:
+            self.say(f"  epoch {epoch:>3}  {text}")

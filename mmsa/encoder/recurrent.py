@@ -1,0 +1,83 @@
+"""Recurrent encoder of one modality."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from mmsa.errors import ConfigError
+from mmsa.layers.attentive import AttentiveRNN, Merge
+from mmsa.layers.recurrence import Cell
+from mmsa.ranges import Count, DropRate
+from mmsa.types import Encoded
+
+
+class RecurrentEncoder(nn.Module):
+    """LSTM or GRU over a modality's feature vectors, with optional self-attention.
+
+    Reference: the unimodal encoders of MMLatch (ICASSP 2022) and M3 (Interspeech 2021) are a bidirectional LSTM of
+    one layer whose directions are summed and attended to. Where we differ: true lengths everywhere (the originals
+    compute, attend to and sum padding), dropout between layers, and the mean over valid steps as the pooled state.
+
+    Args:
+        input_dim: width of a feature vector, >= 1.
+        hidden_dim: width per direction, >= 1.
+        cell: "lstm" or "gru".
+        num_layers: recurrent layers, >= 1.
+        bidirectional: read the sequence both ways.
+        merge: "sum" or "concat" of the directions.
+        attention: single-head self-attention over the states.
+        pooling: utterance vector: "mean" or "sum" of the sequence over valid steps, or the "last" state.
+        dropout: rate in [0, 1), in training only.
+
+    Shapes: embedded (B, T, input_dim), lengths (B,) -> Encoded with sequence (B, T, sequence_dim) and
+    utterance (B, utterance_dim).
+
+    Raises:
+        ConfigError: attention with pooling="last", which would read the states before the attention.
+    """
+
+    def __init__(
+        self,
+        input_dim: Count,
+        hidden_dim: Count,
+        cell: Cell = "lstm",
+        num_layers: Count = 1,
+        bidirectional: bool = True,
+        merge: Merge = "sum",
+        attention: bool = True,
+        pooling: Literal["mean", "sum", "last"] = "mean",
+        dropout: DropRate = 0.2,
+    ) -> None:
+        super().__init__()
+        if attention and pooling == "last":
+            raise ConfigError(
+                "pooling=last takes the recurrent state before the attention, which would then do nothing.\n"
+                "  type attention=false, or pooling=mean"
+            )
+        self.pooling = pooling
+        self.rnn = AttentiveRNN(
+            input_dim,
+            hidden_dim,
+            cell=cell,
+            num_layers=num_layers,
+            bidirectional=bidirectional,
+            merge=merge,
+            attention=attention,
+            dropout=dropout,
+        )
+        self.input_dim = input_dim
+        self.sequence_dim = self.utterance_dim = self.rnn.output_dim
+
+    def embed(self, features: Tensor) -> Tensor:
+        """(B, T, D) feature vectors are their own embedding."""
+        return features
+
+    def forward(self, embedded: Tensor, lengths: Tensor) -> Encoded:
+        sequence, last = self.rnn(embedded, lengths)
+        if self.pooling == "last":
+            return Encoded(sequence, last, lengths)
+        total = sequence.sum(dim=1)  # (B, S), padded steps are zeros
+        utterance = total if self.pooling == "sum" else total / lengths.clamp(min=1)[:, None]
+        return Encoded(sequence, utterance, lengths)

@@ -1,0 +1,292 @@
+"""One run, from its configuration to its folder."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from omegaconf import DictConfig, OmegaConf
+
+from mmsa import build, provenance
+from mmsa.analysis.baselines import fit_baselines
+from mmsa.analysis.tables import run_table
+from mmsa.data.batches import Data, Fold
+from mmsa.data.store import FOLDS
+from mmsa.display import Display
+from mmsa.errors import ConfigError
+from mmsa.run_folder import create_folder, read_result, run_name, write_history, write_json, write_predictions, write_text
+from mmsa.tracking.figures import write_figures
+from mmsa.tracking.tracker import RunInfo, Tracker, flat_parameters
+from mmsa.training.seeding import derived_seed, generator, initialisation
+from mmsa.training.task import Task
+from mmsa.training.trainer import Progress, Trainer
+
+SWEEP_VARIABLE = "MMSA_SWEEP"
+"""Environment variable: the id that ties the runs of one multirun together."""
+FREE_ON_RESUME = ("trainer.max_epochs", "trainer.patience", "trainer.resume", "tracking", "paths", "name", "device.threads")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run found.
+
+    Args:
+        metrics: of the selected weights, named fold/metric.
+        predictions: per fold (valid, test), the prediction of every utterance by its id.
+        score: the monitored value on the validation fold.
+        run_id: MLflow's id, None where the run is not tracked.
+        folder: the run's folder, which holds everything.
+    """
+
+    metrics: dict[str, float]
+    predictions: dict[str, dict[str, float]]
+    score: float
+    run_id: str | None
+    folder: Path
+
+
+def run(cfg: DictConfig, overrides: Sequence[str] = (), quiet: bool = False) -> RunResult:
+    """Prepare the data, train, select on the validation fold, evaluate once on the test fold, and keep everything.
+
+    Args:
+        cfg: the composed configuration.
+        overrides: what was typed, for the run's name.
+        quiet: print nothing.
+
+    Raises:
+        MmsaError: what the user can mend; the message says how.
+    """
+    began = time.monotonic()
+    display = Display(quiet)
+    build.check(cfg)
+    fabric = make_fabric(cfg)
+    dataset, task = build.build_dataset(cfg), build.build_task(cfg)
+    check_outputs(Path(cfg.paths.outputs))
+    store = dataset.prepare(Path(cfg.paths.data), progress=not quiet)
+    data = Data(store, dataset.modalities, dataset.normalize)
+    train, valid = data.fold("train"), data.fold("valid")
+    task.truths(train.targets)
+
+    generators = {purpose: generator(cfg.seed, purpose) for purpose in ("order", "masks")}
+    with initialisation(cfg.seed):
+        model = build.build_model(cfg, data.widths, task, generators["masks"], data.aligned)
+    torch.manual_seed(derived_seed(cfg.seed, "dropout"))
+    optimizer = build.part(cfg, "optimizer")(parameters=[p for p in model.parameters() if p.requires_grad])
+    scheduler = build.part(cfg, "scheduler")(optimizer=optimizer, mode=task.mode)
+    num_parameters = sum(p.numel() for p in model.parameters())
+
+    folder, resumed = open_folder(cfg, overrides)
+    display.log_to(folder / "run.log")
+    record: dict[str, Any] = {
+        "name": cfg.name or run_name(overrides),
+        "status": "running",
+        "seed": cfg.seed,
+        "sweep": os.environ.get(SWEEP_VARIABLE),
+        "dataset": store.dataset,
+        "planted": bool(store.report.get("planted")),
+        "task": type(task).__name__.lower(),
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "overrides": list(overrides),
+        "monitor": f"valid/{task.monitor}",
+        "mode": task.mode,
+        "primary": list(task.shown),
+        "num_parameters": num_parameters,
+        "data": {
+            "fingerprint": store.fingerprint,
+            "store": str(store.path.resolve()),
+            "utterances": {name: int(np.sum(np.asarray(store.folds) == name)) for name in FOLDS},
+        },
+        "git": provenance.git_state(),
+        "environment": provenance.environment(str(fabric.device), cfg.device.threads),
+        "mlflow_run_id": resumed.get("mlflow_run_id"),
+    }
+    tracker = build.build_tracker(cfg, warn=display.say)
+    tracker.prepare()
+    record["mlflow_run_id"] = tracker.start(run_info(cfg, record, folder), run_id=resumed.get("mlflow_run_id"))
+    write_json(folder / "result.json", record)
+    display.say(
+        f"{record['name']}: {store.dataset}, {len(train)} train and {len(valid)} valid utterances, "
+        f"{num_parameters:,} parameters, {fabric.device}"
+    )
+    try:
+        trainer = make_trainer(cfg, fabric, task, folder, generators)
+        model, optimizer = fabric.setup(model, optimizer)
+        progress = fit(trainer, model, optimizer, scheduler, train, valid, tracker, display, bool(resumed))
+        result = conclude(trainer, model, data, train, valid, progress, record, folder)
+    except BaseException as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        write_json(folder / "result.json", record | {"status": "failed", "reason": reason})
+        tracker.fail(folder, reason)
+        display.say(f"stopped after {time.monotonic() - began:.0f} s; what was learnt is kept in {folder}")
+        if (folder / "checkpoints" / "last.pt").exists():
+            display.say(f"go on with: python train.py {' '.join([*overrides, f'trainer.resume={folder}'])}")
+        raise
+    record |= {"seconds": time.monotonic() - began}
+    write_json(folder / "result.json", record)
+    write_figures(folder, record)
+    tracker.finish(folder, record, description=run_table(folder, style="markdown"))
+    display.say(run_table(folder, style="table"))
+    display.say(f"run folder: {folder}  ({record['seconds']:.0f} s)")
+    return result
+
+
+def fit(
+    trainer: Trainer,
+    model: Any,
+    optimizer: Any,
+    scheduler: Any,
+    train: Fold,
+    valid: Fold,
+    tracker: Tracker,
+    display: Display,
+    resume: bool,
+) -> Progress:
+    """Train, telling the tracker and the display of each epoch."""
+    with display.training(trainer.max_epochs, trainer.task.monitor):
+
+        def on_epoch(progress: Progress, metrics: Mapping[str, float]) -> None:
+            tracker.log_epoch(metrics, progress.epoch)
+            write_history(trainer.folder.parent / "history.csv", progress.history)
+            display.epoch(progress.epoch, metrics, progress.best_epoch)
+
+        return trainer.fit(model, optimizer, scheduler, train, valid, on_epoch, resume)
+
+
+def conclude(
+    trainer: Trainer,
+    model: Any,
+    data: Data,
+    train: Fold,
+    valid: Fold,
+    progress: Progress,
+    record: dict[str, Any],
+    folder: Path,
+) -> RunResult:
+    """Evaluate the selected weights, here and only here on the test fold, beside the baselines."""
+    task = trainer.task
+    trainer.restore_best(model)
+    folds = {"train": train, "valid": valid, "test": data.fold("test")}
+    metrics: dict[str, float] = {}
+    predicted = {}
+    for name in ("valid", "test"):
+        values, predictions = trainer.evaluate(model, folds[name])
+        metrics |= {f"{name}/{metric}": value for metric, value in values.items()}
+        predicted[name] = (folds[name], task.truths(folds[name].targets), predictions)
+    write_predictions(folder / "predictions.csv", list(predicted.values()))
+    pooled = {name: fold.pooled() for name, fold in folds.items()}
+    truths = {name: task.truths(fold.targets) for name, fold in folds.items()}
+    record |= {
+        "status": "finished",
+        "best_epoch": progress.best_epoch,
+        "epochs": progress.epoch,
+        "metrics": metrics,
+        "baselines": fit_baselines(pooled, truths, task.metrics),
+    }
+    return RunResult(
+        metrics=metrics,
+        predictions={
+            name: dict(zip(fold.ids, values.tolist(), strict=True)) for name, (fold, _, values) in predicted.items()
+        },
+        score=progress.best_score,
+        run_id=record["mlflow_run_id"],
+        folder=folder,
+    )
+
+
+def make_fabric(cfg: DictConfig) -> Fabric:
+    """The device and precision, with the number of threads and determinism set.
+
+    Raises:
+        ConfigError: the accelerator is not there.
+    """
+    accelerator = cfg.device.accelerator
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if accelerator == "auto":
+        accelerator = next(name for name, there in available.items() if there)
+    if not available[accelerator]:
+        there = ", ".join(name for name, found in available.items() if found)
+        raise ConfigError(
+            f"device={accelerator}: PyTorch {torch.__version__} finds none on this machine; it finds {there}.\n"
+            "  type device=cpu, or device=auto"
+        )
+    torch.set_num_threads(cfg.device.threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic cuda products need
+    torch.use_deterministic_algorithms(cfg.device.deterministic, warn_only=accelerator == "mps")
+    return Fabric(accelerator=accelerator, devices=1, precision=cfg.device.precision)
+
+
+def make_trainer(
+    cfg: DictConfig, fabric: Fabric, task: Task, folder: Path, generators: Mapping[str, torch.Generator]
+) -> Trainer:
+    """The trainer of a run."""
+    options = {key: value for key, value in cfg.trainer.items() if key != "resume"}
+    return Trainer(fabric, task, folder / "checkpoints", generators, **options)
+
+
+def check_outputs(outputs: Path) -> None:
+    """Fail before hours of preparation.
+
+    Raises:
+        ConfigError: `outputs` is a file.
+    """
+    for path in (outputs, *outputs.parents):
+        if path.exists() and not path.is_dir():
+            raise ConfigError(f"paths.outputs={outputs}: {path} is a file, a folder is needed.\n  type paths.outputs=FOLDER")
+
+
+def open_folder(cfg: DictConfig, overrides: Sequence[str]) -> tuple[Path, dict[str, Any]]:
+    """The run's folder with its configuration, and the former result of a run that is resumed (else empty)."""
+    if cfg.trainer.resume is None:
+        folder = create_folder(Path(cfg.paths.outputs), cfg.name or run_name(overrides))
+        resumed: dict[str, Any] = {}
+        write_json(folder / "overrides.json", list(overrides))
+    else:
+        folder = Path(cfg.trainer.resume)
+        resumed = read_result(folder)
+        check_same(cfg, OmegaConf.load(folder / "config.yaml"), folder)
+    write_text(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+    return folder, resumed
+
+
+def check_same(cfg: DictConfig, former: Any, folder: Path) -> None:
+    """A run goes on only with the options it was started with.
+
+    Raises:
+        ConfigError: an option differs that is not free on resume.
+    """
+    now = flat_parameters(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
+    then = flat_parameters(OmegaConf.to_container(former))  # type: ignore[arg-type]
+    differ = [
+        key
+        for key in sorted(set(now) | set(then))
+        if now.get(key) != then.get(key) and not any(f"{key}.".startswith(f"{free}.") for free in FREE_ON_RESUME)
+    ]
+    if differ:
+        key = differ[0]
+        raise ConfigError(
+            f"trainer.resume={folder}: {key}={now.get(key)} here, but the run has {then.get(key)}"
+            + (f", and {len(differ) - 1} more differ" if len(differ) > 1 else "")
+            + f".\n  type {key}={then.get(key)}, or leave trainer.resume out"
+        )
+
+
+def run_info(cfg: DictConfig, record: Mapping[str, Any], folder: Path) -> RunInfo:
+    """What the tracker shows of a run."""
+    tags = {key: record[key] for key in ("sweep", "seed", "dataset", "task", "planted")}
+    return RunInfo(
+        name=record["name"],
+        folder=folder,
+        parameters=flat_parameters(OmegaConf.to_container(cfg, resolve=True)),  # type: ignore[arg-type]
+        tags=tags,
+        commit=record["git"]["commit"],
+        fingerprint=record["data"]["fingerprint"],
+        environment=record["environment"],
+    )

@@ -1,0 +1,120 @@
+"""Top-down feedback by masks on the inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mmsa.errors import ConfigError
+from mmsa.layers.recurrence import Recurrence
+from mmsa.ranges import DropRate
+from mmsa.types import Encoded
+
+
+class RecurrentGenerator(nn.Module):
+    """A one-way LSTM whose states are the mask's logits, so a mask lies in (sigmoid(-1), sigmoid(1))."""
+
+    def __init__(self, source_dim: int, target_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.rnn = Recurrence(source_dim, target_dim, bidirectional=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, sequence: Tensor, lengths: Tensor) -> Tensor:
+        """(B, T, source_dim), lengths (B,) -> logits (B, T, target_dim)."""
+        return self.dropout(self.rnn(sequence, lengths)[0])
+
+
+class LinearGenerator(nn.Module):
+    """A linear map of every step to the mask's logits."""
+
+    def __init__(self, source_dim: int, target_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.linear = nn.Linear(source_dim, target_dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, sequence: Tensor, lengths: Tensor) -> Tensor:
+        """(B, T, source_dim), lengths (B,) -> logits (B, T, target_dim)."""
+        return self.dropout(self.linear(sequence))
+
+
+GENERATORS: dict[str, type[RecurrentGenerator] | type[LinearGenerator]] = {
+    "recurrent": RecurrentGenerator,
+    "linear": LinearGenerator,
+}
+
+
+class MaskFeedback(nn.Module):
+    """Masks each modality's inputs by what the other modalities encoded, before the encoders run again.
+
+    Every other modality has its own mask generator; the mask is the mean of their sigmoids over the modalities that
+    the utterance has (an utterance without any of them is not masked).
+
+    Reference: MMLatch (Paraskevopoulos et al., ICASSP 2022, arXiv 2201.09828). Where we differ: the dropout on the
+    mask acts in training only (the original also drops at evaluation, so its predictions are random).
+
+    Args:
+        input_dims: width of the embedded input per modality.
+        source_dims: width of the encoded sequence per modality.
+        generator: "recurrent" (the paper's) or "linear" (per step, without memory).
+        mask_dropout: rate in [0, 1) on the mask, in training only.
+        generator_dropout: rate in [0, 1) on the mask's logits, in training only.
+
+    Shapes: embedded (B, T, D_m) and Encoded sequences (B, T, S_m) per modality -> the same inputs, masked, and the
+    masks (B, T, D_m).
+
+    Raises:
+        ConfigError: fewer than two modalities: nothing could be fed back.
+    """
+
+    num_passes = 1
+    requires_alignment = True
+
+    def __init__(
+        self,
+        input_dims: Mapping[str, int],
+        source_dims: Mapping[str, int],
+        generator: Literal["recurrent", "linear"] = "recurrent",
+        mask_dropout: DropRate = 0.2,
+        generator_dropout: DropRate = 0.1,
+    ) -> None:
+        super().__init__()
+        if len(input_dims) < 2:
+            raise ConfigError(
+                f"feedback masks a modality by the others and needs two or more, but there is only "
+                f"{', '.join(input_dims)}.\n  type feedback=none, or name more in dataset.modalities"
+            )
+        self.generators = nn.ModuleDict(
+            {
+                target: nn.ModuleDict(
+                    {
+                        source: GENERATORS[generator](source_dims[source], target_dim, generator_dropout)
+                        for source in input_dims
+                        if source != target
+                    }
+                )
+                for target, target_dim in input_dims.items()
+            }
+        )
+        self.dropout = nn.Dropout(mask_dropout)
+
+    def forward(
+        self, embedded: Mapping[str, Tensor], encoded: Mapping[str, Encoded]
+    ) -> tuple[Mapping[str, Tensor], dict[str, Tensor]]:
+        masks = {target: self.mask(target, encoded) for target in embedded}
+        return {target: low * self.dropout(masks[target]) for target, low in embedded.items()}, masks
+
+    def mask(self, target: str, encoded: Mapping[str, Encoded]) -> Tensor:
+        """The mask (B, T, D) of one modality, before dropout."""
+        generators: nn.ModuleDict = self.generators[target]  # type: ignore[assignment]
+        total: Tensor | float = 0.0
+        num_present: Tensor | float = 0.0
+        for source, generator in generators.items():
+            part = encoded[source]
+            present = (part.lengths > 0).to(part.sequence.dtype)[:, None, None]  # (B, 1, 1)
+            total = total + present * torch.sigmoid(generator(part.sequence, part.lengths))
+            num_present = num_present + present
+        alone = torch.as_tensor(num_present) == 0
+        return torch.where(alone, 1.0, torch.as_tensor(total) / torch.as_tensor(num_present).clamp(min=1))

@@ -1,0 +1,36 @@
+"""Fusion by concatenation of the modalities' utterance vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mmsa.types import Encoded, Fused
+
+
+class ConcatFusion(nn.Module):
+    """Late fusion: the pooled states side by side; defined for any number of modalities.
+
+    Args:
+        input_dims: utterance width per modality, in the order of the concatenation.
+
+    Shapes: utterance (B, U_m) per modality -> vector (B, sum of U_m).
+    """
+
+    reads: Literal["sequence", "utterance"] = "utterance"
+    requires_alignment = False
+
+    def __init__(self, input_dims: Mapping[str, int]) -> None:
+        super().__init__()
+        self.output_dim = sum(input_dims.values())
+
+    def interact(self, encoded: Mapping[str, Encoded]) -> dict[str, Tensor]:
+        """One stream per modality: its utterance vector."""
+        return {modality: part.utterance for modality, part in encoded.items()}
+
+    def combine(self, streams: Mapping[str, Tensor], lengths: Tensor) -> Fused:
+        """Streams (B, U_m) -> vector (B, F)."""
+        return Fused(torch.cat(list(streams.values()), dim=-1))

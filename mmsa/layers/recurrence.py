@@ -1,0 +1,83 @@
+"""Recurrent layers over true lengths, without packing."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mmsa.types import padding_mask
+
+Cell = Literal["lstm", "gru"]
+CELLS: dict[str, type[nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU}
+
+
+def reverse_within_lengths(x: Tensor, lengths: Tensor) -> Tensor:
+    """Reverse each sequence within its own length; padding stays at the end.
+
+    Shapes: x (B, T, D), lengths (B,) -> (B, T, D)
+    """
+    steps = torch.arange(x.shape[1], device=x.device)[None, :]  # (1, T)
+    mirrored = lengths[:, None] - 1 - steps  # (B, T), negative at padding
+    order = torch.where(mirrored >= 0, mirrored, steps)
+    return x.gather(1, order[:, :, None].expand_as(x))
+
+
+class Recurrence(nn.Module):
+    """A stack of one- or bidirectional recurrent layers over padded sequences of true lengths.
+
+    The backward direction is a one-way layer over the sequence reversed within its own length. Valid steps equal those
+    of a packed `nn.LSTM`, and the fast kernel for equal lengths stays usable (packing falls to a loop over steps).
+
+    Args:
+        input_dim: width of a step, >= 1.
+        hidden_dim: width of a state per direction, >= 1.
+        cell: "lstm" or "gru".
+        num_layers: layers, >= 1; a layer reads the concatenated directions of the one below.
+        bidirectional: add the backward direction.
+        dropout: rate in [0, 1) between layers, in training only.
+
+    Shapes: (B, T, input_dim), lengths (B,) -> one (B, T, hidden_dim) per direction, zeros at padding.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        hidden_dim: int,
+        *,
+        cell: Cell = "lstm",
+        num_layers: int = 1,
+        bidirectional: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        num_directions = 2 if bidirectional else 1
+        self.layers = nn.ModuleList()
+        for layer in range(num_layers):
+            width = input_dim if layer == 0 else num_directions * hidden_dim
+            directions = [CELLS[cell](width, hidden_dim, batch_first=True) for _ in range(num_directions)]
+            self.layers.append(nn.ModuleList(directions))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> list[Tensor]:
+        valid = ~padding_mask(lengths, x.shape[1])[:, :, None]  # (B, T, 1)
+        outputs: list[Tensor] = []
+        for depth, directions in enumerate(self.layers):
+            if depth > 0:
+                x = self.dropout(torch.cat(outputs, dim=-1))
+            outputs = [directions[0](x)[0]]  # type: ignore[index]
+            if len(directions) == 2:  # type: ignore[arg-type]
+                backward = directions[1](reverse_within_lengths(x, lengths))[0]  # type: ignore[index]
+                outputs.append(reverse_within_lengths(backward, lengths))
+        return [output * valid for output in outputs]
+
+
+def last_states(outputs: list[Tensor], lengths: Tensor) -> list[Tensor]:
+    """Final state of each direction: forward at the last valid step, backward at step 0; zeros where the length is 0.
+
+    Shapes: each (B, T, H), lengths (B,) -> each (B, H)
+    """
+    forward = outputs[0]
+    position = (lengths - 1).clamp(min=0)[:, None, None].expand(-1, 1, forward.shape[-1])
+    return [forward.gather(1, position).squeeze(1)] + [backward[:, 0] for backward in outputs[1:]]

@@ -1,0 +1,129 @@
+"""M3: modality masking as a regularizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mmsa.errors import ConfigError
+from mmsa.ranges import NonNegative, Probability
+
+Site = Literal["inputs", "encoded", "streams"]
+
+
+class M3(nn.Module):
+    """Masks at random one of the modalities, in training only.
+
+    hard: with probability `p` a batch is masked; then every step (or, without `per_step`, every utterance) loses
+    exactly one stream, drawn by `probabilities`. Expected masked share of stream m: p * probabilities[m].
+    soft: one stream per batch (or, with `per_step`, per step) loses each element with probability `p`; the same share.
+
+    Reference: M3 (Georgiou, Paraskevopoulos, Potamianos, Interspeech 2021), whose runs are hard, per step, on the
+    encoded modalities and without rescaling. Where we differ: all draws come from one seeded generator; soft masks per
+    step, which the released code cannot run, are the intended ones; "uniform" rescaling acts in training only.
+
+    Args:
+        modalities: names of the modalities, in order.
+        generator: source of all draws.
+        p: probability in [0, 1], see above.
+        mode: "hard" or "soft".
+        per_step: draw for every step instead of once (soft: per batch, hard: per utterance).
+        probabilities: how often each modality is drawn, in the order of the modalities, non-negative, normalised here;
+            None is uniform. The site "streams" is uniform over its streams.
+        rescale: "none"; "uniform" multiplies by 1 / (1 - p / M); "per_modality" by 1 / (1 - p * probabilities[m]);
+            "legacy" as "uniform" but at evaluation too, as the original did.
+        sites: where it acts: "inputs" of the encoders, "encoded" modalities, "streams" of the fusion.
+        reads: part of the encodings that the fusion reads, which is what "encoded" and "streams" act on.
+
+    Shapes: streams (B, T, D_m) or (B, D_m), sharing B and T -> the same.
+
+    Raises:
+        ConfigError: fewer than two modalities, probabilities of another number or without a positive one, a
+            rescaling that divides by zero, no site, or masks per step of vectors that have no steps.
+    """
+
+    def __init__(
+        self,
+        modalities: Sequence[str],
+        generator: torch.Generator,
+        p: Probability = 0.2,
+        mode: Literal["hard", "soft"] = "hard",
+        per_step: bool = True,
+        probabilities: list[NonNegative] | None = None,
+        rescale: Literal["none", "uniform", "per_modality", "legacy"] = "none",
+        sites: Sequence[Site] = ("encoded",),
+        reads: Literal["sequence", "utterance"] = "sequence",
+    ) -> None:
+        super().__init__()
+        num_modalities = len(modalities)
+        if num_modalities < 2:
+            raise ConfigError(
+                f"regularizer=m3 masks one of several modalities and needs two or more, but there is only "
+                f"{', '.join(modalities)}.\n  type regularizer=none, or name more in dataset.modalities"
+            )
+        if probabilities is not None and (len(probabilities) != num_modalities or sum(probabilities) <= 0):
+            raise ConfigError(
+                f"regularizer.probabilities={list(probabilities)}: needs {num_modalities} numbers, one per modality "
+                f"({', '.join(modalities)}), not all 0.\n  type regularizer.probabilities=null for uniform"
+            )
+        if rescale != "none" and p == 1 and (probabilities and max(probabilities) == sum(probabilities)):
+            raise ConfigError(
+                "regularizer.p=1 with one modality always drawn masks it for good, and rescaling divides by 0.\n"
+                "  type regularizer.rescale=none, or a smaller regularizer.p"
+            )
+        if not sites:
+            raise ConfigError("regularizer.sites=[]: M3 would do nothing.\n  type regularizer.sites=[encoded]")
+        if per_step and reads == "utterance" and set(sites) != {"inputs"}:
+            raise ConfigError(
+                "regularizer.per_step=true masks steps, but this fusion reads one vector per utterance.\n"
+                "  type regularizer.per_step=false, or fusion=attention, or regularizer.sites=[inputs]"
+            )
+        self.requires_alignment = per_step
+        self.p, self.mode, self.per_step, self.rescale = p, mode, per_step, rescale
+        self.sites = frozenset(sites)
+        self.probabilities = probabilities
+        self.generator = generator
+
+    def forward(self, site: str, streams: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The streams of a site, masked in training if this site is one of ours."""
+        if site not in self.sites:
+            return streams
+        probabilities = self._shares(site, len(streams))
+        masked = self._masked(streams, probabilities) if self.training and self.p > 0 else dict(streams)
+        if self.rescale == "legacy" or (self.training and self.rescale != "none"):
+            return {
+                name: stream / (1 - self.p * share)
+                for (name, stream), share in zip(masked.items(), self._rescaled(probabilities), strict=True)
+            }
+        return masked
+
+    def _shares(self, site: str, num_streams: int) -> Tensor:
+        weights = [1.0] * num_streams if site == "streams" or self.probabilities is None else self.probabilities
+        shares = torch.tensor(weights, dtype=torch.float64)
+        return shares / shares.sum()
+
+    def _rescaled(self, probabilities: Tensor) -> list[float]:
+        num_streams = len(probabilities)
+        return probabilities.tolist() if self.rescale == "per_modality" else [1 / num_streams] * num_streams
+
+    def _masked(self, streams: Mapping[str, Tensor], probabilities: Tensor) -> dict[str, Tensor]:
+        first = next(iter(streams.values()))
+        if self.mode == "hard":
+            if torch.rand((), generator=self.generator) >= self.p:
+                return dict(streams)
+            shape = first.shape[:2] if self.per_step else first.shape[:1]  # (B, T) or (B,)
+        else:
+            shape = torch.Size((1, first.shape[1])) if self.per_step else torch.Size((1,))
+        drawn = torch.multinomial(probabilities, shape.numel(), replacement=True, generator=self.generator)
+        chosen = drawn.view(shape).to(first.device)
+        chosen = chosen.reshape(chosen.shape + (1,) * (first.dim() - chosen.dim()))  # broadcasts over (B, T, D)
+        masked = {}
+        for index, (name, stream) in enumerate(streams.items()):
+            lost = chosen == index
+            if self.mode == "soft":
+                lost = lost & (torch.rand(stream.shape, generator=self.generator) < self.p).to(stream.device)
+            masked[name] = stream.masked_fill(lost, 0.0)
+        return masked

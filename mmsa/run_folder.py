@@ -1,0 +1,107 @@
+"""A run's folder: the source of truth of a run, written so that a killed writer leaves whole files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmsa.data.batches import Fold
+from mmsa.errors import ConfigError, DataError
+
+NAME_LENGTH = 80
+
+
+def run_name(overrides: Sequence[str]) -> str:
+    """The overrides that tell a run from another, side by side; "default" without any."""
+    hidden = ("paths.", "tracking", "hydra", "dataset.source=", "trainer.resume=", "name=", "debug=")
+    shown = [override.lstrip("+") for override in overrides if not override.lstrip("+~").startswith(hidden)]
+    return " ".join(shown) or "default"
+
+
+def create_folder(outputs: Path, name: str) -> Path:
+    """A new folder of its own under `outputs`/runs.
+
+    Raises:
+        ConfigError: `outputs` is not a folder that can be written to.
+    """
+    safe = re.sub(r"[^A-Za-z0-9_.,=+-]+", "_", name)[:NAME_LENGTH]
+    stem = f"{datetime.now():%Y%m%d-%H%M%S}_{safe}"
+    try:
+        (outputs / "runs").mkdir(parents=True, exist_ok=True)
+        for attempt in range(1, 1000):
+            folder = outputs / "runs" / (stem if attempt == 1 else f"{stem}_{attempt}")
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                continue
+            return folder
+    except OSError as error:
+        raise ConfigError(
+            f"paths.outputs={outputs}: runs cannot be written there ({error.strerror}).\n  type paths.outputs=FOLDER"
+        ) from error
+    raise ConfigError(f"{outputs / 'runs'} already has 999 runs of this second and name.\n  type name=ANOTHER")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write under a temporary name and rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON; numbers that are not finite become null."""
+    write_text(path, json.dumps(_finite(content), indent=2) + "\n")
+
+
+def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
+    """One row per epoch."""
+    rows = [{"epoch": epoch, **metrics} for epoch, metrics in enumerate(history, start=1)]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else ["epoch"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def write_predictions(path: Path, folds: Sequence[tuple[Fold, np.ndarray, np.ndarray]]) -> None:
+    """One row per utterance of these folds: each with its truths (N,) and predictions (N,)."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["id", "fold", "target", "prediction"])
+    for fold, truths, predictions in folds:
+        for name, truth, prediction in zip(fold.ids, truths.tolist(), predictions.tolist(), strict=True):
+            writer.writerow([name, fold.name, truth, prediction])
+    write_text(path, text.getvalue())
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """result.json of a run.
+
+    Raises:
+        DataError: the folder is not a run's.
+    """
+    path = folder / "result.json"
+    try:
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder} is not the folder of a run: {path.name} is missing or damaged.") from error
+    return result
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content

@@ -1,0 +1,170 @@
+"""Figures of one run, drawn from what its folder holds: learning curves, predictions, and the baselines beside it."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mmsa.training.metrics import METRICS, metric_mode
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREY, INK = "#2f6fb3", "#d9772b", "#b4bac2", "#30353b"
+_NAMES = {"mae": "MAE", "rmse": "RMSE", "corr": "correlation", "loss": "loss"}
+
+
+def write_figures(folder: Path, result: Mapping[str, Any]) -> list[Path]:
+    """Draw the figures of a run as PNG files into `folder/figures`; what the run lacks is left out.
+
+    Args:
+        folder: a run folder with history.csv and predictions.csv.
+        result: the run's result, as in result.json.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    drawings: dict[str, Callable[[Path, Mapping[str, Any]], Figure | None]] = {
+        "learning_curves.png": _learning_curves,
+        "predictions.png": _predictions,
+        "baselines.png": _baselines,
+    }
+    written = []
+    (folder / "figures").mkdir(exist_ok=True)
+    for name, draw in drawings.items():
+        figure = draw(folder, result)
+        if figure is not None:
+            figure.savefig(folder / "figures" / name, dpi=150)
+            written.append(folder / "figures" / name)
+    return written
+
+
+def _learning_curves(folder: Path, result: Mapping[str, Any]) -> Figure | None:
+    history = _columns(folder / "history.csv")
+    monitor = str(result.get("monitor", "valid/loss"))
+    shown: list[str] = [name for name in ("train/loss", "valid/loss") if name in history]
+    if "epoch" not in history or not shown:
+        return None
+    from matplotlib.ticker import MaxNLocator
+
+    panels = [shown] if monitor in shown or monitor not in history else [shown, [monitor]]
+    figure, axes = _canvas(4.6 * len(panels) + 0.4, 3.6, len(panels))
+    best = result.get("best_epoch")
+    for panel, names in zip(axes, panels, strict=True):
+        for name in names:
+            colour = BLUE if name.startswith("train/") else ORANGE
+            panel.plot(history["epoch"], history[name], color=colour, marker="o", markersize=3, label=_label(name))
+        if best is not None and best in history["epoch"]:
+            row = int(np.flatnonzero(history["epoch"] == best)[0])
+            panel.axvline(best, color=GREY, linewidth=1, linestyle="--", zorder=0)
+            label = f"best epoch: {best}"
+            value = history[names[-1]][row]
+            panel.plot(best, value, "o", markersize=9, markerfacecolor="none", color=INK, label=label)
+        panel.set_xlabel("epoch")
+        panel.set_ylabel("loss" if names is shown else _label(names[0]))
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.legend(frameon=False)
+    figure.suptitle(_title(result))
+    return figure
+
+
+def _predictions(folder: Path, result: Mapping[str, Any]) -> Figure | None:
+    path = folder / "predictions.csv"
+    if not path.is_file() or not any(name.endswith("/mae") for name in result.get("metrics", {})):
+        return None
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    fold = _scored_fold(result, "mae")
+    pairs = [(_number(row.get("target")), _number(row.get("prediction"))) for row in rows if row.get("fold") == fold]
+    points = np.array([pair for pair in pairs if all(map(math.isfinite, pair))])  # (N, 2)
+    if not points.size:
+        return None
+    figure, (panel,) = _canvas(5.0, 5.0, 1)
+    low, high = float(points.min()), float(points.max())
+    edge = 0.05 * max(high - low, 1.0)
+    span = (low - edge, high + edge)
+    panel.plot(span, span, color=GREY, linewidth=1.2, label="prediction = label", zorder=0)
+    size = 14 if len(points) < 2000 else 5
+    panel.scatter(points[:, 0], points[:, 1], s=size, color=BLUE, alpha=0.45, linewidths=0)
+    panel.set(xlim=span, ylim=span, aspect="equal", xlabel="label", ylabel="prediction")
+    error = float(np.abs(points[:, 1] - points[:, 0]).mean())
+    panel.set_title(f"{fold} fold, {len(points):,} utterances, MAE {error:.3f}", fontsize=11)
+    panel.legend(frameon=False, loc="upper left")
+    figure.suptitle(_title(result))
+    return figure
+
+
+def _baselines(folder: Path, result: Mapping[str, Any]) -> Figure | None:
+    metric = (result.get("primary") or ["mae"])[0]
+    fold = _scored_fold(result, metric)
+    name = f"{fold}/{metric}"
+    scores = {label: _number(found.get(name)) for label, found in (result.get("baselines") or {}).items()}
+    if not scores or name not in result.get("metrics", {}):
+        return None
+    scores["this model"] = _number(result["metrics"][name])
+    better_last = metric in METRICS and metric_mode(metric) == "min"
+    kept = sorted((value, label) for label, value in scores.items() if math.isfinite(value))
+    bars = kept[::-1] if better_last else kept  # the best bar is on top
+    if not bars:
+        return None
+    figure, (panel,) = _canvas(6.4, 1.5 + 0.42 * len(bars), 1)
+    colours = [ORANGE if label == "this model" else GREY for _, label in bars]
+    drawn = panel.barh([label for _, label in bars], [value for value, _ in bars], color=colours, height=0.68)
+    panel.bar_label(drawn, fmt="%.3f", padding=4)
+    panel.margins(x=0.14)
+    panel.tick_params(axis="y", length=0)
+    direction = "smaller is better" if better_last else "larger is better"
+    panel.set_xlabel(f"{_label(metric)} on the {fold} fold ({direction})")
+    figure.suptitle(_title(result))
+    return figure
+
+
+def _canvas(width: float, height: float, panels: int) -> tuple[Figure, tuple[Axes, ...]]:
+    """A figure outside pyplot's global state: trials may draw side by side."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = tuple(figure.add_subplot(1, panels, number + 1) for number in range(panels))
+    for panel in axes:
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.set_axisbelow(True)
+    return figure, axes
+
+
+def _title(result: Mapping[str, Any]) -> str:
+    name = str(result.get("name", ""))
+    name = name if len(name) <= 44 else f"{name[:43]}…"
+    return f"{name}\n(planted data)" if result.get("planted", result.get("dataset") == "synthetic") else name
+
+
+def _label(name: str) -> str:
+    fold, _, metric = name.rpartition("/")
+    return f"{_NAMES.get(metric, metric)} ({fold})" if fold else _NAMES.get(metric, metric)
+
+
+def _scored_fold(result: Mapping[str, Any], metric: str) -> str:
+    return "test" if f"test/{metric}" in result.get("metrics", {}) else "valid"
+
+
+def _columns(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: np.array([_number(row[name]) for row in rows]) for name in rows[0]} if rows else {}
+
+
+def _number(text: Any) -> float:
+    """A number of a table; an empty or foreign cell is NaN and drawn as a gap."""
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return float("nan")

@@ -1,0 +1,232 @@
+"""Runs in MLflow: flat, one batch call per epoch, quiet, and never in the way of a result."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import re
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mmsa.tracking.database import default_uri, ensure_database, import_client
+from mmsa.tracking.tracker import RunInfo, Tracker
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+Result = TypeVar("Result")
+Item = TypeVar("Item")
+
+# MLflow's own limits, below which it refuses the whole batch.
+_PARAMETER_LENGTH, _TAG_LENGTH, _KEY_LENGTH = 6000, 8000, 250
+_METRICS_PER_CALL, _PARAMETERS_PER_CALL = 1000, 100
+_FILES = ("config.yaml", "overrides.json", "result.json", "predictions.csv", "history.csv", "run.log")
+
+
+def _log_warning(line: str) -> None:
+    logging.getLogger("mmsa").warning(line)
+
+
+class MLflowTracker(Tracker):
+    """Shows a run in MLflow.
+
+    The first failure is told in one line and tracking is silent from then on; the end of the run tries once more
+    to hand in what was missed.
+
+    Args:
+        outputs: the outputs folder, where the default database lies.
+        uri: an MLflow tracking URI; None is SQLite in `outputs`.
+        experiment: name of the MLflow experiment.
+        warn: takes the line that tells a failure; None is the logger "mmsa".
+    """
+
+    def __init__(
+        self,
+        outputs: Path | str = "outputs",
+        uri: str | None = None,
+        experiment: str = "mmsa",
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
+        self.outputs = Path(outputs)
+        self.uri = uri or default_uri(outputs)
+        self.experiment = experiment
+        self.run_id: str | None = None
+        self._warn = warn or _log_warning
+        self._silent = False
+        self._pending: list[Metric] = []
+        self._client: MlflowClient | None = None
+
+    def prepare(self) -> None:
+        self._attempt(lambda: ensure_database(self.uri, self.outputs, self.experiment))
+
+    def start(self, run: RunInfo, run_id: str | None = None) -> str | None:
+        self._attempt(lambda: self._open(run, run_id))
+        return self.run_id
+
+    def log_epoch(self, metrics: Mapping[str, float], epoch: int) -> None:
+        self._attempt(lambda: self._log(metrics, epoch))
+
+    def finish(self, folder: Path, result: Mapping[str, Any], description: str = "") -> None:
+        def close(client: MlflowClient, run_id: str) -> None:
+            self._flush(client, run_id, _final_metrics(result), int(result.get("best_epoch") or 0))
+            if description:
+                client.set_tag(run_id, "mlflow.note.content", description[:_TAG_LENGTH])
+            if "num_parameters" in result:
+                client.set_tag(run_id, "num_parameters", str(result["num_parameters"]))
+            self._log_files(client, run_id, folder)
+            client.set_terminated(run_id, "FINISHED")
+
+        self._close(close)
+
+    def fail(self, folder: Path, reason: str) -> None:
+        def close(client: MlflowClient, run_id: str) -> None:
+            self._flush(client, run_id, {}, 0)
+            client.set_tag(run_id, "failure", reason[:_TAG_LENGTH])
+            self._log_files(client, run_id, folder)
+            client.set_terminated(run_id, "FAILED")
+
+        self._close(close)
+
+    def _attempt(self, action: Callable[[], Result], once_more: bool = False) -> Result | None:
+        if self._silent and not once_more:
+            return None
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # MLflow's own, not the user's to mend
+                return action()
+        # Whatever goes wrong in a database, a network or a disk that only shows the run must not end the run.
+        except Exception as error:  # noqa: BLE001
+            if not self._silent:
+                cause = _shortened((str(error).strip() or type(error).__name__).splitlines()[0], 160).rstrip(".")
+                line = f"Tracking failed ({self.uri}): {cause}. The run goes on; its folder holds everything."
+                self._warn(re.sub(r"//[^/\s]*@", "//", line))  # no password of a database
+            self._silent = True
+            return None
+
+    def _close(self, close: Callable[[MlflowClient, str], None]) -> None:
+        client, run_id = self._client, self.run_id
+        if client is not None and run_id is not None:
+            self._attempt(lambda: close(client, run_id), once_more=True)
+
+    def _open(self, run: RunInfo, run_id: str | None) -> None:
+        experiment_id = ensure_database(self.uri, self.outputs, self.experiment)
+        client = import_client()(tracking_uri=self.uri)
+        resumed = run_id is not None and _reopen(client, run_id)
+        if not resumed:
+            run_id = client.create_run(experiment_id, run_name=run.name, tags=_tags(run)).info.run_id
+        if run_id is not None:
+            self._client, self.run_id = client, run_id
+            _log_parameters(client, run_id, run.parameters)
+            if not resumed:
+                _log_data(client, run_id, run)
+
+    def _log(self, metrics: Mapping[str, float], epoch: int) -> None:
+        if self._client is not None and self.run_id is not None:
+            self._flush(self._client, self.run_id, metrics, epoch)
+
+    def _flush(self, client: MlflowClient, run_id: str, metrics: Mapping[str, float], epoch: int) -> None:
+        """Send these metrics, and those that an earlier failure kept back."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        # The UI draws NaN and infinity as gaps and giants; the run's history keeps them.
+        finite = {name: float(value) for name, value in metrics.items() if value is not None and math.isfinite(value)}
+        self._pending += [Metric(_key(name), value, now, epoch) for name, value in finite.items()]
+        for part in _parts(self._pending, _METRICS_PER_CALL):
+            client.log_batch(run_id, metrics=part)
+        self._pending = []
+
+    def _log_files(self, client: MlflowClient, run_id: str, folder: Path) -> None:
+        figures = sorted((folder / "figures").glob("*.png"))
+        for path in [*(folder / name for name in _FILES), folder / "checkpoints" / "best.pt", *figures]:
+            if path.is_file():
+                inside = None if path.parent == folder else path.parent.name
+                client.log_artifact(run_id, str(path), inside)
+
+
+def _reopen(client: MlflowClient, run_id: str) -> bool:
+    """Set an earlier run to running; False where the database does not know it."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.update_run(run_id, status="RUNNING")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+    return True
+
+
+def _log_parameters(client: MlflowClient, run_id: str, parameters: Mapping[str, Any]) -> None:
+    """Log the parameters; of a resumed run only new ones, as MLflow refuses to change a value, which a tag tells."""
+    from mlflow.entities import Param
+
+    known = client.get_run(run_id).data.params
+    values = {_key(name): _shortened(_text(value), _PARAMETER_LENGTH) for name, value in parameters.items()}
+    new = [Param(name, value) for name, value in values.items() if name not in known]
+    for part in _parts(new, _PARAMETERS_PER_CALL):
+        client.log_batch(run_id, params=part)
+    changed = [f"{name}: {known[name]} -> {value}" for name, value in values.items() if known.get(name, value) != value]
+    if changed:
+        client.set_tag(run_id, "resumed with", _shortened(", ".join(changed), _TAG_LENGTH))
+
+
+def _log_data(client: MlflowClient, run_id: str, run: RunInfo) -> None:
+    if not run.fingerprint:
+        return
+    from mlflow.entities import Dataset, DatasetInput
+
+    name = str(run.tags.get("dataset") or "data")
+    source = json.dumps({"store": run.fingerprint})
+    client.log_inputs(run_id, [DatasetInput(Dataset(name, run.fingerprint[:36], "local", source))])
+
+
+def _tags(run: RunInfo) -> dict[str, str]:
+    tags = {
+        **run.tags,
+        "folder": str(run.folder.resolve()),
+        "data fingerprint": run.fingerprint,
+        "mlflow.user": os.environ.get("USER"),
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.name": "train.py",
+        "mlflow.source.git.commit": run.commit,
+        **{f"environment.{name}": version for name, version in run.environment.items()},
+    }
+    return {_key(name): _shortened(_text(value), _TAG_LENGTH) for name, value in tags.items() if value is not None}
+
+
+def _final_metrics(result: Mapping[str, Any]) -> dict[str, float]:
+    """Test metrics under their name; those of other folds apart from their curves; the baselines' first metric."""
+    final: dict[str, float] = {}
+    metrics: Mapping[str, float] = result.get("metrics") or {}
+    for name, value in metrics.items():
+        fold, _, metric = name.partition("/")
+        final[name if fold == "test" else f"best {fold}/{metric}"] = value
+    first = (result.get("primary") or ["mae"])[0]
+    for baseline, scores in (result.get("baselines") or {}).items():
+        for fold in ("test", "valid"):
+            if f"{fold}/{first}" in metrics and f"{fold}/{first}" in scores:
+                final[f"baseline {fold} {first}/{baseline}"] = scores[f"{fold}/{first}"]
+    return final
+
+
+def _parts(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[^\w .:/-]", "_", str(name))[:_KEY_LENGTH]
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 2]} …"

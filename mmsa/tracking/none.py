@@ -1,0 +1,35 @@
+"""Tracking switched off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmsa.tracking.tracker import RunInfo, Tracker
+
+
+class NullTracker(Tracker):
+    """Shows nothing: the run's folder holds everything.
+
+    Args:
+        outputs: the outputs folder, which every tracker is given; not used.
+    """
+
+    def __init__(self, outputs: Path | str = "outputs") -> None:
+        pass
+
+    def prepare(self) -> None:
+        pass
+
+    def start(self, run: RunInfo, run_id: str | None = None) -> str | None:
+        return None
+
+    def log_epoch(self, metrics: Mapping[str, float], epoch: int) -> None:
+        pass
+
+    def finish(self, folder: Path, result: Mapping[str, Any], description: str = "") -> None:
+        pass
+
+    def fail(self, folder: Path, reason: str) -> None:
+        pass

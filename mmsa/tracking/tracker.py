@@ -1,0 +1,65 @@
+"""What a tracker does: it shows a run while the run's folder stays the source of truth."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What is known of a run when it starts.
+
+    Args:
+        name: the run's name, made of its overrides.
+        folder: the run's folder.
+        parameters: the resolved configuration, flat (see `flat_parameters`).
+        tags: what ties runs together: sweep, trial, seed, experiment, dataset; None is left out.
+        commit: git commit of the code, None outside a repository.
+        fingerprint: fingerprint of the data.
+        environment: versions of Python and of the libraries.
+    """
+
+    name: str
+    folder: Path
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    commit: str | None = None
+    fingerprint: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+class Tracker(ABC):
+    """Shows one run; no method raises, because a tracking failure must not cost a result."""
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Make what runs share; called by the parent before any worker starts, and harmless when repeated."""
+
+    @abstractmethod
+    def start(self, run: RunInfo, run_id: str | None = None) -> str | None:
+        """Open a run, or go on with `run_id`, and return its id; None where nothing is tracked."""
+
+    @abstractmethod
+    def log_epoch(self, metrics: Mapping[str, float], epoch: int) -> None:
+        """Add the metrics of one epoch, named `fold/metric`."""
+
+    @abstractmethod
+    def finish(self, folder: Path, result: Mapping[str, Any], description: str = "") -> None:
+        """Add the selected weights' metrics, the baselines, the folder's files and a Markdown description; close."""
+
+    @abstractmethod
+    def fail(self, folder: Path, reason: str) -> None:
+        """Close the run as failed, with the reason and the files that there are."""
+
+
+def flat_parameters(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested configuration as `group.key` -> value; lists and empty mappings stay values."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        flat |= flat_parameters(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
+    return flat

@@ -1,0 +1,201 @@
+"""The MLflow UI over an outputs folder: `python -m mmsa.tracking.ui`, or `make ui`."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+import shlex
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from types import FrameType
+
+from mmsa.errors import MmsaError
+from mmsa.tracking.database import default_uri
+
+HOST = "127.0.0.1"
+EXPERIMENT = "mmsa"
+START_SECONDS = 120
+STOP_SECONDS = 10
+PORTS_TRIED = 100
+
+
+def free_port(first: int) -> int:
+    """The first port from `first` on that nobody listens on.
+
+    Raises:
+        MmsaError: none of the next hundred is free.
+    """
+    for port in range(first, min(first + PORTS_TRIED, 65536)):
+        with socket.socket() as probe:
+            # Asked as well as bound: macOS lets a second program bind a port that another holds on all interfaces.
+            if probe.connect_ex((HOST, port)) == 0:
+                continue
+        with socket.socket() as holder:
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                holder.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+    raise MmsaError(f"No free port from {first} on. Name another: make ui ARGS='--port 8080'")
+
+
+def training_view(database: Path, port: int) -> str:
+    """Address of the experiment's run list in the UI, or of the UI itself while the experiment is not there.
+
+    Raises:
+        MmsaError: the file is not an MLflow database.
+    """
+    query = "SELECT experiment_id FROM experiments WHERE name = ? AND lifecycle_stage = 'active'"
+    try:
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+            row = connection.execute(query, (EXPERIMENT,)).fetchone()
+    except sqlite3.Error as error:
+        raise MmsaError(f"{database} is not an MLflow database ({error}). Move it away and train again.") from error
+    root = f"http://{HOST}:{port}/"
+    # Without the workflow type the UI opens in its view for language models.
+    return root if row is None else f"{root}#/experiments/{row[0]}/runs?workflowType=machine_learning"
+
+
+def start_server(outputs: Path, port: int, log: Path) -> subprocess.Popen[bytes]:
+    """Start one MLflow server over `outputs`/mlflow.db, on the loopback interface only; it writes to `log`."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", default_uri(outputs)]
+    command += ["--default-artifact-root", (outputs / "mlartifacts").as_uri()]
+    command += ["--artifacts-destination", (outputs / "mlartifacts").as_uri()]
+    environment = os.environ | {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        # Its queue serves the evaluation of language models and costs several more processes.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    with log.open("wb") as stream:
+        # A session of its own, so that Ctrl-C reaches this program alone and the server is ended in order.
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            cwd=outputs,
+            env=environment,
+            start_new_session=True,
+        )
+
+
+def wait_until_healthy(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Return when the server answers.
+
+    Raises:
+        MmsaError: it ended by itself, or does not answer within two minutes.
+    """
+    # Without proxies: a machine-wide http_proxy would be asked for the loopback address too.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            lines = log.read_text(errors="replace").strip().splitlines() or ["(nothing)"]
+            raise MmsaError(f"The MLflow server ended by itself. Its last words: {lines[-1]}\nAll of them: {log}")
+        try:
+            with opener.open(f"http://{HOST}:{port}/health", timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.3)
+    raise MmsaError(f"The MLflow server does not answer after {START_SECONDS} s. What it printed: {log}")
+
+
+def stop_server(server: subprocess.Popen[bytes]) -> None:
+    """End the server and the workers that it started."""
+    for sent in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(server.pid, sent)
+        except ProcessLookupError:
+            break
+        try:
+            server.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
+    server.wait()
+
+
+def ssh_line(port: int) -> str:
+    """The command that brings the UI of this machine to the one in front of the user."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # an account without a name, as in some containers
+        user = "USER"
+    return f"ssh -N -L {port}:{HOST}:{port} {shlex.quote(f'{user}@{socket.gethostname()}')}"
+
+
+def serve(outputs: Path, first_port: int) -> None:
+    """Start the server, say where it is, and stay until it ends or this program is interrupted.
+
+    Raises:
+        MmsaError: no runs yet, no free port, or a server that does not come up.
+    """
+    database = outputs / "mlflow.db"
+    if not database.is_file():
+        raise MmsaError(f"No tracked runs in {outputs} yet. Type: make train  (or: python train.py)")
+    port = free_port(first_port)
+    address = training_view(database, port)
+    if port != first_port:
+        print(f"Port {first_port} is taken; using {port}.")
+    print("Starting the MLflow server, usually 10 to 20 seconds ...", flush=True)
+    log = outputs / "ui.log"
+    server = start_server(outputs, port, log)
+    try:
+        wait_until_healthy(server, port, log)
+        print(f"The runs:  {address}")
+        print(f"From another machine, first type there:  {ssh_line(port)}")
+        print("Ctrl-C ends it.", flush=True)
+        server.wait()
+        raise MmsaError(f"The MLflow server ended. What it printed: {log}")
+    finally:
+        stop_server(server)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    def port(text: str) -> int:
+        number = int(text)
+        if not 1 <= number <= 65535:
+            raise ValueError(text)
+        return number
+
+    description = "The MLflow UI over an outputs folder, on this machine's loopback interface."
+    parser = argparse.ArgumentParser(prog="python -m mmsa.tracking.ui", description=description)
+    parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="folder that holds mlflow.db")
+    parser.add_argument("--port", type=port, default=5000, help="first port to try, 1 to 65535")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until interrupted; returns the exit code."""
+    options = _parse(arguments)
+    # A closed terminal or a kill must not leave a server behind; a shell may have started us with SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    try:
+        serve(options.outputs.absolute(), options.port)
+    except KeyboardInterrupt:
+        print("\nEnded.")
+    except (MmsaError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""A trained run, loaded from its folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from lightning_fabric import Fabric
+from omegaconf import DictConfig, OmegaConf
+
+from mmsa import build
+from mmsa.data.batches import Data
+from mmsa.data.store import Store
+from mmsa.model import MultimodalModel
+from mmsa.run_folder import read_result
+from mmsa.training.checkpoints import load_checkpoint
+from mmsa.training.task import Task
+from mmsa.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A model with its selected weights, on the CPU, and what it was trained on.
+
+    Args:
+        config: the run's resolved configuration.
+        model: with the selected weights, in evaluation mode.
+        task: the run's task.
+        data: the run's data.
+        folder: the run's folder.
+    """
+
+    config: DictConfig
+    model: MultimodalModel
+    task: Task
+    data: Data
+    folder: Path
+
+    def evaluate(self, fold: str = "valid") -> tuple[dict[str, float], dict[str, float]]:
+        """Metrics of a fold, and the prediction of every utterance by its id."""
+        utterances = self.data.fold(fold)
+        fabric = Fabric(accelerator="cpu", devices=1)
+        trainer = Trainer(
+            fabric, self.task, self.folder, {}, max_epochs=1, batch_size=self.config.trainer.batch_size, patience=1
+        )
+        metrics, predictions = trainer.evaluate(self.model, utterances)
+        return metrics, dict(zip(utterances.ids, predictions.tolist(), strict=True))
+
+
+def load_run(folder: Path) -> TrainedRun:
+    """Load a run from its folder.
+
+    Raises:
+        DataError: the folder is not a run's, or its store is no longer there.
+    """
+    result = read_result(folder)
+    cfg = cast(DictConfig, OmegaConf.load(folder / "config.yaml"))
+    dataset, task = build.build_dataset(cfg), build.build_task(cfg)
+    data = Data(Store.open(Path(result["data"]["store"])), dataset.modalities, dataset.normalize)
+    model = build.build_model(cfg, data.widths, task, torch.Generator(), data.aligned)
+    model.load_state_dict(load_checkpoint(folder / "checkpoints" / "best.pt")["model"])
+    return TrainedRun(cfg, model.eval(), task, data, folder)

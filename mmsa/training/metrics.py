@@ -1,0 +1,179 @@
+"""Metrics of the field, computed on a whole fold at once; every convention has a name of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Mode = Literal["min", "max"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a metric is, in one line, and whether a smaller or a larger value is better."""
+
+    definition: str
+    mode: Mode
+
+
+_BINARY = {
+    "has0": "all utterances, >= 0 against < 0 (zeros are positive)",
+    "non0": "labels other than 0, > 0 against < 0; a prediction of exactly 0 is negative",
+    "non0_geq": "labels other than 0, > 0 against < 0; a prediction of exactly 0 is positive",
+    "neg0": "all utterances, > 0 against <= 0 (zeros are negative)",
+}
+
+METRICS: dict[str, Metric] = {
+    "loss": Metric("the training objective", "min"),
+    "mae": Metric("mean absolute error, neither side clipped", "min"),
+    "rmse": Metric("root of the mean squared error, neither side clipped", "min"),
+    "corr": Metric("Pearson correlation; NaN where predictions or labels are constant", "max"),
+    "acc7": Metric("share of equal classes after clipping to [-3, 3] and rounding half to even", "max"),
+    "acc7_away": Metric("share of equal classes after rounding away from zero to -3..3 (CMU's MOSEI map)", "max"),
+    "acc5": Metric("share of equal classes after clipping to [-2, 2] and rounding half to even", "max"),
+    **{f"acc2_{name}": Metric(f"binary accuracy: {rule}", "max") for name, rule in _BINARY.items()},
+    **{f"f1_{name}": Metric(f"F1 weighted by the true class sizes: {rule}", "max") for name, rule in _BINARY.items()},
+    **{
+        f"f1_{name}_swapped": Metric(f"F1 weighted by the predicted class sizes (MulT, MISA, M3): {rule}", "max")
+        for name, rule in _BINARY.items()
+    },
+    "accuracy": Metric("share of utterances whose class is right", "max"),
+    "f1_weighted": Metric("F1 per class, weighted by the true class sizes", "max"),
+    "f1_macro": Metric("F1 per class, mean over the classes that occur", "max"),
+    "recall_macro": Metric("recall per class, mean over the classes among the labels (unweighted accuracy)", "max"),
+}
+
+
+def metric_mode(name: str) -> Mode:
+    """Whether a smaller or a larger value is better.
+
+    Args:
+        name: a key of METRICS, or `fold/key`.
+
+    Raises:
+        KeyError: no such metric.
+    """
+    return METRICS[name.rpartition("/")[2]].mode
+
+
+def regression_metrics(prediction: NDArray[np.floating], target: NDArray[np.floating]) -> dict[str, float]:
+    """Every regression metric of METRICS over one whole fold.
+
+    A metric that is not defined is NaN: `corr` of a constant, `*_non0*` without a label other than 0,
+    all of them where a prediction is not finite.
+
+    Args:
+        prediction: predicted sentiment, any real value.
+        target: labels on the scale [-3, 3]; values beyond it are clipped where the definition says so.
+
+    Shapes:
+        prediction (N,), target (N,), N >= 1.
+
+    Raises:
+        ValueError: the shapes differ, or are not (N,) with N >= 1.
+    """
+    predicted, truth = _paired(np.asarray(prediction, dtype=np.float64), np.asarray(target, dtype=np.float64))
+    if not np.isfinite(predicted).all():  # a diverged model must not earn the accuracy of "everything is negative"
+        return dict.fromkeys(regression_metrics(np.zeros_like(predicted), truth), float("nan"))
+    error = predicted - truth
+    metrics = {
+        "mae": float(np.abs(error).mean()),
+        "rmse": float(np.sqrt(np.square(error).mean())),
+        "corr": _correlation(predicted, truth),
+        "acc7": float((_rounded(predicted, 3) == _rounded(truth, 3)).mean()),
+        "acc7_away": float((_rounded_away(predicted) == _rounded_away(truth)).mean()),
+        "acc5": float((_rounded(predicted, 2) == _rounded(truth, 2)).mean()),
+    }
+    polar = truth != 0
+    binary = {
+        "has0": (predicted >= 0, truth >= 0),
+        "non0": (predicted[polar] > 0, truth[polar] > 0),
+        "non0_geq": (predicted[polar] >= 0, truth[polar] > 0),
+        "neg0": (predicted > 0, truth > 0),
+    }
+    for name, (predicted_class, true_class) in binary.items():
+        counts = _Counts.of(predicted_class.astype(np.int64), true_class.astype(np.int64))
+        metrics[f"acc2_{name}"] = counts.accuracy
+        metrics[f"f1_{name}"] = counts.f1(counts.true)
+        metrics[f"f1_{name}_swapped"] = counts.f1(counts.predicted)
+    return metrics
+
+
+def classification_metrics(prediction: NDArray[np.generic], target: NDArray[np.integer]) -> dict[str, float]:
+    """Every classification metric of METRICS over one whole fold.
+
+    Args:
+        prediction: class numbers from 0 on, or one score per class, of which the first largest wins.
+        target: class numbers from 0 on.
+
+    Shapes:
+        prediction (N,) or (N, C), target (N,), N >= 1.
+
+    Raises:
+        ValueError: the shapes do not fit, or a class number is negative.
+    """
+    scores = np.asarray(prediction)
+    if scores.ndim == 2 and not np.isfinite(scores).all():
+        return dict.fromkeys(("accuracy", "f1_weighted", "f1_macro", "recall_macro"), float("nan"))
+    predicted, truth = _paired(scores.argmax(axis=1) if scores.ndim == 2 else scores, np.asarray(target))
+    counts = _Counts.of(predicted.astype(np.int64), truth.astype(np.int64))
+    present = (counts.true + counts.predicted) > 0
+    labelled = counts.true > 0
+    return {
+        "accuracy": counts.accuracy,
+        "f1_weighted": counts.f1(counts.true),
+        "f1_macro": counts.f1(present),
+        "recall_macro": float((counts.hits[labelled] / counts.true[labelled]).mean()),
+    }
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Per class (C,): utterances of the class that were found, labelled as it, and predicted as it."""
+
+    hits: NDArray[np.int64]
+    true: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, predicted: NDArray[np.int64], truth: NDArray[np.int64]) -> _Counts:
+        num_classes = int(max(predicted.max(initial=0), truth.max(initial=0))) + 1
+        hits = np.bincount(truth[predicted == truth], minlength=num_classes)
+        return cls(hits, np.bincount(truth, minlength=num_classes), np.bincount(predicted, minlength=num_classes))
+
+    @property
+    def accuracy(self) -> float:
+        total = int(self.true.sum())
+        return float(self.hits.sum() / total) if total else float("nan")
+
+    def f1(self, weights: NDArray[np.integer] | NDArray[np.bool_]) -> float:
+        """The mean of the classes' F1, weighted; a class nobody names or predicts counts 0."""
+        if not weights.sum():
+            return float("nan")
+        per_class = 2 * self.hits / np.maximum(self.true + self.predicted, 1)  # (C,)
+        return float((per_class * weights).sum() / weights.sum())
+
+
+def _paired(prediction: NDArray[Any], target: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    if prediction.ndim != 1 or prediction.shape != target.shape or not prediction.size:  # (N, 1) would broadcast
+        raise ValueError(f"metrics need two (N,) arrays with N >= 1; got {prediction.shape} and {target.shape}.")
+    return prediction, target
+
+
+def _correlation(prediction: NDArray[np.float64], target: NDArray[np.float64]) -> float:
+    if np.ptp(prediction) == 0 or np.ptp(target) == 0:  # by range: rounding leaves a constant a tiny variance
+        return float("nan")
+    first, second = prediction - prediction.mean(), target - target.mean()
+    scale = np.sqrt(first @ first) * np.sqrt(second @ second)
+    return float((first @ second) / scale) if scale > 0 else float("nan")
+
+
+def _rounded(values: NDArray[np.float64], bound: int) -> NDArray[np.float64]:
+    return np.rint(np.clip(values, -bound, bound))  # half to even, as in every reference
+
+
+def _rounded_away(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.sign(values) * np.minimum(np.ceil(np.abs(values)), 3)

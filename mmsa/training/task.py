@@ -1,0 +1,102 @@
+"""What a run predicts: the target, the head, the loss, the metrics, and what selection looks at."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mmsa.errors import ConfigError, DataError
+from mmsa.training.metrics import metric_mode
+from mmsa.types import Batch, Output
+
+
+class Task(ABC):
+    """One primary target of the data set.
+
+    Args:
+        target: name of the target in the store.
+        monitor: metric of the validation fold that selects the checkpoint.
+        head_dropout: rate in [0, 1) before the linear head, in training only.
+        auxiliary: weight of each auxiliary loss that a stage returns, by its name.
+    """
+
+    shown: ClassVar[tuple[str, ...]]
+    """Metrics that tables show, in order."""
+
+    def __init__(self, target: str, monitor: str, head_dropout: float, auxiliary: Mapping[str, float] | None) -> None:
+        self.target = target
+        self.monitor = monitor
+        self.mode = metric_mode(monitor)
+        self.head_dropout = head_dropout
+        self.auxiliary = dict(auxiliary or {})
+
+    @property
+    @abstractmethod
+    def output_dim(self) -> int:
+        """Width of the head's output."""
+
+    @abstractmethod
+    def primary_loss(self, output: Tensor, truth: Tensor) -> Tensor:
+        """Head's output (B, C), truth (B,) -> scalar."""
+
+    @abstractmethod
+    def truth(self, target: Tensor) -> Tensor:
+        """The stored target (N,) as this task sees it, (N,)."""
+
+    @abstractmethod
+    def decide(self, output: Tensor) -> Tensor:
+        """Head's output (B, C) -> prediction (B,) in the units of the truth."""
+
+    @abstractmethod
+    def metrics(self, prediction: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+        """Metrics of a whole fold, by name."""
+
+    def head(self, input_dim: int) -> nn.Module:
+        """The head over the fused vector."""
+        linear = nn.Linear(input_dim, self.output_dim)
+        return nn.Sequential(nn.Dropout(self.head_dropout), linear) if self.head_dropout else linear
+
+    def select(self, targets: Mapping[str, np.ndarray]) -> np.ndarray:
+        """This task's target (N,) among those of a fold.
+
+        Raises:
+            DataError: the data set has no such target, or it is not one number per utterance.
+        """
+        if self.target not in targets:
+            raise DataError(
+                f"task.target={self.target}: the data set has no such target.\n"
+                f"  type task.target={'|'.join(targets)}"
+            )
+        values = targets[self.target]
+        if values.ndim != 1:
+            raise DataError(
+                f"task.target={self.target} has {values.shape[1]} columns; this task predicts one number.\n"
+                "  type task.target=sentiment"
+            )
+        return values
+
+    def truths(self, targets: Mapping[str, np.ndarray]) -> np.ndarray:
+        """What a fold's predictions are compared with, (N,)."""
+        return self.truth(torch.from_numpy(self.select(targets))).numpy()
+
+    def loss(self, output: Output, batch: Batch) -> Tensor:
+        """The training objective of a batch: the task's loss and the weighted auxiliary losses.
+
+        Raises:
+            ConfigError: `auxiliary` names a loss that no stage returns.
+        """
+        total = self.primary_loss(output.predictions[self.target], self.truth(batch.targets[self.target]))
+        unknown = set(self.auxiliary) - set(output.losses)
+        if unknown:
+            raise ConfigError(
+                f"task.auxiliary.{min(unknown)}: no stage returns this loss; there is "
+                f"{', '.join(output.losses) or 'none'}.\n  type ~task.auxiliary.{min(unknown)}"
+            )
+        for name, weight in self.auxiliary.items():
+            total = total + weight * output.losses[name]
+        return total

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PRIMARY = ["mae", "corr"]
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> Path:
+    return tmp_path / "outputs"
+
+
+@pytest.fixture
+def add_run(outputs: Path) -> Callable[..., Path]:
+    """Write the folder of a finished run: `mae` on the test fold, its seed, its overrides, and what else is given."""
+
+    def add(mae: float, seed: int = 1, overrides: tuple[str, ...] = (), **changed: Any) -> Path:
+        number = len(list((outputs / "runs").iterdir())) if (outputs / "runs").exists() else 0
+        folder = outputs / "runs" / f"20260101-{number:06}_run"
+        folder.mkdir(parents=True)
+        result = {
+            "name": "run",
+            "status": "finished",
+            "seed": seed,
+            "sweep": None,
+            "dataset": "cmu_mosi",
+            "planted": False,
+            "task": "regression",
+            "overrides": [*overrides, f"seed={seed}"],
+            "primary": PRIMARY,
+            "metrics": {"test/mae": mae, "test/corr": 1 - mae, "valid/mae": mae + 1, "valid/corr": 0.5},
+            "baselines": {
+                "mean": {"test/mae": 1.4, "test/corr": None},
+                "ridge joint": {"test/mae": 1.1, "test/corr": 0.2},
+            },
+            "data": {"fingerprint": "aaaabbbbccccdddd"},
+            "git": {"commit": "c0ffee", "dirty": False},
+        }
+        (folder / "result.json").write_text(json.dumps(result | changed))
+        return folder
+
+    return add

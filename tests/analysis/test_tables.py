@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mmsa.analysis.runs import read_runs
+from mmsa.analysis.tables import Cell, make_tables, report, run_table
+from mmsa.errors import DataError
+
+AddRun = Callable[..., Path]
+
+
+def add_grid(add_run: AddRun) -> None:
+    for seed, (none, mmlatch) in enumerate([(0.8, 0.7), (0.9, 0.75), (1.0, 0.7101)], start=1):
+        add_run(none, seed, ("feedback=none",))
+        add_run(mmlatch, seed, ("feedback=mmlatch",))
+
+
+def markdown_row(text: str, label: str) -> list[str]:
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| {label}")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_one_row_per_configuration_with_mean_and_sample_deviation(outputs: Path, add_run: AddRun) -> None:
+    add_grid(add_run)
+    text = report(outputs, format="markdown")
+    assert markdown_row(text, "feedback=none") == ["feedback=none (3 seeds)", "0.900 ± 0.100", "0.100 ± 0.100"]
+    assert markdown_row(text, "feedback=mmlatch")[1:] == ["**0.720 ± 0.026**", "**0.280 ± 0.026**"]
+
+
+def test_one_seed_has_no_deviation(outputs: Path, add_run: AddRun) -> None:
+    add_run(0.8, 5, ("feedback=none",))
+    text = report(outputs, format="markdown")
+    assert markdown_row(text, "feedback=none") == ["feedback=none (1 seed)", "**0.800**", "**0.200**"]
+    assert "±" not in text
+
+
+def test_baselines_stand_below_and_may_be_the_best(outputs: Path, add_run: AddRun) -> None:
+    add_run(1.2)
+    text = report(outputs, format="markdown")
+    assert text.index("| defaults") < text.index("| mean") < text.index("| ridge joint")
+    assert markdown_row(text, "ridge joint")[1:] == ["**1.100**", "**0.200**"]
+    assert markdown_row(text, "mean")[1:] == ["1.400", "–"]
+
+
+def test_what_must_not_be_averaged_is_kept_apart(outputs: Path, add_run: AddRun) -> None:
+    add_run(0.5, 1)
+    add_run(0.7, 2, data={"fingerprint": "another"})
+    add_run(0.9, 3, metrics={"valid/mae": 0.9, "valid/corr": 0.1})
+    add_run(0.6, 4, dataset="cmu_mosei")
+    tables = make_tables(read_runs(outputs).runs)
+    assert [(table.data, table.fold) for table in tables] == [
+        (("cmu_mosi", "aaaabbbbccccdddd"), "test"),
+        (("cmu_mosi", "another"), "test"),
+        (("cmu_mosi", "aaaabbbbccccdddd"), "valid"),
+        (("cmu_mosei", "aaaabbbbccccdddd"), "test"),
+    ]
+    assert all(table.rows[0].num_seeds == 1 for table in tables)
+
+
+def test_baselines_on_which_runs_disagree_are_told_apart(outputs: Path, add_run: AddRun) -> None:
+    add_run(0.8)
+    add_run(
+        0.9, 1, ("dataset.modalities=[text]",), baselines={"mean": {"test/mae": 1.4}, "ridge joint": {"test/mae": 1.3}}
+    )
+    (table,) = make_tables(read_runs(outputs).runs)
+    labels = [row.label for row in table.baselines]
+    assert labels == ["mean", "ridge joint [defaults]", "ridge joint [dataset.modalities=[text]]"]
+
+
+def test_planted_data_are_named_in_every_form(outputs: Path, add_run: AddRun) -> None:
+    folder = add_run(0.8, dataset="synthetic", planted=True)
+    for text in (report(outputs), report(outputs, format="markdown"), run_table(folder)):
+        assert "planted data: built-in corpus, not a result on human speech" in text
+    assert next(csv.DictReader(io.StringIO(report(outputs, format="csv"))))["planted"] == "true"
+    add_run(0.8)
+    genuine = make_tables(read_runs(outputs).runs)[1]
+    assert not genuine.planted and not genuine.notes
+
+
+def test_csv_has_full_precision(outputs: Path, add_run: AddRun) -> None:
+    add_grid(add_run)
+    rows = list(csv.DictReader(io.StringIO(report(outputs, format="csv"))))
+    assert [row["label"] for row in rows] == ["feedback=none", "feedback=mmlatch", "mean", "ridge joint"]
+    assert float(rows[1]["mae_mean"]) == pytest.approx(2.1601 / 3, abs=1e-15) and rows[1]["seeds"] == "3"
+    assert float(rows[0]["mae_std"]) == pytest.approx(0.1) and rows[2]["corr_mean"] == rows[2]["mae_std"] == ""
+
+
+@pytest.mark.parametrize("width", [40, 80, 100])
+def test_a_table_fits_its_width_and_loses_no_number(outputs: Path, add_run: AddRun, width: int) -> None:
+    primary = ["mae", "corr", "acc7", "acc2_has0", "acc2_non0", "f1_non0"]
+    for seed in (1, 2):
+        metrics = {f"test/{name}": 0.1 * number + seed / 100 for number, name in enumerate(primary, start=1)}
+        long = ("regularizer=m3", "feedback=mmlatch", "encoder.text.num_layers=2", "experiment=" + "x" * 50)
+        add_run(0.8, seed, long, primary=primary, metrics=metrics)
+    text = report(outputs, width=width)
+    assert max(map(len, text.splitlines())) <= max(width, 79)
+    assert all(f"0.{number}15" in text for number in range(1, 7)) and text.count("± 0.007") == 6
+    assert "…" not in text and "\x1b" not in text
+
+
+def test_piped_output_is_at_most_a_hundred_columns(outputs: Path, add_run: AddRun) -> None:
+    add_run(0.8, 1, tuple(f"encoder.text.option_{number}={number}" for number in range(9)))
+    assert 80 < max(map(len, report(outputs).splitlines())) <= 100
+
+
+def test_one_run_stands_beside_its_baselines(add_run: AddRun) -> None:
+    text = run_table(add_run(0.8, 1, ("feedback=none",)))
+    assert [line.split()[0] for line in text.splitlines()[-4:] if line] == ["feedback=none", "mean", "ridge"]
+    assert "*0.800" in text and len(text.splitlines()) <= 12
+
+
+def test_left_out_runs_are_counted_below(outputs: Path, add_run: AddRun) -> None:
+    add_run(0.8)
+    add_run(0.8, status="failed")
+    (add_run(0.8) / "result.json").write_text("{")
+    assert report(outputs).endswith("1 unfinished and 1 damaged run folders left out.")
+    assert "left out" not in report(outputs, format="csv")
+
+
+def test_no_finished_run_says_what_to_type(outputs: Path, add_run: AddRun) -> None:
+    with pytest.raises(DataError, match=r"no finished run.\n  type python train.py"):
+        report(outputs)
+    add_run(0.8, sweep="20260101-abc")
+    with pytest.raises(DataError, match="type one of 20260101-abc"):
+        report(outputs, sweep="other")
+    with pytest.raises(DataError, match="table, markdown, csv"):
+        report(outputs, format="html")  # type: ignore[arg-type]
+
+
+def test_code_versions_are_not_mixed_silently(outputs: Path, add_run: AddRun) -> None:
+    add_run(0.8, 1)
+    add_run(0.9, 2, git={"commit": "another"})
+    assert "runs of 2 git commits" in report(outputs)
+
+
+def test_a_seed_without_a_value_leaves_the_mean_undefined() -> None:
+    assert math.isnan(Cell.of([0.5, math.nan]).mean) and Cell.of([0.5, math.nan]).std is None

@@ -1,0 +1,148 @@
+"""`make ui`: a server on the loopback interface, its training view, and an orderly end."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from mmsa.errors import MmsaError
+from mmsa.tracking import ui
+from mmsa.tracking.database import ensure_database
+
+ROOT = Path(__file__).parents[2]
+
+
+def small_database(folder: Path, *, names: tuple[str, ...], stage: str = "active") -> Path:
+    """A database with the one table that the address is read from."""
+    folder.mkdir(parents=True)
+    database = folder / "mlflow.db"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE experiments (experiment_id INTEGER, name TEXT, lifecycle_stage TEXT)")
+        connection.executemany("INSERT INTO experiments VALUES (?, ?, ?)", [(i, n, stage) for i, n in enumerate(names)])
+        connection.commit()
+    return database
+
+
+def listening(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((host, port)) == 0
+
+
+def test_without_runs_one_line_says_what_to_type(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ui.main(["--outputs", str(tmp_path / "outputs")]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    (line,) = shown.err.splitlines()
+    assert "make train" in line
+    assert "python train.py" in line
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_taken_port_is_passed_over() -> None:
+    with socket.create_server((ui.HOST, 0)) as holder:
+        taken = holder.getsockname()[1]
+        assert ui.free_port(taken) > taken
+
+
+def test_a_port_taken_on_all_interfaces_is_passed_over() -> None:
+    with socket.create_server(("0.0.0.0", 0)) as holder:
+        taken = holder.getsockname()[1]
+        assert ui.free_port(taken) > taken
+
+
+def test_a_free_port_is_kept() -> None:
+    with socket.create_server((ui.HOST, 0)) as holder:
+        free = holder.getsockname()[1]
+    assert ui.free_port(free) == free
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "five"])
+def test_an_impossible_port_is_refused(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        ui.main(["--port", port])
+    assert "--port" in capsys.readouterr().err
+
+
+def test_the_training_view_is_that_of_our_experiment(tmp_path: Path) -> None:
+    database = small_database(tmp_path / "a folder, 50% #1?", names=("Default", "other", "mmsa"))
+    view = "http://127.0.0.1:5000/#/experiments/2/runs?workflowType=machine_learning"
+    assert ui.training_view(database, 5000) == view
+
+
+def test_without_the_experiment_the_root_is_shown(tmp_path: Path) -> None:
+    assert ui.training_view(small_database(tmp_path / "a", names=("Default",)), 5000) == "http://127.0.0.1:5000/"
+    deleted = small_database(tmp_path / "b", names=("mmsa",), stage="deleted")
+    assert ui.training_view(deleted, 5000) == "http://127.0.0.1:5000/"
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    database = tmp_path / "mlflow.db"
+    database.write_text("not a database " * 100)
+    with pytest.raises(MmsaError, match="not an MLflow database"):
+        ui.training_view(database, 5000)
+
+
+def test_a_server_that_ends_by_itself_shows_its_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(outputs: Path, port: int, log: Path) -> subprocess.Popen[bytes]:
+        with log.open("wb") as stream:
+            command = [sys.executable, "-c", "import sys; print('the schema is too old'); sys.exit(3)"]
+            return subprocess.Popen(command, stdout=stream, start_new_session=True)
+
+    small_database(tmp_path / "outputs", names=("mmsa",))
+    monkeypatch.setattr(ui, "start_server", broken)
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        assert ui.main(["--outputs", str(tmp_path / "outputs")]) == 1
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    shown = capsys.readouterr().err
+    assert "the schema is too old" in shown
+    assert str(tmp_path / "outputs" / "ui.log") in shown
+
+
+def visit(shown: subprocess.Popen[str], taken: int, experiment: str) -> int:
+    """Read what the program says until it stays, see that it is true, and return the port."""
+    assert shown.stdout is not None
+    text = ""
+    for line in shown.stdout:
+        text += line
+        if "Ctrl-C" in line:
+            break
+    assert f"Port {taken} is taken" in text
+    port = int(text.partition("using ")[2].partition(".")[0])
+    assert f"http://127.0.0.1:{port}/#/experiments/{experiment}/runs?workflowType=machine_learning" in text
+    assert f"ssh -N -L {port}:127.0.0.1:{port} " in text
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"http://127.0.0.1:{port}/", timeout=30) as page:
+        assert b"MLflow" in page.read()
+    # A server on all interfaces would answer at every loopback address.
+    assert not listening("127.0.0.2", port)
+    return port
+
+
+def test_the_server_comes_up_and_goes_down(tmp_path: Path) -> None:
+    outputs = tmp_path / "my outputs"
+    experiment = ensure_database(None, outputs)
+    with socket.create_server((ui.HOST, 0)) as holder:
+        taken = holder.getsockname()[1]
+        command = [sys.executable, "-m", "mmsa.tracking.ui", "--outputs", str(outputs), "--port", str(taken)]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as shown:
+            try:
+                port = visit(shown, taken, experiment)
+            finally:
+                shown.send_signal(signal.SIGINT)
+                rest, _ = shown.communicate(timeout=60)
+    assert shown.returncode == 0, rest
+    assert "Traceback" not in rest
+    assert not listening("127.0.0.1", port)

@@ -1,0 +1,66 @@
+"""Golden metric vectors: what the published evaluation code prints for the same predictions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmsa.training.metrics import classification_metrics, regression_metrics
+from tests.parity.conftest import golden_files
+
+# key of the reference -> our name; what the references leave open is in the names
+MMLATCH = {
+    "mae": "mae", "corr": "corr", "acc_7": "acc7", "acc_5": "acc5",
+    "bin_acc_pos": "acc2_has0", "f1_pos": "f1_has0_swapped",
+    "bin_acc_neg": "acc2_neg0", "f1_neg": "f1_neg0_swapped",
+    "bin_acc": "acc2_non0", "f1": "f1_non0_swapped",
+}  # fmt: skip
+OLDER = {"mae": "mae", "corr": "corr", "acc_7": "acc7", "acc_5": "acc5"}
+OLDER_KEEP = {**OLDER, "f1": "f1_has0_swapped", "f1_neg": "f1_neg0_swapped", "bin_acc_neg": "acc2_neg0"}
+OLDER_EXCLUDE = {**OLDER, "f1": "f1_non0_geq_swapped", "f1_neg": "f1_non0_swapped", "bin_acc_neg": "acc2_non0"}
+MISA = {
+    "mae": "mae", "corr": "corr", "mult_a7": "acc7", "mult_a5": "acc5", "f_score": "f1_non0_swapped",
+    "accuracy (pos/neg)": "acc2_non0", "accuracy (non-neg/neg)": "acc2_has0", "returned": "acc2_has0",
+}  # fmt: skip
+MMSA = {
+    "MAE": "mae", "Corr": "corr", "Mult_acc_7": "acc7", "Mult_acc_5": "acc5",
+    "Has0_acc_2": "acc2_has0", "Has0_F1_score": "f1_has0", "Non0_acc_2": "acc2_non0", "Non0_F1_score": "f1_non0",
+}  # fmt: skip
+ROUNDED = 0.5e-4  # this reference rounds to 4 decimals
+REFERENCES = {
+    "eval_mosei_senti": (MMLATCH, 0.0),
+    "eval_mosei_senti_old_keep": (OLDER_KEEP, 0.0),
+    "eval_mosei_senti_old_exclude": (OLDER_EXCLUDE, 0.0),
+    "misa": (MISA, 0.0),
+    "mmsa_mosi_regression": (MMSA, ROUNDED),
+    "mmsa_mosei_regression": (MMSA, ROUNDED),
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "metrics_file" in metafunc.fixturenames:
+        files = golden_files(metafunc.config, "metrics_*.npz")
+        metafunc.parametrize("metrics_file", files, ids=[path.stem for path in files])
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+def test_regression_metrics_equal_the_reference(metrics_file: Path, reference: str) -> None:
+    with np.load(metrics_file, allow_pickle=False) as golden:
+        if f"metric/{reference}" not in golden:
+            pytest.skip(f"{metrics_file.name} does not hold {reference}")
+        ours = regression_metrics(golden["input/pred"], golden["input/target"])
+        expected = json.loads(str(golden[f"metric/{reference}"]))
+    names, rounding = REFERENCES[reference]
+    assert set(expected) == set(names)
+    for key, name in names.items():
+        assert ours[name] == pytest.approx(expected[key], rel=0, abs=rounding + 1e-6, nan_ok=True), (key, name)
+
+
+def test_two_class_accuracy_equals_misa(metrics_file: Path) -> None:
+    with np.load(metrics_file, allow_pickle=False) as golden:
+        ours = classification_metrics(golden["input/funny_logits"], golden["input/funny_target"])
+        expected = json.loads(str(golden["metric/misa_ur_funny"]))
+    assert ours["accuracy"] == pytest.approx(expected["returned"], rel=0, abs=1e-6)

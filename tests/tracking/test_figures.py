@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mmsa.tracking.figures import write_figures
+
+
+@pytest.fixture
+def result() -> dict[str, Any]:
+    names = ["mean", "majority", "ridge text", "ridge audio", "ridge visual", "ridge joint"]
+    scores = [1.31, 1.402, 0.92, 1.121, 1.263, 0.871]
+    return {
+        "name": "feedback=mmlatch,regularizer=m3",
+        "dataset": "synthetic",
+        "best_epoch": 6,
+        "monitor": "valid/mae",
+        "metrics": {"test/mae": 0.702, "valid/mae": 0.69},
+        "primary": ["mae"],
+        "baselines": {name: {"test/mae": score} for name, score in zip(names, scores, strict=True)},
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    generator = np.random.default_rng(0)
+    lines = ["epoch,train/loss,valid/loss,valid/mae,valid/corr"]
+    for epoch in range(10):
+        valid = 0.7 + 0.6 * np.exp(-epoch / 2) + 0.01 * max(epoch - 6, 0)
+        lines.append(f"{epoch},{0.4 + 0.9 * np.exp(-epoch / 3):.4f},{valid:.4f},{valid - 0.02:.4f},")
+    (tmp_path / "history.csv").write_text("\n".join(lines))
+    rows = ["id,fold,target,prediction"]
+    for number in range(300):
+        target = generator.uniform(-3, 3)
+        fold = "test" if number % 2 else "valid"
+        rows.append(f"v[{number}],{fold},{target:.3f},{0.8 * target + generator.normal() * 0.6:.3f}")
+    (tmp_path / "predictions.csv").write_text("\n".join(rows))
+    return tmp_path
+
+
+def test_three_figures_are_drawn_without_a_display(folder: Path, result: dict[str, Any]) -> None:
+    drawn = write_figures(folder, result)
+    assert [path.name for path in drawn] == ["learning_curves.png", "predictions.png", "baselines.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 10_000 for path in drawn)
+    assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_what_a_run_lacks_is_left_out(tmp_path: Path, folder: Path, result: dict[str, Any]) -> None:
+    del result["baselines"]
+    (folder / "predictions.csv").unlink()
+    (folder / "history.csv").write_text("epoch,train/loss,valid/loss\n0,nan,\n")
+    assert [path.name for path in write_figures(folder, result)] == ["learning_curves.png"]
+    (folder / "history.csv").unlink()
+    assert write_figures(folder, result) == []

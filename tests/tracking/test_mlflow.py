@@ -1,0 +1,292 @@
+from __future__ import annotations
+
+import json
+import multiprocessing
+import sqlite3
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmsa.tracking import database
+from mmsa.tracking.database import can_write_ahead, ensure_database
+from mmsa.tracking.mlflow import MLflowTracker
+from mmsa.tracking.none import NullTracker
+from mmsa.tracking.tracker import RunInfo, flat_parameters
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's own
+
+RESULT: dict[str, Any] = {
+    "best_epoch": 1,
+    "metrics": {"valid/mae": 0.4, "test/mae": 0.6, "test/corr": float("nan")},
+    "baselines": {"mean": {"test/mae": 1.4, "valid/mae": 1.3}, "ridge joint": {"test/mae": 1.0}},
+    "primary": ["mae", "corr"],
+    "num_parameters": 12,
+}
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One outputs folder for the module: making the schema takes seconds."""
+    return tmp_path_factory.mktemp("outputs")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("config.yaml", "predictions.csv", "checkpoints/best.pt", "checkpoints/last.pt", "figures/curves.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    return tmp_path
+
+
+def tracker_of(outputs: Path) -> MLflowTracker:
+    def refuse(line: str) -> None:
+        pytest.fail(line)
+
+    return MLflowTracker(outputs, warn=refuse)
+
+
+def read(outputs: Path, run_id: str) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=f"sqlite:///{outputs}/mlflow.db").get_run(run_id)
+
+
+def started(tracker: MLflowTracker, run: RunInfo) -> str:
+    run_id = tracker.start(run)
+    assert run_id is not None
+    return run_id
+
+
+def history(outputs: Path, run_id: str, name: str) -> list[tuple[int, float]]:
+    with sqlite3.connect(outputs / "mlflow.db") as connection:
+        query = "SELECT step, value FROM metrics WHERE run_uuid = ? AND key = ? ORDER BY step"
+        return connection.execute(query, (run_id, name)).fetchall()
+
+
+def test_a_run_shows_all_that_its_folder_holds(outputs: Path, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run = RunInfo(
+        name="feedback=mmlatch",
+        folder=folder,
+        parameters={"encoder.text.dropout": 0.1, "dataset.modalities": ["text"], "dataset.source": None},
+        tags={"seed": 3, "sweep": "s1", "trial": None, "dataset": "synthetic"},
+        commit="c0ffee",
+        fingerprint="0123456789ab",
+        environment={"python": "3.11"},
+    )
+    tracker = tracker_of(outputs)
+    run_id = started(tracker, run)
+    tracker.log_epoch({"train/loss": 1.0, "valid/mae": 0.5}, 0)
+    tracker.log_epoch({"train/loss": 0.8, "valid/mae": 0.45, "valid/corr": float("nan")}, 1)
+    tracker.finish(folder, RESULT, "| mae |\n|---|\n| 0.6 |")
+    shown = read(outputs, run_id)
+    assert shown.info.status == "FINISHED" and shown.info.run_name == "feedback=mmlatch"
+    assert shown.data.params == {
+        "encoder.text.dropout": "0.1",
+        "dataset.modalities": '["text"]',
+        "dataset.source": "null",
+    }
+    expected = {"seed": "3", "sweep": "s1", "data fingerprint": "0123456789ab", "environment.python": "3.11"}
+    expected |= {"mlflow.source.git.commit": "c0ffee", "mlflow.note.content": "| mae |\n|---|\n| 0.6 |"}
+    assert expected.items() <= shown.data.tags.items() and "trial" not in shown.data.tags
+    assert shown.inputs.dataset_inputs[0].dataset.digest == "0123456789ab"
+    assert history(outputs, run_id, "valid/mae") == [(0, 0.5), (1, 0.45)]
+    final = {
+        "test/mae": 0.6,
+        "best valid/mae": 0.4,
+        "baseline test mae/ridge joint": 1.0,
+        "baseline test mae/mean": 1.4,
+    }
+    assert final.items() <= shown.data.metrics.items()
+    artifacts = outputs / "mlartifacts" / "mmsa" / run_id / "artifacts"
+    files = {str(path.relative_to(artifacts)) for path in artifacts.rglob("*") if path.is_file()}
+    assert files == {"config.yaml", "predictions.csv", "checkpoints/best.pt", "figures/curves.png"}
+    assert capfd.readouterr() == ("", "")
+
+
+def test_values_that_are_not_finite_are_left_out(outputs: Path, folder: Path) -> None:
+    tracker = tracker_of(outputs)
+    run_id = started(tracker, RunInfo("nan", folder))
+    tracker.log_epoch({"valid/corr": float("nan"), "valid/loss": float("inf"), "valid/mae": 1.0}, 0)
+    tracker.finish(folder, RESULT)
+    metrics = read(outputs, run_id).data.metrics
+    assert metrics["valid/mae"] == 1.0 and not {"valid/corr", "valid/loss", "test/corr"} & set(metrics)
+
+
+def test_long_and_many_parameters_and_odd_names_are_kept(outputs: Path, folder: Path) -> None:
+    parameters = {"long": "x" * 9000, "odd+na*me": 1, **{f"p{number}": number for number in range(250)}}
+    tracker = tracker_of(outputs)
+    run_id = started(tracker, RunInfo("many", folder, parameters, {"note": "y" * 9000}))
+    shown = read(outputs, run_id).data
+    assert len(shown.params) == 252 and len(shown.params["long"]) == 6000 and shown.params["long"].endswith("…")
+    assert shown.params["odd_na_me"] == "1"
+    assert len(shown.tags["note"]) == 8000
+
+
+def test_runs_side_by_side_in_one_process_do_not_mix(outputs: Path, folder: Path) -> None:
+    trackers = [tracker_of(outputs) for _ in range(2)]
+    ids = [started(tracker, RunInfo(f"run {number}", folder)) for number, tracker in enumerate(trackers)]
+    for epoch in range(2):
+        for number, tracker in enumerate(trackers):
+            tracker.log_epoch({"valid/mae": number + epoch / 10}, epoch)
+    for tracker in trackers:
+        tracker.finish(folder, RESULT)
+    assert [history(outputs, run_id, "valid/mae") for run_id in ids] == [[(0, 0.0), (1, 0.1)], [(0, 1.0), (1, 1.1)]]
+    assert all("mlflow.parentRunId" not in read(outputs, run_id).data.tags for run_id in ids)
+
+
+def test_a_resumed_run_goes_on_under_its_id(outputs: Path, folder: Path) -> None:
+    first = tracker_of(outputs)
+    run_id = started(first, RunInfo("resumed", folder, {"trainer.max_epochs": 5}))
+    first.log_epoch({"valid/mae": 1.0}, 0)
+    first.fail(folder, "stopped by hand")
+    assert read(outputs, run_id).info.status == "FAILED"
+    assert read(outputs, run_id).data.tags["failure"] == "stopped by hand"
+    second = tracker_of(outputs)
+    assert second.start(RunInfo("resumed", folder, {"trainer.max_epochs": 9, "new": 1}), run_id) == run_id
+    assert read(outputs, run_id).info.status == "RUNNING"
+    second.log_epoch({"valid/mae": 0.9}, 1)
+    second.finish(folder, RESULT)
+    shown = read(outputs, run_id)
+    assert shown.info.status == "FINISHED" and history(outputs, run_id, "valid/mae") == [(0, 1.0), (1, 0.9)]
+    assert shown.data.params["new"] == "1" and shown.data.tags["resumed with"] == "trainer.max_epochs: 5 -> 9"
+
+
+def test_resuming_a_run_that_is_gone_starts_a_new_one(outputs: Path, folder: Path) -> None:
+    gone = "0" * 32
+    run_id = tracker_of(outputs).start(RunInfo("again", folder), gone)
+    assert run_id not in (None, gone)
+
+
+def test_a_place_that_cannot_be_written_costs_one_line(tmp_path: Path) -> None:
+    (tmp_path / "outputs").write_text("a file")
+    lines: list[str] = []
+    tracker = MLflowTracker(tmp_path / "outputs", warn=lines.append)
+    tracker.prepare()
+    assert tracker.start(RunInfo("run", tmp_path)) is None
+    tracker.log_epoch({"valid/mae": 1.0}, 0)
+    tracker.finish(tmp_path, RESULT)
+    tracker.fail(tmp_path, "reason")
+    assert len(lines) == 1 and "\n" not in lines[0] and "Tracking failed" in lines[0]
+    hidden = MLflowTracker(tmp_path, uri="nonsense://me:secret@host/x", warn=lines.append)
+    assert hidden.start(RunInfo("run", tmp_path)) is None and "secret" not in lines[1]
+
+
+def test_what_a_failure_kept_back_is_handed_in_at_the_end(outputs: Path, folder: Path) -> None:
+    lines: list[str] = []
+    tracker = MLflowTracker(outputs, warn=lines.append)
+    run_id = started(tracker, RunInfo("interrupted", folder))
+    client = tracker._client
+    assert client is not None
+    working, client.log_batch = client.log_batch, _locked  # type: ignore[method-assign]
+    tracker.log_epoch({"valid/mae": 1.0}, 0)
+    client.log_batch = working  # type: ignore[method-assign]
+    tracker.log_epoch({"valid/mae": 0.9}, 1)
+    tracker.finish(folder, RESULT)
+    assert len(lines) == 1 and "database is locked" in lines[0]
+    assert history(outputs, run_id, "valid/mae") == [(0, 1.0)] and read(outputs, run_id).info.status == "FINISHED"
+
+
+def test_a_database_that_cannot_be_opened_is_told_at_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mlflow.db").mkdir()
+    lines: list[str] = []
+    begin = time.monotonic()
+    assert MLflowTracker(tmp_path, warn=lines.append).start(RunInfo("run", tmp_path)) is None
+    assert "unable to open" in lines[0] and time.monotonic() - begin < 5
+    assert capfd.readouterr() == ("", "")
+
+
+def test_signs_of_a_uri_in_the_path_are_only_signs(tmp_path: Path) -> None:
+    outputs = tmp_path / "50%20 of?it #1"
+    ensure_database(None, outputs)
+    assert (outputs / "mlflow.db").stat().st_size > 100_000
+
+
+def _locked(*_: object, **__: object) -> None:
+    raise sqlite3.OperationalError("database is locked\nwith a second line")
+
+
+def test_an_experiment_deleted_in_the_ui_comes_back(outputs: Path, folder: Path) -> None:
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{outputs}/mlflow.db"
+    experiment_id = ensure_database(None, outputs, "second")
+    MlflowClient(tracking_uri=uri).delete_experiment(experiment_id)
+    assert ensure_database(None, outputs, "second") == experiment_id
+    assert MLflowTracker(outputs, experiment="second").start(RunInfo("run", folder)) is not None
+
+
+def _ensure(outputs: Path, ids: Any) -> None:
+    ids.put(ensure_database(None, outputs))
+
+
+def test_processes_that_race_make_one_database(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ids = context.Queue()
+    workers = [context.Process(target=_ensure, args=(tmp_path, ids)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    assert len({ids.get(timeout=60) for _ in workers}) == 1
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    with sqlite3.connect(tmp_path / "mlflow.db") as connection:
+        assert connection.execute("SELECT count(*) FROM experiments WHERE name = 'mmsa'").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("advisory", [True, False])
+def test_a_lock_lets_one_in_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, advisory: bool) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("no locks available")
+
+    if not advisory:
+        monkeypatch.setattr("fcntl.flock", refuse)
+    inside: list[str] = []
+
+    def enter(name: str) -> None:
+        with database._locked(tmp_path / "lock"):
+            inside.append(f"{name} in")
+            time.sleep(0.05)
+            inside.append(f"{name} out")
+
+    threads = [threading.Thread(target=enter, args=(name,)) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(inside[at][0] == inside[at + 1][0] for at in range(0, 6, 2)) and len(inside) == 6
+
+
+def test_a_lock_whose_holder_died_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "_LOCK_SECONDS", 0.2)
+    (tmp_path / "lock").touch()
+    with database._lock_file(tmp_path / "lock"):
+        pass
+    assert not (tmp_path / "lock").exists()
+
+
+def test_write_ahead_only_where_the_disk_is_local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmsa.tracking.database._file_system", lambda folder: "ext4")
+    assert can_write_ahead(tmp_path) and not list(tmp_path.iterdir())
+    for kind in ("nfs4", "fuse.sshfs", "9p", ""):
+        monkeypatch.setattr("mmsa.tracking.database._file_system", lambda folder, kind=kind: kind)
+        assert not can_write_ahead(tmp_path)
+
+
+def test_no_tracking_does_nothing(tmp_path: Path) -> None:
+    tracker = NullTracker(tmp_path)
+    tracker.prepare()
+    assert tracker.start(RunInfo("run", tmp_path)) is None
+    tracker.log_epoch({"valid/mae": 1.0}, 0)
+    tracker.finish(tmp_path, RESULT)
+    tracker.fail(tmp_path, "reason")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_configuration_becomes_flat() -> None:
+    config = {"seed": 1, "encoder": {"text": {"dropout": 0.1}, "audio": {}}, "dataset": {"modalities": ["text"]}}
+    flat = flat_parameters(config)
+    assert flat == {"seed": 1, "encoder.text.dropout": 0.1, "encoder.audio": {}, "dataset.modalities": ["text"]}
+    assert json.dumps(flat)
