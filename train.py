@@ -8,28 +8,37 @@ os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to this file, which says the
 
 try:
     import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
     from omegaconf import DictConfig
 except ModuleNotFoundError:
     sys.exit(
         "train.py needs mmsa's environment, and this Python has none of it.\n"
-        "  type: source .venv/bin/activate   (or make setup, where there is no .venv yet)"
+        "  type: source .venv/bin/activate && python train.py   (where there is no .venv yet: make setup)"
     )
 
-from mmsa import config
+from mmsa.config import conf_folder, execution_whitelist
+from mmsa.overrides import native_overrides
+from mmsa.reporting import report_errors
 
 
-@hydra.main(config_path=str(config.conf_folder()), config_name="config", execution_whitelist=config.execution_whitelist())
+@hydra.main(config_path=str(conf_folder()), config_name="config", execution_whitelist=execution_whitelist())
 def main(cfg: DictConfig) -> float:
     """One run; returns the monitored value on the validation fold."""
-    from hydra.core.hydra_config import HydraConfig
+    scores: list[float] = []
 
-    from mmsa import experiment
+    def run() -> None:
+        from mmsa import experiment
 
-    return experiment.run(cfg, list(HydraConfig.get().overrides.task)).score
+        scores.append(experiment.run(cfg, list(HydraConfig.get().overrides.task)).score)
+
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        run()
+    elif failed := report_errors(run, SHOW_TRACEBACK):  # here, before Hydra adds lines of its own
+        sys.exit(failed)
+    return scores[0]
 
 
 if __name__ == "__main__":
-    from mmsa.errors import report_errors
-
-    sys.argv[1:] = config.native_overrides(sys.argv[1:])
+    sys.argv[1:] = native_overrides(sys.argv[1:])
     sys.exit(report_errors(main, SHOW_TRACEBACK))

@@ -1,8 +1,8 @@
 """Multimodal sentiment analysis: run, compare and trust experiments.
 
-    import mmsa
-    result = mmsa.run(["regularizer=m3", "feedback=mmlatch"])   # metrics, predictions, run id, folder
-    trained = mmsa.load(result.folder)                          # the selected weights and their data
+import mmsa
+result = mmsa.run(["regularizer=m3", "feedback=mmlatch"])   # metrics, predictions, run id, folder
+trained = mmsa.load(result.folder)                          # the selected weights and their data
 """
 
 from __future__ import annotations

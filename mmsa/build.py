@@ -9,7 +9,6 @@ from typing import Any, cast
 import torch
 from hydra.utils import execution_whitelist, get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 
 from mmsa import config
 from mmsa.config import PACKAGES_VARIABLE, DeviceOptions, PathOptions, TopOptions, TrainerOptions, check_options
@@ -42,7 +41,7 @@ def part(cfg: DictConfig, place: str) -> Callable[..., Any]:
 
 
 def encoder_place(cfg: DictConfig, modality: str) -> str:
-    """Where the encoder of a modality is configured; other names than text, audio and visual share `encoder.default`."""
+    """Where a modality's encoder is configured; names other than text, audio, visual share `encoder.default`."""
     return f"encoder.{modality}" if modality in cfg.encoder else "encoder.default"
 
 
@@ -63,7 +62,7 @@ def check(cfg: DictConfig) -> None:
         check_options(_values(cfg, place), _target(cfg, place), place, GIVEN[place.partition(".")[0]])
     dataset, task = build_dataset(cfg), build_task(cfg)
     with torch.device("meta"):  # sizes are not known yet, and none of the checks looks at them
-        build_model(cfg, {m: 1 for m in dataset.modalities}, task, torch.Generator("cpu"))
+        build_model(cfg, dict.fromkeys(dataset.modalities, 1), task, torch.Generator("cpu"))
 
 
 def build_dataset(cfg: DictConfig) -> Dataset:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from mmsa.errors import report_errors
+from mmsa.reporting import report_errors
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -43,14 +43,11 @@ def prepare(
 def report(
     outputs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("outputs"),
     sweep: Annotated[str | None, typer.Option(help="Only the runs of this multirun.")] = None,
-    style: Annotated[str, typer.Option("--format", help="table, markdown or csv")] = "table",
+    style: Annotated[Literal["table", "markdown", "csv"], typer.Option("--format")] = "table",
 ) -> None:
     """One row per configuration over its seeds, with the baselines below."""
     from mmsa.analysis import tables
-    from mmsa.errors import ConfigError
 
-    if style not in ("table", "markdown", "csv"):
-        raise ConfigError(f"--format {style}: needs table, markdown or csv.\n  type mmsa report --format markdown")
     print(tables.report(outputs, sweep=sweep, format=style))
 
 

@@ -10,8 +10,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from mmsa.config import conf_folder, native_overrides
+from mmsa.config import conf_folder
 from mmsa.errors import ConfigError
+from mmsa.overrides import explained, native_overrides
 
 
 def compose(overrides: Sequence[str] = ()) -> DictConfig:
@@ -26,6 +27,6 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
         with hydra.initialize_config_dir(str(conf_folder()), job_name="mmsa"):
             return hydra.compose("config", native_overrides(overrides))
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(str(error)) from error
+        raise ConfigError(explained(str(error), conf_folder())) from error
     finally:
         GlobalHydra.instance().hydra = former

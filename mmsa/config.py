@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -11,10 +10,21 @@ from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from mmsa.errors import ConfigError
+from mmsa.overrides import default_value, instead
 from mmsa.ranges import Count, NaturalNumber, Positive
 
 PACKAGES_VARIABLE = "MMSA_PACKAGES"
 """Environment variable: packages of the user's own, comma-separated, whose classes a configuration may name."""
+
+
+WORDING = {
+    "Input should be": "needs",
+    "a valid integer": "an integer",
+    "a valid ": "a ",
+    "needs greater": "needs a value greater",
+    "needs less": "needs a value less",
+}
+"""Pydantic's reasons in the words of our messages."""
 
 
 @dataclass(frozen=True)
@@ -97,19 +107,6 @@ def execution_whitelist() -> tuple[str, ...]:
     return ("mmsa.*", *(f"{name}.*" for name in own if name))
 
 
-def native_overrides(overrides: Iterable[str]) -> list[str]:
-    """`encoder/text=bert`, the encoder of one modality, in Hydra's own words."""
-
-    def native(override: str) -> str:
-        group, equals, option = override.partition("=")
-        stage, slash, modality = group.partition("/")
-        if equals and slash and stage == "encoder" and modality.isidentifier():
-            return f"encoder@encoder.{modality}={option}"
-        return override
-
-    return [native(override) for override in overrides]
-
-
 def check_options(values: Mapping[str, Any], target: Callable[..., Any], place: str, given: Iterable[str] = ()) -> None:
     """Check the values of one node of the configuration against what `target` accepts.
 
@@ -132,30 +129,26 @@ def check_options(values: Mapping[str, Any], target: Callable[..., Any], place: 
     settable = [name for name, p in parameters.items() if name not in set(given) and p.kind not in open_ended]
     for name, value in values.items():
         if name not in settable:
-            raise ConfigError(f"{prefix}{name}: there is no such option.{_instead(prefix, name, settable)}")
+            raise ConfigError(f"{prefix}{name}: there is no such option.{instead(name, settable, prefix)}")
         try:
             TypeAdapter(hints.get(name, Any), config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
         except PydanticSchemaGenerationError:
             continue  # a type of the user's own, which the constructor has to check
         except ValidationError as error:
-            raise ConfigError(_refusal(f"{prefix}{name}", value, error, parameters[name].default)) from None
+            raise ConfigError(_refusal(f"{prefix}{name}", value, error)) from None
     for name in settable:
         if name not in values and parameters[name].default is inspect.Parameter.empty:
             raise ConfigError(f"{prefix}{name} is missing.\n  type +{prefix}{name}=VALUE")
 
 
-def _instead(prefix: str, name: str, settable: list[str]) -> str:
-    close = difflib.get_close_matches(name, settable, n=1, cutoff=0.5)
-    options = ", ".join(settable) or "none"
-    return f"\n  type {prefix}{close[0]}=VALUE" if close else f"\n  options here: {options}"
-
-
-def _refusal(key: str, value: Any, error: Any, default: Any) -> str:
+def _refusal(key: str, value: Any, error: Any) -> str:
     """What came, what is allowed, what to type."""
-    details = error.errors(include_url=False)
-    reasons = list(dict.fromkeys(detail["msg"] for detail in details if detail["type"] != "none_required"))
-    allowed = "; ".join(reasons).replace("Input should be", "needs").replace("a valid ", "a ")
-    shown = "null" if value is None else value
-    simple = isinstance(default, int | float | str) and not isinstance(default, bool)
-    example = f"\n  type for example {key}={default}" if simple else ""
-    return f"{key}={shown}: {allowed}.{example}"
+    reasons = dict.fromkeys(d["msg"] for d in error.errors(include_url=False) if d["type"] != "none_required")
+    allowed = "; ".join(reasons)
+    for stiff, plain in WORDING.items():
+        allowed = allowed.replace(stiff, plain)
+    default = default_value(key, conf_folder())
+    simple = isinstance(default, int | float | str) and "$" not in str(default)
+    example = str(default).lower() if isinstance(default, bool) else default
+    hint = f"\n  type for example {key}={example}" if simple else ""
+    return f"{key}={'null' if value is None else value}: {allowed}.{hint}"

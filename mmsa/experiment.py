@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,15 @@ from mmsa.data.batches import Data, Fold
 from mmsa.data.store import FOLDS
 from mmsa.display import Display
 from mmsa.errors import ConfigError
-from mmsa.run_folder import create_folder, read_result, run_name, write_history, write_json, write_predictions, write_text
+from mmsa.run_folder import (
+    create_folder,
+    read_result,
+    run_name,
+    write_history,
+    write_json,
+    write_predictions,
+    write_text,
+)
 from mmsa.tracking.figures import write_figures
 from mmsa.tracking.tracker import RunInfo, Tracker, flat_parameters
 from mmsa.training.seeding import derived_seed, generator, initialisation
@@ -31,7 +40,8 @@ from mmsa.training.trainer import Progress, Trainer
 
 SWEEP_VARIABLE = "MMSA_SWEEP"
 """Environment variable: the id that ties the runs of one multirun together."""
-FREE_ON_RESUME = ("trainer.max_epochs", "trainer.patience", "trainer.resume", "tracking", "paths", "name", "device.threads")
+FREE_ON_RESUME = ("trainer.max_epochs", "trainer.patience", "trainer.resume", "dataset.source", "tracking", "paths")
+"""Options, or whole groups, that may differ when a run goes on."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +93,7 @@ def run(cfg: DictConfig, overrides: Sequence[str] = (), quiet: bool = False) -> 
     scheduler = build.part(cfg, "scheduler")(optimizer=optimizer, mode=task.mode)
     num_parameters = sum(p.numel() for p in model.parameters())
 
-    folder, resumed = open_folder(cfg, overrides)
+    folder, resumed = open_folder(cfg, overrides, store.fingerprint)
     display.log_to(folder / "run.log")
     record: dict[str, Any] = {
         "name": cfg.name or run_name(overrides),
@@ -127,14 +137,18 @@ def run(cfg: DictConfig, overrides: Sequence[str] = (), quiet: bool = False) -> 
         tracker.fail(folder, reason)
         display.say(f"stopped after {time.monotonic() - began:.0f} s; what was learnt is kept in {folder}")
         if (folder / "checkpoints" / "last.pt").exists():
-            display.say(f"go on with: python train.py {' '.join([*overrides, f'trainer.resume={folder}'])}")
+            display.say(f"go on with: {command([*overrides, f'trainer.resume={folder}'])}")
         raise
     record |= {"seconds": time.monotonic() - began}
     write_json(folder / "result.json", record)
-    write_figures(folder, record)
+    try:
+        write_figures(folder, record)
+    except OSError as error:  # a full disk must not cost the result, which is written
+        display.say(f"the figures could not be written: {error}")
     tracker.finish(folder, record, description=run_table(folder, style="markdown"))
     display.say(run_table(folder, style="table"))
     display.say(f"run folder: {folder}  ({record['seconds']:.0f} s)")
+    display.say("browse it: make ui" if record["mlflow_run_id"] else "all runs in one table: mmsa report")
     return result
 
 
@@ -188,7 +202,7 @@ def conclude(
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
         "metrics": metrics,
-        "baselines": fit_baselines(pooled, truths, task.metrics),
+        "baselines": fit_baselines(pooled, truths, task.metrics, task=record["task"]),
     }
     return RunResult(
         metrics=metrics,
@@ -199,6 +213,12 @@ def conclude(
         run_id=record["mlflow_run_id"],
         folder=folder,
     )
+
+
+def command(overrides: Sequence[str]) -> str:
+    """The command line of these overrides, to be pasted into a shell."""
+    kept = [o for o in overrides[:-1] if not o.startswith("trainer.resume=")]
+    return " ".join(["python train.py", *map(shlex.quote, [*kept, *overrides[-1:]])])
 
 
 def make_fabric(cfg: DictConfig) -> Fabric:
@@ -239,10 +259,12 @@ def check_outputs(outputs: Path) -> None:
     """
     for path in (outputs, *outputs.parents):
         if path.exists() and not path.is_dir():
-            raise ConfigError(f"paths.outputs={outputs}: {path} is a file, a folder is needed.\n  type paths.outputs=FOLDER")
+            raise ConfigError(
+                f"paths.outputs={outputs}: {path} is a file, a folder is needed.\n  type paths.outputs=FOLDER"
+            )
 
 
-def open_folder(cfg: DictConfig, overrides: Sequence[str]) -> tuple[Path, dict[str, Any]]:
+def open_folder(cfg: DictConfig, overrides: Sequence[str], fingerprint: str) -> tuple[Path, dict[str, Any]]:
     """The run's folder with its configuration, and the former result of a run that is resumed (else empty)."""
     if cfg.trainer.resume is None:
         folder = create_folder(Path(cfg.paths.outputs), cfg.name or run_name(overrides))
@@ -252,6 +274,11 @@ def open_folder(cfg: DictConfig, overrides: Sequence[str]) -> tuple[Path, dict[s
         folder = Path(cfg.trainer.resume)
         resumed = read_result(folder)
         check_same(cfg, OmegaConf.load(folder / "config.yaml"), folder)
+        if resumed["data"]["fingerprint"] != fingerprint:
+            raise ConfigError(
+                f"trainer.resume={folder}: the run was trained on other data ({resumed['data']['fingerprint']}) "
+                f"than these ({fingerprint}).\n  type the dataset.source of that run, or leave trainer.resume out"
+            )
     write_text(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     return folder, resumed
 

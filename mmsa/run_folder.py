@@ -34,7 +34,7 @@ def create_folder(outputs: Path, name: str) -> Path:
     Raises:
         ConfigError: `outputs` is not a folder that can be written to.
     """
-    safe = re.sub(r"[^A-Za-z0-9_.,=+-]+", "_", name)[:NAME_LENGTH]
+    safe = re.sub(r"[^A-Za-z0-9_.]+", "-", name).strip("-")[:NAME_LENGTH]  # to be typed without quotes
     stem = f"{datetime.now():%Y%m%d-%H%M%S}_{safe}"
     try:
         (outputs / "runs").mkdir(parents=True, exist_ok=True)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+os.environ.pop("MMSA_DATA", None)
+os.environ.pop("MMSA_PACKAGES", None)
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -33,3 +37,22 @@ def csd_folder(shared: Path) -> Path:
 @pytest.fixture(scope="session")
 def mmsa_pickle(shared: Path) -> Path:
     return existing(shared / "data" / "pickles" / "mmsa_aligned_50.pkl")
+
+
+@pytest.fixture(scope="session")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder of prepared data for all tests of a session."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture
+def small(stores: Path, tmp_path: Path) -> list[str]:
+    """Overrides of a small, quick, untracked run on the built-in corpus."""
+    return [
+        f"paths.data={stores}",
+        f"paths.outputs={tmp_path / 'outputs'}",
+        "tracking=none",
+        "device=cpu",
+        "hidden_dim=6",
+        "trainer.max_epochs=2",
+    ]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mmsa.types import padding_mask
 
 Cell = Literal["lstm", "gru"]
-CELLS: dict[str, type[nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU}
+CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
 
 
 def reverse_within_lengths(x: Tensor, lengths: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ class NullTracker(Tracker):
     """Shows nothing: the run's folder holds everything.
 
     Args:
-        outputs: the outputs folder, which every tracker is given; not used.
+        outputs: given to every tracker; not used.
+        warn: given to every tracker; not used.
     """
 
-    def __init__(self, outputs: Path | str = "outputs") -> None:
+    def __init__(self, outputs: Path | str = "outputs", warn: Callable[[str], None] | None = None) -> None:
         pass
 
     def prepare(self) -> None:

@@ -26,7 +26,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         DataError: there is none, or it is damaged.
     """
     if not path.is_file():
-        raise DataError(f"{path} is not a checkpoint: there is no such file.\n  name a run's folder, as in outputs/runs")
+        raise DataError(
+            f"{path} is not a checkpoint: there is no such file.\n  name a run's folder, as in outputs/runs"
+        )
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file

@@ -69,8 +69,7 @@ class Task(ABC):
         """
         if self.target not in targets:
             raise DataError(
-                f"task.target={self.target}: the data set has no such target.\n"
-                f"  type task.target={'|'.join(targets)}"
+                f"task.target={self.target}: the data set has no such target.\n  type task.target={'|'.join(targets)}"
             )
         values = targets[self.target]
         if values.ndim != 1:

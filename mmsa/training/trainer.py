@@ -23,6 +23,7 @@ from mmsa.types import Batch
 CHECK_EVERY = 50
 """Batches between two looks at the losses: a look waits for the accelerator."""
 
+
 @dataclass
 class Progress:
     """How far training has come; all of it is in the last checkpoint.
@@ -131,14 +132,18 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, fold: Fold) -> tuple[dict[str, float], np.ndarray]:
-        """Metrics of a whole fold, and its predictions (N,) in the order of the fold."""
+        """Metrics of a whole fold and its mean loss, and its predictions (N,) in the order of the fold."""
         model.eval()
         predictions = np.empty(len(fold), dtype=np.float64)
+        total = 0.0
         for batch in fold.batches(self.batch_size):
-            output = model(batch.to(self.fabric.device))
+            moved = batch.to(self.fabric.device)
+            output = model(moved)
+            total += self.task.loss(output, moved).item() * len(batch.ids)
             decided = self.task.decide(output.predictions[output.primary])
             predictions[batch.rows.numpy()] = decided.double().cpu().numpy()
-        return self.task.metrics(predictions, self.task.truths(fold.targets)), predictions
+        metrics = self.task.metrics(predictions, self.task.truths(fold.targets))
+        return {"loss": total / len(fold), **metrics}, predictions
 
     def restore_best(self, model: nn.Module) -> None:
         """Load the selected weights."""

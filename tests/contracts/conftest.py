@@ -39,7 +39,10 @@ def model_of(cfg: DictConfig, num_modalities: int = 3, seed: int = 0) -> Multimo
 
 
 def make_batch(
-    num_modalities: int = 3, lengths: Sequence[int] = (4, 9, 1, 6), absent: Sequence[tuple[str, int]] = (), seed: int = 0
+    num_modalities: int = 3,
+    lengths: Sequence[int] = (4, 9, 1, 6),
+    absent: Sequence[tuple[str, int]] = (),
+    seed: int = 0,
 ) -> Batch:
     """Random utterances; `absent` names modalities that an utterance lacks."""
     generator = torch.Generator().manual_seed(seed)

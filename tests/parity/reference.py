@@ -59,9 +59,7 @@ def recurrence_names(theirs: str, ours: str, state: dict[str, Tensor]) -> Names:
 
 
 def attention_names(theirs: str, ours: str) -> Names:
-    return {
-        f"{theirs}.{k}.weight": f"{ours}.{n}.weight" for k, n in {"k": "key", "q": "query", "v": "value"}.items()
-    }
+    return {f"{theirs}.{k}.weight": f"{ours}.{n}.weight" for k, n in {"k": "key", "q": "query", "v": "value"}.items()}
 
 
 def attentive_names(theirs: str, ours: str, state: dict[str, Tensor]) -> Names:

@@ -58,18 +58,18 @@ def classifier(golden: Golden, prefix: str = "state/") -> tuple[MultimodalModel,
     feedback: nn.Module = NoFeedback()
     if config.get("feedback"):
         generator = MASK_GENERATORS[config["feedback_type"]]
-        feedback = MaskFeedback({m: sizes[m] for m in SOURCES}, {m: hidden for m in SOURCES}, generator=generator)
+        feedback = MaskFeedback({m: sizes[m] for m in SOURCES}, dict.fromkeys(SOURCES, hidden), generator=generator)
         if config["dropout"] == 0:
             feedback = MaskFeedback(
                 {m: sizes[m] for m in SOURCES},
-                {m: hidden for m in SOURCES},
+                dict.fromkeys(SOURCES, hidden),
                 generator=generator,
                 mask_dropout=0.0,
                 generator_dropout=0.0,
             )
     fused = "encoder.fuser.rnn.rnn.rnn."
     fusion = AttentionFusion(
-        {m: hidden for m in SOURCES},
+        dict.fromkeys(SOURCES, hidden),
         hidden,
         cell=cell_of(state[f"{fused}weight_hh_l0"]),
         bidirectional=f"{fused}weight_hh_l0_reverse" in state,
@@ -86,7 +86,7 @@ def classifier(golden: Golden, prefix: str = "state/") -> tuple[MultimodalModel,
 
 def batch_of(features: dict[str, Tensor], lengths: Tensor) -> Batch:
     rows = torch.arange(len(lengths))
-    return Batch(features, {m: lengths for m in features}, {}, rows, tuple(str(i) for i in rows.tolist()))
+    return Batch(features, dict.fromkeys(features, lengths), {}, rows, tuple(str(i) for i in rows.tolist()))
 
 
 @pytest.mark.golden("mmlatch_avt_*", "m3_masked_*")
@@ -171,7 +171,7 @@ def test_attentive_recurrent_encoder(golden_file: Path) -> None:
 def test_attention_fusion(golden_file: Path) -> None:
     golden = Golden(golden_file)
     width, state, lengths = golden.config["proj_sz"], golden.group("state/"), golden.lengths
-    fusion = AttentionFusion({m: width for m in SOURCES}, width).eval()
+    fusion = AttentionFusion(dict.fromkeys(SOURCES, width), width).eval()
     names = fuser_names("", "")
     fusion.load_state_dict({names[name]: value for name, value in state.items()}, strict=False)
     assert set(names) == set(state)
@@ -186,7 +186,11 @@ def test_attention_fusion(golden_file: Path) -> None:
     if golden.ragged:
         check(out, golden["output/alone"], lengths if golden.config["return_hidden"] else None)
         return
-    for stream, parts in {"text+audio": ("ta", "at"), "visual+audio": ("va", "av"), "text+visual": ("tv", "vt")}.items():
+    for stream, parts in {
+        "text+audio": ("ta", "at"),
+        "visual+audio": ("va", "av"),
+        "text+visual": ("tv", "vt"),
+    }.items():
         check(streams[stream], golden[f"output/{parts[0]}"] + golden[f"output/{parts[1]}"])
     check(out, golden["output/fused"])
     loss = (out - golden["input/target"]).abs().mean()
@@ -252,7 +256,7 @@ def test_feedback_unit(golden_file: Path) -> None:
 )
 def test_parameter_counts_of_the_published_sizes(feedback: bool, generator: str, count: int) -> None:
     sizes = {"text": 300, "audio": 74, "visual": 35}
-    widths = {m: 100 for m in sizes}
+    widths = dict.fromkeys(sizes, 100)
     encoders: dict[str, nn.Module] = {m: RecurrentEncoder(size, 100) for m, size in sizes.items()}
     stage: nn.Module = MaskFeedback(sizes, widths, generator=generator) if feedback else NoFeedback()
     fusion = AttentionFusion(widths, 100)

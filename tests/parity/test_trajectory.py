@@ -1,0 +1,126 @@
+"""Training, step by step: our loss, optimiser, schedule and step against 24 steps of the reference."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from mmsa.data.batches import Fold
+from mmsa.training.optimizers import adam, plateau
+from mmsa.training.regression import Regression
+from mmsa.training.trainer import Trainer
+from mmsa.types import Batch
+from tests.parity.reference import SOURCES, Golden
+from tests.parity.test_mmlatch import batch_of, classifier
+
+STORED_STEPS = (1, 6, 24)
+
+
+class StoredFold:
+    """The utterances that an archive stores under data/<name>/, evaluated as one batch."""
+
+    def __init__(self, golden: Golden, name: str) -> None:
+        self.data = golden.group(f"data/{name}/")
+        self.targets = {"sentiment": self.data["target"].squeeze(-1).numpy()}
+
+    def __len__(self) -> int:
+        return len(self.data["target"])
+
+    def batch(self, rows: Tensor) -> Batch:
+        batch = batch_of({m: self.data[m][rows] for m in SOURCES}, self.data["lengths"][rows].long())
+        batch.targets = {"sentiment": self.data["target"][rows].squeeze(-1)}
+        return batch
+
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        yield self.batch(torch.arange(len(self)))
+
+
+def tolerances(golden: Golden) -> dict[str, float]:
+    """Ten times the measured conditioning, at least 1e-5, rounded up to a leading digit as the README prints them."""
+
+    def bound(figure: float) -> float:
+        least = max(10 * figure, 1e-5)
+        unit = 10.0 ** math.floor(math.log10(least))
+        return math.ceil(least / unit - 1e-9) * unit
+
+    measured = golden.config["conditioning"]
+    weights = max(measured[name] for name in ("w1", "w6", "w24"))
+    return {
+        "weights": bound(weights),
+        "loss": bound(measured["loss"]),
+        "valid": bound(measured["valid"]),
+        "pred": bound(measured["pred"]),
+    }
+
+
+def check_weights(model: torch.nn.Module, names: dict[str, str], stored: dict[str, Tensor], golden: Golden) -> None:
+    bound, skipped = tolerances(golden)["weights"], golden.config["null_gradient"]
+    for name, value in stored.items():
+        ours = model.get_parameter(names[name]).detach().clone()
+        if name in skipped:
+            first, last = skipped[name]
+            ours[first:last] = value[first:last]
+        assert (ours - value).abs().max() <= bound, name
+
+
+@pytest.mark.golden("trajectory_mmlatch_*")
+def test_training_follows_the_reference(golden_file: Path, tmp_path: Path) -> None:
+    golden = Golden(golden_file)
+    config: dict[str, Any] = golden.config
+    bound = tolerances(golden)
+    model, names = classifier(golden)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            assert module.p == 0, "every dropout is off in these files"
+    assert config["optimizer"]["name"] == "Adam" and config["optimizer"]["betas"] == [0.9, 0.999]
+    optimizer = adam(list(model.parameters()), config["optimizer"]["lr"], config["optimizer"]["weight_decay"])
+    schedule, scheduler = config["scheduler"], None
+    if schedule is not None:
+        lowest = schedule["min_lr"] / config["optimizer"]["lr"]
+        scheduler = plateau(
+            optimizer, schedule["mode"], schedule["factor"], schedule["patience"], schedule["cooldown"], lowest
+        )
+    task = Regression(loss="l1" if config["loss"] == "mean absolute error" else "mse")
+    trainer = Trainer(
+        Fabric(accelerator="cpu", devices=1),
+        task,
+        tmp_path,
+        {},
+        max_epochs=config["epochs"],
+        batch_size=config["batch_size"],
+        patience=config["epochs"],
+        clip_value=config["clip_value"],
+    )
+    train, valid = StoredFold(golden, "train"), StoredFold(golden, "valid")
+    fold = cast(Fold, valid)
+
+    def close(ours: float, name: str, index: int, kind: str) -> None:
+        assert abs(ours - golden[name][index].item()) <= bound[kind], (name, index)
+
+    _, predictions = trainer.evaluate(model, fold)
+    assert abs(predictions - golden["output/valid_pred_initial"].squeeze(-1).numpy()).max() <= bound["pred"]
+    per_epoch = config["steps_per_epoch"]
+    for index, rows in enumerate(golden["batch_index"].long()):
+        model.train()
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(golden["step/lr"][index].item(), rel=1e-12)
+        close(trainer.step(model, optimizer, train.batch(rows)).item(), "step/loss", index, "loss")
+        if index + 1 in STORED_STEPS:
+            check_weights(model, names, golden.group(f"state_step{index + 1}/"), golden)
+        if (index + 1) % per_epoch == 0:
+            _, predictions = trainer.evaluate(model, fold)
+            truth = torch.from_numpy(valid.targets["sentiment"])
+            score = task.primary_loss(torch.from_numpy(predictions).float()[:, None], truth).item()
+            close(score, "epoch/valid", index // per_epoch, "valid")
+            if scheduler is not None:
+                scheduler.step(score)
+            after = golden["epoch/lr_after"][index // per_epoch].item()
+            assert optimizer.param_groups[0]["lr"] == pytest.approx(after, rel=1e-12)
+    _, predictions = trainer.evaluate(model, fold)
+    assert abs(predictions - golden["output/valid_pred"].squeeze(-1).numpy()).max() <= bound["pred"]

@@ -1,0 +1,147 @@
+"""The configuration: every option composes, binds to its constructor, and is refused when it is wrong."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+import mmsa
+from mmsa import build
+from mmsa.compose import compose
+from mmsa.config import conf_folder
+from mmsa.errors import ConfigError
+from tests.conftest import ROOT
+
+CONF = conf_folder()
+OPTIONS = sorted(
+    (path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if path.parent.name not in ("hydra", "debug")
+)
+
+
+def place_of(group: str) -> str:
+    return "encoder.text" if group == "encoder" else group
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids="=".join)
+def test_every_option_composes_and_passes_the_checks(group: str, option: str) -> None:
+    build.check(compose([f"{group}={option}", "tracking=none"] if group != "tracking" else [f"{group}={option}"]))
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids="=".join)
+def test_every_key_binds_to_a_parameter(group: str, option: str) -> None:
+    cfg = compose([f"{group}={option}"])
+    node = OmegaConf.select(cfg, place_of(group))
+    keys = {str(key) for key in node} - {"_target_"}
+    target = build.PLAIN_GROUPS.get(group) or build._target(cfg, place_of(group))
+    accepted = set(inspect.signature(target).parameters)
+    assert keys <= accepted
+    assert not keys & set(build.GIVEN.get(group, ())), "sizes come from the data, never from YAML"
+
+
+def test_every_option_file_opens_with_what_it_is() -> None:
+    for path in CONF.glob("*/*.yaml"):
+        head = path.read_text().splitlines()[:2]
+        assert any(line.startswith("# ") and "@package" not in line for line in head) or "#" in head[0], path
+
+
+@pytest.mark.parametrize("option", sorted(path.stem for path in (CONF / "debug").glob("*.yaml")))
+def test_debug_options_run(option: str, small: list[str]) -> None:
+    mmsa.run([*(o for o in small if not o.startswith("tracking")), f"debug={option}"], quiet=True)
+
+
+def test_one_override_of_the_width_reaches_every_stage() -> None:
+    cfg = compose(["hidden_dim=17"])
+    assert cfg.encoder.text.hidden_dim == cfg.encoder.audio.hidden_dim == cfg.fusion.hidden_dim == 17
+
+
+def test_encoders_are_chosen_together_or_one_by_one() -> None:
+    cfg = compose(["encoder=bigru", "encoder/audio=bilstm", "encoder.text.num_layers=2"])
+    assert [cfg.encoder[m].cell for m in ("text", "audio", "visual")] == ["gru", "lstm", "gru"]
+    assert [cfg.encoder[m].num_layers for m in ("text", "audio", "visual")] == [2, 1, 1]
+
+
+REFUSED = {
+    "seed=-1": "seed",
+    "seed=one": "seed",
+    "hidden_dim=0": "hidden_dim",
+    "encoder.text.num_layers=0": "encoder.text.num_layers",
+    "encoder.audio.dropout=1.5": "encoder.audio.dropout",
+    "encoder.visual.cell=rnn": "encoder.visual.cell",
+    "regularizer.p=2": "regularizer.p",
+    "regularizer.mode=medium": "regularizer.mode",
+    "trainer.max_epochs=0": "trainer.max_epochs",
+    "trainer.max_epochs=many": "trainer.max_epochs",
+    "trainer.batch_size=0": "trainer.batch_size",
+    "trainer.patience=-3": "trainer.patience",
+    "trainer.clip_norm=0": "trainer.clip_norm",
+    "optimizer.lr=0": "optimizer.lr",
+    "optimizer.lr=fast": "optimizer.lr",
+    "optimizer.weight_decay=-0.1": "optimizer.weight_decay",
+    "scheduler.factor=2": "scheduler.factor",
+    "device.accelerator=tpu": "device.accelerator",
+    "device.threads=0": "device.threads",
+    "dataset.modalities=[smell]": "smell",
+    "dataset.modalities=[]": "dataset.modalities",
+    "task.loss=l3": "task.loss",
+    "task.monitor=luck": "task.monitor",
+}
+
+
+@pytest.mark.parametrize("override", REFUSED)
+def test_values_out_of_range_or_of_the_wrong_type_are_refused(override: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        build.check(compose(["regularizer=m3", override]))
+    message = str(refusal.value)
+    value = override.partition("=")[2].strip("[]")
+    assert REFUSED[override] in message and value in message
+    assert len(message.splitlines()) <= 9
+
+
+CLASHES = {
+    "fusion=attention dataset.modalities=[text]": "fusion=concat",
+    "fusion=concat dataset.modalities=[text] feedback=mmlatch": "feedback=none",
+    "fusion=concat dataset.modalities=[text] regularizer=m3": "regularizer=none",
+    "fusion=concat regularizer=m3": "regularizer.per_step=false",
+    "fusion=concat regularizer=m3 regularizer.sites=[inputs,streams]": "regularizer.sites=[inputs]",
+    "fusion=attention encoder.text.hidden_dim=9": "hidden_dim",
+    "encoder.text.pooling=last": "attention=false",
+    "regularizer=m3 regularizer.probabilities=[1,2]": "regularizer.probabilities=null",
+    "regularizer=m3 regularizer.sites=[]": "regularizer.sites=[encoded]",
+    "task=classification task.thresholds=[1,0]": "task.thresholds=[0]",
+}
+
+
+@pytest.mark.parametrize("overrides", CLASHES)
+def test_clashing_options_are_refused_before_any_data_are_read(overrides: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        build.check(compose(overrides.split()))
+    assert f"type {CLASHES[overrides]}" in str(refusal.value) or CLASHES[overrides] in str(refusal.value)
+
+
+def test_unknown_keys_are_refused_and_the_near_one_is_named() -> None:
+    with pytest.raises(ConfigError, match="max_epochs"):
+        compose(["trainer.max_epoch=3"])
+    with pytest.raises(ConfigError, match=r"type trainer\.max_epochs=VALUE"):
+        build.check(compose(["+trainer.max_epoch=3"]))
+    with pytest.raises(ConfigError, match=r"type encoder\.text\.dropout=VALUE"):
+        build.check(compose(["+encoder.text.dropuot=0.3"]))
+
+
+def test_light_commands_import_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['train.py', '--help']\n"
+        "import mmsa, mmsa.config, mmsa.errors, mmsa.cli, mmsa.multirun\n"
+        "print(sorted({'torch', 'mlflow', 'optuna', 'pandas', 'sklearn'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_wheel_carries_the_configuration() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    assert '"conf" = "mmsa/conf"' in text and Path(CONF / "config.yaml").is_file()

@@ -1,0 +1,163 @@
+"""Whole runs: the same seed gives the same run, an interrupted one goes on to the same bits, nothing is lost."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import mmsa
+from mmsa.data.batches import Data
+from mmsa.errors import ConfigError, TrainingError
+from mmsa.experiment import RunResult
+from mmsa.training.trainer import Trainer
+
+EVERYTHING = ["regularizer=m3", "feedback=mmlatch", "optimizer=adamw", "trainer.clip_norm=1"]
+
+
+def weights(result: RunResult, name: str = "best") -> dict[str, torch.Tensor]:
+    content = torch.load(result.folder / "checkpoints" / f"{name}.pt", weights_only=True)
+    return content["model"]
+
+
+def same(first: RunResult, second: RunResult) -> None:
+    assert first.predictions == second.predictions
+    assert (first.folder / "history.csv").read_text() == (second.folder / "history.csv").read_text()
+    for name in ("best", "last"):
+        ours, theirs = weights(first, name), weights(second, name)
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(small: list[str]) -> None:
+    first, second, other = (mmsa.run([*small, *EVERYTHING, f"seed={s}"], quiet=True) for s in (3, 3, 4))
+    same(first, second)
+    assert first.predictions != other.predictions
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bits(small: list[str]) -> None:
+    whole = mmsa.run([*small, *EVERYTHING, "trainer.max_epochs=3"], quiet=True)
+    begun = mmsa.run([*small, *EVERYTHING, "trainer.max_epochs=1"], quiet=True)
+    resumed = mmsa.run([*small, *EVERYTHING, "trainer.max_epochs=3", f"trainer.resume={begun.folder}"], quiet=True)
+    assert resumed.folder == begun.folder
+    same(whole, resumed)
+
+
+def test_a_killed_run_goes_on_from_its_last_epoch(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = mmsa.run([*small, "trainer.max_epochs=3"], quiet=True)
+    step, steps_left = Trainer.step, [40]  # one epoch has fewer
+
+    def killed(self: Trainer, *arguments: object) -> torch.Tensor:
+        steps_left[0] -= 1
+        if steps_left[0] < 0:
+            raise KeyboardInterrupt
+        return step(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Trainer, "step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        mmsa.run([*small, "trainer.max_epochs=3", "name=killed"], quiet=True)
+    monkeypatch.undo()
+    outputs = Path(small[1].partition("=")[2])
+    (folder,) = (outputs / "runs").glob("*_killed")
+    assert json.loads((folder / "result.json").read_text())["status"] == "failed"
+    same(whole, mmsa.run([*small, "trainer.max_epochs=3", f"trainer.resume={folder}"], quiet=True))
+
+
+def test_resume_refuses_other_options(small: list[str]) -> None:
+    begun = mmsa.run([*small, "trainer.max_epochs=1"], quiet=True)
+    with pytest.raises(ConfigError, match=r"seed=9 here, but the run has 1[\s\S]*type seed=1"):
+        mmsa.run([*small, "seed=9", f"trainer.resume={begun.folder}"], quiet=True)
+
+
+def test_a_run_keeps_everything_and_loads_in_two_lines(small: list[str]) -> None:
+    result = mmsa.run([*small, "feedback=static"], quiet=True)
+    record = json.loads((result.folder / "result.json").read_text())
+    assert record["status"] == "finished"
+    assert {"valid/mae", "test/mae", "test/acc2_non0", "test/f1_non0_swapped"} <= set(record["metrics"])
+    assert {"mean", "majority", "ridge text", "ridge joint"} <= set(record["baselines"])
+    with (result.folder / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    test = [row for row in rows if row["fold"] == "test"]
+    errors = [abs(float(row["target"]) - float(row["prediction"])) for row in test]
+    assert np.mean(errors) == pytest.approx(result.metrics["test/mae"], rel=1e-6)
+    assert len(test) == record["data"]["utterances"]["test"]
+
+    trained = mmsa.load(result.folder)
+    metrics, predictions = trained.evaluate("test")
+    assert metrics["mae"] == result.metrics["test/mae"]
+    assert predictions == result.predictions["test"]
+
+
+def test_the_test_fold_is_opened_once_and_after_training(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    fold, fit = Data.fold, Trainer.fit
+    monkeypatch.setattr(Data, "fold", lambda self, name: opened.append(name) or fold(self, name))
+    monkeypatch.setattr(Trainer, "fit", lambda self, *a, **k: (fit(self, *a, **k), opened.append("trained"))[0])
+    mmsa.run(small, quiet=True)
+    assert opened == ["train", "valid", "trained", "test"]
+
+
+def test_selection_takes_the_best_epoch_of_the_validation_fold(small: list[str]) -> None:
+    result = mmsa.run([*small, "trainer.max_epochs=4", "optimizer.lr=0.05"], quiet=True)
+    with (result.folder / "history.csv").open() as file:
+        scores = [float(row["valid/mae"]) for row in csv.DictReader(file)]
+    record = json.loads((result.folder / "result.json").read_text())
+    assert record["best_epoch"] == 1 + int(np.argmin(scores))
+    assert result.metrics["valid/mae"] == pytest.approx(min(scores), rel=1e-6)
+
+
+def test_patience_stops_a_run_that_does_not_improve(small: list[str]) -> None:
+    result = mmsa.run([*small, "trainer.max_epochs=50", "trainer.patience=1", "optimizer.lr=1e-12"], quiet=True)
+    record = json.loads((result.folder / "result.json").read_text())
+    assert record["epochs"] < 50 and record["epochs"] == record["best_epoch"] + 1
+
+
+def test_a_loss_that_is_not_finite_names_epoch_batch_and_utterances(
+    small: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, steps = Trainer.step, [0]
+
+    def poisoned(self: Trainer, *arguments: object) -> torch.Tensor:
+        steps[0] += 1
+        loss = step(self, *arguments)  # type: ignore[arg-type]
+        return loss * float("nan") if steps[0] == 3 else loss
+
+    monkeypatch.setattr(Trainer, "step", poisoned)
+    with pytest.raises(TrainingError, match=r"loss is nan in epoch 1, batch 3; its utterances: \S+\[\d+\], "):
+        mmsa.run(small, quiet=True)
+
+
+def test_classification_end_to_end(small: list[str]) -> None:
+    result = mmsa.run([*small, "task=classification", "task.thresholds=[-1,1]", "fusion=concat"], quiet=True)
+    assert set(result.predictions["test"].values()) <= {0.0, 1.0, 2.0}
+    assert 0 < result.metrics["test/accuracy"] <= 1
+
+
+def test_a_method_in_a_folder_of_ones_own(small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "my_methods"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "gated.py").write_text(
+        "import torch\n"
+        "from mmsa.fusion.concat import ConcatFusion\n"
+        "from mmsa.types import Fused\n"
+        "class GatedFusion(ConcatFusion):\n"
+        "    def __init__(self, input_dims, power: float = 1.0):\n"
+        "        super().__init__(input_dims)\n"
+        "        self.gate = torch.nn.Linear(self.output_dim, self.output_dim)\n"
+        "    def combine(self, streams, lengths):\n"
+        "        joined = torch.cat(list(streams.values()), dim=-1)\n"
+        "        gate = torch.sigmoid(self.gate(joined))\n"
+        "        return Fused(joined * gate, {'openness': gate.mean()})\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    own = [*small, "fusion=concat", "fusion._target_=my_methods.gated.GatedFusion", "+fusion.power=2"]
+    with pytest.raises(ConfigError, match="MMSA_PACKAGES=my_methods"):
+        mmsa.run(own, quiet=True)
+    monkeypatch.setenv("MMSA_PACKAGES", "my_methods")
+    mmsa.run([*own, "+task.auxiliary.openness=0.1"], quiet=True)
+    with pytest.raises(ConfigError, match=r"task.auxiliary.other[\s\S]*openness"):
+        mmsa.run([*own, "+task.auxiliary.other=0.1"], quiet=True)
