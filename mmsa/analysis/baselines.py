@@ -13,6 +13,7 @@ Array = NDArray[np.float64]
 Metrics = Callable[[NDArray[Any], NDArray[Any]], dict[str, float]]
 
 _ALPHAS = tuple(10.0**power for power in range(-1, 6))
+_CLIP = 5.0  # standard deviations: one unseen speaker's outlier would else decide a linear model's error
 _INVERSE_STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 
 
@@ -87,7 +88,7 @@ def _majority_scores(targets: Mapping[str, NDArray[Any]], metrics: Metrics, fold
 
 
 def _standardised(features: Mapping[str, Array]) -> dict[str, Array]:
-    """Zero mean and unit variance by the train fold; missing rows become its mean, constant columns 0."""
+    """Zero mean and unit variance by the train fold, clipped; missing rows become its mean, constant columns 0."""
     present = ~np.isnan(features["train"])  # (N, D)
     counts = np.maximum(present.sum(axis=0), 1)
     mean = np.where(present, features["train"], 0.0).sum(axis=0) / counts
@@ -95,7 +96,8 @@ def _standardised(features: Mapping[str, Array]) -> dict[str, Array]:
     scale = np.sqrt(np.square(deviation).sum(axis=0) / counts)
     constant = scale <= 1e-12 * (1.0 + np.abs(mean))
     scale[constant] = np.inf
-    return {fold: np.nan_to_num((values - mean) / scale, nan=0.0) for fold, values in features.items()}
+    scaled = {fold: np.nan_to_num((values - mean) / scale, nan=0.0) for fold, values in features.items()}
+    return {fold: np.clip(values, -_CLIP, _CLIP) for fold, values in scaled.items()}
 
 
 def _fit_ridge(features: Mapping[str, Array], targets: Mapping[str, NDArray[Any]]) -> dict[str, Array]:

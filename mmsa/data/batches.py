@@ -17,9 +17,13 @@ POOL_BATCHES = 16
 """Training sorts this many batches' worth of shuffled utterances by length: little padding, varied company."""
 
 
+CLIP = 10.0
+"""Standard deviations at which standardised features are clipped: COVAREP has outliers of thousands."""
+
+
 @dataclass(frozen=True)
 class Scale:
-    """Standardisation of one modality, by the steps of the train fold.
+    """Standardisation of one modality, by the steps of the train fold, clipped.
 
     All-zero steps mean "no frames" in every format of the field: they are left out of the statistics and stay zero,
     which after standardisation is the mean.
@@ -45,7 +49,8 @@ class Scale:
 
     def __call__(self, steps: np.ndarray) -> np.ndarray:
         """(steps, D) -> the same, standardised."""
-        return np.where(steps.any(axis=1, keepdims=True), (steps - self.mean) * self.factor, 0.0)
+        scaled = np.clip((steps - self.mean) * self.factor, -CLIP, CLIP)
+        return np.where(steps.any(axis=1, keepdims=True), scaled, 0.0)
 
 
 class Fold:
@@ -109,7 +114,7 @@ class Fold:
             yield self.batch(batches[index])
 
     def pooled(self) -> dict[str, np.ndarray]:
-        """Per modality (N, D) means over the steps that have frames: what the linear baselines read."""
+        """Per modality (N, D) means over the steps that have frames, NaN without any: what the baselines read."""
         return {m: self._means(m) for m in self.modalities}
 
     def _padded(self, modality: str, rows: np.ndarray, num_steps: int) -> np.ndarray:
@@ -136,7 +141,7 @@ class Fold:
         sums = np.zeros((len(self), values.shape[1]))
         np.add.at(sums, owner[filled], values[filled])
         counts = np.bincount(owner[filled], minlength=len(self))
-        return sums / np.maximum(counts, 1)[:, None]
+        return np.divide(sums, counts[:, None], out=np.full_like(sums, np.nan), where=counts[:, None] > 0)
 
 
 class Data:

@@ -1,0 +1,80 @@
+"""The recurrence without packing equals PyTorch's packed one on valid steps, in outputs, states and gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from mmsa.layers.attention import Attention, SymmetricAttention
+from mmsa.layers.recurrence import CELLS, Recurrence, last_states, reverse_within_lengths
+
+LENGTHS = torch.tensor([3, 7, 1, 5])
+
+
+def packed_like(recurrence: Recurrence, cell: str, num_layers: int, bidirectional: bool) -> nn.RNNBase:
+    """PyTorch's layer with the same parameters."""
+    rnn = CELLS[cell](4, 6, num_layers=num_layers, bidirectional=bidirectional, batch_first=True)
+    state = {}
+    for name, value in recurrence.state_dict().items():
+        _, layer, direction, parameter = name.split(".")
+        suffix = "_reverse" if direction == "1" else ""
+        state[f"{parameter.removesuffix('_l0')}_l{layer}{suffix}"] = value
+    rnn.load_state_dict(state)
+    return rnn
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("num_layers", [1, 2, 3])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_equals_packed(cell: str, num_layers: int, bidirectional: bool) -> None:
+    torch.manual_seed(0)
+    ours = Recurrence(4, 6, cell=cell, num_layers=num_layers, bidirectional=bidirectional).double()
+    theirs = packed_like(ours, cell, num_layers, bidirectional).double()
+    x = torch.randn(4, 7, 4, dtype=torch.float64)
+    ours_x, theirs_x = x.clone().requires_grad_(), x.clone().requires_grad_()
+    outputs = ours(ours_x, LENGTHS)
+    packed, states = theirs(pack_padded_sequence(theirs_x, LENGTHS, batch_first=True, enforce_sorted=False))
+    expected = pad_packed_sequence(packed, batch_first=True)[0]
+    torch.testing.assert_close(torch.cat(outputs, dim=-1), expected)
+    hidden = states[0] if cell == "lstm" else states
+    torch.testing.assert_close(
+        torch.cat(last_states(outputs, LENGTHS), dim=-1), torch.cat(list(hidden[-len(outputs) :]), dim=-1)
+    )
+    torch.cat(outputs, dim=-1).square().sum().backward()
+    expected.square().sum().backward()
+    torch.testing.assert_close(ours_x.grad, theirs_x.grad)
+
+
+def test_reversal_within_lengths_undoes_itself_and_leaves_padding() -> None:
+    x = torch.arange(28.0).view(4, 7, 1)
+    reversed_once = reverse_within_lengths(x, LENGTHS)
+    assert torch.equal(reverse_within_lengths(reversed_once, LENGTHS), x)
+    assert torch.equal(reversed_once[0, :3, 0], x[0, :3, 0].flip(0))
+    assert torch.equal(reversed_once[0, 3:], x[0, 3:])
+
+
+def test_an_empty_sequence_gives_zeros() -> None:
+    outputs = Recurrence(2, 3)(torch.randn(2, 4, 2), torch.tensor([0, 4]))
+    assert not any(output[0].any() for output in outputs)
+    assert not any(state[0].any() for state in last_states(outputs, torch.tensor([0, 4])))
+
+
+def test_attention_ignores_padding_and_silence() -> None:
+    torch.manual_seed(0)
+    attention = Attention(4)
+    x = torch.randn(2, 5, 4)
+    padding = torch.tensor([[False, False, True, True, True], [True] * 5])
+    attended = attention(x, padding)
+    assert not attended[0, 2:].any() and not attended[1].any()
+    torch.testing.assert_close(attended[:1, :2], attention(x[:1, :2], padding[:1, :2]))
+
+
+def test_symmetric_attention_is_symmetric() -> None:
+    torch.manual_seed(0)
+    pair, swapped = SymmetricAttention(4), SymmetricAttention(4)
+    swapped.over_first.load_state_dict(pair.over_second.state_dict())
+    swapped.over_second.load_state_dict(pair.over_first.state_dict())
+    x, y, padding = torch.randn(2, 3, 4), torch.randn(2, 3, 4), torch.zeros(2, 3, dtype=torch.bool)
+    torch.testing.assert_close(pair(x, y, padding, padding), swapped(y, x, padding, padding))
