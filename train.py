@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 
 SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to this file, which says them in a few lines
@@ -18,8 +19,8 @@ except ModuleNotFoundError:
     )
 
 from mmsa.config import conf_folder, execution_whitelist
-from mmsa.overrides import native_overrides
-from mmsa.reporting import report_errors
+from mmsa.overrides import native_overrides, typed_overrides
+from mmsa.reporting import in_few_lines, report_errors
 
 
 @hydra.main(config_path=str(conf_folder()), config_name="config", execution_whitelist=execution_whitelist())
@@ -27,16 +28,29 @@ def main(cfg: DictConfig) -> float:
     """One run; returns the monitored value on the validation fold."""
     scores: list[float] = []
 
+    overrides = typed_overrides(HydraConfig.get().overrides.task)
+
     def run() -> None:
         from mmsa import experiment
 
-        scores.append(experiment.run(cfg, list(HydraConfig.get().overrides.task)).score)
+        scores.append(experiment.run(cfg, overrides).score)
 
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        run()
+        run_one_of_many(run, overrides)
     elif failed := report_errors(run, SHOW_TRACEBACK):  # here, before Hydra adds lines of its own
         sys.exit(failed)
     return scores[0]
+
+
+def run_one_of_many(run: Callable[[], None], overrides: list[str]) -> None:
+    """A job of a multirun: a failure is told at once, and again by Hydra when the other jobs are through."""
+    try:
+        run()
+    except Exception as error:
+        from mmsa.run_folder import run_name
+
+        print(f"failed: {run_name(overrides)}: {in_few_lines(error).splitlines()[0]}", file=sys.stderr)
+        raise
 
 
 if __name__ == "__main__":

@@ -2,50 +2,66 @@
 
 from __future__ import annotations
 
+import difflib
+import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from mmsa.config import conf_folder
+from mmsa.errors import ConfigError
+from mmsa.overrides import text_override
 from mmsa.reporting import report_errors
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.callback()
 def mmsa() -> None:
-    """Multimodal sentiment analysis: prepare data and read results. Training: python train.py --help."""
+    """Multimodal sentiment analysis: prepare data and read results.
+
+    To train: python train.py --help
+    """
 
 
 @app.command()
 def prepare(
-    name: Annotated[str, typer.Argument(help="Data set: an option of the group dataset, such as cmu_mosi.")],
-    source: Annotated[str | None, typer.Option(help="Folder of computational sequences, or a pickle.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of the stores; default paths.data.")] = None,
-    options: Annotated[list[str] | None, typer.Argument(help="Further overrides, as for train.py.")] = None,
+    name: Annotated[str, typer.Argument(help="cmu_mosi, cmu_mosei or synthetic.")],
+    source: Annotated[str | None, typer.Option(help="Folder of .csd files, or MMSA's aligned_50.pkl.")] = None,
+    data: Annotated[str | None, typer.Option(help="Folder of the stores.", show_default="paths.data")] = None,
+    options: Annotated[list[str] | None, typer.Argument(help="As for train.py: dataset.keep_pauses=true")] = None,
 ) -> None:
-    """Read a data set's source files into the store that training maps."""
-    from mmsa.build import build_dataset
+    """Read a data set's source files into the store that training maps, and describe it."""
+    from mmsa import build
     from mmsa.compose import compose
     from mmsa.data.prepare import describe
 
+    known = sorted(path.stem for path in (conf_folder() / "dataset").glob("*.yaml"))
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1) or known[:1]
+        there = ", ".join(known)
+        raise ConfigError(f"{name}: there is no such data set; there is {there}.\n  type mmsa prepare {close[0]}")
     overrides = [f"dataset={name}", *(options or [])]
-    overrides += [f"dataset.source='{source}'"] if source else []
-    overrides += [f"paths.data='{data}'"] if data else []
-    cfg = compose(overrides)
-    store = build_dataset(cfg).prepare(Path(cfg.paths.data))
+    overrides += [text_override("paths.data", data)] if data else []
+    cfg = compose([*overrides, *([text_override("dataset.source", source)] if source else [])])
+    build.check(cfg)
+    store = build.build_dataset(cfg).prepare(Path(cfg.paths.data))
     print("\n".join(describe(store)))
-    print(f"train on it: python train.py dataset={name}")
+    print(f"train on it: python train.py {shlex.join(overrides)}")
 
 
 @app.command()
 def report(
     outputs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("outputs"),
-    sweep: Annotated[str | None, typer.Option(help="Only the runs of this multirun.")] = None,
-    style: Annotated[Literal["table", "markdown", "csv"], typer.Option("--format")] = "table",
+    sweep: Annotated[str | None, typer.Option(help="Only the runs of this multirun, by its id.")] = None,
+    style: Annotated[
+        Literal["table", "markdown", "csv"], typer.Option("--format", help="How the table is written.")
+    ] = "table",
 ) -> None:
-    """One row per configuration over its seeds, with the baselines below."""
+    """Print one row per configuration over its seeds, with the baselines below."""
     from mmsa.analysis import tables
 
     print(tables.report(outputs, sweep=sweep, format=style))
@@ -53,7 +69,10 @@ def report(
 
 def main() -> None:
     """Entry point of the `mmsa` command."""
-    import os
-
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    sys.exit(report_errors(lambda: app(standalone_mode=False), show_traceback))
+    sys.exit(report_errors(lambda: command(sys.argv[1:]), show_traceback))
+
+
+def command(arguments: list[str]) -> None:
+    """Do what `mmsa ARGUMENTS` does; errors are raised."""
+    app(arguments or ["--help"], prog_name="mmsa", standalone_mode=False)

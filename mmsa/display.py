@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ class Display:
     def __init__(self, quiet: bool = False) -> None:
         self.console = Console(file=sys.stdout, quiet=quiet, highlight=False, soft_wrap=True, markup=False)
         self._log: Path | None = None
+        self._worker = multiprocessing.parent_process() is not None
         self._bar: Progress | None = None
         self._bar_task: TaskID | None = None
         self._max_epochs = 0
@@ -46,7 +48,7 @@ class Display:
         return self
 
     def __enter__(self) -> Display:
-        if self.console.is_terminal and not self.console.quiet:
+        if self.console.is_terminal and not self.console.quiet and not self._worker:
             columns = (TextColumn("epoch"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
             self._bar = Progress(*columns, TimeElapsedColumn(), console=self.console, transient=True)
             self._bar.start()
@@ -66,5 +68,7 @@ class Display:
         text = f"loss {metrics['train/loss']:.4f}  {monitor} {metrics[monitor]:.4f}  lr {metrics['lr']:.1e}"
         if self._bar is not None and self._bar_task is not None:
             self._bar.update(self._bar_task, completed=epoch, description=f"{text}  best epoch {best_epoch}")
+        elif self._worker:
+            return  # the epochs of runs side by side, without their names, would tell nothing
         elif epoch == 1 or epoch % max(1, -(-self._max_epochs // PIPED_LINES)) == 0:
             self.say(f"  epoch {epoch:>3}  {text}")

@@ -34,6 +34,7 @@ from mmsa.run_folder import (
 )
 from mmsa.tracking.figures import write_figures
 from mmsa.tracking.tracker import RunInfo, Tracker, flat_parameters
+from mmsa.training.device import make_fabric
 from mmsa.training.seeding import derived_seed, generator, initialisation
 from mmsa.training.task import Task
 from mmsa.training.trainer import Progress, Trainer
@@ -77,7 +78,7 @@ def run(cfg: DictConfig, overrides: Sequence[str] = (), quiet: bool = False) -> 
     began = time.monotonic()
     display = Display(quiet)
     build.check(cfg)
-    fabric = make_fabric(cfg)
+    fabric = make_fabric(**cfg.device)
     dataset, task = build.build_dataset(cfg), build.build_task(cfg)
     check_outputs(Path(cfg.paths.outputs))
     store = dataset.prepare(Path(cfg.paths.data), progress=not quiet)
@@ -148,7 +149,7 @@ def run(cfg: DictConfig, overrides: Sequence[str] = (), quiet: bool = False) -> 
     tracker.finish(folder, record, description=run_table(folder, style="markdown"))
     display.say(run_table(folder, style="table"))
     display.say(f"run folder: {folder}  ({record['seconds']:.0f} s)")
-    display.say("browse it: make ui" if record["mlflow_run_id"] else "all runs in one table: mmsa report")
+    display.say(next_command(cfg, tracked=record["mlflow_run_id"] is not None))
     return result
 
 
@@ -221,26 +222,14 @@ def command(overrides: Sequence[str]) -> str:
     return " ".join(["python train.py", *map(shlex.quote, [*kept, *overrides[-1:]])])
 
 
-def make_fabric(cfg: DictConfig) -> Fabric:
-    """The device and precision, with the number of threads and determinism set.
-
-    Raises:
-        ConfigError: the accelerator is not there.
-    """
-    accelerator = cfg.device.accelerator
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if accelerator == "auto":
-        accelerator = next(name for name, there in available.items() if there)
-    if not available[accelerator]:
-        there = ", ".join(name for name, found in available.items() if found)
-        raise ConfigError(
-            f"device={accelerator}: PyTorch {torch.__version__} finds none on this machine; it finds {there}.\n"
-            "  type device=cpu, or device=auto"
-        )
-    torch.set_num_threads(cfg.device.threads)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic cuda products need
-    torch.use_deterministic_algorithms(cfg.device.deterministic, warn_only=accelerator == "mps")
-    return Fabric(accelerator=accelerator, devices=1, precision=cfg.device.precision)
+def next_command(cfg: DictConfig, tracked: bool) -> str:
+    """The line to type after a run."""
+    elsewhere = "" if cfg.paths.outputs == "outputs" else f" --outputs {shlex.quote(cfg.paths.outputs)}"
+    if not tracked:
+        return f"all runs in one table: mmsa report{elsewhere}"
+    if cfg.tracking.uri is not None:
+        return f"browse it: {cfg.tracking.uri}"
+    return f"browse it: python -m mmsa.tracking.ui{elsewhere}" if elsewhere else "browse it: make ui"
 
 
 def make_trainer(

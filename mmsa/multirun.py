@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 import uuid
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
+
+from mmsa.errors import ConfigError
 
 
 class MultirunCallback(Callback):
@@ -20,15 +24,22 @@ class MultirunCallback(Callback):
         from mmsa.build import build_tracker
         from mmsa.experiment import SWEEP_VARIABLE, check_outputs
 
-        check_outputs(Path(config.paths.outputs))
+        try:
+            check_outputs(Path(config.paths.outputs))
+        except ConfigError as error:
+            sys.exit(f"error: {error}")  # of any other exception of a callback Hydra makes a warning
         build_tracker(config, warn=print).prepare()
         os.environ[SWEEP_VARIABLE] = f"{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Print one row per configuration over its seeds."""
+        """Print one row per configuration over its seeds; those that failed have said so."""
+        from mmsa.analysis.runs import read_runs
         from mmsa.analysis.tables import report
         from mmsa.experiment import SWEEP_VARIABLE
 
-        sweep = os.environ.pop(SWEEP_VARIABLE)
-        print(report(Path(config.paths.outputs), sweep=sweep))
-        print(f"the same table later: mmsa report --sweep {sweep}")
+        sweep, outputs = os.environ.pop(SWEEP_VARIABLE, None), Path(config.paths.outputs)
+        if sweep is None or not any(run.sweep == sweep for run in read_runs(outputs).runs):
+            return
+        print(report(outputs, sweep=sweep))
+        where = "" if outputs == Path("outputs") else f" --outputs {shlex.quote(str(outputs))}"
+        print(f"the same table later: mmsa report --sweep {sweep}{where}")

@@ -4,24 +4,53 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
+
+TEXTS = ("name", "dataset.source", "paths.data", "paths.outputs", "trainer.resume", "tracking.uri")
+"""Keys whose value is a text as it stands, such as the path `a=b (1)`, which Hydra by itself would not read."""
+
+MODALITIES = ("text", "audio", "visual")
+"""Those whose encoder can be chosen by itself."""
 
 
 def native_overrides(overrides: Iterable[str]) -> list[str]:
-    """`encoder/text=bert`, the encoder of one modality, in Hydra's own words."""
+    """Our short forms in Hydra's own words: `encoder/text=bert`, the encoder of one modality, and unquoted paths."""
 
     def native(override: str) -> str:
-        group, equals, option = override.partition("=")
-        stage, slash, modality = group.partition("/")
+        key, equals, value = override.partition("=")
+        stage, slash, modality = key.partition("/")
         if equals and slash and stage == "encoder" and modality.isidentifier():
-            return f"encoder@encoder.{modality}={option}"
-        return override
+            return f"encoder@encoder.{modality}={value}"
+        return text_override(key, value) if equals and key in TEXTS and not _is_text(override) else override
 
     return [native(override) for override in overrides]
+
+
+def typed_overrides(overrides: Iterable[str]) -> list[str]:
+    """Hydra's words for the encoder of one modality in our short form, as a run is named and typed."""
+    return [re.sub(r"^encoder@encoder\.(\w+)=", r"encoder/\1=", override) for override in overrides]
+
+
+def text_override(key: str, value: str) -> str:
+    """`key=value` where Hydra takes the value as it stands, whatever signs are in it."""
+    return f"{key}={QuotedString(value, Quote.double).with_quotes()}"
+
+
+def _is_text(override: str) -> bool:
+    """Whether Hydra reads the value as a text, null, or several values of a multirun."""
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except OverrideParseException:
+        return False
+    return parsed.is_sweep_override() or not isinstance(parsed.value(), int | float)
 
 
 def instead(name: str, names: Iterable[str], prefix: str = "") -> str:
@@ -41,31 +70,62 @@ def explained(message: str, conf: Path) -> str:
         conf: folder of the configuration files.
     """
     if found := re.search(r"Could not (?:override|delete)[^']*'([^']+)'", message):
-        key, known = found[1], _defaults(conf)
-        group, _, name = key.rpartition(".")
-        siblings = [other.rpartition(".")[2] for other in known if other.rpartition(".")[0] == group]
-        namesakes = [other for other in known if other.rpartition(".")[2] == name]
-        if group and siblings:
-            return f"{key}: there is no such option.{instead(name, siblings, f'{group}.')}"
-        if namesakes:
-            return f"{key}: there is no such option.\n  type {namesakes[0]}=VALUE"
-        groups = {path.parent.name for path in conf.glob("*/*.yaml")}
-        tops = [other for other in known if "." not in other]
-        return f"{key}: there is no such group or option.{instead(key, [*sorted(groups), *tops])}"
+        return message if found[1].startswith("hydra") else _unknown_key(found[1], _appended(message), conf)
     if found := re.search(r"Could not find '([^'/]+)/([^']+)'", message):
-        group, option = found[1], found[2]
-        options = sorted(path.stem for path in (conf / group).glob("*.yaml"))
-        listed = re.findall(r"^\t(\S+)$", message, flags=re.MULTILINE)
-        there = [name for name in listed if "=" not in name] or options
-        close = difflib.get_close_matches(option, there, n=1, cutoff=0.4) or there[:1]
-        shown = f"{group}={option}: there is no such option; there is {', '.join(there)}."
-        return f"{shown}\n  type {group}={close[0]}" if close else shown
+        return _unknown_option(found[1], found[2], message, conf)
     if found := re.search(r"Error when parsing index: \d+, string: (.*?) out of \[", message, flags=re.DOTALL):
+        key, equals, value = found[1].partition("=")
+        form = shlex.quote(text_override(key, value)) if equals else "KEY=VALUE, as in seed=2; --help lists the keys"
+        return f"{found[1]}: cannot be read as KEY=VALUE; a value with special signs needs quotes.\n  type {form}"
+    if found := re.search(r"Ambiguous value for argument '([^']+)'", message):
+        key, _, value = found[1].partition("=")
         return (
-            f"{found[1]}: needs the form KEY=VALUE; a value with = or a space in it needs quotes.\n"
-            "  type for example 'dataset.source=\"a folder\"', and python train.py --help for the keys"
+            f"{found[1]}: one value is needed, these are several.\n  type python train.py -m {found[1]} for one run "
+            f"with each of them, or '{key}=[{value}]' for a list"
+        )
+    if "Config group override must be a string" in message:
+        return (
+            "a group needs the name of one of its options.\n  type for example feedback=none; --help lists the groups"
         )
     return message
+
+
+def _unknown_key(key: str, value: str, conf: Path) -> str:
+    """A key that the composed configuration has not."""
+    if found := re.fullmatch(r"encoder@encoder\.(\w+)", key):
+        return f"encoder/{found[1]}: there is no such modality.{instead(found[1], MODALITIES, 'encoder/')}"
+    known = _defaults(conf)
+    group, _, name = key.rpartition(".")
+    if key in known and (options := _options_with(key, conf)):
+        room = group.partition(".")[0]
+        return (
+            f"{key}: no option of the chosen {room}, but of {' and '.join(options)}."
+            f"\n  type {room}={options[0]} {key}={value}"
+        )
+    siblings = [other.rpartition(".")[2] for other in known if other.rpartition(".")[0] == group]
+    namesakes = [other for other in known if other.rpartition(".")[2] == name]
+    if group and siblings:
+        return f"{key}: there is no such option.{instead(name, siblings, f'{group}.')}"
+    if namesakes:
+        return f"{key}: there is no such option.\n  type {namesakes[0]}=VALUE"
+    groups = {path.parent.name for path in conf.glob("*/*.yaml")}
+    tops = [other for other in known if "." not in other]
+    return f"{key}: there is no such group or option.{instead(key, [*sorted(groups), *tops])}"
+
+
+def _unknown_option(group: str, option: str, message: str, conf: Path) -> str:
+    """An option that a group has not; Hydra's message lists those that it has, a user's own ones among them."""
+    listed = re.findall(r"^\t(\S+)$", message, flags=re.MULTILINE)
+    there = [name for name in listed if "=" not in name] or sorted(path.stem for path in (conf / group).glob("*.yaml"))
+    close = difflib.get_close_matches(option, there, n=1, cutoff=0.4) or there[:1]
+    shown = f"{group}={option}: there is no such option; there is {', '.join(there)}."
+    return f"{shown}\n  type {group}={close[0]}" if close else shown
+
+
+def _appended(message: str) -> str:
+    """The value that came, from Hydra's advice to append it."""
+    found = re.search(r"use \+[^=\s]+=(.+)", message)
+    return found[1] if found else "VALUE"
 
 
 def default_value(key: str, conf: Path) -> Any:
@@ -84,11 +144,24 @@ def _defaults(conf: Path) -> dict[str, Any]:
     found = {key: value for key, value in _flat(top) if not key.startswith("hydra")}
     for path in sorted(conf.glob("*/*.yaml")):
         group = path.parent.name
-        places = [f"encoder.{m}" for m in ("text", "audio", "visual")] if group == "encoder" else [group]
+        places = [f"encoder.{m}" for m in MODALITIES] if group == "encoder" else [group]
         for key, value in _flat(OmegaConf.load(path)):
             for place in places if key[0] != "_" else ():
                 found.setdefault(f"{place}.{key}", value)
     return found
+
+
+def _options_with(key: str, conf: Path) -> list[str]:
+    """The options of a key's group that have the key, by themselves or by the option that they start from."""
+    group, name = key.partition(".")[0], key.rpartition(".")[2]
+
+    def has(path: Path) -> bool:
+        content = cast(DictConfig, OmegaConf.load(path))
+        entries = [entry for entry in content.get("defaults", []) if isinstance(entry, str) and entry != "_self_"]
+        parents = [entry.partition("@")[0] for entry in entries]
+        return name in content or any(has(path.with_name(f"{parent}.yaml")) for parent in parents)
+
+    return [path.stem for path in sorted((conf / group).glob("*.yaml")) if has(path)]
 
 
 def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

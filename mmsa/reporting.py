@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from mmsa.config import conf_folder
 from mmsa.errors import MmsaError
@@ -33,12 +34,26 @@ def report_errors(action: Callable[[], object], show_traceback: bool) -> int:
 
 def in_few_lines(error: Exception) -> str:
     """What the user has to know of an error, in at most 9 lines."""
+    package = type(error).__module__.partition(".")[0]
     if isinstance(error, MmsaError):
         text = str(error)
-    elif type(error).__module__.partition(".")[0] in ("hydra", "omegaconf", "typer", "click"):
+    elif package in ("typer", "click"):
+        text = _misused(error)
+    elif package in ("hydra", "omegaconf") or "Config group override" in str(error):  # which Hydra lets be a ValueError
         text = explained(str(error), conf_folder())
+    elif isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename} cannot be read or written: " if error.filename else ""
+        text = f"{place}{error.strerror}.\n  mend that, or type another folder: paths.outputs=FOLDER, paths.data=FOLDER"
+    elif type(error).__name__ == "OutOfMemoryError":
+        text = f"{str(error).partition('.')[0]}.\n  type a smaller trainer.batch_size, or hidden_dim, or device=cpu"
     else:
         kind = type(error).__name__
         text = f"{kind}: {error}\n  mmsa does not expect this: HYDRA_FULL_ERROR=1 before the command shows where it is"
     lines = [line for line in text.splitlines() if line.strip()]
     return "\n".join(lines if len(lines) <= MAX_LINES else [*lines[: MAX_LINES - 1], "…", lines[-1]])
+
+
+def _misused(error: Any) -> str:
+    """What is wrong with the arguments of a command, and where its help is."""
+    command = error.ctx.command_path if getattr(error, "ctx", None) else "mmsa"
+    return f"{command}: {error.format_message().replace('Value error, ', '')}\n  type {command} --help"

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from mmsa.data.batches import Fold
 from mmsa.errors import ConfigError, DataError
@@ -93,10 +95,31 @@ def read_result(folder: Path) -> dict[str, Any]:
     """
     path = folder / "result.json"
     try:
-        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{folder} is not the folder of a run: {path.name} is missing or damaged.") from error
+        result: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        result = None
+    if not isinstance(result, dict) or not isinstance(result.get("data"), dict):
+        raise DataError(
+            f"{folder} is not the folder of a run: its {path.name} is missing or damaged.\n"
+            "  name a folder that a run ended with, as in outputs/runs"
+        )
     return result
+
+
+def read_config(folder: Path) -> DictConfig:
+    """The configuration that a run was started with.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    path = folder / "config.yaml"
+    try:
+        config = OmegaConf.load(path)
+    except (OSError, YAMLError):
+        config = None
+    if not isinstance(config, DictConfig):
+        raise DataError(f"{path} is missing or damaged, and a run cannot be loaded without it.\n  name another run")
+    return config
 
 
 def _finite(content: Any) -> Any:

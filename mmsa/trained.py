@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
 from lightning_fabric import Fabric
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from mmsa import build
 from mmsa.data.batches import Data
 from mmsa.data.store import Store
 from mmsa.model import MultimodalModel
-from mmsa.run_folder import read_result
+from mmsa.run_folder import read_config, read_result
 from mmsa.training.checkpoints import load_checkpoint
 from mmsa.training.task import Task
 from mmsa.training.trainer import Trainer
@@ -56,7 +55,7 @@ def load_run(folder: Path) -> TrainedRun:
         DataError: the folder is not a run's, or its store is no longer there.
     """
     result = read_result(folder)
-    cfg = cast(DictConfig, OmegaConf.load(folder / "config.yaml"))
+    cfg = read_config(folder)
     dataset, task = build.build_dataset(cfg), build.build_task(cfg)
     data = Data(Store.open(Path(result["data"]["store"])), dataset.modalities, dataset.normalize)
     model = build.build_model(cfg, data.widths, task, torch.Generator(), data.aligned)

@@ -109,12 +109,11 @@ class MaskFeedback(nn.Module):
     def mask(self, target: str, encoded: Mapping[str, Encoded]) -> Tensor:
         """The mask (B, T, D) of one modality, before dropout."""
         generators: nn.ModuleDict = self.generators[target]  # type: ignore[assignment]
-        total: Tensor | float = 0.0
-        num_present: Tensor | float = 0.0
-        for source, generator in generators.items():
-            part = encoded[source]
-            present = (part.lengths > 0).to(part.sequence.dtype)[:, None, None]  # (B, 1, 1)
-            total = total + present * torch.sigmoid(generator(part.sequence, part.lengths))
-            num_present = num_present + present
-        alone = torch.as_tensor(num_present) == 0
-        return torch.where(alone, 1.0, torch.as_tensor(total) / torch.as_tensor(num_present).clamp(min=1))
+        parts = [encoded[source] for source in generators]
+        logits = [
+            generator(part.sequence, part.lengths) for generator, part in zip(generators.values(), parts, strict=True)
+        ]
+        masks = torch.sigmoid(torch.stack(logits))  # (S, B, T, D)
+        present = torch.stack([part.lengths > 0 for part in parts])[:, :, None, None]  # (S, B, 1, 1)
+        mean = (masks * present).sum(dim=0) / present.sum(dim=0).clamp(min=1)
+        return torch.where(present.any(dim=0), mean, 1.0)

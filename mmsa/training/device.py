@@ -1,0 +1,44 @@
+"""Where a run computes."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Literal
+
+import torch
+from lightning_fabric import Fabric
+
+from mmsa.errors import ConfigError
+
+
+def make_fabric(
+    accelerator: Literal["auto", "cpu", "cuda", "mps"],
+    precision: Literal["32-true", "bf16-mixed"],
+    deterministic: bool,
+    threads: int,
+) -> Fabric:
+    """The device and precision of this process, with its number of threads and determinism set.
+
+    Args:
+        accelerator: "auto" is the first of cuda, mps and cpu that is there.
+        precision: "bf16-mixed" computes matrix products in bfloat16.
+        deterministic: the same seed gives equal bits on the same machine, versions and number of threads.
+        threads: CPU threads, >= 1.
+
+    Raises:
+        ConfigError: the accelerator is not there.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    chosen = next(name for name, there in available.items() if there) if accelerator == "auto" else accelerator
+    if not available[chosen]:
+        there = ", ".join(name for name, found in available.items() if found)
+        raise ConfigError(
+            f"device={chosen}: PyTorch {torch.__version__} finds none on this machine; it finds {there}.\n"
+            "  type device=cpu, or device=auto"
+        )
+    torch.set_num_threads(threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic cuda products need
+    torch.use_deterministic_algorithms(deterministic, warn_only=chosen == "mps")
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    return Fabric(accelerator=chosen, devices=1, precision=precision)
