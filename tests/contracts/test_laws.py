@@ -114,7 +114,6 @@ def test_save_and_load_give_equal_bits(combination: tuple[DictConfig, int]) -> N
 
 @pytest.mark.parametrize("task", options("task"))
 def test_every_task_trains_a_model(task: str) -> None:
-    torch.backends.mkldnn.enabled = True  # one shape, many steps
     still = [f"encoder.{m}.dropout=0" for m in ("text", "audio", "visual")]
     cfg = configuration(f"task={task}", *still, "fusion.dropout=0", "fusion.attention_dropout=0")
     model, objective = model_of(cfg), build_task(cfg)
