@@ -11,9 +11,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from mmsa.config import conf_folder
+from mmsa.config import check_options, conf_folder
 from mmsa.errors import ConfigError
-from mmsa.overrides import text_override
 from mmsa.reporting import report_errors
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -45,10 +44,11 @@ def prepare(
         there = ", ".join(known)
         raise ConfigError(f"{name}: there is no such data set; there is {there}.\n  type mmsa prepare {close[0]}")
     overrides = [f"dataset={name}", *(options or [])]
-    overrides += [text_override("paths.data", data)] if data else []
-    cfg = compose([*overrides, *([text_override("dataset.source", source)] if source else [])])
-    build.check(cfg)
-    store = build.build_dataset(cfg).prepare(Path(cfg.paths.data))
+    overrides += [f"paths.data={data}"] if data else []
+    cfg = compose([*overrides, *([f"dataset.source={source}"] if source else [])])
+    dataset = build.build_dataset(cfg)
+    check_options({key: value for key, value in cfg.dataset.items() if key != "_target_"}, type(dataset), "dataset")
+    store = dataset.prepare(Path(cfg.paths.data))
     print("\n".join(describe(store)))
     print(f"train on it: python train.py {shlex.join(overrides)}")
 

@@ -41,7 +41,15 @@ from mmsa.training.trainer import Progress, Trainer
 
 SWEEP_VARIABLE = "MMSA_SWEEP"
 """Environment variable: the id that ties the runs of one multirun together."""
-FREE_ON_RESUME = ("trainer.max_epochs", "trainer.patience", "trainer.resume", "dataset.source", "tracking", "paths")
+FREE_ON_RESUME = (
+    "trainer.max_epochs",
+    "trainer.patience",
+    "trainer.resume",
+    "dataset.source",
+    "tracking",
+    "paths",
+    "name",
+)
 """Options, or whole groups, that may differ when a run goes on."""
 
 
@@ -97,7 +105,7 @@ def run(cfg: DictConfig, overrides: Sequence[str] = (), quiet: bool = False) -> 
     folder, resumed = open_folder(cfg, overrides, store.fingerprint)
     display.log_to(folder / "run.log")
     record: dict[str, Any] = {
-        "name": cfg.name or run_name(overrides),
+        "name": resumed.get("name") or cfg.name or run_name(overrides),
         "status": "running",
         "seed": cfg.seed,
         "sweep": os.environ.get(SWEEP_VARIABLE),
@@ -105,7 +113,7 @@ def run(cfg: DictConfig, overrides: Sequence[str] = (), quiet: bool = False) -> 
         "planted": bool(store.report.get("planted")),
         "task": type(task).__name__.lower(),
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "overrides": list(overrides),
+        "overrides": resumed.get("overrides") or list(overrides),
         "monitor": f"valid/{task.monitor}",
         "mode": task.mode,
         "primary": list(task.shown),

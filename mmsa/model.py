@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from mmsa.types import Batch, Encoded, Fused, Output
+from mmsa.types import Batch, Encoded, Fused, Interaction, Output
 
 
 class Encoder(Protocol):
@@ -30,7 +30,7 @@ class Fusion(Protocol):
     requires_alignment: bool
     output_dim: int
 
-    def interact(self, encoded: Mapping[str, Encoded]) -> Mapping[str, Tensor]: ...
+    def interact(self, encoded: Mapping[str, Encoded]) -> Interaction: ...
     def combine(self, streams: Mapping[str, Tensor], lengths: Tensor) -> Fused: ...
 
 
@@ -41,7 +41,7 @@ class MultimodalModel(nn.Module):
         encoders: one per modality.
         feedback: (embedded inputs, Encoded) -> (new embedded inputs, its tensors), run `num_passes` times.
         regularizer: (site, streams) -> streams at the sites "inputs", "encoded" and "streams".
-        fusion: interact(encoded) -> streams; combine(streams, lengths) -> Fused.
+        fusion: interact(encoded) -> Interaction; combine(streams, lengths) -> Fused.
         head: (B, F) -> (B, C).
         primary: name of the prediction.
 
@@ -79,10 +79,12 @@ class MultimodalModel(nn.Module):
         parts = self.regularizer("encoded", parts)
         encoded = {m: replace(part, **{self.fusion.reads: parts[m]}) for m, part in encoded.items()}
 
-        streams = self.regularizer("streams", self.fusion.interact(encoded))
+        interaction: Interaction = self.fusion.interact(encoded)
+        streams = self.regularizer("streams", interaction.streams)
         lengths = torch.stack([batch.lengths[m] for m in self.encoders]).amax(dim=0)  # (B,) steps of any modality
         fused = self.fusion.combine(streams, lengths)
-        return Output({self.primary: self.head(fused.vector)}, self.primary, fused.losses, masks)
+        losses = {**interaction.losses, **fused.losses}
+        return Output({self.primary: self.head(fused.vector)}, self.primary, losses, masks)
 
     def encode(self, inputs: Mapping[str, Tensor], lengths: Mapping[str, Tensor]) -> dict[str, Encoded]:
         """Embedded inputs (B, T, D) -> Encoded, per modality."""

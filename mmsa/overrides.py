@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
-from hydra.errors import OverrideParseException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 TEXTS = ("name", "dataset.source", "paths.data", "paths.outputs", "trainer.resume", "tracking.uri")
@@ -21,15 +21,16 @@ MODALITIES = ("text", "audio", "visual")
 """Those whose encoder can be chosen by itself."""
 
 
-def native_overrides(overrides: Iterable[str]) -> list[str]:
+def native_overrides(overrides: Sequence[str]) -> list[str]:
     """Our short forms in Hydra's own words: `encoder/text=bert`, the encoder of one modality, and unquoted paths."""
+    multirun = "-m" in overrides or "--multirun" in overrides
 
     def native(override: str) -> str:
         key, equals, value = override.partition("=")
         stage, slash, modality = key.partition("/")
         if equals and slash and stage == "encoder" and modality.isidentifier():
             return f"encoder@encoder.{modality}={value}"
-        return text_override(key, value) if equals and key in TEXTS and not _is_text(override) else override
+        return _text(key, value) if equals and key in TEXTS and not _is_text(override, multirun) else override
 
     return [native(override) for override in overrides]
 
@@ -39,18 +40,18 @@ def typed_overrides(overrides: Iterable[str]) -> list[str]:
     return [re.sub(r"^encoder@encoder\.(\w+)=", r"encoder/\1=", override) for override in overrides]
 
 
-def text_override(key: str, value: str) -> str:
+def _text(key: str, value: str) -> str:
     """`key=value` where Hydra takes the value as it stands, whatever signs are in it."""
     return f"{key}={QuotedString(value, Quote.double).with_quotes()}"
 
 
-def _is_text(override: str) -> bool:
-    """Whether Hydra reads the value as a text, null, or several values of a multirun."""
+def _is_text(override: str, multirun: bool) -> bool:
+    """Whether Hydra reads the value as a text or null, or as several ones in a multirun."""
     try:
         parsed = OverridesParser.create().parse_override(override)
-    except OverrideParseException:
+    except HydraException:
         return False
-    return parsed.is_sweep_override() or not isinstance(parsed.value(), int | float)
+    return multirun if parsed.is_sweep_override() else not isinstance(parsed.value(), int | float)
 
 
 def instead(name: str, names: Iterable[str], prefix: str = "") -> str:
@@ -75,7 +76,7 @@ def explained(message: str, conf: Path) -> str:
         return _unknown_option(found[1], found[2], message, conf)
     if found := re.search(r"Error when parsing index: \d+, string: (.*?) out of \[", message, flags=re.DOTALL):
         key, equals, value = found[1].partition("=")
-        form = shlex.quote(text_override(key, value)) if equals else "KEY=VALUE, as in seed=2; --help lists the keys"
+        form = shlex.quote(_text(key, value)) if equals else "KEY=VALUE, as in seed=2; --help lists the keys"
         return f"{found[1]}: cannot be read as KEY=VALUE; a value with special signs needs quotes.\n  type {form}"
     if found := re.search(r"Ambiguous value for argument '([^']+)'", message):
         key, _, value = found[1].partition("=")

@@ -64,6 +64,19 @@ class Encoded:
 
 
 @dataclass(frozen=True)
+class Interaction:
+    """What a fusion makes of the modalities before it combines them.
+
+    Args:
+        streams: what is combined, each (B, T, S) or (B, S); a regularizer may act on them.
+        losses: named, unweighted auxiliary losses.
+    """
+
+    streams: Mapping[str, Tensor]
+    losses: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Fused:
     """What a fusion makes of all modalities.
 

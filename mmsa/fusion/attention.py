@@ -13,7 +13,7 @@ from mmsa.layers.attention import Attention, SymmetricAttention
 from mmsa.layers.attentive import AttentiveRNN
 from mmsa.layers.recurrence import Cell
 from mmsa.ranges import Count, DropRate
-from mmsa.types import Encoded, Fused, padding_mask
+from mmsa.types import Encoded, Fused, Interaction, padding_mask
 
 
 class AttentionFusion(nn.Module):
@@ -79,7 +79,7 @@ class AttentionFusion(nn.Module):
         )
         self.output_dim = self.rnn.output_dim
 
-    def interact(self, encoded: Mapping[str, Encoded]) -> dict[str, Tensor]:
+    def interact(self, encoded: Mapping[str, Encoded]) -> Interaction:
         """The modalities' sequences and the streams of their pairs, each (B, T, S), in the order of the papers."""
         streams = {modality: part.sequence for modality, part in encoded.items()}
         padding = {m: padding_mask(part.lengths, part.sequence.shape[1]) for m, part in encoded.items()}
@@ -90,20 +90,20 @@ class AttentionFusion(nn.Module):
 
         first, second, *rest = encoded
         if self.joint is None:
-            return {**streams, f"{first}+{second}": pair(self.pairs[0], first, second)}
+            return Interaction({**streams, f"{first}+{second}": pair(self.pairs[0], first, second)})
         third = rest[0]
         first_second = pair(self.pairs[0], first, second)
         third_second = pair(self.pairs[1], third, second)
         first_third = pair(self.pairs[2], first, third)
         both = padding[second] & padding[third]
         joint = self.joint(streams[first], padding[first], queries=third_second, query_padding=both)
-        return {
-            **streams,
+        interactions = {
             f"{first}+{second}": first_second,
             f"{first}+{third}": first_third,
             f"{third}+{second}": third_second,
             f"{first}+{third}+{second}": joint,
         }
+        return Interaction({**streams, **interactions})
 
     def combine(self, streams: Mapping[str, Tensor], lengths: Tensor) -> Fused:
         """Streams (B, T, S) over the steps that any modality has, lengths (B,) -> vector (B, F)."""

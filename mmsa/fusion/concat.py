@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mmsa.types import Encoded, Fused
+from mmsa.types import Encoded, Fused, Interaction
 
 
 class ConcatFusion(nn.Module):
@@ -27,9 +27,9 @@ class ConcatFusion(nn.Module):
         super().__init__()
         self.output_dim = sum(input_dims.values())
 
-    def interact(self, encoded: Mapping[str, Encoded]) -> dict[str, Tensor]:
+    def interact(self, encoded: Mapping[str, Encoded]) -> Interaction:
         """One stream per modality: its utterance vector."""
-        return {modality: part.utterance for modality, part in encoded.items()}
+        return Interaction({modality: part.utterance for modality, part in encoded.items()})
 
     def combine(self, streams: Mapping[str, Tensor], lengths: Tensor) -> Fused:
         """Streams (B, U_m) -> vector (B, F)."""

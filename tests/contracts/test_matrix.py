@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import string
 from pathlib import Path
 
 from mmsa.errors import ConfigError
@@ -19,9 +20,10 @@ HEAD = f"""# Which parts go together
 
 Made from the code by `{COMMAND}`; a test fails when the two differ.
 
-A cell says whether the parts of its row build a model for that number of modalities. Where a row names no override, **yes** also
-means that the laws of `tests/contracts` are tested for it. A letter names the reason, below the table: it is what a run answers,
-before any data are read. `dataset.modalities=[text,audio]` chooses two modalities; a fourth needs a data set of your own.
+A cell says whether the parts of its row build a model for that number of modalities. Where a row names no override,
+**yes** also means that the laws of `tests/contracts` are tested for it. A letter names the reason, below the table: so
+a run answers before any data are read. `dataset.modalities=[text,audio]` chooses two modalities; a fourth needs a
+data set of your own.
 """
 
 
@@ -39,8 +41,8 @@ def none_first(group: str) -> list[str]:
     return sorted(options(group), key=lambda option: (option != "none", option))
 
 
-def table(encoder: str) -> tuple[str, list[str]]:
-    """Markdown rows of one encoder, and the reasons that their letters name."""
+def table(encoder: str) -> str:
+    """What is true of one encoder: a Markdown table, and the reasons that its letters name."""
     regularizers = [(name, more) for name in none_first("regularizer") for more in ("", *VARIANTS.get(name, ()))]
     lines = ["| fusion | regularizer | feedback | 1 | 2 | 3 | 4 |", "|---|---|---|---|---|---|---|"]
     reasons: dict[str, str] = {}
@@ -56,23 +58,21 @@ def table(encoder: str) -> tuple[str, list[str]]:
                 continue
             cause = re.sub(r",? (not for|but there is only) .*", ".", said.splitlines()[0])  # whatever the number was
             reasons.setdefault(cause, " ".join([cause, *(line.strip() for line in said.splitlines()[1:])]))
-            cells.append("abcdefgh"[list(reasons).index(cause)])
+            cells.append(string.ascii_lowercase[list(reasons).index(cause)])
         name = f"`{regularizer}`, `{more}`" if more else f"`{regularizer}`"
         lines.append(f"| `{fusion}` | {name} | `{feedback}` | {' | '.join(cells)} |")
-    return "\n".join(lines), list(reasons.values())
+    listed = [
+        f"- **{letter}** {reason}" for letter, reason in zip(string.ascii_lowercase, reasons.values(), strict=False)
+    ]
+    return "\n".join([*lines, "", *listed])
 
 
 def page() -> str:
     """The whole page; encoders of which the same is true share a table."""
-    tables: dict[tuple[str, str], list[str]] = {}
+    tables: dict[str, list[str]] = {}
     for encoder in options("encoder"):
-        text, reasons = table(encoder)
-        listed = [f"- **{'abcdefgh'[i]}** {reason}" for i, reason in enumerate(reasons)]
-        tables.setdefault((text, "\n".join(listed)), []).append(f"`{encoder}`")
-    parts = [HEAD]
-    for (text, reasons_text), encoders in tables.items():
-        parts.append(f"## Encoder {' or '.join(encoders)}\n\n{text}\n\n{reasons_text}\n")
-    return "\n".join(parts)
+        tables.setdefault(table(encoder), []).append(f"`{encoder}`")
+    return "\n".join([HEAD, *(f"## Encoder {' or '.join(names)}\n\n{text}\n" for text, names in tables.items())])
 
 
 def test_the_page_is_what_the_code_accepts() -> None:

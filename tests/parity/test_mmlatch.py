@@ -117,7 +117,7 @@ def test_classifier(golden_file: Path) -> None:
     if golden.ragged:  # the reference attends to padding: `pred_alone` is each utterance run alone
         check(prediction, golden["output/pred_alone"])
         return
-    streams = model.fusion.interact(encoded)
+    streams = model.fusion.interact(encoded).streams
     check(torch.cat(list(streams.values()), dim=-1), golden["output/encoder.fuser.att_fuser#0"])
     check(model.fusion.combine(streams, lengths).vector, golden["output/encoder.fuser#0"])
     check(prediction, golden["output/pred"])
@@ -178,7 +178,7 @@ def test_attention_fusion(golden_file: Path) -> None:
 
     inputs = {"text": golden["input/txt"], "audio": golden["input/au"], "visual": golden["input/vi"]}
     encoded = {m: Encoded(x, x.sum(dim=1), lengths) for m, x in inputs.items()}
-    streams = fusion.interact(encoded)
+    streams = fusion.interact(encoded).streams
     if golden.ragged and "output/alone" not in golden:
         pytest.skip("the reference attends to padding in this file and stores no padding-safe output")
     fused = torch.cat(list(streams.values()), dim=-1)

@@ -1,0 +1,353 @@
+"""What a user meets on the command line: what to type next, and errors in at most ten lines without a traceback."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+
+import mmsa
+from mmsa import cli
+from mmsa.data.cmu_mosi import CmuMosi
+from mmsa.data.readers.sequence_file import write_sequence
+from mmsa.overrides import native_overrides, typed_overrides
+from mmsa.reporting import in_few_lines, report_errors
+from tests.conftest import ROOT
+from tests.data.corpora import tiny_sequences
+
+MAX_LINES = 10
+MAX_LINES_OF_A_RUN = 40
+
+
+def train(
+    *overrides: str, cwd: Path = ROOT, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`python train.py OVERRIDES`, for real."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *overrides],
+        cwd=cwd,
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+    )
+
+
+def mosi_folder(folder: Path, folds: tuple[str, ...] = ("train", "valid", "test"), without: str = "") -> Path:
+    """A source of CMU-MOSI with one video in each of these folds and all sequences but one."""
+    video_of = {fold: video for video, fold in CmuMosi().fold_of(folder).items()}
+    folder.mkdir(parents=True)
+    for role, videos in tiny_sequences("a").items():
+        if role != without:
+            name = CmuMosi.sequences[role][0]
+            write_sequence(folder / f"{name}.csd", name, {video_of[fold]: videos["a"] for fold in folds})
+    return folder
+
+
+@pytest.fixture
+def told(capsys: pytest.CaptureFixture[str]) -> Callable[[Callable[[], object]], str]:
+    """What is said of the error in which an action ends."""
+
+    def run(action: Callable[[], object]) -> str:
+        capsys.readouterr()
+        assert report_errors(action, show_traceback=False) == 1
+        out, message = capsys.readouterr()
+        assert out == "" and re.search("^error: ", message, flags=re.MULTILINE)
+        assert len(message.splitlines()) <= MAX_LINES
+        assert "Traceback" not in message and "does not expect" not in message
+        return message
+
+    return run
+
+
+TYPED = {
+    "trainer.max_epoch=3": ["trainer.max_epoch:", "type trainer.max_epochs=VALUE"],
+    "fusions=concat": ["fusions:", "type fusion=VALUE"],
+    "fusion=conkat": ["fusion=conkat", "attention, concat", "type fusion=concat"],
+    "encoder/text=bilst": ["bilst:", "bigru, bilstm", "type encoder=bilstm"],
+    "encoder/smell=bigru": ["encoder/smell", "text, audio, visual"],
+    "regularizer.p=0.3": ["regularizer.p", "m3", "type regularizer=m3 regularizer.p=0.3"],
+    "dataset.source=x": ["dataset.source", "cmu_mosi", "type dataset=cmu_mosei dataset.source=x"],
+    "feedback=null": ["name of one of its options", "type for example feedback=none"],
+    "optimizer.lr": ["optimizer.lr:", "KEY=VALUE"],
+    "task.target=a=b": ["task.target=a=b", "type 'task.target=\"a=b\"'"],
+    "seed=1,2": ["seed=1,2", "type python train.py -m seed=1,2"],
+    "optimizer.lr=fast": ["optimizer.lr=fast", "a number", "type for example optimizer.lr=0.001"],
+    "trainer.batch_size=0": ["trainer.batch_size=0", "greater than or equal to 1", "type for example"],
+    "fusion._target_=os.system": ["os.system", "MMSA_PACKAGES=os"],
+    "trainer.resume=nowhere": ["nowhere is not the folder of a run", "name a folder", "outputs/runs"],
+    "dataset=cmu_mosi": [
+        "No prepared CMU-MOSI",
+        ".csd",
+        "aligned_50.pkl",
+        "github.com",
+        "mmsa prepare cmu_mosi --source",
+    ],
+    "dataset=cmu_mosi dataset.source=nowhere": [
+        "dataset.source=nowhere: no such file",
+        "mmsa prepare cmu_mosi --source",
+    ],
+}
+
+
+@pytest.mark.parametrize("overrides", TYPED)
+def test_a_wrong_override_is_told_with_what_to_type(
+    overrides: str, tmp_path: Path, told: Callable[[Callable[[], object]], str]
+) -> None:
+    places = [f"paths.outputs={tmp_path}", "tracking=none", "device=cpu"]
+    message = told(lambda: mmsa.run([*places, *overrides.split()], quiet=True))
+    assert all(part in message for part in TYPED[overrides]), message
+
+
+def test_an_outputs_folder_that_is_a_file(tmp_path: Path, told: Callable[[Callable[[], object]], str]) -> None:
+    (tmp_path / "file").write_text("")
+    message = told(lambda: mmsa.run([f"paths.outputs={tmp_path / 'file'}", "tracking=none"], quiet=True))
+    assert f"{tmp_path / 'file'} is a file" in message and "type paths.outputs=FOLDER" in message
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path, told: Callable[[Callable[[], object]], str]) -> None:
+    (tmp_path / "file").write_text("")
+    places = [f"paths.outputs={tmp_path}", f"paths.data={tmp_path / 'file' / 'data'}", "tracking=none"]
+    message = told(lambda: mmsa.run(places, quiet=True))
+    assert str(tmp_path / "file") in message and "paths.data=FOLDER" in message
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there(tmp_path: Path, told: Callable[[Callable[[], object]], str]) -> None:
+    message = told(lambda: mmsa.run(["device=cuda", f"paths.outputs={tmp_path}", "tracking=none"], quiet=True))
+    assert "device=cuda" in message and "finds none" in message and "type device=cpu" in message
+
+
+def truncated(folder: Path) -> list[str]:
+    source = mosi_folder(folder / "source")
+    path = source / "CMU_MOSI_COVAREP.csd"
+    path.write_bytes(path.read_bytes()[:-200])
+    return [str(source), "CMU_MOSI_COVAREP.csd", "truncated", "again"]
+
+
+def foreign(folder: Path) -> list[str]:
+    path = folder / "foreign.pkl"
+    path.write_bytes(pickle.dumps({"train": folder}))
+    return [str(path), "pathlib", "only plain containers and numpy arrays", "get the file from its publisher"]
+
+
+def lacking(folder: Path) -> list[str]:
+    source = mosi_folder(folder / "source", without="visual")
+    return [str(source), "CMU_MOSI_Visual_Facet_42.csd", "dataset.modalities=[text,audio]"]
+
+
+def empty_fold(folder: Path) -> list[str]:
+    source = mosi_folder(folder / "source", folds=("train", "test"))
+    return [str(source), "valid fold of CMU-MOSI is empty", "mmsa prepare cmu_mosi --source"]
+
+
+@pytest.mark.parametrize("broken", [truncated, foreign, lacking, empty_fold], ids=lambda broken: broken.__name__)
+def test_a_source_that_is_not_what_it_should_be(
+    broken: Callable[[Path], list[str]], tmp_path: Path, told: Callable[[Callable[[], object]], str]
+) -> None:
+    source, *parts = broken(tmp_path)
+    prepare = ["prepare", "cmu_mosi", "--data", str(tmp_path / "data")]
+    message = told(lambda: cli.command([*prepare, "--source", source]))
+    assert source in message and all(part in message for part in parts), message
+    assert not list((tmp_path / "data").glob("*.h5"))
+
+
+def test_prepare_describes_the_store_and_ends_with_the_line_that_trains_on_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mosi_folder(Path("a=b (1)"))
+    cli.command(["prepare", "cmu_mosi", "--source", "a=b (1)", "--data", "my data", "dataset.modalities=[text]"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 16 and lines[0].startswith("cmu_mosi ")
+    assert lines[1].split()[:3] == ["train", "2", "utterances"]
+    start, _, typed = lines[-1].partition("python train.py ")
+    assert start == "train on it: "
+    overrides = [*shlex.split(typed), "tracking=none", "device=cpu", "hidden_dim=4", "trainer.max_epochs=1"]
+    assert mmsa.run([*overrides, "fusion=concat"], quiet=True).metrics
+
+
+def test_prepare_of_the_genuine_sample(csd_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.command(["prepare", "cmu_mosi", "--source", str(csd_folder), "--data", str(tmp_path)])
+    out = capsys.readouterr().out
+    assert "widths: text 300, audio 74, visual" in out
+    assert out.splitlines()[-1] == f"train on it: python train.py dataset=cmu_mosi paths.data={tmp_path}"
+
+
+def test_a_damaged_store(tmp_path: Path, told: Callable[[Callable[[], object]], str]) -> None:
+    prepare = ["prepare", "cmu_mosi", "--data", str(tmp_path / "data")]
+    cli.command([*prepare, "--source", str(mosi_folder(tmp_path / "source"))])
+    (store,) = (tmp_path / "data").glob("*.h5")
+    store.write_bytes(store.read_bytes()[:3000])
+    message = told(lambda: cli.command(prepare))
+    assert "damaged" in message and str(store) in message and "mmsa prepare" in message
+
+
+def test_a_damaged_run(small: list[str], told: Callable[[Callable[[], object]], str]) -> None:
+    folder = mmsa.run([*small, "trainer.max_epochs=1"], quiet=True).folder
+    go_on = [*small, f"trainer.resume={folder}"]
+    (folder / "checkpoints" / "last.pt").write_bytes(b"PK" * 50)
+    assert "last.pt is not a readable checkpoint" in told(lambda: mmsa.run(go_on, quiet=True))
+    (folder / "checkpoints" / "best.pt").unlink()
+    assert "best.pt is not a checkpoint" in told(lambda: mmsa.load(folder))
+    (folder / "config.yaml").write_text("a: [")
+    assert "config.yaml is missing or damaged" in told(lambda: mmsa.load(folder))
+    (folder / "result.json").write_text("[]")
+    for action in (lambda: mmsa.load(folder), lambda: mmsa.run(go_on, quiet=True)):
+        message = told(action)
+        assert f"{folder} is not the folder of a run" in message and "outputs/runs" in message
+
+
+COMMANDS = {
+    "prepare nonsense": ["nonsense", "cmu_mosei, cmu_mosi, synthetic", "type mmsa prepare cmu_mosei"],
+    "prepare cmu_mosi dataset.keep_pauses=perhaps": ["dataset.keep_pauses=perhaps", "type for example"],
+    "prepare": ["mmsa prepare: Missing argument 'name'", "type mmsa prepare --help"],
+    "prepair": ["No such command 'prepair'", "type mmsa --help"],
+    "report --format xml": ["'xml' is not one of 'table', 'markdown', 'csv'", "type mmsa report --help"],
+    "report --outputs nowhere": ["nowhere holds no finished run", "type python train.py"],
+    "report --outputs nowhere --sweep abc": ["no finished run of the sweep abc", "type no sweep"],
+}
+
+
+@pytest.mark.parametrize("arguments", COMMANDS)
+def test_a_wrong_command_is_told_with_what_to_type(
+    arguments: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    told: Callable[[Callable[[], object]], str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    message = told(lambda: cli.command(arguments.split()))
+    assert all(part in message for part in COMMANDS[arguments]), message
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("arguments", ["", "--help", "prepare --help", "report --help"])
+def test_the_help_of_mmsa_reads_well(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.command(arguments.split())
+    out = capsys.readouterr().out
+    described = {"prepare --help": ["--source", "aligned_50.pkl", "--data"], "report --help": ["--sweep", "markdown"]}
+    assert all(part in out for part in described.get(arguments, ["prepare", "report", "python train.py --help"]))
+    assert len(out.splitlines()) <= 24
+
+
+def test_texts_are_taken_as_they_stand() -> None:
+    from mmsa.compose import compose
+
+    for path in ("a b", "a=b", "runs (1)/x", "2024", "true", "a,b", "it's", 'a"b', "a,b{c", "/a:b/~c@d"):
+        assert compose([f"paths.outputs={path}"]).paths.outputs == path
+    assert compose(["trainer.resume=null"]).trainer.resume is None
+    assert compose(["paths.outputs='quoted (1)'"]).paths.outputs == "quoted (1)"
+    for untouched in ("paths.outputs=a,b", "paths.outputs=${name}/x", "optimizer.lr=1e-3", "name=choice(a,b)"):
+        assert native_overrides(["-m", untouched])[1] == untouched
+    assert typed_overrides(native_overrides(["encoder/text=bigru", "seed=2"])) == ["encoder/text=bigru", "seed=2"]
+
+
+def test_memory_that_runs_out_is_told_with_what_to_type() -> None:
+    message = in_few_lines(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has …"))
+    assert message == "CUDA out of memory.\n  type a smaller trainer.batch_size, or hidden_dim, or device=cpu"
+
+
+def test_the_help_of_training_is_quick_and_names_groups_keys_and_examples() -> None:
+    began = time.monotonic()
+    done = train("--help")
+    assert done.returncode == 0 and time.monotonic() - began < 1
+    groups = {path.parent.name for path in (ROOT / "conf").glob("*/*.yaml")}
+    assert all(re.search(rf"^{group}: ", done.stdout, flags=re.MULTILINE) for group in groups)
+    assert "trainer.resume" in done.stdout and "python train.py -m seed=1,2,3" in done.stdout
+    assert len(done.stdout.splitlines()) <= 40
+
+
+def test_a_python_without_the_environment_says_how_to_enter_it(tmp_path: Path) -> None:
+    (tmp_path / "hydra.py").write_text("raise ModuleNotFoundError(\"No module named 'hydra'\", name='hydra')")
+    done = train(environment={"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 1 and done.stdout == ""
+    assert "source .venv/bin/activate" in done.stderr and "make setup" in done.stderr
+    assert len(done.stderr.splitlines()) == 2
+
+
+def test_train_py_says_errors_in_few_lines(tmp_path: Path) -> None:
+    done = train("optimizer.lr=fast", f"paths.outputs={tmp_path}", environment={"HYDRA_FULL_ERROR": ""})
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.splitlines()[-1] == "  type for example optimizer.lr=0.001"
+    assert len(done.stderr.splitlines()) == 2
+    done = train("fusion=conkat", environment={"HYDRA_FULL_ERROR": "1"})
+    assert done.returncode == 1 and "Traceback" in done.stderr
+
+
+def own_methods(folder: Path) -> list[str]:
+    """A fusion and an encoder outside the repository, and how to name their configuration."""
+    package = folder / "my_methods"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "methods.py").write_text(
+        "import torch\n"
+        "from mmsa.encoder.recurrent import RecurrentEncoder\n"
+        "from mmsa.fusion.concat import ConcatFusion\n"
+        "class GatedFusion(ConcatFusion):\n"
+        "    def __init__(self, input_dims, power: float = 1.0):\n"
+        "        super().__init__(input_dims)\n"
+        "        self.gate = torch.nn.Linear(self.output_dim, self.output_dim)\n"
+        "class SmallEncoder(RecurrentEncoder):\n"
+        "    pass\n"
+    )
+    options = {
+        "fusion/gated": "_target_: my_methods.methods.GatedFusion\npower: 2.0\n",
+        "encoder/small": (
+            "# @package encoder.default\n_target_: my_methods.methods.SmallEncoder\nhidden_dim: ${hidden_dim}\n"
+        ),
+    }
+    for name, content in options.items():
+        path = folder / "conf" / f"{name}.yaml"
+        path.parent.mkdir(parents=True)
+        path.write_text(content)
+    return ["--config-dir", str(folder / "conf")]
+
+
+def test_methods_of_ones_own_train_from_the_command_line_in_few_lines(small: list[str], tmp_path: Path) -> None:
+    own = own_methods(tmp_path / "own")
+    environment = {"MMSA_PACKAGES": "my_methods", "PYTHONPATH": str(tmp_path / "own")}
+    done = train(*own, *small, "fusion=gated", "encoder/audio=small", "fusion.power=3", environment=environment)
+    assert done.returncode == 0, done.stderr
+    lines = (done.stdout + done.stderr).splitlines()
+    assert len(lines) <= MAX_LINES_OF_A_RUN
+    assert "fusion=gated encoder/audio=small fusion.power=3" in lines[0] or "Preparing" in lines[0]
+    assert "mmsa report" in lines[-1] or "mmsa report" in done.stdout.splitlines()[-1]
+
+
+def test_ctrl_c_keeps_what_was_learnt_and_the_line_to_paste_goes_on(small: list[str], tmp_path: Path) -> None:
+    places = [small[0], f"paths.outputs={tmp_path / 'a=b (1)'}"]
+    typed = [*places, *small[2:], "fusion=concat", "trainer.max_epochs=6", "encoder/text=bigru", "name=stopped"]
+    with subprocess.Popen(
+        [sys.executable, "train.py", *typed], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("*/runs/*_stopped/checkpoints/last.pt")) and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err and len(err.splitlines()) <= MAX_LINES
+    line = out.splitlines()[-1]
+    assert line.startswith("go on with: python train.py ")
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+    python.chmod(0o755)
+    pasted = line.removeprefix("go on with: ")
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        pasted, shell=True, cwd=ROOT, env={**os.environ, "PATH": path}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "epoch   6" in done.stdout
+    assert len(list(tmp_path.glob("*/runs/*"))) == 1

@@ -1,0 +1,131 @@
+"""Many runs at once: a table at the end, a failing run that stops no other, workers, tracking and Optuna."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from mmsa import cli
+from tests.conftest import ROOT
+from tests.test_messages import own_methods, train
+
+MAX_LINES_OF_A_FAILURE = 10
+
+
+@pytest.fixture
+def places(stores: Path, tmp_path: Path) -> list[str]:
+    """Overrides of small, quick runs on the built-in corpus, written under `tmp_path`."""
+    return [
+        "-m",
+        f"paths.data={stores}",
+        f"paths.outputs={tmp_path / 'outputs'}",
+        "device=cpu",
+        "hidden_dim=6",
+        "trainer.max_epochs=1",
+        "fusion=concat",
+    ]
+
+
+def last_table(printed: str) -> tuple[str, list[str]]:
+    """The table that a multirun ends with, and the command that prints it again."""
+    text, _, command = printed.rstrip().rpartition("\nthe same table later: ")
+    return text[text.rindex("synthetic, test fold") :], command.split()
+
+
+def row(table: str, label: str) -> str:
+    """A row and its continuation lines."""
+    lines = table.splitlines()
+    start = next(number for number, line in enumerate(lines) if label in line)
+    return "\n".join(lines[start : start + 2])
+
+
+def test_seeds_and_methods_end_in_a_table_that_mmsa_report_prints_again(
+    places: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    working = tmp_path / "working"
+    working.mkdir()
+    done = train(*places, "tracking=none", "seed=1,2", "feedback=none,static", cwd=working)
+    assert done.returncode == 0, done.stderr
+    assert not list(working.iterdir())
+    table, command = last_table(done.stdout)
+    for feedback in ("none", "static"):
+        assert re.search(rf"feedback={feedback} [\s\S]*\(2\s+seeds\)[\s\S]* ± \d\.\d+", row(table, f"={feedback}") + table)
+    assert "mean ± standard deviation over seeds" in table and "ridge joint" in table
+
+    assert command[:3] == ["mmsa", "report", "--sweep"]
+    cli.command(command[1:])
+    assert capsys.readouterr().out.rstrip() == table.rstrip()
+    everything = ["report", "--outputs", str(tmp_path / "outputs")]
+    cli.command(everything)
+    assert capsys.readouterr().out.rstrip() == table.rstrip()
+    cli.command([*everything, "--format", "csv"])
+    csv = capsys.readouterr().out
+    cli.command([*everything, "--format", "markdown"])
+    markdown = capsys.readouterr().out
+    assert "feedback=static" in csv and "| feedback=static" in markdown and "±" in markdown
+
+
+def test_a_run_that_fails_stops_no_other(places: list[str]) -> None:
+    done = train(*places, "tracking=none", "seed=1,2", "optimizer.lr=1e30,0.001")
+    assert done.returncode == 1
+    table, _ = last_table(done.stdout)
+    assert "optimizer.lr=0.001" in table and "(2" in table and "1e30" not in table.replace("1e+30", "1e30")
+    assert "2 unfinished run folders left out" in table
+    assert "Traceback" not in done.stderr
+    told = [line for line in done.stderr.splitlines() if not line.startswith("Preparing")]
+    assert len(told) <= MAX_LINES_OF_A_FAILURE
+    assert sum(line.startswith("failed: ") and "loss is nan" in line for line in told) == 2
+    assert any(line.startswith("error: the training loss is nan") for line in told)
+    assert "optimizer.lr" in told[-1]
+
+
+def test_an_outputs_folder_that_is_a_file(places: list[str], tmp_path: Path) -> None:
+    (tmp_path / "outputs").write_text("")
+    done = train(*places, "seed=1,2")
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.splitlines() == [
+        f"error: paths.outputs={tmp_path / 'outputs'}: {tmp_path / 'outputs'} is a file, a folder is needed.",
+        "  type paths.outputs=FOLDER",
+    ]
+
+
+def test_tracked_workers_with_a_method_of_ones_own(places: list[str], tmp_path: Path) -> None:
+    own = own_methods(tmp_path / "own")
+    environment = {"MMSA_PACKAGES": "my_methods", "PYTHONPATH": str(tmp_path / "own")}
+    workers = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    grid = ["fusion=gated", "seed=1,2", "optimizer.lr=0.001,1e30"]
+    done = train(*own, *places[:-1], *workers, "tracking=mlflow", *grid, environment=environment)
+    assert done.returncode == 1
+    table, command = last_table(done.stdout)
+    assert "fusion=gated" in table and "(2" in table and "2 unfinished" in table
+    assert not re.search("Traceback|Warning|locked|Tracking failed", done.stderr + done.stdout), done.stderr
+    assert sum(line.startswith("failed: ") for line in done.stderr.splitlines()) == 2
+    assert not re.search(r"^  epoch ", done.stdout, flags=re.MULTILINE)
+
+    with closing(sqlite3.connect(tmp_path / "outputs" / "mlflow.db")) as database:
+        names = database.execute("SELECT name FROM experiments WHERE name != 'Default'").fetchall()
+        runs = database.execute("SELECT status FROM runs").fetchall()
+        sweeps = database.execute("SELECT value FROM tags WHERE key = 'sweep'").fetchall()
+        parents = database.execute("SELECT value FROM tags WHERE key = 'mlflow.parentRunId'").fetchall()
+    assert names == [("mmsa",)]
+    assert sorted(runs) == [("FAILED",), ("FAILED",), ("FINISHED",), ("FINISHED",)]
+    assert sweeps == [(command[3],)] * 4 and not parents
+
+
+def test_the_plain_optuna_sweeper(places: list[str], tmp_path: Path) -> None:
+    working = tmp_path / "working"
+    working.mkdir()
+    study = ["hydra/sweeper=optuna", "hydra/sweeper/sampler=random", "hydra.sweeper.n_trials=2"]
+    space = "optimizer.lr=tag(log, interval(0.0001, 0.01))"
+    done = train(*places, "tracking=none", *study, space, cwd=working)
+    assert done.returncode == 0, done.stderr
+    table, _ = last_table(done.stdout)
+    assert len(re.findall(r"optimizer\.lr=0\.0", table)) == 2
+    assert not list(working.iterdir())
+    (best,) = (tmp_path / "outputs" / "sweeps").glob("*/optimization_results.yaml")
+    assert "best_value" in best.read_text()
