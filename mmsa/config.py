@@ -148,6 +148,8 @@ def _refusal(key: str, value: Any, error: Any) -> str:
     for stiff, plain in WORDING.items():
         allowed = allowed.replace(stiff, plain)
     default = default_value(key, conf_folder())
+    if isinstance(default, list) and isinstance(value, str):
+        return f"{key}={value}: needs a list.\n  type {key}=[{value}]"
     simple = isinstance(default, int | float | str) and "$" not in str(default)
     example = str(default).lower() if isinstance(default, bool) else default
     hint = f"\n  type for example {key}={example}" if simple else ""

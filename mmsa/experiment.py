@@ -25,6 +25,7 @@ from mmsa.display import Display
 from mmsa.errors import ConfigError
 from mmsa.run_folder import (
     create_folder,
+    read_config,
     read_result,
     run_name,
     write_history,
@@ -144,7 +145,7 @@ def run(cfg: DictConfig, overrides: Sequence[str] = (), quiet: bool = False) -> 
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         write_json(folder / "result.json", record | {"status": "failed", "reason": reason})
         tracker.fail(folder, reason)
-        display.say(f"stopped after {time.monotonic() - began:.0f} s; what was learnt is kept in {folder}")
+        display.say(f"stopped after {time.monotonic() - began:.0f} s; run folder: {folder}")
         if (folder / "checkpoints" / "last.pt").exists():
             display.say(f"go on with: {command([*overrides, f'trainer.resume={folder}'])}")
         raise
@@ -155,9 +156,13 @@ def run(cfg: DictConfig, overrides: Sequence[str] = (), quiet: bool = False) -> 
     except OSError as error:  # a full disk must not cost the result, which is written
         display.say(f"the figures could not be written: {error}")
     tracker.finish(folder, record, description=run_table(folder, style="markdown"))
-    display.say(run_table(folder, style="table"))
-    display.say(f"run folder: {folder}  ({record['seconds']:.0f} s)")
-    display.say(next_command(cfg, tracked=record["mlflow_run_id"] is not None))
+    if record["sweep"]:  # the multirun ends in one table of all
+        shown = [f"{name} {metrics:.3f}" for name, metrics in selected(record).items()]
+        display.say(f"  {record['name']}: {', '.join(shown)}  ({record['seconds']:.0f} s, {folder})")
+    else:
+        display.say(run_table(folder, style="table"))
+        display.say(f"run folder: {folder}  ({record['seconds']:.0f} s)")
+        display.say(next_command(cfg, tracked=record["mlflow_run_id"] is not None))
     return result
 
 
@@ -230,6 +235,12 @@ def command(overrides: Sequence[str]) -> str:
     return " ".join(["python train.py", *map(shlex.quote, [*kept, *overrides[-1:]])])
 
 
+def selected(record: Mapping[str, Any]) -> dict[str, float]:
+    """The monitored metric of the selected weights on both folds."""
+    metric = record["monitor"].partition("/")[2]
+    return {f"{fold}/{metric}": record["metrics"][f"{fold}/{metric}"] for fold in ("valid", "test")}
+
+
 def next_command(cfg: DictConfig, tracked: bool) -> str:
     """The line to type after a run."""
     elsewhere = "" if cfg.paths.outputs == "outputs" else f" --outputs {shlex.quote(cfg.paths.outputs)}"
@@ -270,7 +281,7 @@ def open_folder(cfg: DictConfig, overrides: Sequence[str], fingerprint: str) -> 
     else:
         folder = Path(cfg.trainer.resume)
         resumed = read_result(folder)
-        check_same(cfg, OmegaConf.load(folder / "config.yaml"), folder)
+        check_same(cfg, read_config(folder), folder)
         if resumed["data"]["fingerprint"] != fingerprint:
             raise ConfigError(
                 f"trainer.resume={folder}: the run was trained on other data ({resumed['data']['fingerprint']}) "

@@ -100,7 +100,7 @@ def _unknown_key(key: str, value: str, conf: Path) -> str:
     if key in known and (options := _options_with(key, conf)):
         room = group.partition(".")[0]
         return (
-            f"{key}: no option of the chosen {room}, but of {' and '.join(options)}."
+            f"{key}: no option of the chosen {room}, but of {', '.join(options)}."
             f"\n  type {room}={options[0]} {key}={value}"
         )
     siblings = [other.rpartition(".")[2] for other in known if other.rpartition(".")[0] == group]

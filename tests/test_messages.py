@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import resource
 import shlex
 import signal
 import subprocess
@@ -72,10 +73,10 @@ def told(capsys: pytest.CaptureFixture[str]) -> Callable[[Callable[[], object]],
 TYPED = {
     "trainer.max_epoch=3": ["trainer.max_epoch:", "type trainer.max_epochs=VALUE"],
     "fusions=concat": ["fusions:", "type fusion=VALUE"],
-    "fusion=conkat": ["fusion=conkat", "attention, concat", "type fusion=concat"],
-    "encoder/text=bilst": ["bilst:", "bigru, bilstm", "type encoder=bilstm"],
+    "fusion=conkat": ["fusion=conkat", "there is attention, ", "type fusion=concat"],
+    "encoder/text=bilst": ["bilst:", "there is bigru, bilstm", "type encoder=bilstm"],
     "encoder/smell=bigru": ["encoder/smell", "text, audio, visual"],
-    "regularizer.p=0.3": ["regularizer.p", "m3", "type regularizer=m3 regularizer.p=0.3"],
+    "regularizer.p=0.3": ["regularizer.p", "chosen regularizer, but of", "m3", " regularizer.p=0.3"],
     "dataset.source=x": ["dataset.source", "cmu_mosi", "type dataset=cmu_mosei dataset.source=x"],
     "feedback=null": ["name of one of its options", "type for example feedback=none"],
     "optimizer.lr": ["optimizer.lr:", "KEY=VALUE"],
@@ -189,19 +190,19 @@ def test_a_damaged_store(tmp_path: Path, told: Callable[[Callable[[], object]], 
     (store,) = (tmp_path / "data").glob("*.h5")
     store.write_bytes(store.read_bytes()[:3000])
     message = told(lambda: cli.command(prepare))
-    assert "damaged" in message and str(store) in message and "mmsa prepare" in message
+    assert "damaged" in message and f"rm {store}" in message
 
 
 def test_a_damaged_run(small: list[str], told: Callable[[Callable[[], object]], str]) -> None:
     folder = mmsa.run([*small, "trainer.max_epochs=1"], quiet=True).folder
     go_on = [*small, f"trainer.resume={folder}"]
     (folder / "checkpoints" / "last.pt").write_bytes(b"PK" * 50)
-    assert "last.pt is not a readable checkpoint" in told(lambda: mmsa.run(go_on, quiet=True))
+    assert "last.pt is damaged" in told(lambda: mmsa.run(go_on, quiet=True))
     (folder / "checkpoints" / "best.pt").unlink()
     assert "best.pt is not a checkpoint" in told(lambda: mmsa.load(folder))
     (folder / "config.yaml").write_text("a: [")
     assert "config.yaml is missing or damaged" in told(lambda: mmsa.load(folder))
-    (folder / "result.json").write_text("[]")
+    (folder / "result.json").write_text('{"data": 3}')
     for action in (lambda: mmsa.load(folder), lambda: mmsa.run(go_on, quiet=True)):
         message = told(action)
         assert f"{folder} is not the folder of a run" in message and "outputs/runs" in message
@@ -258,13 +259,19 @@ def test_memory_that_runs_out_is_told_with_what_to_type() -> None:
 
 
 def test_the_help_of_training_is_quick_and_names_groups_keys_and_examples() -> None:
-    began = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = train("--help")
-    assert done.returncode == 0 and time.monotonic() - began < 1
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime  # not the clock: others compute too
+    assert done.returncode == 0 and seconds < 1
     groups = {path.parent.name for path in (ROOT / "conf").glob("*/*.yaml")}
     assert all(re.search(rf"^{group}: ", done.stdout, flags=re.MULTILINE) for group in groups)
-    assert "trainer.resume" in done.stdout and "python train.py -m seed=1,2,3" in done.stdout
+    assert (
+        "trainer.resume" in done.stdout and "python train.py -m seed=1,2,3 feedback=none,static,mmlatch" in done.stdout
+    )
     assert len(done.stdout.splitlines()) <= 40
+    shown = train("--cfg", "job", "hidden_dim=7")
+    assert shown.returncode == 0 and re.search("^hidden_dim: 7$", shown.stdout, flags=re.MULTILINE)
 
 
 def test_a_python_without_the_environment_says_how_to_enter_it(tmp_path: Path) -> None:
@@ -284,8 +291,8 @@ def test_train_py_says_errors_in_few_lines(tmp_path: Path) -> None:
     assert done.returncode == 1 and "Traceback" in done.stderr
 
 
-def own_methods(folder: Path) -> list[str]:
-    """A fusion and an encoder outside the repository, and how to name their configuration."""
+def own_methods(folder: Path) -> tuple[list[str], dict[str, str]]:
+    """A fusion and an encoder outside the repository, and the arguments and environment that admit them."""
     package = folder / "my_methods"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
@@ -310,23 +317,22 @@ def own_methods(folder: Path) -> list[str]:
         path = folder / "conf" / f"{name}.yaml"
         path.parent.mkdir(parents=True)
         path.write_text(content)
-    return ["--config-dir", str(folder / "conf")]
+    return ["--config-dir", str(folder / "conf")], {"MMSA_PACKAGES": "my_methods", "PYTHONPATH": str(folder)}
 
 
 def test_methods_of_ones_own_train_from_the_command_line_in_few_lines(small: list[str], tmp_path: Path) -> None:
-    own = own_methods(tmp_path / "own")
-    environment = {"MMSA_PACKAGES": "my_methods", "PYTHONPATH": str(tmp_path / "own")}
-    done = train(*own, *small, "fusion=gated", "encoder/audio=small", "fusion.power=3", environment=environment)
+    own, environment = own_methods(tmp_path / "own")
+    done = train(*own, *small, "trainer.max_epochs=1", "fusion=gated", "encoder/audio=small", environment=environment)
     assert done.returncode == 0, done.stderr
     lines = (done.stdout + done.stderr).splitlines()
     assert len(lines) <= MAX_LINES_OF_A_RUN
-    assert "fusion=gated encoder/audio=small fusion.power=3" in lines[0] or "Preparing" in lines[0]
-    assert "mmsa report" in lines[-1] or "mmsa report" in done.stdout.splitlines()[-1]
+    assert "fusion=gated encoder/audio=small: synthetic, " in done.stdout.splitlines()[0]
+    assert f"mmsa report --outputs {tmp_path / 'outputs'}" in done.stdout.splitlines()[-1]
 
 
 def test_ctrl_c_keeps_what_was_learnt_and_the_line_to_paste_goes_on(small: list[str], tmp_path: Path) -> None:
     places = [small[0], f"paths.outputs={tmp_path / 'a=b (1)'}"]
-    typed = [*places, *small[2:], "fusion=concat", "trainer.max_epochs=6", "encoder/text=bigru", "name=stopped"]
+    typed = [*places, *small[2:], "fusion=concat", "trainer.max_epochs=5", "encoder/text=bigru", "name=stopped"]
     with subprocess.Popen(
         [sys.executable, "train.py", *typed], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -349,5 +355,5 @@ def test_ctrl_c_keeps_what_was_learnt_and_the_line_to_paste_goes_on(small: list[
         pasted, shell=True, cwd=ROOT, env={**os.environ, "PATH": path}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert "epoch   6" in done.stdout
+    assert "epoch   5" in done.stdout
     assert len(list(tmp_path.glob("*/runs/*"))) == 1

@@ -7,11 +7,14 @@ import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from mmsa import cli
-from tests.conftest import ROOT
+from mmsa import build, cli
+from mmsa.compose import compose
+from mmsa.experiment import SWEEP_VARIABLE
+from mmsa.multirun import MultirunCallback
 from tests.test_messages import own_methods, train
 
 MAX_LINES_OF_A_FAILURE = 10
@@ -37,13 +40,6 @@ def last_table(printed: str) -> tuple[str, list[str]]:
     return text[text.rindex("synthetic, test fold") :], command.split()
 
 
-def row(table: str, label: str) -> str:
-    """A row and its continuation lines."""
-    lines = table.splitlines()
-    start = next(number for number, line in enumerate(lines) if label in line)
-    return "\n".join(lines[start : start + 2])
-
-
 def test_seeds_and_methods_end_in_a_table_that_mmsa_report_prints_again(
     places: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -53,8 +49,8 @@ def test_seeds_and_methods_end_in_a_table_that_mmsa_report_prints_again(
     assert done.returncode == 0, done.stderr
     assert not list(working.iterdir())
     table, command = last_table(done.stdout)
-    for feedback in ("none", "static"):
-        assert re.search(rf"feedback={feedback} [\s\S]*\(2\s+seeds\)[\s\S]* ± \d\.\d+", row(table, f"={feedback}") + table)
+    assert all(re.search(rf"\bfeedback={feedback} .* \d\.\d+", table) for feedback in ("none", "static"))
+    assert len(re.findall(r"\(2\b", table)) == 2 and len(re.findall(r"± \d\.\d+", table)) >= 12
     assert "mean ± standard deviation over seeds" in table and "ridge joint" in table
 
     assert command[:3] == ["mmsa", "report", "--sweep"]
@@ -67,14 +63,14 @@ def test_seeds_and_methods_end_in_a_table_that_mmsa_report_prints_again(
     csv = capsys.readouterr().out
     cli.command([*everything, "--format", "markdown"])
     markdown = capsys.readouterr().out
-    assert "feedback=static" in csv and "| feedback=static" in markdown and "±" in markdown
+    assert "feedback=static" in csv and "feedback=static" in markdown and "| mean |" in markdown and "±" in markdown
 
 
 def test_a_run_that_fails_stops_no_other(places: list[str]) -> None:
     done = train(*places, "tracking=none", "seed=1,2", "optimizer.lr=1e30,0.001")
     assert done.returncode == 1
     table, _ = last_table(done.stdout)
-    assert "optimizer.lr=0.001" in table and "(2" in table and "1e30" not in table.replace("1e+30", "1e30")
+    assert "optimizer.lr=0.001" in table and "(2" in table and "e30" not in table and "e+30" not in table
     assert "2 unfinished run folders left out" in table
     assert "Traceback" not in done.stderr
     told = [line for line in done.stderr.splitlines() if not line.startswith("Preparing")]
@@ -94,19 +90,40 @@ def test_an_outputs_folder_that_is_a_file(places: list[str], tmp_path: Path) -> 
     ]
 
 
-def test_tracked_workers_with_a_method_of_ones_own(places: list[str], tmp_path: Path) -> None:
-    own = own_methods(tmp_path / "own")
-    environment = {"MMSA_PACKAGES": "my_methods", "PYTHONPATH": str(tmp_path / "own")}
+def test_the_parent_makes_the_database_and_names_the_multirun_before_any_run_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv(SWEEP_VARIABLE, raising=False)
+    named: list[str | None] = []
+    tracker = SimpleNamespace(prepare=lambda: named.append(os.environ.get(SWEEP_VARIABLE)))
+    monkeypatch.setattr(build, "build_tracker", lambda config, warn: tracker)
+    config, callback = compose([f"paths.outputs={tmp_path}"]), MultirunCallback()
+    callback.on_multirun_start(config)
+    assert named == [None] and re.fullmatch(r"\d{8}-\d{6}-\w{6}", os.environ[SWEEP_VARIABLE])
+    callback.on_multirun_end(config)
+    assert SWEEP_VARIABLE not in os.environ and capsys.readouterr().out == "", "no run finished: there is no table"
+
+
+def test_workers_run_a_method_of_ones_own(places: list[str], tmp_path: Path) -> None:
+    own, environment = own_methods(tmp_path / "own")
     workers = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    grid = ["fusion=gated", "seed=1,2", "optimizer.lr=0.001,1e30"]
-    done = train(*own, *places[:-1], *workers, "tracking=mlflow", *grid, environment=environment)
+    grid = ["fusion=gated", "optimizer.lr=0.001,1e30"]
+    done = train(*own, *places[:-1], *workers, "tracking=none", *grid, environment=environment)
     assert done.returncode == 1
-    table, command = last_table(done.stdout)
-    assert "fusion=gated" in table and "(2" in table and "2 unfinished" in table
-    assert not re.search("Traceback|Warning|locked|Tracking failed", done.stderr + done.stdout), done.stderr
-    assert sum(line.startswith("failed: ") for line in done.stderr.splitlines()) == 2
+    table, _ = last_table(done.stdout)
+    assert "fusion=gated" in table and "1 unfinished run folder left out" in table
+    assert not re.search("Traceback|Warning", done.stderr + done.stdout), done.stderr
+    assert sum(line.startswith("failed: ") for line in done.stderr.splitlines()) == 1
     assert not re.search(r"^  epoch ", done.stdout, flags=re.MULTILINE)
 
+
+@pytest.mark.slow
+def test_workers_share_the_tracking_database(places: list[str], tmp_path: Path) -> None:
+    workers = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    done = train(*places, *workers, "tracking=mlflow", "seed=1,2", "optimizer.lr=0.001,1e30")
+    assert done.returncode == 1
+    assert not re.search("Traceback|Warning|locked|Tracking failed", done.stderr + done.stdout), done.stderr
+    _, command = last_table(done.stdout)
     with closing(sqlite3.connect(tmp_path / "outputs" / "mlflow.db")) as database:
         names = database.execute("SELECT name FROM experiments WHERE name != 'Default'").fetchall()
         runs = database.execute("SELECT status FROM runs").fetchall()
@@ -117,6 +134,7 @@ def test_tracked_workers_with_a_method_of_ones_own(places: list[str], tmp_path: 
     assert sweeps == [(command[3],)] * 4 and not parents
 
 
+@pytest.mark.slow
 def test_the_plain_optuna_sweeper(places: list[str], tmp_path: Path) -> None:
     working = tmp_path / "working"
     working.mkdir()

@@ -177,7 +177,7 @@ class Store:
         Raises:
             DataError: it is missing, damaged, not a store, or of another schema version.
         """
-        again = f"Delete it and type: mmsa prepare NAME --source PATH ({path})"
+        again = f"Type rm {path} and prepare the data again, as dataset.source or the first run on it did."
         if not path.is_file():
             raise DataError(f"No store at {path}. Make one: mmsa prepare NAME --source PATH")
         try:

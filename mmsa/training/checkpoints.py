@@ -32,5 +32,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise DataError(f"{path} is not a readable checkpoint: {error}".splitlines()[0]) from error
+        raise DataError(
+            f"{path} is damaged: it is no checkpoint that can be read.\n"
+            "  name the folder of another run, or leave trainer.resume out"
+        ) from error
     return content

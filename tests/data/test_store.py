@@ -89,7 +89,7 @@ def test_a_truncated_store_is_refused(tmp_path: Path, keep: float) -> None:
     write(path, prepared())
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * keep)])
-    with pytest.raises(DataError, match="mmsa prepare"):
+    with pytest.raises(DataError, match=rf"damaged[\s\S]*rm {path}"):
         Store.open(path)
 
 

@@ -1,0 +1,150 @@
+"""What the pages say is there: links, images, commands, options and metrics."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from mmsa import build
+from mmsa.cli import app
+from mmsa.compose import compose
+from mmsa.config import conf_folder
+from mmsa.overrides import native_overrides
+from mmsa.training.metrics import METRICS
+
+ROOT = Path(__file__).parents[2]
+CONF = conf_folder()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PRINTS = ("--help", "--cfg", "--config-dir")
+"""Flags of lines that print something, or that need a folder of the reader's own."""
+
+
+def fenced(text: str, language: str = "") -> list[str]:
+    """The code blocks of a page in this language, without their fences."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    return [block for name, block in blocks if name == language]
+
+
+def commands(program: str) -> list[str]:
+    """Every line of the README's code blocks that calls a program, without its comment."""
+    lines = itertools.chain.from_iterable(block.splitlines() for block in fenced(README))
+    return [shlex.join(shlex.split(line, comments=True)) for line in lines if line.startswith(f"{program} ")]
+
+
+def heading_anchors(text: str) -> set[str]:
+    """The anchors that GitHub gives to a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_local_links_and_images_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith(("https://", "http://")):
+            continue
+        place, _, anchor = target.partition("#")
+        linked = page.parent / place if place else page
+        assert linked.exists(), target
+        if anchor:
+            assert anchor in heading_anchors(linked.read_text(encoding="utf-8")), target
+
+
+def test_images_are_small_and_shown() -> None:
+    for image in (ROOT / "docs" / "images").iterdir():
+        assert image.stat().st_size < 300_000, image
+        assert any(image.name in page.read_text(encoding="utf-8") for page in PAGES), f"{image.name} is shown nowhere"
+
+
+def test_the_readme_has_commands_to_check() -> None:
+    assert len(commands("python train.py")) >= 5 and len(commands("mmsa")) >= 2 and len(commands("make")) >= 3
+
+
+@pytest.mark.parametrize("line", commands("python train.py"))
+def test_training_commands_pass_the_checks(line: str) -> None:
+    arguments = native_overrides(shlex.split(line)[2:])
+    if any(argument.startswith(PRINTS) for argument in arguments):
+        pytest.skip("prints something, or needs a folder of one's own")
+    multirun = "-m" in arguments
+    overrides = OverridesParser.create().parse_overrides([a for a in arguments if a != "-m"])
+    assert multirun == any(override.is_sweep_override() for override in overrides)
+    choices = [
+        [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+        if override.is_sweep_override()
+        else [str(override.input_line)]
+        for override in overrides
+    ]
+    for run in range(max(map(len, choices))):  # every value once; the combination matrix tests them together
+        build.check(compose([values[min(run, len(values) - 1)] for values in choices]))
+
+
+@pytest.mark.parametrize("line", commands("mmsa"))
+def test_mmsa_commands_parse(line: str) -> None:
+    name, *arguments = shlex.split(line)[1:]
+    group = typer.main.get_command(app)
+    command = group.get_command(group.make_context("mmsa", ["--help"], resilient_parsing=True), name)  # type: ignore[attr-defined]
+    assert command is not None, name
+    command.make_context(name, arguments)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_make_targets_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(r"(?:^|`)make ((?:[a-z][a-z-]*\b(?![=/]) ?)+)", text, flags=re.MULTILINE)
+    assert {target for found in named for target in found.split()} <= targets
+
+
+def test_every_group_and_option_stands_in_the_readme() -> None:
+    defaults = default_choices()
+    for group in sorted(path.name for path in CONF.iterdir() if path.is_dir()):
+        (row,) = [line for line in README.splitlines() if line.startswith(f"| `{group}` |")] or [""]
+        cell = row.split("|")[2] if row else ""
+        options = {path.stem for path in (CONF / group).glob("*.yaml")}
+        assert set(re.findall(r"`(\w+)`", cell)) == options, f"README, table of options: {group} has {sorted(options)}"
+        bold = re.findall(r"\*\*`(\w+)`\*\*", cell)
+        assert bold == ([defaults[group]] if group in defaults else []), f"README, default of {group}"
+
+
+def default_choices() -> dict[str, str]:
+    """The default option of every group that has one."""
+    listed = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))["defaults"]
+    pairs = [next(iter(entry.items())) for entry in listed if isinstance(entry, dict)]
+    return {group: option for group, option in pairs if option and group.isidentifier()}
+
+
+def test_every_metric_is_defined_in_its_page() -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    for name, metric in METRICS.items():
+        row = f"| `{name}` | {'smaller' if metric.mode == 'min' else 'larger'} | {metric.definition} |"
+        assert row in page, f"docs/metrics.md lacks the line\n{row}"
+
+
+def test_every_option_of_a_method_stands_in_its_page() -> None:
+    page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    for group in ("encoder", "fusion", "feedback", "regularizer"):
+        for path in (CONF / group).glob("*.yaml"):
+            assert path.stem == "none" or f"`{path.stem}`" in page, path
+            keys = set(yaml.safe_load(path.read_text(encoding="utf-8"))) - {"_target_", "defaults", "hidden_dim"}
+            assert all(f"`{key}`" in page for key in keys), path
+
+
+def test_examples_in_python_are_python() -> None:
+    for block in fenced(README, "python"):
+        compile(block, "README.md", "exec")
+
+
+def test_the_citation_file_names_every_paper() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["cff-version"] == "1.2.0"
+    for reference in citation["references"]:
+        assert reference["title"].partition(":")[0] in README
+        assert all({"family-names", "given-names"} <= set(author) for author in reference["authors"])
