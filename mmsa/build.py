@@ -21,7 +21,7 @@ from mmsa.training.task import Task
 PLAIN_GROUPS = {"paths": PathOptions, "device": DeviceOptions, "trainer": TrainerOptions}
 GIVEN: dict[str, tuple[str, ...]] = {
     "dataset": (),
-    "encoder": ("input_dim",),
+    "encoder": ("input_dim", "reads"),
     "fusion": ("input_dims",),
     "regularizer": ("modalities", "generator", "reads"),
     "feedback": ("input_dims", "source_dims"),
@@ -95,11 +95,13 @@ def build_model(
     Raises:
         ConfigError: options that do not fit together, or do not fit the data.
     """
-    encoders: dict[str, Any] = {m: _built(cfg, encoder_place(cfg, m), input_dim=w) for m, w in widths.items()}
+    reads: str = _target(cfg, "fusion").reads
+    encoders: dict[str, Any] = {
+        m: _built(cfg, encoder_place(cfg, m), input_dim=width, reads=reads) for m, width in widths.items()
+    }
     sequence_dims = {m: int(encoder.sequence_dim) for m, encoder in encoders.items()}
     input_dims = {m: int(encoder.input_dim) for m, encoder in encoders.items()}
     feedback = _built(cfg, "feedback", input_dims=input_dims, source_dims=sequence_dims)
-    reads: str = _target(cfg, "fusion").reads
     fusion = _built(cfg, "fusion", input_dims={m: int(getattr(e, f"{reads}_dim")) for m, e in encoders.items()})
     regularizer = _built(cfg, "regularizer", modalities=list(widths), generator=generator, reads=reads)
     if not aligned:

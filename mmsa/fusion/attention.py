@@ -9,34 +9,43 @@ import torch
 from torch import Tensor, nn
 
 from mmsa.errors import ConfigError
+from mmsa.fusion.sequence import common_width, weighted
 from mmsa.layers.attention import Attention, SymmetricAttention
 from mmsa.layers.attentive import AttentiveRNN
+from mmsa.layers.modality_weights import ModalityWeights
+from mmsa.layers.pooling import Pooling, pool
 from mmsa.layers.recurrence import Cell
 from mmsa.ranges import Count, DropRate
-from mmsa.types import Encoded, Fused, Interaction, padding_mask
+from mmsa.types import Encoded, Fused, Interaction
 
 
 class AttentionFusion(nn.Module):
-    """Pairwise symmetric attention, then an attentive recurrent layer over all streams, summed over time.
+    """Pairwise symmetric attention, then an attentive recurrent layer over all streams, pooled over time.
 
     Three modalities a, b, c give seven streams: a, b, c, the pairs ab, ac, cb, and the attention of cb's steps to a;
     two give three: a, b, ab. With [text, audio, visual] this is the fusion of both papers.
 
-    Reference: MMLatch (Paraskevopoulos et al., ICASSP 2022) and M3 (Georgiou et al., Interspeech 2021). Where we
-    differ: attention and the sum over time leave padding out, so a prediction does not depend on its batch mates.
+    Reference: MMLatch (Paraskevopoulos et al., ICASSP 2022) and M3 (Georgiou et al., Interspeech 2021), which sum over
+    time; the mean, the weights and `all_joint` are of the authors' later slp. Where we differ: attention and pooling
+    leave padding out, so a prediction does not depend on its batch mates.
 
     Args:
         input_dims: sequence width per modality, all equal; the order of the modalities sets their roles.
         hidden_dim: width per direction of the recurrent layer, >= 1.
+        all_joint: two more streams of three modalities: the attention of ab's steps to c, and of ac's steps to b.
+        modality_weights: weigh the modalities of each step by a learned softmax first.
+        recurrent: read the streams by a recurrent layer; without it they are pooled as they are, and `hidden_dim`,
+            `cell`, `bidirectional` and `dropout` are not used.
         cell: "lstm" or "gru" of the recurrent layer.
-        bidirectional: read the fused sequence both ways.
+        bidirectional: read the streams both ways.
+        pooling: "sum", "mean" or "max" over valid steps.
         attention_dropout: rate in [0, 1) on the weights of the pairwise attention, in training only.
         dropout: rate in [0, 1) of the recurrent layer, in training only.
 
     Shapes: sequence (B, T, S) per modality -> streams (B, T, S) -> vector (B, output_dim).
 
     Raises:
-        ConfigError: another number of modalities than two or three, or sequences of unequal width.
+        ConfigError: another number of modalities than two or three, `all_joint` of two, or sequences of unequal width.
     """
 
     reads: Literal["sequence", "utterance"] = "sequence"
@@ -46,10 +55,14 @@ class AttentionFusion(nn.Module):
         self,
         input_dims: Mapping[str, int],
         hidden_dim: Count,
+        all_joint: bool = False,
+        modality_weights: bool = False,
+        recurrent: bool = True,
         cell: Cell = "lstm",
         bidirectional: bool = True,
         attention_dropout: DropRate = 0.1,
         dropout: DropRate = 0.1,
+        pooling: Pooling = "sum",
     ) -> None:
         super().__init__()
         if len(input_dims) not in (2, 3):
@@ -57,32 +70,29 @@ class AttentionFusion(nn.Module):
                 f"fusion=attention is defined for two or three modalities, not for {len(input_dims)} "
                 f"({', '.join(input_dims)}).\n  type fusion=concat, or dataset.modalities=[text,audio,visual]"
             )
-        if len(set(input_dims.values())) != 1:
-            widths = ", ".join(f"{modality} {width}" for modality, width in input_dims.items())
+        if all_joint and len(input_dims) == 2:
             raise ConfigError(
-                f"fusion=attention needs encoders of one width, but they give {widths}.\n"
-                "  type the same hidden_dim and merge for every encoder, or fusion=concat"
+                f"fusion.all_joint=true joins three modalities, but there are only {' and '.join(input_dims)}.\n"
+                "  type fusion.all_joint=false, or dataset.modalities=[text,audio,visual]"
             )
-        width = next(iter(input_dims.values()))
+        width = common_width("fusion=attention", input_dims)
         num_pairs = 1 if len(input_dims) == 2 else 3
         self.pairs = nn.ModuleList(SymmetricAttention(width, attention_dropout) for _ in range(num_pairs))
         self.joint = Attention(width, attention_dropout) if num_pairs == 3 else None
-        num_streams = 3 if num_pairs == 1 else 7
-        self.rnn = AttentiveRNN(
-            num_streams * width,
-            hidden_dim,
-            cell=cell,
-            bidirectional=bidirectional,
-            merge="concat",
-            attention=True,
-            dropout=dropout,
-        )
-        self.output_dim = self.rnn.output_dim
+        self.more_joint = nn.ModuleList(Attention(width, attention_dropout) for _ in range(2)) if all_joint else None
+        self.weights = ModalityWeights(width) if modality_weights else None
+        num_streams = 3 if num_pairs == 1 else 7 + 2 * all_joint
+        self.pooling = pooling
+        self.rnn = None
+        if recurrent:
+            self.rnn = AttentiveRNN(
+                num_streams * width, hidden_dim, cell=cell, bidirectional=bidirectional, merge="concat", dropout=dropout
+            )
+        self.output_dim = num_streams * width if self.rnn is None else self.rnn.output_dim
 
     def interact(self, encoded: Mapping[str, Encoded]) -> Interaction:
         """The modalities' sequences and the streams of their pairs, each (B, T, S), in the order of the papers."""
-        streams = {modality: part.sequence for modality, part in encoded.items()}
-        padding = {m: padding_mask(part.lengths, part.sequence.shape[1]) for m, part in encoded.items()}
+        streams, padding = weighted(encoded, self.weights)
 
         def pair(attention: nn.Module, x: str, y: str) -> Tensor:
             stream: Tensor = attention(streams[x], streams[y], padding[x], padding[y])
@@ -95,17 +105,26 @@ class AttentionFusion(nn.Module):
         first_second = pair(self.pairs[0], first, second)
         third_second = pair(self.pairs[1], third, second)
         first_third = pair(self.pairs[2], first, third)
-        both = padding[second] & padding[third]
-        joint = self.joint(streams[first], padding[first], queries=third_second, query_padding=both)
+
+        def joint(attention: nn.Module, x: str, pair: Tensor, of: tuple[str, str]) -> Tensor:
+            stream: Tensor = attention(streams[x], padding[x], pair, padding[of[0]] & padding[of[1]])
+            return stream
+
         interactions = {
             f"{first}+{second}": first_second,
             f"{first}+{third}": first_third,
             f"{third}+{second}": third_second,
-            f"{first}+{third}+{second}": joint,
+            f"{first}+{third}+{second}": joint(self.joint, first, third_second, (third, second)),
         }
+        if self.more_joint is not None:
+            over_third, over_second = self.more_joint
+            interactions[f"{third}+{first}+{second}"] = joint(over_third, third, first_second, (first, second))
+            interactions[f"{second}+{first}+{third}"] = joint(over_second, second, first_third, (first, third))
         return Interaction({**streams, **interactions})
 
     def combine(self, streams: Mapping[str, Tensor], lengths: Tensor) -> Fused:
         """Streams (B, T, S) over the steps that any modality has, lengths (B,) -> vector (B, F)."""
-        sequence, _ = self.rnn(torch.cat(list(streams.values()), dim=-1), lengths)
-        return Fused(sequence.sum(dim=1))  # padded steps are zeros
+        fused = torch.cat(list(streams.values()), dim=-1)
+        if self.rnn is not None:
+            fused, _ = self.rnn(fused, lengths)
+        return Fused(pool(fused, lengths, self.pooling))

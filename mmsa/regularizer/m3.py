@@ -17,19 +17,22 @@ Site = Literal["inputs", "encoded", "streams"]
 class M3(nn.Module):
     """Masks at random one of the modalities, in training only.
 
-    hard: with probability `p` a batch is masked; then every step (or, without `per_step`, every utterance) loses
-    exactly one stream, drawn by `probabilities`. Expected masked share of stream m: p * probabilities[m].
-    soft: one stream per batch (or, with `per_step`, per step) loses each element with probability `p`; the same share.
+    hard: with probability `p` a batch is masked (`gate` makes it a sample or a step); then each of its steps (or,
+    without `per_step`, each of its utterances) loses exactly one stream, drawn by `probabilities`.
+    soft: one stream per batch (or, with `per_step`, per step) loses each element with probability `p`.
+    The expected masked share of stream m is p * probabilities[m] in both, whatever the gate.
 
     Reference: M3 (Georgiou, Paraskevopoulos, Potamianos, Interspeech 2021), whose runs are hard, per step, on the
-    encoded modalities and without rescaling. Where we differ: all draws come from one seeded generator; soft masks per
-    step, which the released code cannot run, are the intended ones; "uniform" rescaling acts in training only.
+    encoded modalities, with one coin per batch and without rescaling. Where we differ: all draws come from one seeded
+    generator; soft masks per step, which the released code cannot run, are the intended ones; "uniform" rescaling acts
+    in training only.
 
     Args:
         modalities: names of the modalities, in order.
         generator: source of all draws.
         p: probability in [0, 1], see above.
         mode: "hard" or "soft".
+        gate: what the coin of hard masks is tossed for: the "batch", each "sample" (utterance) or each "step".
         per_step: draw for every step instead of once (soft: per batch, hard: per utterance).
         probabilities: how often each modality is drawn, in the order of the modalities, non-negative, normalised here;
             None is uniform. The site "streams" is uniform over its streams.
@@ -42,7 +45,8 @@ class M3(nn.Module):
 
     Raises:
         ConfigError: fewer than two modalities, probabilities of another number or without a positive one, a
-            rescaling that divides by zero, no site, or masks per step of vectors that have no steps.
+            rescaling that divides by zero, no site, a gate that would do nothing, or masks per step of vectors that
+            have no steps.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class M3(nn.Module):
         generator: torch.Generator,
         p: Probability = 0.2,
         mode: Literal["hard", "soft"] = "hard",
+        gate: Literal["batch", "sample", "step"] = "batch",
         per_step: bool = True,
         probabilities: list[NonNegative] | None = None,
         rescale: Literal["none", "uniform", "per_modality", "legacy"] = "none",
@@ -76,13 +81,23 @@ class M3(nn.Module):
             )
         if not sites:
             raise ConfigError("regularizer.sites=[]: M3 would do nothing.\n  type regularizer.sites=[encoded]")
+        if gate != "batch" and mode == "soft":
+            raise ConfigError(
+                f"regularizer.gate={gate}: soft masks always act and have no gate.\n"
+                "  type regularizer.gate=batch, or regularizer.mode=hard"
+            )
+        if gate == "step" and not per_step:
+            raise ConfigError(
+                "regularizer.gate=step decides for every step, but regularizer.per_step=false masks whole utterances.\n"
+                "  type regularizer.gate=sample, or regularizer.per_step=true"
+            )
         if per_step and reads == "utterance" and set(sites) != {"inputs"}:
             raise ConfigError(
                 "regularizer.per_step=true masks steps, but this fusion reads one vector per utterance.\n"
                 "  type regularizer.per_step=false, or fusion=attention, or regularizer.sites=[inputs]"
             )
         self.requires_alignment = per_step
-        self.p, self.mode, self.per_step, self.rescale = p, mode, per_step, rescale
+        self.p, self.mode, self.gate, self.per_step, self.rescale = p, mode, gate, per_step, rescale
         self.sites = frozenset(sites)
         self.probabilities = probabilities
         self.generator = generator
@@ -112,13 +127,17 @@ class M3(nn.Module):
     def _masked(self, streams: Mapping[str, Tensor], probabilities: Tensor) -> dict[str, Tensor]:
         first = next(iter(streams.values()))
         if self.mode == "hard":
-            if torch.rand((), generator=self.generator) >= self.p:
+            if self.gate == "batch" and torch.rand((), generator=self.generator) >= self.p:
                 return dict(streams)
             shape = first.shape[:2] if self.per_step else first.shape[:1]  # (B, T) or (B,)
         else:
             shape = torch.Size((1, first.shape[1])) if self.per_step else torch.Size((1,))
         drawn = torch.multinomial(probabilities, shape.numel(), replacement=True, generator=self.generator)
-        chosen = drawn.view(shape).to(first.device)
+        chosen = drawn.view(shape)
+        if self.mode == "hard" and self.gate != "batch":
+            gates = shape if self.gate == "step" else shape[:1] + (1,) * (len(shape) - 1)  # (B, T); (B, 1) or (B,)
+            chosen = torch.where(torch.rand(gates, generator=self.generator) < self.p, chosen, -1)  # -1: no stream
+        chosen = chosen.to(first.device)
         chosen = chosen.reshape(chosen.shape + (1,) * (first.dim() - chosen.dim()))  # broadcasts over (B, T, D)
         masked = {}
         for index, (name, stream) in enumerate(streams.items()):

@@ -87,7 +87,7 @@ class Task(ABC):
         """The training objective of a batch: the task's loss and the weighted auxiliary losses.
 
         Raises:
-            ConfigError: `auxiliary` names a loss that no stage returns.
+            ConfigError: `auxiliary` names a loss that no stage returns, or lacks one that a stage returns.
         """
         total = self.primary_loss(output.predictions[self.target], self.truth(batch.targets[self.target]))
         unknown = set(self.auxiliary) - set(output.losses)
@@ -95,6 +95,12 @@ class Task(ABC):
             raise ConfigError(
                 f"task.auxiliary.{min(unknown)}: no stage returns this loss; there is "
                 f"{', '.join(output.losses) or 'none'}.\n  type ~task.auxiliary.{min(unknown)}"
+            )
+        unweighted = set(output.losses) - set(self.auxiliary)
+        if unweighted:
+            raise ConfigError(
+                f"the model returns the loss {min(unweighted)}, which has no weight.\n"
+                f"  type +task.auxiliary.{min(unweighted)}=1, or =0 to leave it out"
             )
         for name, weight in self.auxiliary.items():
             total = total + weight * output.losses[name]

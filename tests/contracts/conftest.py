@@ -30,7 +30,7 @@ def widths(num_modalities: int) -> dict[str, int]:
 
 @cache
 def configuration(*overrides: str) -> DictConfig:
-    return compose(["hidden_dim=5", "device=cpu", *overrides])
+    return compose(["hidden_dim=8", "device=cpu", *overrides])
 
 
 def model_of(cfg: DictConfig, num_modalities: int = 3, seed: int = 0) -> MultimodalModel:

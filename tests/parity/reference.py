@@ -131,8 +131,8 @@ def check(ours: Tensor, theirs: Tensor, lengths: Tensor | None = None) -> None:
     torch.testing.assert_close(ours, theirs, **TOLERANCE)
 
 
-def check_gradients(module: nn.Module, golden: Golden, names: Names) -> None:
-    stored = golden.group("grad/")
+def check_gradients(module: nn.Module, golden: Golden, names: Names, prefix: str = "grad/") -> None:
+    stored = golden.group(prefix)
     assert stored
     for name, gradient in stored.items():
         parameter = module.get_parameter(names[name])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 import torch
@@ -13,33 +13,54 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from mmsa.data.batches import Fold
+from mmsa.model import MultimodalModel
 from mmsa.training.optimizers import adam, plateau
 from mmsa.training.regression import Regression
+from mmsa.training.task import Task
 from mmsa.training.trainer import Trainer
 from mmsa.types import Batch
-from tests.parity.reference import SOURCES, Golden
+from tests.parity.misa_reference import COLUMNS, misa_model, misa_task
+from tests.parity.reference import SOURCES, Golden, Names
 from tests.parity.test_mmlatch import batch_of, classifier
 
 STORED_STEPS = (1, 6, 24)
 
 
 class StoredFold:
-    """The utterances that an archive stores under data/<name>/, evaluated as one batch."""
+    """The utterances that an archive stores under data/<name>/, evaluated as one batch.
 
-    def __init__(self, golden: Golden, name: str) -> None:
-        self.data = golden.group(f"data/{name}/")
+    Args:
+        golden: the archive.
+        name: train or valid.
+        columns: its name of each modality's input.
+    """
+
+    def __init__(self, golden: Golden, name: str, columns: Mapping[str, str]) -> None:
+        self.data, self.columns = golden.group(f"data/{name}/"), columns
         self.targets = {"sentiment": self.data["target"].squeeze(-1).numpy()}
 
     def __len__(self) -> int:
         return len(self.data["target"])
 
     def batch(self, rows: Tensor) -> Batch:
-        batch = batch_of({m: self.data[m][rows] for m in SOURCES}, self.data["lengths"][rows].long())
+        batch = batch_of(
+            {m: self.data[column][rows] for m, column in self.columns.items()}, self.data["lengths"][rows].long()
+        )
         batch.targets = {"sentiment": self.data["target"][rows].squeeze(-1)}
         return batch
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
         yield self.batch(torch.arange(len(self)))
+
+
+def stated(golden: Golden) -> tuple[MultimodalModel, Names, Task, Mapping[str, str]]:
+    """The model and the task that a file states, and its name of each modality's input."""
+    if "use_bert" in golden.config["model"]:
+        if golden.config["model"]["use_bert"]:
+            pytest.skip("there is no transformer encoder for text yet: this file is not covered")
+        return *misa_model(golden), misa_task(golden), COLUMNS
+    loss: Literal["l1", "mse"] = "l1" if golden.config["loss"] == "mean absolute error" else "mse"
+    return *classifier(golden), Regression(loss=loss), {m: m for m in SOURCES}
 
 
 def tolerances(golden: Golden) -> dict[str, float]:
@@ -63,6 +84,8 @@ def tolerances(golden: Golden) -> dict[str, float]:
 def check_weights(model: torch.nn.Module, names: dict[str, str], stored: dict[str, Tensor], golden: Golden) -> None:
     bound, skipped = tolerances(golden)["weights"], golden.config["null_gradient"]
     for name, value in stored.items():
+        if name not in names and name in golden.config["never_updated"]:
+            continue  # what the original builds and never uses
         ours = model.get_parameter(names[name]).detach().clone()
         if name in skipped:
             first, last = skipped[name]
@@ -70,12 +93,12 @@ def check_weights(model: torch.nn.Module, names: dict[str, str], stored: dict[st
         assert (ours - value).abs().max() <= bound, name
 
 
-@pytest.mark.golden("trajectory_mmlatch_*")
+@pytest.mark.golden("trajectory_mmlatch_*", "trajectory_misa_*")
 def test_training_follows_the_reference(golden_file: Path, tmp_path: Path) -> None:
     golden = Golden(golden_file)
     config: dict[str, Any] = golden.config
     bound = tolerances(golden)
-    model, names = classifier(golden)
+    model, names, task, columns = stated(golden)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             assert module.p == 0, "every dropout is off in these files"
@@ -87,7 +110,6 @@ def test_training_follows_the_reference(golden_file: Path, tmp_path: Path) -> No
         scheduler = plateau(
             optimizer, schedule["mode"], schedule["factor"], schedule["patience"], schedule["cooldown"], lowest
         )
-    task = Regression(loss="l1" if config["loss"] == "mean absolute error" else "mse")
     trainer = Trainer(
         Fabric(accelerator="cpu", devices=1),
         task,
@@ -98,7 +120,7 @@ def test_training_follows_the_reference(golden_file: Path, tmp_path: Path) -> No
         patience=config["epochs"],
         clip_value=config["clip_value"],
     )
-    train, valid = StoredFold(golden, "train"), StoredFold(golden, "valid")
+    train, valid = StoredFold(golden, "train", columns), StoredFold(golden, "valid", columns)
     fold = cast(Fold, valid)
 
     def close(ours: float, name: str, index: int, kind: str) -> None:

@@ -1,4 +1,9 @@
-"""M3's laws beyond the reference's statistics (tests/parity/test_m3_masking.py)."""
+"""M3's laws beyond the reference's statistics (tests/parity/test_m3_masking.py).
+
+Here fails whatever has one of the original's faults: options for steps and for rescaling that do nothing; soft masks
+per step that stop with an error; a rescaling that acts at evaluation, by a factor that ignores the probabilities; draws
+from several generators, some of which no seed sets; a coin that can only be tossed once per batch.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from mmsa.errors import ConfigError
 from mmsa.regularizer.m3 import M3
+from tests.contracts.conftest import configuration, model_of
 
 NAMES = ("text", "audio", "visual")
 
@@ -88,3 +95,82 @@ def test_rescaling_keeps_the_expectation_in_training_only(rescale: str, probabil
     for mean in total.values():
         assert mean / calls == pytest.approx(1.0, abs=0.03)
     assert all((stream == 1).all() for stream in regularizer.eval()("encoded", ones(2, 4, 1)).values())
+
+
+GATES = [("batch", True), ("batch", False), ("sample", True), ("sample", False), ("step", True)]
+
+
+@pytest.mark.parametrize(("gate", "per_step"), GATES)
+def test_the_share_of_a_stream_is_the_same_for_every_gate(gate: str, per_step: bool) -> None:
+    regularizer = layer(p=0.4, gate=gate, per_step=per_step, probabilities=[3.0, 1.0, 1.0])
+    shares = torch.zeros(3)
+    calls = 4000
+    for _ in range(calls):
+        gone = lost(regularizer("encoded", ones(2, 3, 1)))
+        assert gone.sum(dim=0).max() <= 1
+        shares += gone.float().mean(dim=(1, 2))
+    torch.testing.assert_close(shares / calls, torch.tensor([0.24, 0.08, 0.08]), atol=0.03, rtol=0)
+
+
+@pytest.mark.parametrize(("gate", "per_step"), GATES)
+def test_a_gate_opens_and_shuts_for_what_it_says(gate: str, per_step: bool) -> None:
+    gone = lost(layer(p=0.5, gate=gate, per_step=per_step)("encoded", ones(200, 40, 1))).any(dim=0)  # (B, T)
+    by_sample = gone.float().mean(dim=1)
+    if gate == "batch":
+        assert gone.all() or not gone.any()
+    elif gate == "sample":
+        assert set(by_sample.tolist()) == {0.0, 1.0}
+        assert by_sample.mean() == pytest.approx(0.5, abs=0.15)
+    else:
+        assert by_sample.min() > 0 and by_sample.max() < 1
+    fired = [
+        bool(lost(layer(seed, p=0.5, gate=gate, per_step=per_step)("encoded", ones(1, 1, 1))).any())
+        for seed in range(200)
+    ]
+    assert sum(fired) / 200 == pytest.approx(0.5, abs=0.15)
+
+
+def test_vectors_are_gated_by_sample() -> None:
+    gone = lost(layer(p=0.5, gate="sample", per_step=False, reads="utterance")("encoded", ones(300, 2)))
+    assert gone.sum(dim=0).float().mean() == pytest.approx(0.5, abs=0.15)
+    assert gone.any(dim=1).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "typed"),
+    [
+        ({"gate": "sample", "mode": "soft"}, "regularizer.mode=hard"),
+        ({"gate": "step", "per_step": False}, "regularizer.per_step=true"),
+    ],
+)
+def test_a_gate_that_would_do_nothing_is_refused(options: dict[str, object], typed: str) -> None:
+    with pytest.raises(ConfigError, match=typed):
+        layer(**options)
+
+
+def test_several_sites_are_all_masked() -> None:
+    regularizer = layer(p=1.0, sites=["inputs", "encoded", "streams"])
+    for site in ("inputs", "encoded", "streams"):
+        assert (lost(regularizer(site, ones(2, 3, 4))).sum(dim=0) == 1).all()
+
+
+def test_a_factor_of_zero_probability_is_one() -> None:
+    for rescale in ("uniform", "per_modality", "legacy"):
+        masked = layer(p=0.0, rescale=rescale)("encoded", ones(2, 3, 4))
+        assert all((stream == 1).all() for stream in masked.values())
+
+
+def test_the_variant_of_slp_hides_whole_utterances_and_scales_up() -> None:
+    regularizer = model_of(configuration("regularizer=m3_slp")).regularizer.train()
+    assert (regularizer.p, regularizer.mode, regularizer.gate, regularizer.sites) == (0.2, "hard", "batch", {"encoded"})
+    calls = 2000
+    masked = 0
+    for _ in range(calls):
+        streams = regularizer("encoded", ones(5, 3, 2))
+        gone = lost(streams)
+        assert (gone.all(dim=-1) == gone.any(dim=-1)).all(), "all steps of an utterance or none"
+        kept = torch.stack(list(streams.values()))
+        torch.testing.assert_close(kept[kept != 0], torch.full_like(kept[kept != 0], 1 / (1 - 0.2 / 3)))
+        masked += bool(gone.any())
+    assert masked / calls == pytest.approx(0.2, abs=0.04)
+    assert all((stream == 1).all() for stream in regularizer.eval()("encoded", ones(2, 3, 4)).values())

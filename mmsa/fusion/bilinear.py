@@ -1,0 +1,102 @@
+"""Bilinear fusion of sequences, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mmsa.errors import ConfigError
+from mmsa.fusion.sequence import common_width, weighted
+from mmsa.layers.attentive import AttentiveRNN
+from mmsa.layers.modality_weights import ModalityWeights
+from mmsa.layers.pooling import Pooling, pool
+from mmsa.layers.recurrence import Cell
+from mmsa.ranges import Count, DropRate
+from mmsa.types import Encoded, Fused, Interaction
+
+
+class BilinearFusion(nn.Module):
+    """Bilinear maps of the steps of each pair, then an attentive recurrent layer over all streams, pooled over time.
+
+    Three modalities a, b, c give seven streams: a, b, c, the pairs ab, ac, cb, and the map of a and cb; two give
+    three: a, b, ab. A map is zero at steps that one of its modalities lacks.
+
+    Reference: the fuser "bilinear" of slp, by the authors of MMLatch and M3.
+
+    Args:
+        input_dims: sequence width per modality, all equal; the order of the modalities sets their roles.
+        hidden_dim: width per direction of the recurrent layer, >= 1.
+        modality_weights: weigh the modalities of each step by a learned softmax first.
+        recurrent: read the streams by a recurrent layer; without it they are pooled as they are, and `hidden_dim`,
+            `cell`, `bidirectional` and `dropout` are not used.
+        cell: "lstm" or "gru" of the recurrent layer.
+        bidirectional: read the streams both ways.
+        dropout: rate in [0, 1) of the recurrent layer, in training only.
+        pooling: "sum", "mean" or "max" over valid steps.
+
+    Shapes: sequence (B, T, S) per modality -> streams (B, T, S) -> vector (B, output_dim).
+
+    Raises:
+        ConfigError: another number of modalities than two or three, or sequences of unequal width.
+    """
+
+    reads: Literal["sequence", "utterance"] = "sequence"
+    requires_alignment = True
+
+    def __init__(
+        self,
+        input_dims: Mapping[str, int],
+        hidden_dim: Count,
+        modality_weights: bool = False,
+        recurrent: bool = True,
+        cell: Cell = "lstm",
+        bidirectional: bool = True,
+        dropout: DropRate = 0.1,
+        pooling: Pooling = "mean",
+    ) -> None:
+        super().__init__()
+        if len(input_dims) not in (2, 3):
+            raise ConfigError(
+                f"fusion=bilinear is defined for two or three modalities, not for {len(input_dims)} "
+                f"({', '.join(input_dims)}).\n  type fusion=concat, or dataset.modalities=[text,audio,visual]"
+            )
+        width = common_width("fusion=bilinear", input_dims)
+        num_maps, num_streams = (1, 3) if len(input_dims) == 2 else (4, 7)
+        self.maps = nn.ModuleList(nn.Bilinear(width, width, width) for _ in range(num_maps))
+        self.weights = ModalityWeights(width) if modality_weights else None
+        self.pooling = pooling
+        self.rnn = None
+        if recurrent:
+            self.rnn = AttentiveRNN(
+                num_streams * width, hidden_dim, cell=cell, bidirectional=bidirectional, merge="concat", dropout=dropout
+            )
+        self.output_dim = num_streams * width if self.rnn is None else self.rnn.output_dim
+
+    def interact(self, encoded: Mapping[str, Encoded]) -> Interaction:
+        """The modalities' sequences and the maps of their pairs, each (B, T, S)."""
+        sequences, padding = weighted(encoded, self.weights)
+        streams = dict(sequences)
+
+        def joined(index: int, x: str, y: str) -> None:
+            absent = padding[x] | padding[y]  # (B, T)
+            stream = self.maps[index](streams[x], streams[y])
+            streams[f"{x}+{y}"] = stream.masked_fill(absent[:, :, None], 0.0)  # the bias alone says nothing
+            padding[f"{x}+{y}"] = absent
+
+        first, second, *rest = encoded
+        joined(0, first, second)
+        for third in rest:
+            joined(1, first, third)
+            joined(2, third, second)
+            joined(3, first, f"{third}+{second}")
+        return Interaction(streams)
+
+    def combine(self, streams: Mapping[str, Tensor], lengths: Tensor) -> Fused:
+        """Streams (B, T, S) over the steps that any modality has, lengths (B,) -> vector (B, F)."""
+        fused = torch.cat(list(streams.values()), dim=-1)
+        if self.rnn is not None:
+            fused, _ = self.rnn(fused, lengths)
+        return Fused(pool(fused, lengths, self.pooling))

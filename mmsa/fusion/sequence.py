@@ -1,0 +1,110 @@
+"""Fusion of the modalities' sequences, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mmsa.errors import ConfigError
+from mmsa.layers.attentive import AttentiveRNN
+from mmsa.layers.modality_weights import ModalityWeights
+from mmsa.layers.pooling import Pooling, pool
+from mmsa.layers.recurrence import Cell
+from mmsa.ranges import Count, DropRate
+from mmsa.types import Encoded, Fused, Interaction, padding_mask
+
+
+def common_width(option: str, input_dims: Mapping[str, int]) -> int:
+    """The one width of all modalities.
+
+    Raises:
+        ConfigError: the widths differ.
+    """
+    if len(set(input_dims.values())) != 1:
+        widths = ", ".join(f"{modality} {width}" for modality, width in input_dims.items())
+        raise ConfigError(
+            f"{option} needs encoders of one width, but they give {widths}.\n"
+            "  type the same hidden_dim and merge for every encoder, or fusion=concat"
+        )
+    return next(iter(input_dims.values()))
+
+
+def weighted(
+    encoded: Mapping[str, Encoded], weights: ModalityWeights | None
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The sequences (B, T, S), weighted if there are weights, and their paddings (B, T), by modality."""
+    sequences = {modality: part.sequence for modality, part in encoded.items()}
+    padding = {m: padding_mask(part.lengths, part.sequence.shape[1]) for m, part in encoded.items()}
+    return sequences if weights is None else weights(sequences, padding), padding
+
+
+class SequenceFusion(nn.Module):
+    """The steps of the modalities side by side or added, an attentive recurrent layer over them, pooled over time.
+
+    Defined for any number of modalities. Reference: the fusers "cat" and "sum" of slp with its pooling over time.
+
+    Args:
+        input_dims: sequence width per modality.
+        hidden_dim: width per direction of the recurrent layer, >= 1.
+        join: "concat" puts the modalities side by side; "sum" adds them, which needs equal widths.
+        modality_weights: weigh the modalities of each step by a learned softmax first, which needs equal widths.
+        recurrent: read the joined steps by a recurrent layer; without it they are pooled as they are, and
+            `hidden_dim`, `cell`, `bidirectional` and `dropout` are not used.
+        cell: "lstm" or "gru" of the recurrent layer.
+        bidirectional: read the joined steps both ways.
+        dropout: rate in [0, 1) of the recurrent layer, in training only.
+        pooling: "sum", "mean" or "max" over valid steps.
+
+    Shapes: sequence (B, T, S_m) per modality -> streams (B, T, S_m) -> vector (B, output_dim).
+
+    Raises:
+        ConfigError: unequal widths where equal ones are needed, or weights of a single modality.
+    """
+
+    reads: Literal["sequence", "utterance"] = "sequence"
+    requires_alignment = True
+
+    def __init__(
+        self,
+        input_dims: Mapping[str, int],
+        hidden_dim: Count,
+        join: Literal["concat", "sum"] = "concat",
+        modality_weights: bool = False,
+        recurrent: bool = True,
+        cell: Cell = "lstm",
+        bidirectional: bool = True,
+        dropout: DropRate = 0.1,
+        pooling: Pooling = "mean",
+    ) -> None:
+        super().__init__()
+        if modality_weights and len(input_dims) < 2:
+            raise ConfigError(
+                f"fusion.modality_weights=true: there is only {', '.join(input_dims)}, whose weight is 1.\n"
+                "  type fusion.modality_weights=false, or name more in dataset.modalities"
+            )
+        self.weights = None
+        if modality_weights:
+            self.weights = ModalityWeights(common_width("fusion.modality_weights=true", input_dims))
+        joined_dim = common_width("fusion.join=sum", input_dims) if join == "sum" else sum(input_dims.values())
+        self.join, self.pooling = join, pooling
+        self.rnn = None
+        if recurrent:
+            self.rnn = AttentiveRNN(
+                joined_dim, hidden_dim, cell=cell, bidirectional=bidirectional, merge="concat", dropout=dropout
+            )
+        self.output_dim = joined_dim if self.rnn is None else self.rnn.output_dim
+
+    def interact(self, encoded: Mapping[str, Encoded]) -> Interaction:
+        """One stream per modality: its sequence."""
+        return Interaction(weighted(encoded, self.weights)[0])
+
+    def combine(self, streams: Mapping[str, Tensor], lengths: Tensor) -> Fused:
+        """Streams (B, T, S_m) over the steps that any modality has, lengths (B,) -> vector (B, F)."""
+        sequences = list(streams.values())
+        joined = torch.stack(sequences).sum(dim=0) if self.join == "sum" else torch.cat(sequences, dim=-1)
+        if self.rnn is not None:
+            joined, _ = self.rnn(joined, lengths)
+        return Fused(pool(joined, lengths, self.pooling))

@@ -1,0 +1,45 @@
+"""Element dropout, the baseline of modality masking."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+
+from mmsa.errors import ConfigError
+from mmsa.ranges import DropRate
+
+
+class ElementDropout(nn.Module):
+    """Drops every element of every stream on its own and scales up what is left, in training only.
+
+    Reference: the scheme "dropout" with which M3 (Interspeech 2021) is compared. Where we differ: in the released code
+    its result is thrown away, so that it does nothing.
+
+    Args:
+        p: rate in [0, 1).
+        sites: where it acts: "inputs" of the encoders, "encoded" modalities, "streams" of the fusion.
+
+    Shapes: streams of any shape -> the same.
+
+    Raises:
+        ConfigError: no site.
+    """
+
+    requires_alignment = False
+
+    def __init__(
+        self, p: DropRate = 0.2, sites: Sequence[Literal["inputs", "encoded", "streams"]] = ("encoded",)
+    ) -> None:
+        super().__init__()
+        if not sites:
+            raise ConfigError("regularizer.sites=[]: dropout would do nothing.\n  type regularizer.sites=[encoded]")
+        self.sites = frozenset(sites)
+        self.dropout = nn.Dropout(p)
+
+    def forward(self, site: str, streams: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The streams of a site, with dropout if this site is one of ours."""
+        if site not in self.sites:
+            return streams
+        return {name: self.dropout(stream) for name, stream in streams.items()}
