@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import re
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mmsa.build import build_model, build_task
 from mmsa.compose import compose
@@ -29,8 +31,30 @@ def widths(num_modalities: int) -> dict[str, int]:
 
 
 @cache
-def configuration(*overrides: str) -> DictConfig:
+def composed(*overrides: str) -> DictConfig:
     return compose(["hidden_dim=8", "device=cpu", *overrides])
+
+
+@cache
+def brings_only_itself(override: str) -> bool:
+    """Whether an option changes nothing but the node of its group."""
+    group = override.partition("=")[0]
+    with_it, without = (OmegaConf.to_container(cfg, resolve=False) for cfg in (composed(override), composed()))
+    return all(with_it[key] == without[key] for key in without if key != group)  # type: ignore[index,call-overload]
+
+
+@cache
+def configuration(*overrides: str) -> DictConfig:
+    """The composed configuration; hundreds of combinations are put together of parts that are composed once."""
+    if not all(re.fullmatch(r"\w+=\w+", override) for override in overrides):
+        return composed(*overrides)
+    stages = ("encoder=", "regularizer=", "feedback=")
+    apart = [override for override in overrides if override.startswith(stages) and brings_only_itself(override)]
+    cfg = copy.deepcopy(composed(*(override for override in overrides if override not in apart)))
+    for override in apart:
+        group = override.partition("=")[0]
+        cfg[group] = copy.deepcopy(composed(override)[group])
+    return cfg
 
 
 def model_of(cfg: DictConfig, num_modalities: int = 3, seed: int = 0) -> MultimodalModel:
