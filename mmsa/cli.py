@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import difflib
 import os
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from mmsa.config import check_options, conf_folder
+from mmsa.config import conf_folder
 from mmsa.errors import ConfigError
 from mmsa.reporting import report_errors
 
@@ -35,6 +34,7 @@ def prepare(
 ) -> None:
     """Read a data set's source files into the store that training maps, and describe it."""
     from mmsa import build
+    from mmsa.commands import train_command
     from mmsa.compose import compose
     from mmsa.data.prepare import describe
 
@@ -46,11 +46,10 @@ def prepare(
     overrides = [f"dataset={name}", *(options or [])]
     overrides += [f"paths.data={data}"] if data else []
     cfg = compose([*overrides, *([f"dataset.source={source}"] if source else [])])
-    dataset = build.build_dataset(cfg)
-    check_options({key: value for key, value in cfg.dataset.items() if key != "_target_"}, type(dataset), "dataset")
-    store = dataset.prepare(Path(cfg.paths.data))
+    build.check_node(cfg, "dataset")
+    store = build.build_dataset(cfg).prepare(Path(cfg.paths.data))
     print("\n".join(describe(store)))
-    print(f"train on it: python train.py {shlex.join(overrides)}")
+    print(f"train on it: {train_command([*overrides, *([f'dataset.source={source}'] if source else [])])}")
 
 
 @app.command()

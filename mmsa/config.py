@@ -121,6 +121,8 @@ def check_options(values: Mapping[str, Any], target: Callable[..., Any], place: 
     """
     from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
+    checks = ConfigDict(arbitrary_types_allowed=True, strict=True, allow_inf_nan=False)
+
     parameters = inspect.signature(target).parameters
     annotated = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
     hints = get_type_hints(annotated, include_extras=True)
@@ -131,7 +133,7 @@ def check_options(values: Mapping[str, Any], target: Callable[..., Any], place: 
         if name not in settable:
             raise ConfigError(f"{prefix}{name}: there is no such option.{instead(name, settable, prefix)}")
         try:
-            TypeAdapter(hints.get(name, Any), config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
+            TypeAdapter(hints.get(name, Any), config=checks).validate_python(value)
         except PydanticSchemaGenerationError:
             continue  # a type of the user's own, which the constructor has to check
         except ValidationError as error:
@@ -153,4 +155,5 @@ def _refusal(key: str, value: Any, error: Any) -> str:
     simple = isinstance(default, int | float | str) and "$" not in str(default)
     example = str(default).lower() if isinstance(default, bool) else default
     hint = f"\n  type for example {key}={example}" if simple else ""
-    return f"{key}={'null' if value is None else value}: {allowed}.{hint}"
+    shown = {None: "null", True: "true", False: "false"}.get(value, value) if isinstance(value, bool | None) else value
+    return f"{key}={shown}: {allowed}.{hint}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,16 +12,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from hydra.core.hydra_config import HydraConfig
 from lightning_fabric import Fabric
 from omegaconf import DictConfig, OmegaConf
 
 from mmsa import build, provenance
 from mmsa.analysis.baselines import fit_baselines
 from mmsa.analysis.tables import run_table
+from mmsa.commands import browse_command, report_command, train_command
 from mmsa.data.batches import Data, Fold
 from mmsa.data.store import FOLDS
 from mmsa.display import Display
-from mmsa.errors import ConfigError
+from mmsa.errors import ConfigError, TrainingError
 from mmsa.run_folder import (
     create_folder,
     read_config,
@@ -146,14 +147,14 @@ def run(cfg: DictConfig, overrides: Sequence[str] = (), quiet: bool = False) -> 
         write_json(folder / "result.json", record | {"status": "failed", "reason": reason})
         tracker.fail(folder, reason)
         display.say(f"stopped after {time.monotonic() - began:.0f} s; run folder: {folder}")
-        if (folder / "checkpoints" / "last.pt").exists():
-            display.say(f"go on with: {command([*overrides, f'trainer.resume={folder}'])}")
+        if (folder / "checkpoints" / "last.pt").exists() and not isinstance(error, TrainingError):
+            display.say(resume_line(overrides, folder))
         raise
     record |= {"seconds": time.monotonic() - began}
     write_json(folder / "result.json", record)
     try:
         write_figures(folder, record)
-    except OSError as error:  # a full disk must not cost the result, which is written
+    except Exception as error:  # noqa: BLE001  (a full disk or an odd name must not cost the result)
         display.say(f"the figures could not be written: {error}")
     tracker.finish(folder, record, description=run_table(folder, style="markdown"))
     if record["sweep"]:  # the multirun ends in one table of all
@@ -162,7 +163,7 @@ def run(cfg: DictConfig, overrides: Sequence[str] = (), quiet: bool = False) -> 
     else:
         display.say(run_table(folder, style="table"))
         display.say(f"run folder: {folder}  ({record['seconds']:.0f} s)")
-        display.say(next_command(cfg, tracked=record["mlflow_run_id"] is not None))
+        display.say(next_line(cfg, tracked=record["mlflow_run_id"] is not None))
     return result
 
 
@@ -229,26 +230,25 @@ def conclude(
     )
 
 
-def command(overrides: Sequence[str]) -> str:
-    """The command line of these overrides, to be pasted into a shell."""
-    kept = [o for o in overrides[:-1] if not o.startswith("trainer.resume=")]
-    return " ".join(["python train.py", *map(shlex.quote, [*kept, *overrides[-1:]])])
-
-
 def selected(record: Mapping[str, Any]) -> dict[str, float]:
     """The monitored metric of the selected weights on both folds."""
     metric = record["monitor"].partition("/")[2]
     return {f"{fold}/{metric}": record["metrics"][f"{fold}/{metric}"] for fold in ("valid", "test")}
 
 
-def next_command(cfg: DictConfig, tracked: bool) -> str:
-    """The line to type after a run."""
-    elsewhere = "" if cfg.paths.outputs == "outputs" else f" --outputs {shlex.quote(cfg.paths.outputs)}"
+def next_line(cfg: DictConfig, tracked: bool) -> str:
+    """What to type after a run."""
     if not tracked:
-        return f"all runs in one table: mmsa report{elsewhere}"
-    if cfg.tracking.uri is not None:
-        return f"browse it: {cfg.tracking.uri}"
-    return f"browse it: python -m mmsa.tracking.ui{elsewhere}" if elsewhere else "browse it: make ui"
+        return f"all runs in one table: {report_command(cfg.paths.outputs)}"
+    return "browse it on your MLflow server" if cfg.tracking.uri else f"browse it: {browse_command(cfg.paths.outputs)}"
+
+
+def resume_line(overrides: Sequence[str], folder: Path) -> str:
+    """What to type to go on with a run."""
+    kept = [override for override in overrides if not override.startswith("trainer.resume=")]
+    sources = HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else []
+    folders = [source.path for source in sources if source.provider == "command-line"]
+    return f"go on with: {train_command([*kept, f'trainer.resume={folder}'], folders)}"
 
 
 def make_trainer(
@@ -281,6 +281,11 @@ def open_folder(cfg: DictConfig, overrides: Sequence[str], fingerprint: str) -> 
     else:
         folder = Path(cfg.trainer.resume)
         resumed = read_result(folder)
+        if resumed.get("status") == "finished":
+            raise ConfigError(
+                f"trainer.resume={folder}: this run is finished and its test fold is scored, so it is not trained on.\n"
+                "  type the same without trainer.resume, with a larger trainer.max_epochs or trainer.patience"
+            )
         check_same(cfg, read_config(folder), folder)
         if resumed["data"]["fingerprint"] != fingerprint:
             raise ConfigError(

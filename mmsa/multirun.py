@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import uuid
 from datetime import datetime
@@ -35,11 +34,11 @@ class MultirunCallback(Callback):
         """Print one row per configuration over its seeds; those that failed have said so."""
         from mmsa.analysis.runs import read_runs
         from mmsa.analysis.tables import report
+        from mmsa.commands import report_command
         from mmsa.experiment import SWEEP_VARIABLE
 
         sweep, outputs = os.environ.pop(SWEEP_VARIABLE, None), Path(config.paths.outputs)
         if sweep is None or not any(run.sweep == sweep for run in read_runs(outputs).runs):
             return
         print(report(outputs, sweep=sweep))
-        where = "" if outputs == Path("outputs") else f" --outputs {shlex.quote(str(outputs))}"
-        print(f"the same table later: mmsa report --sweep {sweep}{where}")
+        print(f"the same table later: {report_command(config.paths.outputs, sweep)}")

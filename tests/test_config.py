@@ -94,6 +94,12 @@ REFUSED = {
     "dataset.modalities=[smell]": "smell",
     "dataset.modalities=[]": "dataset.modalities",
     "task.loss=l3": "task.loss",
+    "trainer.batch_size=32.0": "trainer.batch_size",
+    "trainer.batch_size='32'": "trainer.batch_size",
+    "trainer.max_epochs=true": "trainer.max_epochs",
+    "optimizer.lr=true": "optimizer.lr",
+    "optimizer.lr=inf": "optimizer.lr",
+    "device.deterministic='yes'": "device.deterministic",
     "task.monitor=luck": "task.monitor",
 }
 
@@ -103,7 +109,7 @@ def test_values_out_of_range_or_of_the_wrong_type_are_refused(override: str) -> 
     with pytest.raises(ConfigError) as refusal:
         build.check(compose(["regularizer=m3", override]))
     message = str(refusal.value)
-    value = override.partition("=")[2].strip("[]")
+    value = override.partition("=")[2].strip("[]'")
     assert REFUSED[override] in message and value in message
     assert len(message.splitlines()) <= 9
 

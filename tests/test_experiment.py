@@ -38,17 +38,9 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(small: list[s
     assert first.predictions != other.predictions
 
 
-def test_an_interrupted_run_goes_on_to_the_same_bits(small: list[str]) -> None:
-    whole = mmsa.run([*small, *EVERYTHING, "trainer.max_epochs=3"], quiet=True)
-    begun = mmsa.run([*small, *EVERYTHING, "trainer.max_epochs=1"], quiet=True)
-    resumed = mmsa.run([*small, *EVERYTHING, "trainer.max_epochs=3", f"trainer.resume={begun.folder}"], quiet=True)
-    assert resumed.folder == begun.folder
-    same(whole, resumed)
-
-
-def test_a_killed_run_goes_on_from_its_last_epoch(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = mmsa.run([*small, "trainer.max_epochs=3"], quiet=True)
-    step, steps_left = Trainer.step, [40]  # one epoch has fewer
+def kill(small: list[str], overrides: list[str], after_steps: int) -> Path:
+    """Start a run, stop it in the middle of an epoch as Ctrl-C does, and return its folder."""
+    step, steps_left = Trainer.step, [after_steps]
 
     def killed(self: Trainer, *arguments: object) -> torch.Tensor:
         steps_left[0] -= 1
@@ -56,20 +48,36 @@ def test_a_killed_run_goes_on_from_its_last_epoch(small: list[str], monkeypatch:
             raise KeyboardInterrupt
         return step(self, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Trainer, "step", killed)
-    with pytest.raises(KeyboardInterrupt):
-        mmsa.run([*small, "trainer.max_epochs=3", "name=killed"], quiet=True)
-    monkeypatch.undo()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "step", killed)
+        mmsa.run([*small, *overrides, "name=killed"], quiet=True)
     outputs = Path(small[1].partition("=")[2])
     (folder,) = (outputs / "runs").glob("*_killed")
     assert json.loads((folder / "result.json").read_text())["status"] == "failed"
-    same(whole, mmsa.run([*small, "trainer.max_epochs=3", f"trainer.resume={folder}"], quiet=True))
+    return folder
+
+
+@pytest.mark.parametrize("overrides", [[], EVERYTHING], ids=["defaults", "everything"])
+def test_a_killed_run_goes_on_to_the_same_bits(small: list[str], overrides: list[str]) -> None:
+    whole = mmsa.run([*small, *overrides, "trainer.max_epochs=3"], quiet=True)
+    folder = kill(small, [*overrides, "trainer.max_epochs=3"], after_steps=40)  # one epoch has fewer
+    resumed = mmsa.run([*small, *overrides, "trainer.max_epochs=3", f"trainer.resume={folder}"], quiet=True)
+    assert resumed.folder == folder
+    same(whole, resumed)
+
+
+def test_a_finished_run_is_not_trained_further(small: list[str]) -> None:
+    result = mmsa.run(small, quiet=True)
+    kept = (result.folder / "result.json").read_text()
+    with pytest.raises(ConfigError, match=r"is finished[\s\S]*without trainer\.resume"):
+        mmsa.run([*small, "trainer.max_epochs=9", f"trainer.resume={result.folder}"], quiet=True)
+    assert (result.folder / "result.json").read_text() == kept
 
 
 def test_resume_refuses_other_options(small: list[str]) -> None:
-    begun = mmsa.run([*small, "trainer.max_epochs=1"], quiet=True)
+    folder = kill(small, [], after_steps=40)
     with pytest.raises(ConfigError, match=r"seed=9 here, but the run has 1[\s\S]*type seed=1"):
-        mmsa.run([*small, "seed=9", f"trainer.resume={begun.folder}"], quiet=True)
+        mmsa.run([*small, "seed=9", f"trainer.resume={folder}"], quiet=True)
 
 
 def test_a_run_keeps_everything_and_loads_in_two_lines(small: list[str]) -> None:

@@ -53,7 +53,7 @@ def test_seeds_and_methods_end_in_a_table_that_mmsa_report_prints_again(
     assert len(re.findall(r"\(2\b", table)) == 2 and len(re.findall(r"± \d\.\d+", table)) >= 12
     assert "mean ± standard deviation over seeds" in table and "ridge joint" in table
 
-    assert command[:3] == ["mmsa", "report", "--sweep"]
+    assert Path(command[0]).name == "mmsa" and command[1] == "report" and "--sweep" in command
     cli.command(command[1:])
     assert capsys.readouterr().out.rstrip() == table.rstrip()
     everything = ["report", "--outputs", str(tmp_path / "outputs")]

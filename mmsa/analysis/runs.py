@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmsa.errors import DataError
+import yaml  # type: ignore[import-untyped]
 
-# Overrides that do not change what is computed, or that a table says elsewhere (the data by name and fingerprint).
-_NOT_CONFIGURATION = ("seed", "name", "dataset", "dataset.source", "trainer.resume", "tracking", "paths", "hydra")
+from mmsa.errors import DataError
+from mmsa.tracking.tracker import flat_parameters
+
+# Options, or whole groups, that change nothing of what one seed computes.
+_NOT_CONFIGURATION = ("seed", "name", "dataset.source", "trainer.resume", "tracking", "paths", "hydra")
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,8 @@ class Run:
         data: name of the data set and fingerprint of its store.
         planted: the data are the built-in corpus.
         task: regression or classification.
-        configuration: the overrides that tell it from other runs on the same data, sorted.
+        configuration: the options that it was computed with, flat, as text (see `configuration_of`).
+        overrides: the typed ones among them, as a label shows them (see `shown_overrides`).
         primary: names of the metrics that tables show, in order.
         metrics: `fold/metric` -> value of the selected weights.
         baselines: baseline -> `fold/metric` -> value.
@@ -41,7 +46,8 @@ class Run:
     data: tuple[str, str]
     planted: bool
     task: str
-    configuration: tuple[str, ...]
+    configuration: Mapping[str, str]
+    overrides: Mapping[str, str]
     primary: tuple[str, ...]
     metrics: Mapping[str, float]
     baselines: Mapping[str, Mapping[str, float]]
@@ -52,10 +58,13 @@ class Run:
         """The fold that tables show: test, or valid where the test fold was not scored."""
         return "test" if any(name.startswith("test/") for name in self.metrics) else "valid"
 
-    @property
-    def label(self) -> str:
-        """The configuration as a row's label."""
-        return " ".join(self.configuration) or "defaults"
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but their seed, in the order of the seeds, and what tells them from other groups."""
+
+    label: str
+    runs: tuple[Run, ...]
 
 
 @dataclass(frozen=True)
@@ -103,23 +112,86 @@ def read_run(folder: Path) -> Run:
     return _run(folder, result)
 
 
-def by_configuration(runs: Iterable[Run]) -> dict[tuple[str, ...], list[Run]]:
-    """Runs that differ in nothing but their seed; of two with the same seed the newest, by name, counts."""
-    groups: dict[tuple[str, ...], dict[int, Run]] = {}
+def by_configuration(runs: Iterable[Run]) -> list[Group]:
+    """Group runs by what they computed, in the order of their names; of two with the same seed the newest counts.
+
+    A group's label is the fewest overrides that one of its runs was started with: `feedback=none`, where that is the
+    default, is `defaults` as soon as a run of the group was started without it. Where groups would have one label
+    (a default was edited, a run was resumed with other options), each also names the options in which they differ.
+    """
+    found: dict[tuple[tuple[str, str], ...], dict[int, Run]] = {}
+    shown: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
     for run in sorted(runs, key=lambda run: run.folder.name):
-        groups.setdefault(run.configuration, {})[run.seed] = run
-    return {configuration: [seeds[seed] for seed in sorted(seeds)] for configuration, seeds in groups.items()}
+        key = tuple(sorted(run.configuration.items()))
+        found.setdefault(key, {})[run.seed] = run
+        typed = dict(run.overrides)
+        shown[key] = min(shown.get(key, typed), typed, key=lambda parts: (len(parts), len(_label(parts))))
+    keys = list(found)
+    _tell_apart([shown[key] for key in keys], [dict(key) for key in keys])
+    return [Group(_label(shown[key]), tuple(found[key][seed] for seed in sorted(found[key]))) for key in keys]
 
 
-def configuration_of(overrides: Iterable[str]) -> tuple[str, ...]:
-    """The overrides that tell a configuration: sorted, the last of each key, without those that change no result."""
+def configuration_of(config: Mapping[str, Any]) -> dict[str, str]:
+    """What decides a run's result beside its seed: every option that is used, `group.key` -> value as text.
+
+    Args:
+        config: the resolved configuration; encoders of modalities that are not in it are left out.
+    """
+    config = dict(config)
+    encoder, modalities = config.get("encoder"), (config.get("dataset") or {}).get("modalities")
+    if isinstance(encoder, Mapping) and isinstance(modalities, list):
+        used = set(modalities) if set(modalities) <= set(encoder) else {*modalities, "default"}
+        config["encoder"] = {name: part for name, part in encoder.items() if name in used}
+    return {name: _text(value) for name, value in flat_parameters(config).items() if not _is_bookkeeping(name)}
+
+
+def shown_overrides(overrides: Iterable[str], configuration: Mapping[str, str]) -> dict[str, str]:
+    """Overrides for a label, key -> text: the last of each key, sorted, with the value that the run has.
+
+    Those that change no result are left out, and so is the data set, which a table names in its title.
+
+    Args:
+        overrides: as they were typed.
+        configuration: the run's configuration; a resumed run may have another value than was typed at first.
+    """
     last: dict[str, str] = {}
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0]
-        room = key.partition(".")[0]
-        if key not in _NOT_CONFIGURATION and room not in ("paths", "tracking", "hydra"):
-            last[key] = override
-    return tuple(last[key] for key in sorted(last))
+        if key != "dataset" and not _is_bookkeeping(key):
+            last[key] = f"{key}={configuration[key]}" if key in configuration else override.lstrip("+")
+    return {key: last[key] for key in sorted(last)}
+
+
+def _tell_apart(shown: Sequence[dict[str, str]], configurations: Sequence[Mapping[str, str]]) -> None:
+    """Add to labels that are equal the options in which their configurations differ, until no two are equal."""
+    grown = True
+    while grown:
+        grown = False
+        alike: dict[str, list[int]] = defaultdict(list)
+        for group, parts in enumerate(shown):
+            alike[_label(parts)].append(group)
+        for members in alike.values():
+            items = [set(configurations[group].items()) for group in members]
+            common = set.intersection(*items)
+            for group, options in zip(members, items, strict=True):
+                new = {key: f"{key}={value}" for key, value in sorted(options - common) if key not in shown[group]}
+                shown[group].update(new)
+                grown = grown or bool(new)
+
+
+def _label(parts: Mapping[str, str]) -> str:
+    return " ".join(parts.values()) or "defaults"
+
+
+def _is_bookkeeping(key: str) -> bool:
+    return any(f"{key}.".startswith(f"{left_out}.") for left_out in _NOT_CONFIGURATION)
+
+
+def _text(value: Any) -> str:
+    """A value as it is typed; whole numbers alike, whether they were written as 1 or as 1.0."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        value = int(value)
+    return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False, default=str).replace('"', "")
 
 
 def _result(folder: Path) -> dict[str, Any]:
@@ -133,7 +205,18 @@ def _result(folder: Path) -> dict[str, Any]:
     return result
 
 
+def _configuration(folder: Path) -> dict[str, str]:
+    path = folder / "config.yaml"
+    try:
+        # The loader in C, where there is one, is ten times as fast: a report reads hundreds of these.
+        config = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        return configuration_of(config)
+    except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise DataError(f"{folder} is not the folder of a run: {path.name} is missing or damaged.") from error
+
+
 def _run(folder: Path, result: Mapping[str, Any]) -> Run:
+    configuration = _configuration(folder)
     try:
         return Run(
             folder=folder,
@@ -143,7 +226,8 @@ def _run(folder: Path, result: Mapping[str, Any]) -> Run:
             data=(str(result["dataset"]), str(result["data"]["fingerprint"])),
             planted=bool(result.get("planted", result["dataset"] == "synthetic")),
             task=str(result["task"]),
-            configuration=configuration_of(result["overrides"]),
+            configuration=configuration,
+            overrides=shown_overrides(result["overrides"], configuration),
             primary=tuple(result["primary"]),
             metrics=_numbers(result["metrics"]),
             baselines={str(name): _numbers(scores) for name, scores in result["baselines"].items()},

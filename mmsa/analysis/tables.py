@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 from typing import Literal
 
 from mmsa.analysis import rendering
-from mmsa.analysis.runs import FoundRuns, Run, by_configuration, read_run, read_runs
+from mmsa.analysis.runs import FoundRuns, Group, Run, by_configuration, read_run, read_runs
 from mmsa.errors import DataError
 from mmsa.training.metrics import METRICS, metric_mode
 
@@ -126,13 +126,13 @@ def _table(runs: Sequence[Run]) -> Table:
     name, fingerprint = first.data
     groups = by_configuration(runs)
     rows = []
-    for seeds in groups.values():
-        cells = {metric: Cell.of([_value(run.metrics, run.fold, metric) for run in seeds]) for metric in first.primary}
-        rows.append(Row(seeds[0].label, len(seeds), cells))
+    for group in groups:
+        values = {metric: [_value(run.metrics, run.fold, metric) for run in group.runs] for metric in first.primary}
+        rows.append(Row(group.label, len(group.runs), {metric: Cell.of(seeds) for metric, seeds in values.items()}))
     notes = [PLANTED] if first.planted else []
     if any(row.num_seeds > 1 for row in rows):
         notes.append("mean ± standard deviation over seeds")
-    commits = {run.commit for seeds in groups.values() for run in seeds if run.commit}
+    commits = {run.commit for group in groups for run in group.runs if run.commit}
     if len(commits) > 1:
         notes.append(f"runs of {len(commits)} git commits")
     return Table(
@@ -144,22 +144,23 @@ def _table(runs: Sequence[Run]) -> Table:
         fold=first.fold,
         metrics=first.primary,
         rows=tuple(rows),
-        baselines=_baseline_rows(runs),
+        baselines=_baseline_rows(groups),
     )
 
 
-def _baseline_rows(runs: Sequence[Run]) -> tuple[Row, ...]:
+def _baseline_rows(groups: Sequence[Group]) -> tuple[Row, ...]:
     """Each baseline once; where runs disagree on one (other modalities, say), each value with its configuration."""
-    values: dict[str, dict[tuple[str, ...], tuple[Run, dict[str, Cell]]]] = {}
-    for run in runs:
-        for name, scores in run.baselines.items():
-            cells = {metric: Cell(_value(scores, run.fold, metric)) for metric in run.primary}
-            printed = tuple(rendering.number(cell.mean) for cell in cells.values())
-            values.setdefault(name, {}).setdefault(printed, (run, cells))
+    values: dict[str, dict[tuple[str, ...], tuple[str, dict[str, Cell]]]] = {}
+    for group in groups:
+        for run in group.runs:
+            for name, scores in run.baselines.items():
+                cells = {metric: Cell(_value(scores, run.fold, metric)) for metric in run.primary}
+                printed = tuple(rendering.number(cell.mean) for cell in cells.values())
+                values.setdefault(name, {}).setdefault(printed, (group.label, cells))
     rows = []
     for name, variants in values.items():
-        for run, cells in variants.values():
-            rows.append(Row(name if len(variants) == 1 else f"{name} [{run.label}]", 0, cells))
+        for label, cells in variants.values():
+            rows.append(Row(name if len(variants) == 1 else f"{name} [{label}]", 0, cells))
     return tuple(rows)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -24,7 +25,7 @@ class Dataset(ABC):
 
     Args:
         source: folder of computational sequences (.csd) or an aligned pickle of MMSA; None takes the prepared store.
-        modalities: non-empty selection of text, audio, visual.
+        modalities: non-empty selection of text, audio, visual that a run loads; a store holds all that the source has.
         keep_pauses: keep the steps whose word is a pause (`sp`).
         normalize: "train" standardises by the statistics of the train fold when a run loads the data, "none" does not.
 
@@ -51,7 +52,7 @@ class Dataset(ABC):
         keep_pauses: bool = False,
         normalize: Literal["train", "none"] = "train",
     ) -> None:
-        known = [role for role in self.sequences if role not in ("words", "labels")]
+        known = _modalities_in(self.sequences)
         asked = tuple(modalities)
         if not asked or len(set(asked)) != len(asked) or not set(asked) <= set(known):
             raise ConfigError(
@@ -75,8 +76,11 @@ class Dataset(ABC):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The preparation options, which define a store together with the hashes of its sources."""
-        return {"modalities": sorted(self.modalities), "keep_pauses": self.keep_pauses}
+        """The preparation options, which define a store together with the hashes of its sources.
+
+        Not the modalities: runs that differ in them alone read the same store, so the same utterances.
+        """
+        return {"keep_pauses": self.keep_pauses}
 
     def prepare(self, folder: Path, progress: bool = True) -> Store:
         """The store of these options under `folder`: found by the content of the source, or made from it.
@@ -96,18 +100,29 @@ class Dataset(ABC):
         """As `prepare`, from the source that is given here.
 
         Raises:
-            DataError: the source is missing, damaged, or not what the data set states.
+            DataError: the source is missing, damaged, not what the data set states, or lacks a modality asked for.
         """
         files = self._source_files(source)
         folder.mkdir(parents=True, exist_ok=True)
+
+        def say(modalities: Sequence[str]) -> None:
+            if progress:
+                announce(f"Preparing {self.name} ({', '.join(modalities)}) in {folder}")
+
         with progress_bar(progress) as bar:
             sources = hash_files(files, folder, bar)
             path = folder / f"{self.name}-{store_fingerprint(self.name, sources, self.options)}.h5"
 
             def build() -> Prepared:
-                return self._read(source, files, bar)
+                return self._read(source, files, bar, say)
 
-            return build_once(path, build, dataset=self.name, sources=sources, options=self.options, progress=progress)
+            store = build_once(path, build, dataset=self.name, sources=sources, options=self.options)
+        absent = [modality for modality in self.modalities if modality not in store.features]
+        if absent:  # of a pickle that was prepared before; every other source has been refused above
+            raise DataError(
+                f"dataset.source={source} lacks {', '.join(absent)}. {self._go_without(list(store.features))}"
+            )
+        return store
 
     def _source_files(self, source: Path) -> dict[str, Path]:
         """The files that are read: one per role, or the one pickle."""
@@ -130,7 +145,7 @@ class Dataset(ABC):
 
     def _sequence_files(self, source: Path) -> dict[str, Path]:
         roles = ["words", *self.modalities, "labels"]
-        found = find_sequences(source, {role: self.sequences[role] for role in roles})
+        found = find_sequences(source, self.sequences)
         if not found:
             pickles = sorted(source.glob("*.pkl"))
             instead = f" Did you mean dataset.source={pickles[0]}?" if pickles else ""
@@ -146,15 +161,20 @@ class Dataset(ABC):
             raise DataError(f"dataset.source={source} lacks {wanted}.{without}")
         return found
 
-    def _read(self, source: Path, files: Mapping[str, Path], bar: Progress) -> Prepared:
+    def _read(
+        self, source: Path, files: Mapping[str, Path], bar: Progress, say: Callable[[Sequence[str]], None]
+    ) -> Prepared:
         if "pickle" in files:
-            prepared = read_aligned_pickle(files["pickle"], modalities=self.modalities, progress=bar)
+            prepared = read_aligned_pickle(files["pickle"], required=self.modalities, progress=bar)
+            say(list(prepared.features))  # only now, since a pickle does not say what it holds before it is read
         else:
+            modalities = _modalities_in(files)
+            say(modalities)
             prepared = read_sequences(
                 files,
                 fold_of=self.fold_of(source),
                 keep_pauses=self.keep_pauses,
-                modalities=self.modalities,
+                modalities=modalities,
                 progress=bar,
             )
         prepared.report["files"] = {role: path.name for role, path in files.items()}
@@ -181,7 +201,28 @@ class Dataset(ABC):
             )
 
     def _kept_store(self, folder: Path, progress: bool) -> Store:
-        """The newest store of this data set and these options."""
+        """The newest store of this data set and these options that holds every modality asked for."""
+        kept = self._kept_stores(folder)
+        if not kept:
+            raise DataError(
+                f"No prepared {self.title} with keep_pauses={str(self.keep_pauses).lower()} in {folder}, "
+                f"and no dataset.source.\n{self._wanted(folder)}"
+            )
+        whole = [store for store in kept if store.features.keys() >= set(self.modalities)]
+        if not whole:
+            held = "".join(f"  {store.path.name} has {', '.join(store.features)}\n" for store in kept[:3])
+            most = max(kept, key=lambda store: len(store.features.keys() & set(self.modalities)))
+            raise DataError(
+                f"No prepared {self.title} in {folder} has all of {', '.join(self.modalities)}:\n{held}"
+                f"{self._go_without(list(most.features))}\n"
+                f"Or prepare a source that has them: {self._prepare_line(folder)}"
+            )
+        if len(whole) > 1 and progress:
+            announce(f"{len(whole)} stores of {self.title} in {folder}: the newest is used, {whole[0].path.name}")
+        return whole[0]
+
+    def _kept_stores(self, folder: Path) -> list[Store]:
+        """The stores of this data set and these options, the newest first."""
         kept = []
         unreadable = None
         for path in folder.glob(f"{self.name}-*.h5"):
@@ -194,19 +235,34 @@ class Dataset(ABC):
                 kept.append((path.stat().st_mtime_ns, path.name, store))
         if not kept and unreadable is not None:
             raise unreadable
-        if not kept:
-            raise DataError(
-                f"No prepared {self.title} with modalities=[{','.join(self.modalities)}], "
-                f"keep_pauses={str(self.keep_pauses).lower()} in {folder}, and no dataset.source.\n{self._wanted()}"
-            )
-        newest = max(kept, key=lambda entry: entry[:2])[2]
-        if len(kept) > 1 and progress:
-            announce(f"{len(kept)} stores of {self.title} in {folder}: the newest is used, {newest.path.name}")
-        return newest
+        return [store for *_, store in sorted(kept, key=lambda entry: entry[:2], reverse=True)]
 
-    def _wanted(self) -> str:
+    def _go_without(self, held: Sequence[str]) -> str:
+        """What to type where only these modalities are held: those of them that were asked for, else all of them."""
+        present = [modality for modality in self.modalities if modality in held] or held
+        return f"Go without: dataset.modalities=[{','.join(present)}]"
+
+    def _wanted(self, folder: Path | None = None) -> str:
         files = ", ".join(f"{self.sequences[role][0]}.csd" for role in ("words", *self.modalities, "labels"))
+        pickled = "" if self.keep_pauses else ", or from MMSA's aligned_50.pkl"
         return (
-            f"{self.title} is read from a folder with {files}, or from MMSA's aligned_50.pkl.\n{self.origin}\n"
-            f"Type: mmsa prepare {self.name} --source FOLDER_OR_FILE (or add dataset.source=FOLDER_OR_FILE to a run)"
+            f"{self.title} is read from a folder with {files}{pickled}.\n{self.origin}\n"
+            f"Type: {self._prepare_line(folder)} (or add dataset.source={self._place} to a run)"
         )
+
+    @property
+    def _place(self) -> str:
+        return "FOLDER" if self.keep_pauses else "FOLDER_OR_FILE"  # a pickle holds no pauses
+
+    def _prepare_line(self, folder: Path | None) -> str:
+        """The command that makes the store which these options ask for, in `folder`."""
+        line = ["mmsa", "prepare", self.name, "--source", self._place]
+        line += ["--data", str(folder)] if folder else []
+        line += ["dataset.keep_pauses=true"] if self.keep_pauses else []
+        if set(self.modalities) != set(_modalities_in(self.sequences)):
+            line.append(f"dataset.modalities=[{','.join(self.modalities)}]")
+        return shlex.join(line)
+
+
+def _modalities_in(roles: Iterable[str]) -> list[str]:
+    return [role for role in roles if role not in ("words", "labels")]

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,8 @@ from mmsa.data.store import FOLDS, Prepared, Ragged, Store, write_store
 
 _HASHES = "source-hashes.json"
 _CHUNK = 1 << 22
+STALE = 600.0
+"""Seconds after which a half-made file cannot be a living process's: it is written in one go."""
 
 
 class Progress(Protocol):
@@ -100,7 +103,6 @@ def build_once(
     dataset: str,
     sources: dict[str, str],
     options: dict[str, Any],
-    progress: bool = False,
 ) -> Store:
     """Open the store at `path`; make it first if it is absent, in one process at a time.
 
@@ -110,28 +112,36 @@ def build_once(
         dataset: name of the data set.
         sources: SHA-256 of every source file, by its role.
         options: preparation options, JSON-able.
-        progress: say in a line what is made.
     """
     if path.exists():
         return Store.open(path)
-    with _locked(path.with_name(f".{path.name}.lock")):
+    with _locked(path.with_name(f".{path.name}.lock")) as alone:
         if not path.exists():  # another process may have made it while this one waited
-            for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
-                leftover.unlink(missing_ok=True)
-            if progress:
-                announce(f"Preparing {dataset} ({', '.join(options['modalities'])}) in {path.parent}")
+            for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+                if alone or stale(leftover):  # of a process that was killed; else of another builder without a lock
+                    leftover.unlink(missing_ok=True)
             write_store(path, build(), dataset=dataset, sources=sources, options=options)
     return Store.open(path)
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock file; the kernel lets go of it when the process ends, however it ends."""
+def _locked(path: Path) -> Iterator[bool]:
+    """Hold a lock file, and say whether it is really held; the kernel lets go of it however the process ends."""
     with open(path, "w") as lock:
+        held = False
         # A file system may have no locks: then two builders waste time, but each renames a whole file.
         with suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+            held = True
+        yield held
+
+
+def stale(leftover: Path) -> bool:
+    """Whether a half-made file or folder is too old to be a living process's."""
+    try:
+        return time.time() - leftover.stat().st_mtime > STALE
+    except FileNotFoundError:  # its own process has just finished it
+        return False
 
 
 def summarise(prepared: Prepared, *, nominal_range: tuple[float, float]) -> None:
@@ -160,9 +170,8 @@ def summarise(prepared: Prepared, *, nominal_range: tuple[float, float]) -> None
 
 def _all_zero(ragged: Ragged) -> int:
     """Sequences without a single value other than 0."""
-    if not len(ragged):
-        return 0
-    return int((~np.logical_or.reduceat(ragged.values.any(axis=1), ragged.offsets[:-1])).sum())
+    before = np.concatenate([[0], np.cumsum(ragged.values.any(axis=1))])  # filled steps before each step
+    return int((np.diff(before[ragged.offsets]) == 0).sum())
 
 
 def describe(store: Store) -> list[str]:

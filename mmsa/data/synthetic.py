@@ -6,7 +6,6 @@ import hashlib
 import inspect
 import os
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -18,14 +17,12 @@ from mmsa.data import planted, planted_streams
 from mmsa.data.dataset import Dataset
 from mmsa.data.planted import Truth, best_predictions
 from mmsa.data.planted_streams import Video, draw_corpus
-from mmsa.data.prepare import Progress, progress_bar
+from mmsa.data.prepare import Progress, progress_bar, stale
 from mmsa.data.readers.sequence_file import write_sequence
 from mmsa.data.store import FOLDS, Prepared, Store
 from mmsa.errors import DataError
 
 SEED = 0
-STALE = 600.0
-"""Seconds after which a half-made folder cannot be a living process's: making one takes two."""
 
 
 class Synthetic(Dataset):
@@ -34,7 +31,7 @@ class Synthetic(Dataset):
     It has no source to set: its files are drawn from a fixed seed into a folder beside the stores.
 
     Args:
-        modalities: non-empty selection of text, audio, visual.
+        modalities: non-empty selection of text, audio, visual that a run loads; the store holds all.
         keep_pauses: keep the steps whose word is a pause (`sp`).
         normalize: "train" standardises by the statistics of the train fold when a run loads the data, "none" does not.
 
@@ -95,8 +92,10 @@ class Synthetic(Dataset):
         for role, (name,) in bar(self.sequences.items(), "writing the built-in corpus", len(self.sequences)):
             write_sequence(target / f"{name}.csd", name, {video.name: video.streams[role] for video in _corpus()})
 
-    def _read(self, source: Path, files: Mapping[str, Path], bar: Progress) -> Prepared:
-        prepared = super()._read(source, files, bar)
+    def _read(
+        self, source: Path, files: Mapping[str, Path], bar: Progress, say: Callable[[Sequence[str]], None]
+    ) -> Prepared:
+        prepared = super()._read(source, files, bar, say)
         truths = planted_truth()
         folds = np.array(prepared.folds)
         rows = [truths[name] for name in prepared.ids]
@@ -132,7 +131,7 @@ def make_once(target: Path, write: Callable[[Path], None]) -> None:
         return
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     for leftover in target.parent.glob(f".{target.name}.*.tmp"):
-        if leftover == temporary or time.time() - leftover.stat().st_mtime > STALE:  # of a process that was killed
+        if leftover == temporary or stale(leftover):  # of a process that was killed
             shutil.rmtree(leftover, ignore_errors=True)
     temporary.mkdir()
     try:

@@ -70,7 +70,7 @@ def _learning_curves(folder: Path, result: Mapping[str, Any]) -> Figure | None:
         panel.set_ylabel("loss" if names is shown else _label(names[0]))
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.legend(frameon=False)
-    figure.suptitle(_title(result))
+    figure.suptitle(_title(result), parse_math=False)
     return figure
 
 
@@ -96,7 +96,7 @@ def _predictions(folder: Path, result: Mapping[str, Any]) -> Figure | None:
     error = float(np.abs(points[:, 1] - points[:, 0]).mean())
     panel.set_title(f"{fold} fold, {len(points):,} utterances, MAE {error:.3f}", fontsize=11)
     panel.legend(frameon=False, loc="upper left")
-    figure.suptitle(_title(result))
+    figure.suptitle(_title(result), parse_math=False)
     return figure
 
 
@@ -121,7 +121,7 @@ def _baselines(folder: Path, result: Mapping[str, Any]) -> Figure | None:
     panel.tick_params(axis="y", length=0)
     direction = "smaller is better" if better_last else "larger is better"
     panel.set_xlabel(f"{_label(metric)} on the {fold} fold ({direction})")
-    figure.suptitle(_title(result))
+    figure.suptitle(_title(result), parse_math=False)
     return figure
 
 

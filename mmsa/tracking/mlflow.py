@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mmsa.tracking.database import default_uri, ensure_database, import_client
-from mmsa.tracking.tracker import RunInfo, Tracker
+from mmsa.tracking.tracker import RunInfo, Tracker, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
@@ -27,6 +26,7 @@ Item = TypeVar("Item")
 _PARAMETER_LENGTH, _TAG_LENGTH, _KEY_LENGTH = 6000, 8000, 250
 _METRICS_PER_CALL, _PARAMETERS_PER_CALL = 1000, 100
 _FILES = ("config.yaml", "overrides.json", "result.json", "predictions.csv", "history.csv", "run.log")
+_FILES_WITH_OPTIONS = ("config.yaml", "overrides.json", "result.json", "run.log")
 
 
 def _log_warning(line: str) -> None:
@@ -37,7 +37,8 @@ class MLflowTracker(Tracker):
     """Shows a run in MLflow.
 
     The first failure is told in one line and tracking is silent from then on; the end of the run tries once more
-    to hand in what was missed.
+    and hands in the epochs that were missed. A run that could not be opened at its start is not in MLflow at all.
+    No password of a URI is logged.
 
     Args:
         outputs: the outputs folder, where the default database lies.
@@ -59,7 +60,7 @@ class MLflowTracker(Tracker):
         self.run_id: str | None = None
         self._warn = warn or _log_warning
         self._silent = False
-        self._pending: list[Metric] = []
+        self._pending: list[tuple[str, float, int, int]] = []  # name, value, time in ms, epoch
         self._client: MlflowClient | None = None
 
     def prepare(self) -> None:
@@ -70,11 +71,15 @@ class MLflowTracker(Tracker):
         return self.run_id
 
     def log_epoch(self, metrics: Mapping[str, float], epoch: int) -> None:
-        self._attempt(lambda: self._log(metrics, epoch))
+        client, run_id = self._client, self.run_id
+        if client is not None and run_id is not None:
+            self._keep(metrics, epoch)
+            self._attempt(lambda: self._flush(client, run_id))
 
     def finish(self, folder: Path, result: Mapping[str, Any], description: str = "") -> None:
         def close(client: MlflowClient, run_id: str) -> None:
-            self._flush(client, run_id, _final_metrics(result), int(result.get("best_epoch") or 0))
+            self._keep(_final_metrics(result), int(result.get("best_epoch") or 0))
+            self._flush(client, run_id)
             if description:
                 client.set_tag(run_id, "mlflow.note.content", description[:_TAG_LENGTH])
             if "num_parameters" in result:
@@ -86,7 +91,7 @@ class MLflowTracker(Tracker):
 
     def fail(self, folder: Path, reason: str) -> None:
         def close(client: MlflowClient, run_id: str) -> None:
-            self._flush(client, run_id, {}, 0)
+            self._flush(client, run_id)
             client.set_tag(run_id, "failure", reason[:_TAG_LENGTH])
             self._log_files(client, run_id, folder)
             client.set_terminated(run_id, "FAILED")
@@ -105,7 +110,7 @@ class MLflowTracker(Tracker):
             if not self._silent:
                 cause = _shortened((str(error).strip() or type(error).__name__).splitlines()[0], 160).rstrip(".")
                 line = f"Tracking failed ({self.uri}): {cause}. The run goes on; its folder holds everything."
-                self._warn(re.sub(r"//[^/\s]*@", "//", line))  # no password of a database
+                self._warn(without_password(line))
             self._silent = True
             return None
 
@@ -126,27 +131,31 @@ class MLflowTracker(Tracker):
             if not resumed:
                 _log_data(client, run_id, run)
 
-    def _log(self, metrics: Mapping[str, float], epoch: int) -> None:
-        if self._client is not None and self.run_id is not None:
-            self._flush(self._client, self.run_id, metrics, epoch)
-
-    def _flush(self, client: MlflowClient, run_id: str, metrics: Mapping[str, float], epoch: int) -> None:
-        """Send these metrics, and those that an earlier failure kept back."""
-        from mlflow.entities import Metric
-
+    def _keep(self, metrics: Mapping[str, float], epoch: int) -> None:
         now = int(time.time() * 1000)
         # The UI draws NaN and infinity as gaps and giants; the run's history keeps them.
         finite = {name: float(value) for name, value in metrics.items() if value is not None and math.isfinite(value)}
-        self._pending += [Metric(_key(name), value, now, epoch) for name, value in finite.items()]
-        for part in _parts(self._pending, _METRICS_PER_CALL):
-            client.log_batch(run_id, metrics=part)
-        self._pending = []
+        self._pending += [(_key(name), value, now, epoch) for name, value in finite.items()]
+
+    def _flush(self, client: MlflowClient, run_id: str) -> None:
+        """Send the metrics that are kept, with those that an earlier failure kept back."""
+        from mlflow.entities import Metric
+
+        while self._pending:
+            part = self._pending[:_METRICS_PER_CALL]
+            client.log_batch(run_id, metrics=[Metric(*metric) for metric in part])
+            del self._pending[: len(part)]
 
     def _log_files(self, client: MlflowClient, run_id: str, folder: Path) -> None:
         figures = sorted((folder / "figures").glob("*.png"))
         for path in [*(folder / name for name in _FILES), folder / "checkpoints" / "best.pt", *figures]:
-            if path.is_file():
-                inside = None if path.parent == folder else path.parent.name
+            if not path.is_file():
+                continue
+            inside = None if path.parent == folder else path.parent.name
+            text = path.read_text(encoding="utf-8", errors="replace") if path.name in _FILES_WITH_OPTIONS else ""
+            if text != without_password(text):
+                client.log_text(run_id, without_password(text), path.name)
+            else:
                 client.log_artifact(run_id, str(path), inside)
 
 
@@ -168,7 +177,8 @@ def _log_parameters(client: MlflowClient, run_id: str, parameters: Mapping[str, 
     from mlflow.entities import Param
 
     known = client.get_run(run_id).data.params
-    values = {_key(name): _shortened(_text(value), _PARAMETER_LENGTH) for name, value in parameters.items()}
+    texts = {_key(name): without_password(_text(value)) for name, value in parameters.items()}
+    values = {name: _shortened(text, _PARAMETER_LENGTH) for name, text in texts.items()}
     new = [Param(name, value) for name, value in values.items() if name not in known]
     for part in _parts(new, _PARAMETERS_PER_CALL):
         client.log_batch(run_id, params=part)
@@ -202,17 +212,14 @@ def _tags(run: RunInfo) -> dict[str, str]:
 
 
 def _final_metrics(result: Mapping[str, Any]) -> dict[str, float]:
-    """Test metrics under their name; those of other folds apart from their curves; the baselines' first metric."""
+    """Metrics of the selected weights: those of the test fold under their name, others apart from their curves.
+
+    The UI sorts its charts by name: "valid best" stands below the curves. The baselines are in the description.
+    """
     final: dict[str, float] = {}
-    metrics: Mapping[str, float] = result.get("metrics") or {}
-    for name, value in metrics.items():
+    for name, value in (result.get("metrics") or {}).items():
         fold, _, metric = name.partition("/")
-        final[name if fold == "test" else f"best {fold}/{metric}"] = value
-    first = (result.get("primary") or ["mae"])[0]
-    for baseline, scores in (result.get("baselines") or {}).items():
-        for fold in ("test", "valid"):
-            if f"{fold}/{first}" in metrics and f"{fold}/{first}" in scores:
-                final[f"baseline {fold} {first}/{baseline}"] = scores[f"{fold}/{first}"]
+        final[name if fold == "test" else f"{fold} best/{metric}"] = value
     return final
 
 

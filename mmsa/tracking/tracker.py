@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -63,3 +64,8 @@ def flat_parameters(config: Mapping[str, Any], prefix: str = "") -> dict[str, An
         name = f"{prefix}{key}"
         flat |= flat_parameters(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
     return flat
+
+
+def without_password(text: str) -> str:
+    """The text without the user and password of its URIs."""
+    return re.sub(r"//[^/\s]*@", "//", text)

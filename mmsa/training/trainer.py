@@ -141,7 +141,7 @@ class Trainer:
             output = model(moved)
             total += self.task.loss(output, moved).item() * len(batch.ids)
             decided = self.task.decide(output.predictions[output.primary])
-            predictions[batch.rows.numpy()] = decided.double().cpu().numpy()
+            predictions[batch.rows.numpy()] = decided.cpu().double().numpy()  # mps has no float64
         metrics = self.task.metrics(predictions, self.task.truths(fold.targets))
         return {"loss": total / len(fold), **metrics}, predictions
 
@@ -165,7 +165,7 @@ class Trainer:
         """Sum of the losses over their utterances, once all are seen to be finite."""
         if not pending:
             return 0.0
-        losses = torch.stack([loss for _, _, loss in pending]).double().cpu().tolist()
+        losses = torch.stack([loss for _, _, loss in pending]).cpu().double().tolist()
         total = 0.0
         for (index, ids, _), loss in zip(pending, losses, strict=True):
             if not math.isfinite(loss):
@@ -183,7 +183,7 @@ class Trainer:
         return score < best if self.task.mode == "min" else score > best
 
     def _save(self, model: nn.Module, optimizer: Optimizer, scheduler: Any, progress: Progress) -> None:
-        cuda = self.fabric.device.type == "cuda"
+        accelerator = self._accelerator()
         save_checkpoint(
             self.folder / "last.pt",
             {
@@ -193,7 +193,7 @@ class Trainer:
                 "progress": vars(progress),
                 "generators": {name: generator.get_state() for name, generator in self.generators.items()},
                 "dropout": torch.get_rng_state(),
-                "dropout_cuda": torch.cuda.get_rng_state() if cuda else None,
+                "dropout_device": accelerator.get_rng_state() if accelerator else None,
             },
         )
 
@@ -206,6 +206,11 @@ class Trainer:
         for name, generator in self.generators.items():
             generator.set_state(last["generators"][name])
         torch.set_rng_state(last["dropout"])
-        if last["dropout_cuda"] is not None and self.fabric.device.type == "cuda":
-            torch.cuda.set_rng_state(last["dropout_cuda"])
+        accelerator = self._accelerator()
+        if accelerator and last["dropout_device"] is not None:
+            accelerator.set_rng_state(last["dropout_device"])
         return Progress(**last["progress"])
+
+    def _accelerator(self) -> Any:
+        """torch.cuda or torch.mps, whose generator drops on the device; None on the CPU."""
+        return {"cuda": torch.cuda, "mps": torch.mps}.get(self.fabric.device.type)

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 PRIMARY = ["mae", "corr"]
+DEFAULTS = ["feedback=none", "optimizer.lr=0.001", "trainer.max_epochs=20", "dataset.modalities=[text,audio]"]
+DEFAULTS += ["encoder.default.layers=1", "encoder.text.layers=1", "encoder.audio.layers=1", "encoder.visual.layers=1"]
 
 
 @pytest.fixture
@@ -17,9 +20,14 @@ def outputs(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def add_run(outputs: Path) -> Callable[..., Path]:
-    """Write the folder of a finished run: `mae` on the test fold, its seed, its overrides, and what else is given."""
+    """Write the folder of a finished run: `mae` on the test fold, its seed, its overrides, and what else is given.
 
-    def add(mae: float, seed: int = 1, overrides: tuple[str, ...] = (), **changed: Any) -> Path:
+    Its configuration is the defaults, then the overrides, then `edited`, which was not typed.
+    """
+
+    def add(
+        mae: float, seed: int = 1, overrides: tuple[str, ...] = (), edited: tuple[str, ...] = (), **changed: Any
+    ) -> Path:
         number = len(list((outputs / "runs").iterdir())) if (outputs / "runs").exists() else 0
         folder = outputs / "runs" / f"20260101-{number:06}_run"
         folder.mkdir(parents=True)
@@ -41,6 +49,8 @@ def add_run(outputs: Path) -> Callable[..., Path]:
             "data": {"fingerprint": "aaaabbbbccccdddd"},
             "git": {"commit": "c0ffee", "dirty": False},
         }
+        config = OmegaConf.from_dotlist([*DEFAULTS, *overrides, *edited, f"seed={seed}", f"paths.outputs={folder}"])
+        (folder / "config.yaml").write_text(OmegaConf.to_yaml(config))
         (folder / "result.json").write_text(json.dumps(result | changed))
         return folder
 

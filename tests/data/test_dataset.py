@@ -18,8 +18,8 @@ import pytest
 from mmsa.data.cmu_mosei import CmuMosei
 from mmsa.data.cmu_mosi import CmuMosi
 from mmsa.data.dataset import Dataset
-from mmsa.data.prepare import build_once, describe, hash_files
-from mmsa.data.store import Prepared, Store
+from mmsa.data.prepare import build_once, describe, hash_files, summarise
+from mmsa.data.store import Prepared, Ragged, Store
 from mmsa.errors import ConfigError, DataError
 from tests.data.corpora import Tiny, labels, tiny_sequences, write_corpus
 from tests.data.test_mmsa_pickle import content, write
@@ -54,13 +54,11 @@ def test_preparing_twice_does_nothing_the_second_time(
     assert again.ids == first.ids == ["a[0]", "a[1]", "b[0]", "b[1]", "c[0]", "c[1]"]
 
 
-def test_a_changed_option_makes_another_store_and_order_is_no_change(source: Path, stores: Path) -> None:
+def test_a_changed_option_makes_another_store_and_normalisation_is_none(source: Path, stores: Path) -> None:
     store = Tiny(str(source)).prepare(stores)
-    assert Tiny(str(source), modalities=["visual", "text", "audio"]).prepare(stores).path == store.path
     assert Tiny(str(source), normalize="none").prepare(stores).path == store.path
     assert Tiny(str(source), keep_pauses=True).prepare(stores).features["text"].lengths[0] == 3
-    assert list(Tiny(str(source), modalities=["text"]).prepare(stores).features) == ["text"]
-    assert len(kept(stores)) == 3
+    assert len(kept(stores)) == 2
 
 
 def test_a_changed_source_makes_another_store_and_a_moved_one_does_not(source: Path, stores: Path) -> None:
@@ -71,13 +69,6 @@ def test_a_changed_source_makes_another_store_and_a_moved_one_does_not(source: P
     sequences["labels"]["a"] = labels((0.0, 2.0, 3.0))
     write_corpus(moved, sequences)
     assert Tiny(str(moved)).prepare(stores).path != store.path
-
-
-def test_a_sequence_that_is_not_asked_for_need_not_be_there(source: Path, stores: Path) -> None:
-    (source / "TINY_Visual.csd").unlink()
-    with pytest.raises(DataError, match=r"lacks visual: TINY_Visual.csd.*dataset.modalities=\[text,audio\]"):
-        Tiny(str(source)).prepare(stores)
-    assert list(Tiny(str(source), modalities=("text", "audio")).prepare(stores).features) == ["text", "audio"]
 
 
 def test_without_a_source_the_store_of_these_options_is_used(
@@ -170,12 +161,6 @@ def test_a_pickle_is_known_by_its_content_whatever_its_name(tmp_path: Path, stor
         Tiny(str(path)).prepare(stores)
 
 
-@pytest.mark.parametrize("asked", [[], ["text", "text"], ["text", "smell"], ["words"]])
-def test_modalities_that_do_not_exist_are_refused(asked: list[str]) -> None:
-    with pytest.raises(ConfigError, match="choose from text, audio, visual"):
-        Tiny(modalities=asked)
-
-
 def test_an_unknown_normalisation_is_refused() -> None:
     with pytest.raises(ConfigError, match="train or none"):
         Tiny(normalize="minmax")  # type: ignore[arg-type]
@@ -231,7 +216,7 @@ def test_who_waits_for_a_store_that_is_being_made_does_not_make_it_again(tmp_pat
         return prepared()
 
     def once() -> Store:
-        return build_once(tmp_path / "s.h5", build, dataset="tiny", sources={}, options={"modalities": ["text"]})
+        return build_once(tmp_path / "s.h5", build, dataset="tiny", sources={}, options={})
 
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(once)
@@ -248,6 +233,29 @@ def test_what_a_killed_process_left_is_cleared(source: Path, stores: Path) -> No
     leftover.write_bytes(b"half")
     Tiny(str(source)).prepare(stores)
     assert not leftover.exists()
+
+
+@pytest.mark.parametrize("age", [1.0, 3600.0])
+def test_without_locks_only_what_no_living_process_can_be_writing_is_cleared(
+    age: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError("no locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    leftover = tmp_path / ".s.h5.123.tmp"
+    leftover.write_bytes(b"half")
+    os.utime(leftover, (time.time() - age, time.time() - age))
+    build_once(tmp_path / "s.h5", prepared, dataset="tiny", sources={}, options={})
+    assert leftover.exists() == (age < 600)
+
+
+def test_sequences_without_steps_or_values_are_counted_as_all_zero() -> None:
+    rows = prepared()
+    steps = [np.zeros((0, 2)), np.ones((2, 2)), np.zeros((0, 2)), np.ones((1, 2)), np.zeros((3, 2)), np.zeros((0, 2))]
+    rows.features["audio"] = Ragged.join(steps)
+    summarise(rows, nominal_range=(-3.0, 3.0))
+    assert rows.report["all_zero"]["audio"] == 4
 
 
 def test_hashes_are_read_again_only_when_a_file_changed(tmp_path: Path) -> None:

@@ -85,7 +85,15 @@ def test_without_token_ids_the_trailing_zeros_of_all_modalities_are_padding(tmp_
         part["vision"][0, 2] = 0  # so that only a NaN is left in this step
     prepared = read_aligned_pickle(write(tmp_path, made))
     assert prepared.features["text"].lengths.tolist() == [5, 3] * 3
-    assert read_aligned_pickle(tmp_path / "aligned_50.pkl", modalities=("text",)).features["text"].lengths[1] == 3
+    assert read_aligned_pickle(tmp_path / "aligned_50.pkl", required=("text",)).features["text"].lengths[1] == 3
+
+
+def test_every_modality_of_the_pickle_is_read_and_only_those_required_must_be_there(tmp_path: Path) -> None:
+    path = write(tmp_path, content())
+    assert list(read_aligned_pickle(path, required=["audio"]).features) == ["text", "audio", "visual"]
+    made = without(content(), "vision")
+    made["train"]["vision"] = content()["train"]["vision"]  # a modality of one fold is none
+    assert list(read_aligned_pickle(write(tmp_path, made), required=["audio"]).features) == ["text", "audio"]
 
 
 def test_values_that_are_not_finite_become_zero_and_are_counted_within_the_length(tmp_path: Path) -> None:

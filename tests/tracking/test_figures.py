@@ -56,3 +56,7 @@ def test_what_a_run_lacks_is_left_out(tmp_path: Path, folder: Path, result: dict
     assert [path.name for path in write_figures(folder, result)] == ["learning_curves.png"]
     (folder / "history.csv").unlink()
     assert write_figures(folder, result) == []
+
+
+def test_signs_of_mathematics_in_a_name_are_only_signs(folder: Path, result: dict[str, Any]) -> None:
+    assert len(write_figures(folder, result | {"name": "a$b^$"})) == 3

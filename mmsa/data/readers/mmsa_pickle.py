@@ -20,22 +20,23 @@ _ID = re.compile(r"(?P<video>.+)\$_\$(?P<clip>\d+)")
 
 
 def read_aligned_pickle(
-    path: Path, *, modalities: Sequence[str] = ("text", "audio", "visual"), progress: Progress = silent
+    path: Path, *, required: Sequence[str] = ("text", "audio", "visual"), progress: Progress = silent
 ) -> Prepared:
-    """Read MMSA's aligned pickle and strip the padding; values that are not finite become 0 and are counted.
+    """Read all of MMSA's aligned pickle and strip the padding; values that are not finite become 0 and are counted.
 
     The true length is the sum of the attention mask in `text_bert`; without that key, whatever follows the last step
     that is not zero in every modality is padding.
 
     Args:
         path: the pickle.
-        modalities: any of text, audio, visual.
+        required: those of text, audio, visual that must be there; the others are read where every fold has them.
         progress: shown per fold.
 
     Raises:
         DataError: the pickle is damaged, holds a foreign object, or is not of this layout.
     """
-    folds = _recognised(path, load_pickle(path), modalities)
+    folds = _recognised(path, load_pickle(path), required)
+    modalities = [m for m, key in _KEYS.items() if all(key in folds[fold] for fold in FOLDS)]
     rows: list[_Row] = []
     dropped: defaultdict[str, list[str]] = defaultdict(list)
     non_finite = Counter(dict.fromkeys(modalities, 0))
@@ -142,7 +143,7 @@ class _Fold:
             raise DataError(f"{self._where}: {key} must hold numbers ({error}).") from error
 
 
-def _recognised(path: Path, content: object, modalities: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+def _recognised(path: Path, content: object, required: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
     """The folds of an aligned pickle of MMSA; any other layout is refused by its name."""
     found = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
     if not isinstance(content, dict) or not all(isinstance(content.get(fold), dict) for fold in FOLDS):
@@ -167,9 +168,9 @@ def _recognised(path: Path, content: object, modalities: Sequence[str]) -> Mappi
                 f"{path}: fold {fold} lacks {', '.join(sorted(missing))} of MMSA's aligned layout; "
                 f"it has {', '.join(sorted(map(str, keys)))}.{other}"
             )
-        lacking = [modality for modality in modalities if _KEYS.get(modality) not in keys]
+        lacking = [modality for modality in required if _KEYS.get(modality) not in keys]
         if lacking:
-            present = [modality for modality in modalities if modality not in lacking]
+            present = [modality for modality in required if modality not in lacking]
             without = f" Go without: dataset.modalities=[{','.join(present)}]" if present else ""
             raise DataError(f"{path}: fold {fold} lacks {', '.join(lacking)}.{without}")
     return content

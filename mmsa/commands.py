@@ -1,0 +1,49 @@
+"""Lines to type next, correct where they are printed: in this folder, with this environment."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmsa.config import PACKAGES_VARIABLE
+
+
+def train_command(overrides: Sequence[str], config_folders: Sequence[str] = ()) -> str:
+    """The command line of a run.
+
+    Args:
+        overrides: as typed.
+        config_folders: further folders of configuration files (--config-dir).
+    """
+    packages = os.environ.get(PACKAGES_VARIABLE)
+    words = [f"{PACKAGES_VARIABLE}={shlex.quote(packages)}"] if packages else []
+    words += [_tool("python"), "train.py"]
+    words += [f"--config-dir={shlex.quote(folder)}" for folder in config_folders]
+    return " ".join([*words, *map(shlex.quote, overrides)])
+
+
+def report_command(outputs: str, sweep: str | None = None) -> str:
+    """The command line of the table of all runs, or of one multirun."""
+    words = [_tool("mmsa"), "report"]
+    words += ["--outputs", shlex.quote(outputs)] if outputs != "outputs" else []
+    words += ["--sweep", sweep] if sweep else []
+    return " ".join(words)
+
+
+def browse_command(outputs: str) -> str:
+    """The command line of the MLflow UI."""
+    if outputs != "outputs":
+        return f"{_tool('python')} -m mmsa.tracking.ui --outputs {shlex.quote(outputs)}"
+    usual = Path(sys.prefix).resolve() == Path(".venv").resolve()
+    return "make ui" if usual else f"make ui VENV={shlex.quote(sys.prefix)}"
+
+
+def _tool(name: str) -> str:
+    """A program of this environment: its name where the shell finds it, else its path."""
+    here = Path(sys.executable).parent / name
+    found = shutil.which(name)
+    return name if found and Path(found).parent == here.parent else shlex.quote(str(here))
