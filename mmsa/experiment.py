@@ -21,7 +21,7 @@ from mmsa.analysis.baselines import fit_baselines
 from mmsa.analysis.tables import run_table
 from mmsa.commands import browse_command, report_command, train_command
 from mmsa.data.batches import Data, Fold
-from mmsa.data.store import FOLDS
+from mmsa.data.store import FOLDS, Store
 from mmsa.display import Display
 from mmsa.errors import ConfigError, TrainingError
 from mmsa.run_folder import (
@@ -102,32 +102,19 @@ def run(cfg: DictConfig, overrides: Sequence[str] = (), quiet: bool = False) -> 
     torch.manual_seed(derived_seed(cfg.seed, "dropout"))
     optimizer = build.part(cfg, "optimizer")(parameters=[p for p in model.parameters() if p.requires_grad])
     scheduler = build.part(cfg, "scheduler")(optimizer=optimizer, mode=task.mode)
-    num_parameters = sum(p.numel() for p in model.parameters())
 
     folder, resumed = open_folder(cfg, overrides, store.fingerprint)
     display.log_to(folder / "run.log")
-    record: dict[str, Any] = {
-        "name": resumed.get("name") or cfg.name or run_name(overrides),
-        "status": "running",
-        "seed": cfg.seed,
-        "sweep": os.environ.get(SWEEP_VARIABLE),
+    record = new_record(cfg, overrides, resumed) | {
         "dataset": store.dataset,
         "planted": bool(store.report.get("planted")),
         "task": type(task).__name__.lower(),
-        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "overrides": resumed.get("overrides") or list(overrides),
         "monitor": f"valid/{task.monitor}",
         "mode": task.mode,
         "primary": list(task.shown),
-        "num_parameters": num_parameters,
-        "data": {
-            "fingerprint": store.fingerprint,
-            "store": str(store.path.resolve()),
-            "utterances": {name: int(np.sum(np.asarray(store.folds) == name)) for name in FOLDS},
-        },
-        "git": provenance.git_state(),
+        "num_parameters": sum(p.numel() for p in model.parameters()),
+        "data": describe_data(store),
         "environment": provenance.environment(str(fabric.device), cfg.device.threads),
-        "mlflow_run_id": resumed.get("mlflow_run_id"),
     }
     tracker = build.build_tracker(cfg, warn=display.say)
     tracker.prepare()
@@ -135,7 +122,7 @@ def run(cfg: DictConfig, overrides: Sequence[str] = (), quiet: bool = False) -> 
     write_json(folder / "result.json", record)
     display.say(
         f"{record['name']}: {store.dataset}, {len(train)} train and {len(valid)} valid utterances, "
-        f"{num_parameters:,} parameters, {fabric.device}"
+        f"{record['num_parameters']:,} parameters, {fabric.device}"
     )
     try:
         trainer = make_trainer(cfg, fabric, task, folder, generators)
@@ -143,14 +130,47 @@ def run(cfg: DictConfig, overrides: Sequence[str] = (), quiet: bool = False) -> 
         progress = fit(trainer, model, optimizer, scheduler, train, valid, tracker, display, bool(resumed))
         result = conclude(trainer, model, data, train, valid, progress, record, folder)
     except BaseException as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        write_json(folder / "result.json", record | {"status": "failed", "reason": reason})
-        tracker.fail(folder, reason)
+        stop(error, record, folder, tracker)
         display.say(f"stopped after {time.monotonic() - began:.0f} s; run folder: {folder}")
         if (folder / "checkpoints" / "last.pt").exists() and not isinstance(error, TrainingError):
             display.say(resume_line(overrides, folder))
         raise
-    record |= {"seconds": time.monotonic() - began}
+    finish(cfg, record | {"seconds": time.monotonic() - began}, folder, tracker, display)
+    return result
+
+
+def new_record(cfg: DictConfig, overrides: Sequence[str], resumed: Mapping[str, Any]) -> dict[str, Any]:
+    """What result.json says of a run when it starts; a resumed run keeps its name, overrides and tracking."""
+    return {
+        "name": resumed.get("name") or cfg.name or run_name(overrides),
+        "status": "running",
+        "seed": cfg.seed,
+        "sweep": os.environ.get(SWEEP_VARIABLE),
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "overrides": resumed.get("overrides") or list(overrides),
+        "git": provenance.git_state(),
+        "mlflow_run_id": resumed.get("mlflow_run_id"),
+    }
+
+
+def describe_data(store: Store) -> dict[str, Any]:
+    """What result.json says of the data."""
+    return {
+        "fingerprint": store.fingerprint,
+        "store": str(store.path.resolve()),
+        "utterances": {name: int(np.sum(np.asarray(store.folds) == name)) for name in FOLDS},
+    }
+
+
+def stop(error: BaseException, record: Mapping[str, Any], folder: Path, tracker: Tracker) -> None:
+    """Keep why a run ended before its end."""
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    write_json(folder / "result.json", {**record, "status": "failed", "reason": reason})
+    tracker.fail(folder, reason)
+
+
+def finish(cfg: DictConfig, record: dict[str, Any], folder: Path, tracker: Tracker, display: Display) -> None:
+    """Keep the result, then show it: figures, tracker, table, and the line to type next."""
     write_json(folder / "result.json", record)
     try:
         write_figures(folder, record)
@@ -158,13 +178,12 @@ def run(cfg: DictConfig, overrides: Sequence[str] = (), quiet: bool = False) -> 
         display.say(f"the figures could not be written: {error}")
     tracker.finish(folder, record, description=run_table(folder, style="markdown"))
     if record["sweep"]:  # the multirun ends in one table of all
-        shown = [f"{name} {metrics:.3f}" for name, metrics in selected(record).items()]
+        shown = [f"{name} {value:.3f}" for name, value in selected(record).items()]
         display.say(f"  {record['name']}: {', '.join(shown)}  ({record['seconds']:.0f} s, {folder})")
     else:
         display.say(run_table(folder, style="table"))
         display.say(f"run folder: {folder}  ({record['seconds']:.0f} s)")
         display.say(next_line(cfg, tracked=record["mlflow_run_id"] is not None))
-    return result
 
 
 def fit(

@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 import mmsa
+from mmsa import experiment
+from mmsa.compose import compose
 from mmsa.data.batches import Data
 from mmsa.errors import ConfigError, TrainingError
 from mmsa.experiment import RunResult
@@ -169,3 +172,27 @@ def test_a_method_in_a_folder_of_ones_own(small: list[str], tmp_path: Path, monk
     mmsa.run([*own, "+task.auxiliary.openness=0.1"], quiet=True)
     with pytest.raises(ConfigError, match=r"task.auxiliary.other[\s\S]*openness"):
         mmsa.run([*own, "+task.auxiliary.other=0.1"], quiet=True)
+
+
+def test_a_users_part_that_needs_true_widths_is_built_with_them(
+    small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The options are checked without data, with widths of one: what only that width offends is no refusal."""
+    (tmp_path / "grouped.py").write_text(
+        "import torch\n"
+        "from mmsa.encoder.recurrent import RecurrentEncoder\n"
+        "class Grouped(RecurrentEncoder):\n"
+        "    def __init__(self, input_dim, hidden_dim):\n"
+        "        super().__init__(input_dim, hidden_dim)\n"
+        "        self.norm = torch.nn.GroupNorm(2, input_dim)\n"
+        "    def embed(self, features):\n"
+        "        return self.norm(features.transpose(1, 2)).transpose(1, 2)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("MMSA_PACKAGES", "grouped")
+    places = [f"encoder.{m}" for m in ("text", "audio", "visual", "default")]
+    cfg = compose([*small, "fusion=concat"])
+    for place in places:
+        OmegaConf.update(cfg, place, None)
+        OmegaConf.update(cfg, place, {"_target_": "grouped.Grouped", "hidden_dim": 6}, merge=False)
+    assert experiment.run(cfg, quiet=True).metrics
