@@ -26,6 +26,7 @@ from mmsa.display import Display
 from mmsa.errors import ConfigError, TrainingError
 from mmsa.run_folder import (
     create_folder,
+    flat_parameters,
     read_config,
     read_result,
     run_name,
@@ -35,7 +36,7 @@ from mmsa.run_folder import (
     write_text,
 )
 from mmsa.tracking.figures import write_figures
-from mmsa.tracking.tracker import RunInfo, Tracker, flat_parameters
+from mmsa.tracking.tracker import RunInfo, Tracker
 from mmsa.training.device import make_fabric
 from mmsa.training.seeding import derived_seed, generator, initialisation
 from mmsa.training.task import Task

@@ -54,6 +54,15 @@ def create_folder(outputs: Path, name: str) -> Path:
     raise ConfigError(f"{outputs / 'runs'} already has 999 runs of this second and name.\n  type name=ANOTHER")
 
 
+def flat_parameters(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested configuration as `group.key` -> value; lists and empty mappings stay values."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        flat |= flat_parameters(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
+    return flat
+
+
 def write_text(path: Path, text: str) -> None:
     """Write under a temporary name and rename."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -13,7 +13,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from mmsa.errors import DataError
-from mmsa.tracking.tracker import flat_parameters
+from mmsa.run_folder import flat_parameters
 
 # Options, or whole groups, that change nothing of what one seed computes.
 _NOT_CONFIGURATION = ("seed", "name", "dataset.source", "trainer.resume", "tracking", "paths", "hydra")

@@ -17,7 +17,7 @@ class RunInfo:
     Args:
         name: the run's name, made of its overrides.
         folder: the run's folder.
-        parameters: the resolved configuration, flat (see `flat_parameters`).
+        parameters: the resolved configuration, flat (see `run_folder.flat_parameters`).
         tags: what ties runs together: sweep, trial, seed, experiment, dataset; None is left out.
         commit: git commit of the code, None outside a repository.
         fingerprint: fingerprint of the data.
@@ -55,15 +55,6 @@ class Tracker(ABC):
     @abstractmethod
     def fail(self, folder: Path, reason: str) -> None:
         """Close the run as failed, with the reason and the files that there are."""
-
-
-def flat_parameters(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested configuration as `group.key` -> value; lists and empty mappings stay values."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        name = f"{prefix}{key}"
-        flat |= flat_parameters(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
-    return flat
 
 
 def without_password(text: str) -> str:

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
+from mmsa.run_folder import flat_parameters
 from mmsa.tracking import database
 from mmsa.tracking.database import can_write_ahead, ensure_database
 from mmsa.tracking.mlflow import MLflowTracker
 from mmsa.tracking.none import NullTracker
-from mmsa.tracking.tracker import RunInfo, flat_parameters
+from mmsa.tracking.tracker import RunInfo
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's own
 
