@@ -131,7 +131,7 @@ def test_workers_share_the_tracking_database(places: list[str], tmp_path: Path) 
         parents = database.execute("SELECT value FROM tags WHERE key = 'mlflow.parentRunId'").fetchall()
     assert names == [("mmsa",)]
     assert sorted(runs) == [("FAILED",), ("FAILED",), ("FINISHED",), ("FINISHED",)]
-    assert sweeps == [(command[3],)] * 4 and not parents
+    assert sweeps == [(command[command.index("--sweep") + 1],)] * 4 and not parents
 
 
 @pytest.mark.slow
