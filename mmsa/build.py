@@ -114,10 +114,17 @@ def build_model(
     encoders: dict[str, Any] = {
         m: _built(cfg, encoder_place(cfg, m), input_dim=width, reads=reads) for m, width in widths.items()
     }
-    sequence_dims = {m: int(encoder.sequence_dim) for m, encoder in encoders.items()}
+    read_dims = {m: int(getattr(encoder, f"{reads}_dim")) for m, encoder in encoders.items()}
+    with torch.device("meta"):  # only to ask what it publishes: a part is initialised in the order of the stages
+        code_dims: dict[str, int] = getattr(_built(cfg, "fusion", input_dims=read_dims), "code_dims", {})
+    source_dims = {
+        "sequence": {m: int(encoder.sequence_dim) for m, encoder in encoders.items()},
+        "utterance": {m: int(getattr(e, "pooled_dim", e.utterance_dim)) for m, e in encoders.items()},
+        **{code: dict.fromkeys(encoders, width) for code, width in code_dims.items()},
+    }
     input_dims = {m: int(encoder.input_dim) for m, encoder in encoders.items()}
-    feedback = _built(cfg, "feedback", input_dims=input_dims, source_dims=sequence_dims)
-    fusion = _built(cfg, "fusion", input_dims={m: int(getattr(e, f"{reads}_dim")) for m, e in encoders.items()})
+    feedback = _built(cfg, "feedback", input_dims=input_dims, source_dims=source_dims)
+    fusion = _built(cfg, "fusion", input_dims=read_dims)
     regularizer = _built(cfg, "regularizer", modalities=list(widths), generator=generator, reads=reads)
     if not aligned:
         for group, stage in (("fusion", fusion), ("feedback", feedback), ("regularizer", regularizer)):

@@ -9,22 +9,30 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from mmsa.types import Batch, Encoded, Fused, Interaction, Output
+from mmsa.types import Batch, Embedded, Encoded, Fused, Interaction, Output
 
 
 class Encoder(Protocol):
-    """One modality's features -> Encoded; see `mmsa.encoder.recurrent` for an example."""
+    """One modality's features -> Encoded; see `mmsa.encoder.recurrent` for an example.
+
+    `input_dim` is the width of what `embed` returns. An encoder whose `Encoded.pooled` is not its utterance says its
+    width as `pooled_dim`; one that reads word pieces has a static method `tokenizer`, see `mmsa.encoder.transformer`.
+    """
 
     input_dim: int
     sequence_dim: int
     utterance_dim: int
 
     def embed(self, features: Tensor) -> Tensor: ...
-    def __call__(self, embedded: Tensor, lengths: Tensor) -> Encoded: ...
+    def __call__(self, embedded: Embedded) -> Encoded: ...
 
 
 class Fusion(Protocol):
-    """Encoded modalities -> one vector; says which part of them it reads."""
+    """Encoded modalities -> one vector; says which part of them it reads.
+
+    A fusion may publish codes per modality, which a feedback may read: `code_dims` names them with their widths, and
+    `codes(encoded)` returns {name: {modality: (B, width)}}.
+    """
 
     reads: Literal["sequence", "utterance"]
     requires_alignment: bool
@@ -39,7 +47,7 @@ class MultimodalModel(nn.Module):
 
     Args:
         encoders: one per modality.
-        feedback: (embedded inputs, Encoded) -> (new embedded inputs, its tensors), run `num_passes` times.
+        feedback: (Embedded, Encoded, the fusion) -> (new Embedded, its tensors), run `num_passes` times.
         regularizer: (site, streams) -> streams at the sites "inputs", "encoded" and "streams".
         fusion: interact(encoded) -> Interaction; combine(streams, lengths) -> Fused.
         head: (B, F) -> (B, C).
@@ -66,14 +74,13 @@ class MultimodalModel(nn.Module):
         self.primary = primary
 
     def forward(self, batch: Batch) -> Output:
-        inputs = {m: encoder.embed(batch.features[m]) for m, encoder in self._encoders()}  # (B, T, D) each
-        inputs = dict(self.regularizer("inputs", inputs))
-        encoded = self.encode(inputs, batch.lengths)
+        inputs = self.embed(batch)
+        encoded = self.encode(inputs)
 
         masks: Mapping[str, Tensor] = {}
         for _ in range(self.feedback.num_passes):
-            masked, masks = self.feedback(inputs, encoded)
-            encoded = self.encode(masked, batch.lengths)
+            masked, masks = self.feedback(inputs, encoded, self.fusion)
+            encoded = self.encode(masked)
 
         parts = {m: getattr(part, self.fusion.reads) for m, part in encoded.items()}
         parts = self.regularizer("encoded", parts)
@@ -86,9 +93,20 @@ class MultimodalModel(nn.Module):
         losses = {**interaction.losses, **fused.losses}
         return Output({self.primary: self.head(fused.vector)}, self.primary, losses, masks)
 
-    def encode(self, inputs: Mapping[str, Tensor], lengths: Mapping[str, Tensor]) -> dict[str, Encoded]:
-        """Embedded inputs (B, T, D) -> Encoded, per modality."""
-        return {m: encoder(inputs[m], lengths[m]) for m, encoder in self._encoders()}
+    def embed(self, batch: Batch) -> dict[str, Embedded]:
+        """What the encoders read of a batch, regularized, per modality."""
+        inputs = {}
+        for m, encoder in self._encoders():
+            pieces = batch.pieces.get(m)
+            values = encoder.embed(batch.features[m])  # (B, T, D), or (B, P, D) of word pieces
+            inputs[m] = Embedded(values, batch.lengths[m], pieces, None if pieces is None else batch.features[m])
+        before = {m: part.steps for m, part in inputs.items()}
+        after = self.regularizer("inputs", before)
+        return {m: part if after[m] is before[m] else part.replaced(after[m]) for m, part in inputs.items()}
+
+    def encode(self, inputs: Mapping[str, Embedded]) -> dict[str, Encoded]:
+        """Embedded -> Encoded, per modality."""
+        return {m: encoder(inputs[m]) for m, encoder in self._encoders()}
 
     def _encoders(self) -> list[tuple[str, Any]]:
         return list(self.encoders.items())

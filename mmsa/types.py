@@ -17,12 +17,13 @@ class Batch:
     """A padded batch of utterances.
 
     Args:
-        features: per modality (B, T_m, D_m) floats, zeros after each length, or (B, T_m) token ids.
-        lengths: per modality (B,) int64 steps; 0 says that the utterance lacks this modality.
+        features: per modality (B, T_m, D_m) floats, zeros after each length, or (B, P_m) int64 ids of word pieces.
+        lengths: per modality (B,) int64 steps (words); 0 says that the utterance lacks this modality.
         targets: named tensors whose first axis is B.
         rows: (B,) int64 positions of the utterances in the fold.
         ids: names of the utterances.
-        word_index: per modality (B, T_m) int64 word of every piece, where pieces map to words.
+        pieces: where features are ids of word pieces, (B, T_m, P_m) bool: which pieces make up which word. Pieces of
+            no word ([CLS], padding) are False everywhere.
     """
 
     features: Mapping[str, Tensor]
@@ -30,7 +31,7 @@ class Batch:
     targets: Mapping[str, Tensor]
     rows: Tensor
     ids: tuple[str, ...]
-    word_index: Mapping[str, Tensor] = field(default_factory=dict)
+    pieces: Mapping[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> Batch:
         """The same batch with every tensor on `device`."""
@@ -44,8 +45,49 @@ class Batch:
             lengths=moved(self.lengths),
             targets=moved(self.targets),
             rows=self.rows.to(device),
-            word_index=moved(self.word_index),
+            pieces=moved(self.pieces),
         )
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What an encoder reads of one modality, and what a feedback or a regularizer may mask.
+
+    Args:
+        values: (B, T, D) one vector per step, or (B, P, D) one per word piece.
+        lengths: (B,) int64 valid steps (words).
+        pieces: (B, T, P) bool, which pieces make up which word; None where values are steps.
+        ids: (B, P) int64 of the pieces, as long as nothing has masked the values; None where values are steps.
+    """
+
+    values: Tensor
+    lengths: Tensor
+    pieces: Tensor | None = None
+    ids: Tensor | None = None
+
+    @property
+    def num_steps(self) -> int:
+        """Steps (words) of the time axis, padding included."""
+        return self.values.shape[1] if self.pieces is None else self.pieces.shape[1]
+
+    @property
+    def steps(self) -> Tensor:
+        """(B, T, D) what a regularizer acts on: the values, or for word pieces ones, which then are the words' mask."""
+        if self.pieces is None:
+            return self.values
+        return self.values.new_ones(len(self.values), self.num_steps, self.values.shape[2])
+
+    def replaced(self, steps: Tensor) -> Embedded:
+        """What it is after a regularizer has made `steps` of its `steps`."""
+        return replace(self, values=steps) if self.pieces is None else self.masked(steps)
+
+    def masked(self, mask: Tensor) -> Embedded:
+        """The values times a mask (B, T, D) of the steps; a word's mask acts on its pieces, and [CLS] and such stay."""
+        if self.pieces is None:
+            return replace(self, values=self.values * mask)
+        spread = self.pieces.to(mask.dtype).transpose(1, 2) @ mask  # (B, P, D)
+        of_word = self.pieces.any(dim=1)[:, :, None]  # (B, P, 1)
+        return replace(self, values=torch.where(of_word, self.values * spread, self.values), ids=None)
 
 
 @dataclass(frozen=True)
@@ -54,13 +96,16 @@ class Encoded:
 
     Args:
         sequence: (B, T, S) one vector per step.
-        utterance: (B, U) one vector per utterance.
+        utterance: (B, U) one vector per utterance, which a fusion may read.
         lengths: (B,) int64 valid steps.
+        pooled: (B, V) one vector per utterance of the top layer's steps alone, which a feedback may read; None where it
+            is `utterance`.
     """
 
     sequence: Tensor
     utterance: Tensor
     lengths: Tensor
+    pooled: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mmsa.errors import ConfigError
 from mmsa.layers.recurrence import Cell, Recurrence, last_states
 from mmsa.ranges import Count
-from mmsa.types import Encoded, padding_mask
+from mmsa.types import Embedded, Encoded, padding_mask
 
 
 class MisaEncoder(nn.Module):
@@ -25,8 +25,9 @@ class MisaEncoder(nn.Module):
         cell: "lstm" or "gru".
         reads: part of the encodings that the fusion reads.
 
-    Shapes: embedded (B, T, input_dim), lengths (B,) -> Encoded with sequence (B, T, 2H), the normalised states of the
-    first layer, and utterance (B, 4H), the final states of [first, second] layer forward, then backward.
+    Shapes: Embedded of (B, T, input_dim) -> Encoded with sequence (B, T, 2H), the normalised states of the first layer,
+    utterance (B, 4H), the final states of [first, second] layer forward, then backward, and pooled (B, 2H), the final
+    states of the second layer.
 
     Raises:
         ConfigError: a fusion that reads sequences, for which the second layer would do nothing.
@@ -53,17 +54,19 @@ class MisaEncoder(nn.Module):
             if "weight_hh" in name:
                 nn.init.orthogonal_(parameter)
         self.input_dim = input_dim
-        self.sequence_dim, self.utterance_dim = 2 * width, 4 * width
+        self.sequence_dim, self.utterance_dim, self.pooled_dim = 2 * width, 4 * width, 2 * width
 
     def embed(self, features: Tensor) -> Tensor:
         """(B, T, D) feature vectors are their own embedding."""
         return features
 
-    def forward(self, embedded: Tensor, lengths: Tensor) -> Encoded:
-        first = self.first(embedded, lengths)  # forward and backward, each (B, T, H)
-        valid = ~padding_mask(lengths, embedded.shape[1])[:, :, None]  # (B, T, 1)
+    def forward(self, embedded: Embedded) -> Encoded:
+        values, lengths = embedded.values, embedded.lengths
+        first = self.first(values, lengths)  # forward and backward, each (B, T, H)
+        valid = ~padding_mask(lengths, values.shape[1])[:, :, None]  # (B, T, 1)
         sequence = self.norm(torch.cat(first, dim=-1)) * valid  # (B, T, 2H)
         second = self.second(sequence, lengths)
-        finals = zip(last_states(first, lengths), last_states(second, lengths), strict=True)
+        top = last_states(second, lengths)
+        finals = zip(last_states(first, lengths), top, strict=True)
         utterance = torch.cat([state for direction in finals for state in direction], dim=-1)  # (B, 4H)
-        return Encoded(sequence, utterance, lengths)
+        return Encoded(sequence, utterance, lengths, pooled=torch.cat(top, dim=-1))

@@ -10,7 +10,7 @@ from mmsa.errors import ConfigError
 from mmsa.layers.attentive import AttentiveRNN, Merge
 from mmsa.layers.recurrence import Cell
 from mmsa.ranges import Count, DropRate
-from mmsa.types import Encoded
+from mmsa.types import Embedded, Encoded
 
 
 class RecurrentEncoder(nn.Module):
@@ -31,7 +31,7 @@ class RecurrentEncoder(nn.Module):
         pooling: utterance vector: "mean" or "sum" of the sequence over valid steps, or the "last" state.
         dropout: rate in [0, 1), in training only.
 
-    Shapes: embedded (B, T, input_dim), lengths (B,) -> Encoded with sequence (B, T, sequence_dim) and
+    Shapes: Embedded of (B, T, input_dim) -> Encoded with sequence (B, T, sequence_dim) and
     utterance (B, utterance_dim).
 
     Raises:
@@ -74,8 +74,9 @@ class RecurrentEncoder(nn.Module):
         """(B, T, D) feature vectors are their own embedding."""
         return features
 
-    def forward(self, embedded: Tensor, lengths: Tensor) -> Encoded:
-        sequence, last = self.rnn(embedded, lengths)
+    def forward(self, embedded: Embedded) -> Encoded:
+        values, lengths = embedded.values, embedded.lengths
+        sequence, last = self.rnn(values, lengths)
         if self.pooling == "last":
             return Encoded(sequence, last, lengths)
         total = sequence.sum(dim=1)  # (B, S), padded steps are zeros

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmsa.errors import ConfigError
 from mmsa.layers.recurrence import Recurrence
 from mmsa.ranges import Count, DropRate
-from mmsa.types import Encoded
+from mmsa.types import Embedded, Encoded
 
 
 class RecurrentGenerator(nn.Module):
@@ -82,13 +82,19 @@ class MaskFeedback(nn.Module):
     Every other modality has its own mask generator; their sigmoids are combined over the modalities that the utterance
     has (an utterance without any of them is not masked).
 
-    Reference: MMLatch (Paraskevopoulos et al., ICASSP 2022, arXiv 2201.09828), whose masks are means and act once;
-    the perceptron and `use_self` are of the authors' later slp. Where we differ: the dropout on the mask acts in
-    training only (the original also drops at evaluation, so its predictions are random).
+    Reference: MMLatch (Paraskevopoulos et al., ICASSP 2022, arXiv 2201.09828), whose masks are means over the encoded
+    sequences and act once; the perceptron and `use_self` are of the authors' later slp, the other sources and
+    `source_mlp` of the branches of stavrakas13/MISA. Where we differ: the dropout on the mask acts in training only
+    (MMLatch also drops at evaluation, so its predictions are random); source="private" is what a branch of that name
+    promises and does not do.
 
     Args:
         input_dims: width of the embedded input per modality.
-        source_dims: width of the encoded sequence per modality.
+        source_dims: per modality the width of what each source tells: its sequence, its utterance vector, and the
+            codes that the fusion publishes.
+        source: what the masks are made from: "sequence" (a mask per step), "utterance" (one per utterance), or a code
+            of the fusion (one per utterance), such as "projected", "private" or "shared" of fusion=misa.
+        source_mlp: each modality's source first passes a linear layer, GELU and layer normalisation of its width.
         generator: "recurrent" (the paper's), or without memory and per step "linear" or "mlp" (two layers).
         combine: "mean", element-wise "max" or "min" of the masks of the sources.
         use_self: a modality's own encoding is one more source of its mask.
@@ -96,19 +102,19 @@ class MaskFeedback(nn.Module):
         mask_dropout: rate in [0, 1) on the mask, in training only.
         generator_dropout: rate in [0, 1) on the mask's logits, in training only.
 
-    Shapes: embedded (B, T, D_m) and Encoded sequences (B, T, S_m) per modality -> the same inputs, masked, and the
-    masks (B, T, D_m).
+    Shapes: Embedded of (B, T, D_m) and Encoded per modality -> the same inputs, masked, and the masks (B, T, D_m).
 
     Raises:
-        ConfigError: a single modality without `use_self`: nothing could be fed back.
+        ConfigError: a single modality without `use_self`: nothing could be fed back; a source that this fusion does not
+            publish; a recurrent generator of a source that has no steps.
     """
-
-    requires_alignment = True
 
     def __init__(
         self,
         input_dims: Mapping[str, int],
-        source_dims: Mapping[str, int],
+        source_dims: Mapping[str, Mapping[str, int]],
+        source: str = "sequence",
+        source_mlp: bool = False,
         generator: Literal["recurrent", "linear", "mlp"] = "recurrent",
         combine: Literal["mean", "max", "min"] = "mean",
         use_self: bool = False,
@@ -123,15 +129,34 @@ class MaskFeedback(nn.Module):
                 f"{', '.join(input_dims)}.\n  type feedback=none, or feedback.use_self=true, "
                 "or name more in dataset.modalities"
             )
-        self.combine = combine
-        self.num_passes = num_passes
+        if source not in source_dims:
+            raise ConfigError(
+                f"feedback.source={source}: with this fusion there is {', '.join(source_dims)}; projected, private and "
+                "shared codes are of fusion=misa.\n  type feedback.source=sequence, or fusion=misa"
+            )
+        if generator == "recurrent" and source != "sequence":
+            raise ConfigError(
+                f"feedback.generator=recurrent reads steps, but feedback.source={source} is one vector per utterance.\n"
+                "  type feedback.generator=linear, or feedback.source=sequence"
+            )
+        widths = source_dims[source]
+        self.source, self.combine, self.num_passes = source, combine, num_passes
+        self.requires_alignment = source == "sequence"
+        self.transforms = nn.ModuleDict(
+            {
+                m: nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
+                if source_mlp
+                else nn.Identity()
+                for m, width in widths.items()
+            }
+        )
         self.generators = nn.ModuleDict(
             {
                 target: nn.ModuleDict(
                     {
-                        source: GENERATORS[generator](source_dims[source], target_dim, generator_dropout)
-                        for source in input_dims
-                        if source != target or use_self
+                        name: GENERATORS[generator](widths[name], target_dim, generator_dropout)
+                        for name in input_dims
+                        if name != target or use_self
                     }
                 )
                 for target, target_dim in input_dims.items()
@@ -140,18 +165,31 @@ class MaskFeedback(nn.Module):
         self.dropout = nn.Dropout(mask_dropout)
 
     def forward(
-        self, embedded: Mapping[str, Tensor], encoded: Mapping[str, Encoded]
-    ) -> tuple[Mapping[str, Tensor], dict[str, Tensor]]:
-        masks = {target: self.mask(target, encoded) for target in embedded}
-        return {target: low * self.dropout(masks[target]) for target, low in embedded.items()}, masks
+        self, embedded: Mapping[str, Embedded], encoded: Mapping[str, Encoded], fusion: Any
+    ) -> tuple[dict[str, Embedded], dict[str, Tensor]]:
+        sources = {m: self.transforms[m](told) for m, told in self._told(encoded, fusion).items()}
+        lengths = {m: part.lengths for m, part in encoded.items()}
+        masks = {m: self.mask(m, sources, lengths).expand(-1, low.num_steps, -1) for m, low in embedded.items()}
+        return {m: low.masked(self.dropout(masks[m])) for m, low in embedded.items()}, masks
 
-    def mask(self, target: str, encoded: Mapping[str, Encoded]) -> Tensor:
-        """The mask (B, T, D) of one modality, before dropout."""
+    def mask(self, target: str, sources: Mapping[str, Tensor], lengths: Mapping[str, Tensor]) -> Tensor:
+        """The mask (B, T, D) of one modality, before dropout; (B, 1, D) from sources without steps.
+
+        Args:
+            target: modality to mask.
+            sources: what each modality tells, (B, T, S) or (B, 1, S).
+            lengths: (B,) steps of each modality.
+        """
         generators: nn.ModuleDict = self.generators[target]  # type: ignore[assignment]
-        parts = [encoded[source] for source in generators]
-        logits = [
-            generator(part.sequence, part.lengths) for generator, part in zip(generators.values(), parts, strict=True)
-        ]
+        logits = [generator(sources[name], lengths[name]) for name, generator in generators.items()]
         masks = torch.sigmoid(torch.stack(logits))  # (S, B, T, D)
-        present = torch.stack([part.lengths > 0 for part in parts])[:, :, None, None]  # (S, B, 1, 1)
+        present = torch.stack([lengths[name] > 0 for name in generators])[:, :, None, None]  # (S, B, 1, 1)
         return combined(masks, present, self.combine)
+
+    def _told(self, encoded: Mapping[str, Encoded], fusion: Any) -> dict[str, Tensor]:
+        """What each modality tells: (B, T, S), or (B, 1, S) of one vector per utterance."""
+        if self.source == "sequence":
+            return {m: part.sequence for m, part in encoded.items()}
+        if self.source == "utterance":
+            return {m: (part.utterance if part.pooled is None else part.pooled)[:, None] for m, part in encoded.items()}
+        return {m: code[:, None] for m, code in fusion.codes(encoded)[self.source].items()}

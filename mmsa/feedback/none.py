@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from mmsa.types import Encoded
+from mmsa.types import Embedded, Encoded
 
 
 class NoFeedback(nn.Module):
@@ -16,6 +16,6 @@ class NoFeedback(nn.Module):
     requires_alignment = False
 
     def forward(
-        self, embedded: Mapping[str, Tensor], encoded: Mapping[str, Encoded]
-    ) -> tuple[Mapping[str, Tensor], dict[str, Tensor]]:
+        self, embedded: Mapping[str, Embedded], encoded: Mapping[str, Encoded], fusion: nn.Module
+    ) -> tuple[Mapping[str, Embedded], dict[str, Tensor]]:
         return embedded, {}

@@ -90,6 +90,7 @@ class MisaFusion(nn.Module):
         self.activation = ACTIVATIONS[activation]()
         self.dropout = nn.Dropout(dropout)
         self.output_dim = num_modalities * width
+        self.code_dims = dict.fromkeys(("projected", "private", "shared"), width)
         self.project = nn.ModuleDict({m: nn.Linear(input_dim, width) for m, input_dim in input_dims.items()})
         self.norm = nn.ModuleDict({m: nn.LayerNorm(width) for m in input_dims})
         self.private = nn.ModuleDict({m: nn.Linear(width, width) for m in input_dims})
@@ -102,12 +103,19 @@ class MisaFusion(nn.Module):
             last = nn.Linear(width, num_modalities)
             self.discriminator = nn.Sequential(nn.Linear(width, width), self.activation, self.dropout, last)
 
+    def codes(self, encoded: Mapping[str, Encoded]) -> dict[str, dict[str, Tensor]]:
+        """Per modality (B, H): "projected", and in (0, 1) "private" and "shared", which are zeros where absent."""
+        projected = {m: self.norm[m](self.activation(self.project[m](part.utterance))) for m, part in encoded.items()}
+        present = {m: (part.lengths > 0)[:, None] for m, part in encoded.items()}  # (B, 1) each
+        private = {m: torch.sigmoid(self.private[m](x)) * present[m] for m, x in projected.items()}
+        shared = {m: torch.sigmoid(self.shared(x)) * present[m] for m, x in projected.items()}
+        return {"projected": projected, "private": private, "shared": shared}
+
     def interact(self, encoded: Mapping[str, Encoded]) -> Interaction:
         """The private codes, then the shared ones, each (B, H) in (0, 1), zeros where absent; and the three losses."""
-        projected = {m: self.norm[m](self.activation(self.project[m](part.utterance))) for m, part in encoded.items()}
+        codes = self.codes(encoded)
+        projected, private, shared = codes["projected"], codes["private"], codes["shared"]
         present = {m: part.lengths > 0 for m, part in encoded.items()}  # (B,) each
-        private = {m: torch.sigmoid(self.private[m](x)) * present[m][:, None] for m, x in projected.items()}
-        shared = {m: torch.sigmoid(self.shared(x)) * present[m][:, None] for m, x in projected.items()}
         losses = {
             "similarity": self._similarity(shared, present),
             "difference": self._difference(private, shared, present),

@@ -168,7 +168,7 @@ def test_a_mask_forced_to_one_is_no_feedback(monkeypatch: pytest.MonkeyPatch) ->
     for feedback in set(options("feedback")) - {"none"}:
         model = model_of(configuration(f"feedback={feedback}")).eval()
         model.load_state_dict(model.state_dict() | plain.state_dict())
-        monkeypatch.setattr(type(model.feedback), "mask", lambda self, target, encoded: torch.ones(()))
+        monkeypatch.setattr(type(model.feedback), "mask", lambda self, target, sources, lengths: torch.ones(1, 1, 1))
         assert torch.equal(predict(model, make_batch()), predict(plain, make_batch()))
         monkeypatch.undo()
 
@@ -190,5 +190,5 @@ def test_a_missing_source_does_not_touch_a_mask() -> None:
     masks = model(batch).feedback
     assert torch.equal(masks["audio"][0], torch.ones_like(masks["audio"][0]))
     full = model.feedback.generators["text"]["audio"]
-    encoded = model.encode(batch.features, batch.lengths)["audio"]
+    encoded = model.encode(model.embed(batch))["audio"]
     torch.testing.assert_close(masks["text"][0], torch.sigmoid(full(encoded.sequence, encoded.lengths))[0])

@@ -18,7 +18,7 @@ from torch import Tensor
 from mmsa.build import build_task
 from mmsa.errors import ConfigError
 from mmsa.feedback.mmlatch import GENERATORS, MaskFeedback, combined
-from mmsa.types import Encoded, padding_mask
+from mmsa.types import Embedded, Encoded, padding_mask
 from tests.contracts.conftest import configuration, make_batch, model_of
 
 WIDTHS = {"text": 4, "audio": 4, "visual": 3}
@@ -30,7 +30,7 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 
 def feedback(**options: object) -> MaskFeedback:
     torch.manual_seed(0)
-    return MaskFeedback(WIDTHS, dict.fromkeys(WIDTHS, 5), **options).eval()  # type: ignore[arg-type]
+    return MaskFeedback(WIDTHS, {"sequence": dict.fromkeys(WIDTHS, 5)}, **options).eval()  # type: ignore[arg-type]
 
 
 def encoded(num_steps: int = 5, in_padding: float = 0.0) -> dict[str, Encoded]:
@@ -45,8 +45,17 @@ def encoded(num_steps: int = 5, in_padding: float = 0.0) -> dict[str, Encoded]:
     return parts
 
 
-def inputs(num_steps: int = 5) -> dict[str, Tensor]:
-    return {modality: torch.ones(4, num_steps, width) for modality, width in WIDTHS.items()}
+def embedded(values: dict[str, Tensor]) -> dict[str, Embedded]:
+    return {modality: Embedded(x, torch.tensor(LENGTHS[modality])) for modality, x in values.items()}
+
+
+def inputs() -> dict[str, Embedded]:
+    return embedded({modality: torch.ones(4, 5, width) for modality, width in WIDTHS.items()})
+
+
+def mask_of(stage: MaskFeedback, target: str, parts: dict[str, Encoded]) -> Tensor:
+    """The mask of a modality, from the sequences of these."""
+    return stage.mask(target, {m: part.sequence for m, part in parts.items()}, {m: p.lengths for m, p in parts.items()})
 
 
 def single(stage: MaskFeedback, target: str, source: str) -> Tensor:
@@ -67,7 +76,7 @@ def test_masks_are_combined_over_the_sources_that_are_there() -> None:
 def test_a_mask_is_made_of_its_sources(generator: str, combine: str, use_self: bool) -> None:
     stage = feedback(generator=generator, combine=combine, use_self=use_self)
     for target in WIDTHS:
-        mask = stage.mask(target, encoded())
+        mask = mask_of(stage, target, encoded())
         sources = [source for source in WIDTHS if source != target or use_self]
         assert list(stage.generators[target]) == sources  # type: ignore[arg-type]
         for row in range(4):
@@ -81,7 +90,7 @@ def test_a_mask_is_made_of_its_sources(generator: str, combine: str, use_self: b
 def test_padding_does_not_touch_a_mask(generator: str, combine: str, use_self: bool) -> None:
     stage = feedback(generator=generator, combine=combine, use_self=use_self)
     for target, steps in LENGTHS.items():
-        mask, dirty = stage.mask(target, encoded()), stage.mask(target, encoded(num_steps=9, in_padding=1e3))
+        mask, dirty = mask_of(stage, target, encoded()), mask_of(stage, target, encoded(num_steps=9, in_padding=1e3))
         for row, length in enumerate(steps):
             torch.testing.assert_close(dirty[row, :length], mask[row, :length], **CLOSE)
 
@@ -93,7 +102,7 @@ def test_recurrent_masks_stay_in_their_range_and_others_do_not(combine: str, use
         with torch.no_grad():
             for parameter in stage.parameters():
                 parameter.mul_(30)
-        masks = torch.cat([stage.mask(target, encoded()).detach().flatten() for target in WIDTHS])
+        masks = torch.cat([mask_of(stage, target, encoded()).detach().flatten() for target in WIDTHS])
         return float(masks.min()), float(masks.max())
 
     lowest, highest = bounds("recurrent")
@@ -105,25 +114,25 @@ def test_recurrent_masks_stay_in_their_range_and_others_do_not(combine: str, use
 
 def test_the_returned_masks_are_those_that_are_applied() -> None:
     low = {modality: torch.randn(4, 5, width) for modality, width in WIDTHS.items()}
-    masked, masks = feedback()(low, encoded())
+    masked, masks = feedback()(embedded(low), encoded(), None)
     assert set(masks) == set(WIDTHS)
     for modality in WIDTHS:
-        assert torch.equal(masked[modality], low[modality] * masks[modality])
+        assert torch.equal(masked[modality].values, low[modality] * masks[modality])
 
 
 def test_dropout_acts_in_training_only() -> None:
     stage = feedback(mask_dropout=0.5, generator_dropout=0.0)
     for _ in range(2):
-        assert all((masked > 0).all() for masked in stage(inputs(), encoded())[0].values())
-    masked, masks = stage.train()(inputs(), encoded())
-    dropped = torch.cat([x.flatten() == 0 for x in masked.values()]).float().mean()
+        assert all((masked.values > 0).all() for masked in stage(inputs(), encoded(), None)[0].values())
+    masked, masks = stage.train()(inputs(), encoded(), None)
+    dropped = torch.cat([x.values.flatten() == 0 for x in masked.values()]).float().mean()
     assert dropped == pytest.approx(0.5, abs=0.15)
     assert all((mask > 0).all() for mask in masks.values()), "the masks that are shown are those before dropout"
     for generator in GENERATORS:
         stage = feedback(generator=generator, generator_dropout=0.5)
-        assert torch.equal(stage.mask("text", encoded()), stage.mask("text", encoded()))
+        assert torch.equal(mask_of(stage, "text", encoded()), mask_of(stage, "text", encoded()))
         stage.train()
-        assert not torch.equal(stage.mask("text", encoded()), stage.mask("text", encoded()))
+        assert not torch.equal(mask_of(stage, "text", encoded()), mask_of(stage, "text", encoded()))
 
 
 @pytest.mark.parametrize("generator", GENERATORS)
@@ -149,7 +158,7 @@ def test_masks_of_one_are_no_feedback(overrides: list[str], monkeypatch: pytest.
     batch = make_batch()
     expected = plain(batch).predictions["sentiment"]
     assert not torch.allclose(model(batch).predictions["sentiment"], expected)
-    monkeypatch.setattr(MaskFeedback, "mask", lambda self, target, encoded: torch.ones(()))
+    monkeypatch.setattr(MaskFeedback, "mask", lambda self, target, sources, lengths: torch.ones(1, 1, 1))
     assert torch.equal(model(batch).predictions["sentiment"], expected)
 
 
@@ -173,10 +182,10 @@ def test_every_generator_learns(overrides: list[str]) -> None:
 def test_every_pass_masks_the_original_inputs() -> None:
     model = model_of(configuration("feedback=mmlatch", "feedback.num_passes=2")).eval()
     batch = make_batch()
-    first = model.encode(batch.features, batch.lengths)
-    once = {m: x * model.feedback.mask(m, first) for m, x in batch.features.items()}
-    second = model.encode(once, batch.lengths)
-    masks = {m: model.feedback.mask(m, second) for m in batch.features}
+    low = model.embed(batch)
+    first = model.encode(low)
+    second = model.encode({m: x.masked(mask_of(model.feedback, m, first)) for m, x in low.items()})
+    masks = {m: mask_of(model.feedback, m, second) for m in batch.features}
     output = model(batch)
     for modality, mask in masks.items():
         torch.testing.assert_close(output.feedback[modality], mask)
@@ -193,7 +202,7 @@ def test_encoders_without_attention_are_fed_back_to() -> None:
 
 def test_a_single_modality_needs_itself() -> None:
     with pytest.raises(ConfigError, match=r"feedback.use_self=true"):
-        MaskFeedback({"text": 3}, {"text": 5})
-    stage = MaskFeedback({"text": 4}, {"text": 5}, use_self=True).eval()
-    mask = stage.mask("text", {"text": encoded()["text"]})
+        MaskFeedback({"text": 3}, {"sequence": {"text": 5}})
+    stage = MaskFeedback({"text": 4}, {"sequence": {"text": 5}}, use_self=True).eval()
+    mask = mask_of(stage, "text", {"text": encoded()["text"]})
     torch.testing.assert_close(mask[:2], single(stage, "text", "text")[:2])

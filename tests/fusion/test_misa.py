@@ -22,7 +22,7 @@ from mmsa.fusion.misa_losses import (
     reconstruction,
     reversed_gradient,
 )
-from mmsa.types import Encoded
+from mmsa.types import Embedded, Encoded
 from tests.contracts.conftest import configuration, make_batch, model_of
 
 NAMES = ("text", "audio", "visual")
@@ -68,7 +68,7 @@ def test_the_extractor_is_as_wide_as_its_input_and_starts_orthogonal(cell: Any) 
 def test_the_extractor_gives_zeros_at_padding_and_for_an_absent_modality() -> None:
     encoder = MisaEncoder(4)
     torch.nn.init.ones_(encoder.norm.bias)
-    encoded = encoder(torch.randn(3, 5, 4), torch.tensor([5, 2, 0]))
+    encoded = encoder(Embedded(torch.randn(3, 5, 4), torch.tensor([5, 2, 0])))
     assert encoded.sequence[0].abs().sum(dim=-1).min() > 0
     assert not encoded.sequence[1, 2:].any() and not encoded.sequence[2].any() and not encoded.utterance[2].any()
 

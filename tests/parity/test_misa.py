@@ -32,7 +32,7 @@ def test_outputs_losses_and_gradients(golden_file: Path) -> None:
     output = model(batch)
 
     fusion = model.fusion
-    encoded = model.encode({m: model.encoders[m].embed(x) for m, x in batch.features.items()}, batch.lengths)
+    encoded = model.encode(model.embed(batch))
     streams = fusion.interact(encoded).streams
     for modality, letter in LETTERS.items():
         private, shared = streams[f"private {modality}"], streams[f"shared {modality}"]

@@ -15,7 +15,7 @@ from mmsa.fusion.attention import AttentionFusion
 from mmsa.layers.recurrence import last_states
 from mmsa.model import MultimodalModel
 from mmsa.regularizer.none import NoRegularizer
-from mmsa.types import Batch, Encoded
+from mmsa.types import Batch, Embedded, Encoded
 from tests.parity.reference import (
     SOURCES,
     Golden,
@@ -58,11 +58,13 @@ def classifier(golden: Golden, prefix: str = "state/") -> tuple[MultimodalModel,
     feedback: nn.Module = NoFeedback()
     if config.get("feedback"):
         generator = MASK_GENERATORS[config["feedback_type"]]
-        feedback = MaskFeedback({m: sizes[m] for m in SOURCES}, dict.fromkeys(SOURCES, hidden), generator=generator)
+        feedback = MaskFeedback(
+            {m: sizes[m] for m in SOURCES}, {"sequence": dict.fromkeys(SOURCES, hidden)}, generator=generator
+        )
         if config["dropout"] == 0:
             feedback = MaskFeedback(
                 {m: sizes[m] for m in SOURCES},
-                dict.fromkeys(SOURCES, hidden),
+                {"sequence": dict.fromkeys(SOURCES, hidden)},
                 generator=generator,
                 mask_dropout=0.0,
                 generator_dropout=0.0,
@@ -101,16 +103,16 @@ def test_classifier(golden_file: Path) -> None:
     batch = batch_of({m: inputs[m] for m in SOURCES}, lengths)
     output = model(batch)
 
-    first = model.encode(batch.features, batch.lengths)
+    first = model.encode(model.embed(batch))
     for modality in SOURCES:
         check(first[modality].sequence, golden[f"output/encoder.{modality}#0"], lengths)
     encoded = first
     if model.feedback.num_passes:
-        masked, masks = model.feedback(batch.features, first)
-        encoded = model.encode(masked, batch.lengths)
+        masked, masks = model.feedback(model.embed(batch), first, model.fusion)
+        encoded = model.encode(masked)
         for unit, modality in enumerate(SOURCES):
             check(masks[modality], golden[f"output/mask.{modality}"], lengths)
-            check(masked[modality], golden[f"output/encoder.fm.{unit}#0"], lengths)
+            check(masked[modality].values, golden[f"output/encoder.fm.{unit}#0"], lengths)
             check(encoded[modality].sequence, golden[f"output/encoder.{modality}#1"], lengths)
 
     prediction = output.predictions["sentiment"]
@@ -152,7 +154,7 @@ def test_attentive_recurrent_encoder(golden_file: Path) -> None:
     check(encoder.rnn._merged(directions), golden["output/rnn_seq"], lengths)
     if not golden.ragged:  # with unequal lengths the reference picks the wrong step
         check(encoder.rnn._merged(last_states(directions, lengths)), golden["output/rnn_last"])
-    encoded = encoder(x, lengths)
+    encoded = encoder(Embedded(x, lengths))
     out = encoded.sequence if returns_sequence else encoded.utterance
     steps = lengths if returns_sequence else None
     if golden.ragged:
@@ -212,16 +214,17 @@ def test_feedback(golden_file: Path) -> None:
     high = {m: golden[f"input/hi_{letter}"] for m, letter in letters.items()}
     feedback = MaskFeedback(
         {m: x.shape[-1] for m, x in low.items()},
-        {m: x.shape[-1] for m, x in high.items()},
+        {"sequence": {m: x.shape[-1] for m, x in high.items()}},
         generator=MASK_GENERATORS[config["mask_type"]],
     ).eval()
     names = feedback_names("", "", state)
     load(feedback, state, names)
 
-    masked, _ = feedback(low, encoded_of(high, lengths))
+    embedded = {m: Embedded(x, lengths) for m, x in low.items()}
+    masked, _ = feedback(embedded, encoded_of(high, lengths), None)
     for modality, letter in letters.items():
-        check(masked[modality], golden[f"output/{letter}"], lengths)
-    loss = (masked["text"] - golden["input/target"]).abs().mean()
+        check(masked[modality].values, golden[f"output/{letter}"], lengths)
+    loss = (masked["text"].values - golden["input/target"]).abs().mean()
     check(loss, golden["output/loss"])
     loss.backward()
     check_gradients(feedback, golden, names)
@@ -234,14 +237,14 @@ def test_feedback_unit(golden_file: Path) -> None:
     x, y, z = (golden[f"input/{letter}"] for letter in "xyz")
     feedback = MaskFeedback(
         {"text": x.shape[-1], "audio": 1, "visual": 1},
-        {"text": 1, "audio": y.shape[-1], "visual": z.shape[-1]},
+        {"sequence": {"text": 1, "audio": y.shape[-1], "visual": z.shape[-1]}},
         generator=MASK_GENERATORS[config["mask_type"]],
     ).eval()
     names = unit_names("", "text", "", state)
     assert set(names) == set(state)
     feedback.load_state_dict({names[name]: value for name, value in state.items()}, strict=False)
 
-    mask = feedback.mask("text", encoded_of({"audio": y, "visual": z}, lengths))
+    mask = feedback.mask("text", {"audio": y, "visual": z}, dict.fromkeys(SOURCES, lengths))
     check(mask, golden["output/mask"], lengths)
     check(x * mask, golden["output/x_new"], lengths)
     loss = (x * mask - golden["input/target"]).abs().mean()
@@ -258,7 +261,7 @@ def test_parameter_counts_of_the_published_sizes(feedback: bool, generator: str,
     sizes = {"text": 300, "audio": 74, "visual": 35}
     widths = dict.fromkeys(sizes, 100)
     encoders: dict[str, nn.Module] = {m: RecurrentEncoder(size, 100) for m, size in sizes.items()}
-    stage: nn.Module = MaskFeedback(sizes, widths, generator=generator) if feedback else NoFeedback()
+    stage: nn.Module = MaskFeedback(sizes, {"sequence": widths}, generator=generator) if feedback else NoFeedback()
     fusion = AttentionFusion(widths, 100)
     model = MultimodalModel(encoders, stage, NoRegularizer(), fusion, nn.Linear(fusion.output_dim, 1), "sentiment")
     assert sum(parameter.numel() for parameter in model.parameters()) == count

@@ -103,7 +103,7 @@ def test_symmetric_attention_classifier(golden_file: Path) -> None:
     lengths, inputs = golden.lengths, golden.group("input/")
     batch = batch_of({m: inputs[m] for m in SOURCES}, lengths)
     prediction = model(batch).predictions["sentiment"]
-    encoded = model.encode(batch.features, batch.lengths)
+    encoded = model.encode(model.embed(batch))
     for modality in SOURCES:
         check(encoded[modality].sequence, golden[f"output/modality_encoders.{modality}#0"], lengths)
     if golden.ragged:  # the reference attends to padding: `pred_alone` is each utterance run alone
