@@ -80,7 +80,7 @@ def misalatch_names(state: dict[str, Tensor]) -> Names:
 
 
 def layers_together(weight: Tensor, width: int) -> Tensor:
-    """Columns in the branches' order (both directions of a layer together) to MISA's (a direction's layers together)."""
+    """Columns in the order of the branches (both directions of a layer together) to that of MISA (both layers)."""
     first, second = weight[:, : 2 * width].split(width, dim=1), weight[:, 2 * width :].split(width, dim=1)
     return torch.cat([first[0], second[0], first[1], second[1]], dim=1)
 
