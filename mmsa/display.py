@@ -23,7 +23,9 @@ class Display:
     """
 
     def __init__(self, quiet: bool = False) -> None:
-        self.console = Console(file=sys.stdout, quiet=quiet, highlight=False, soft_wrap=True, markup=False)
+        self.console = Console(
+            file=sys.stdout, quiet=quiet, highlight=False, soft_wrap=True, markup=False, force_jupyter=False
+        )
         self._log: Path | None = None
         self._worker = multiprocessing.parent_process() is not None
         self._bar: Progress | None = None

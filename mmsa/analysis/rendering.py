@@ -95,7 +95,12 @@ def _terminal(table: Table, width: int) -> str:
     page = io.StringIO()
     # A screen narrower than the numbers folds lines rather than losing them.
     screen = Console(
-        file=page, width=max(width, _needed(heads, columns)), color_system=None, markup=False, highlight=False
+        file=page,
+        width=max(width, _needed(heads, columns)),
+        color_system=None,
+        markup=False,
+        highlight=False,
+        force_jupyter=False,  # else a notebook shows the lines at once and the page stays empty
     )
     for line in (table.title, *table.notes, *(["* best of its column"] if marked else [])):
         screen.print(line)
