@@ -65,7 +65,7 @@ def masking(config: dict[str, object]) -> nn.Module:
 
 def slp_model(golden: FusedMaps) -> tuple[MultimodalModel, Names]:
     """The model that a file's configuration states, with the file's parameters."""
-    config, state = golden.config, golden.group("state/")
+    config, state = golden.config | golden.config.get("model", {}), golden.group("state/")
     encoders: dict[str, nn.Module] = {
         m: RecurrentEncoder(
             config["modality_feature_sizes"][m],
@@ -75,6 +75,7 @@ def slp_model(golden: FusedMaps) -> tuple[MultimodalModel, Names]:
             bidirectional=config["bidirectional"],
             merge="concat" if config["merge_bi"] == "cat" else "sum",
             attention=config["attention"],
+            dropout=config["dropout"],
         )
         for m in SOURCES
     }
@@ -85,6 +86,8 @@ def slp_model(golden: FusedMaps) -> tuple[MultimodalModel, Names]:
         cell=cell_of(recurrent),  # type: ignore[arg-type]
         bidirectional="rnn.rnn.rnn.weight_hh_l0_reverse" in state,
         pooling="mean",
+        attention_dropout=0.0,
+        dropout=0.0,
     )
     head = nn.Linear(fusion.output_dim, config["num_classes"])
     model = MultimodalModel(encoders, NoFeedback(), masking(config), fusion, head, "sentiment")

@@ -1,0 +1,28 @@
+"""The notebook runs from top to bottom, and shows what it says it shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "tour.ipynb"
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_the_tour_runs(tmp_path: Path) -> None:
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    printed = "".join(output.get("text", "") for output in outputs if output.output_type == "stream")
+    assert all(row in printed for row in ("feedback=mmlatch", "feedback=static", "regularizer=m3", "ridge joint"))
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
+    assert (tmp_path / "outputs" / "mlflow.db").exists()
+
+
+def test_it_is_kept_without_paths_of_a_machine() -> None:
+    text = NOTEBOOK.read_text(encoding="utf-8")
+    assert not any(place in text for place in ("/home/", "/Users/", "/tmp/", "/root/"))
