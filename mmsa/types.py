@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,6 +49,18 @@ class Batch:
             rows=self.rows.to(device),
             pieces=moved(self.pieces),
         )
+
+
+class Pieces(NamedTuple):
+    """One utterance as a tokenizer splits it.
+
+    Args:
+        ids: (P,) int64 of the word pieces.
+        words: (P,) int64, the word of each piece, -1 for pieces of none ([CLS], [SEP]).
+    """
+
+    ids: np.ndarray
+    words: np.ndarray
 
 
 @dataclass(frozen=True)

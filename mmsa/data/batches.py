@@ -3,54 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from mmsa.data.store import FOLDS, Ragged, Store
-from mmsa.errors import DataError
+from mmsa.data.normalise import Normalize, Scale, per_modality, within_utterances
+from mmsa.data.store import FOLDS, Store
+from mmsa.data.streams import IdStream, PieceStream, Stream, VectorStream
+from mmsa.data.word_vectors import TEXT, WordVectors, check_word_vectors, number_words
+from mmsa.data.words import Tokenizer, words_of
+from mmsa.errors import ConfigError, DataError
 from mmsa.types import Batch
 
 POOL_BATCHES = 16
 """Training sorts this many batches' worth of shuffled utterances by length: little padding, varied company."""
-
-
-CLIP = 10.0
-"""Standard deviations at which standardised features are clipped: COVAREP has outliers of thousands."""
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Standardisation of one modality, by the steps of the train fold, clipped.
-
-    All-zero steps mean "no frames" in every format of the field: they are left out of the statistics and stay zero,
-    which after standardisation is the mean.
-
-    Args:
-        mean: (D,) float32.
-        factor: (D,) float32, one over the standard deviation; 0 for a constant feature.
-    """
-
-    mean: np.ndarray
-    factor: np.ndarray
-
-    @classmethod
-    def of(cls, steps: np.ndarray) -> Scale:
-        """Statistics of (steps, D) features."""
-        filled = steps[steps.any(axis=1)].astype(np.float64)
-        if not len(filled):
-            return cls(np.zeros(steps.shape[1], np.float32), np.zeros(steps.shape[1], np.float32))
-        mean, deviation = filled.mean(axis=0), filled.std(axis=0)
-        varies = deviation > 1e-6 * np.maximum(np.abs(mean), 1e-6)
-        factor = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)
-        return cls(mean.astype(np.float32), factor.astype(np.float32))
-
-    def __call__(self, steps: np.ndarray) -> np.ndarray:
-        """(steps, D) -> the same, standardised."""
-        scaled = np.clip((steps - self.mean) * self.factor, -CLIP, CLIP)
-        return np.where(steps.any(axis=1, keepdims=True), scaled, 0.0)
 
 
 class Fold:
@@ -59,24 +26,27 @@ class Fold:
     Args:
         store: the prepared data set.
         name: "train", "valid" or "test".
-        modalities: those to load, in the order of the model.
-        scales: standardisation per modality; a modality without one is taken as it is.
+        rows: (N,) int64 rows of the store, at least one.
+        streams: per modality, in the order of the model, what a batch holds of it.
+        vectors: per modality what the baselines read of it; those without feature vectors are not there.
     """
 
-    def __init__(self, store: Store, name: str, modalities: Sequence[str], scales: Mapping[str, Scale]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        name: str,
+        rows: np.ndarray,
+        streams: Mapping[str, Stream],
+        vectors: Mapping[str, VectorStream],
+    ) -> None:
         self.name = name
-        self.modalities = tuple(modalities)
-        self._rows = np.flatnonzero(np.asarray(store.folds) == name)
-        self._features = {m: store.features[m] for m in self.modalities}
-        self._scales = scales
-        if not len(self._rows):
-            raise DataError(
-                f"the {name} fold of {store.path} has no utterance.\n"
-                f"  prepare a source with a {name} fold: mmsa prepare {store.dataset} --source PATH"
-            )
-        self.ids = tuple(store.ids[row] for row in self._rows)
-        self.targets = {target: np.asarray(values)[self._rows] for target, values in store.targets.items()}
-        self.lengths = {m: self._features[m].lengths[self._rows] for m in self.modalities}
+        self.modalities = tuple(streams)
+        self._rows = rows
+        self._streams = streams
+        self._vectors = vectors
+        self.ids = tuple(store.ids[row] for row in rows)
+        self.targets = {target: np.asarray(values)[rows] for target, values in store.targets.items()}
+        self.lengths = {m: stream.lengths for m, stream in streams.items()}
         self.steps = np.max(list(self.lengths.values()), axis=0)  # (N,)
 
     def __len__(self) -> int:
@@ -87,12 +57,14 @@ class Fold:
         lengths = {m: self.lengths[m][rows] for m in self.modalities}
         same_axis = all(np.all((n == 0) | (n == self.steps[rows])) for n in lengths.values())
         num_steps = {m: int(max(self.steps[rows] if same_axis else n)) for m, n in lengths.items()}
+        padded = {m: stream.padded(rows, num_steps[m]) for m, stream in self._streams.items()}
         return Batch(
-            features={m: torch.from_numpy(self._padded(m, rows, num_steps[m])) for m in self.modalities},
+            features={m: torch.from_numpy(features) for m, (features, _) in padded.items()},
             lengths={m: torch.from_numpy(n) for m, n in lengths.items()},
             targets={name: torch.from_numpy(values[rows]) for name, values in self.targets.items()},
             rows=torch.from_numpy(rows),
             ids=tuple(self.ids[row] for row in rows),
+            pieces={m: torch.from_numpy(pieces) for m, (_, pieces) in padded.items() if pieces is not None},
         )
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
@@ -114,34 +86,12 @@ class Fold:
             yield self.batch(batches[index])
 
     def pooled(self) -> dict[str, np.ndarray]:
-        """Per modality (N, D) means over the steps that have frames, NaN without any: what the baselines read."""
-        return {m: self._means(m) for m in self.modalities}
+        """Per modality with feature vectors (N, D) means over the steps that have frames, NaN without any.
 
-    def _padded(self, modality: str, rows: np.ndarray, num_steps: int) -> np.ndarray:
-        values, lengths = self._steps(modality, rows)
-        padded = np.zeros((len(rows), max(num_steps, 1), values.shape[1]), dtype=np.float32)
-        padded[np.arange(padded.shape[1])[None, :] < lengths[:, None]] = values
-        return padded
-
-    def _steps(self, modality: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The steps of these utterances, end to end and standardised, and their lengths."""
-        ragged: Ragged = self._features[modality]
-        lengths = self.lengths[modality][rows]
-        starts = ragged.offsets[self._rows[rows]]
-        first = np.cumsum(lengths) - lengths
-        index = np.arange(lengths.sum()) + np.repeat(starts - first, lengths)
-        values = np.asarray(ragged.values[index])
-        scale = self._scales.get(modality)
-        return (scale(values) if scale else values), lengths
-
-    def _means(self, modality: str) -> np.ndarray:
-        values, lengths = self._steps(modality, np.arange(len(self)))
-        owner = np.repeat(np.arange(len(self)), lengths)
-        filled = values.any(axis=1)
-        sums = np.zeros((len(self), values.shape[1]))
-        np.add.at(sums, owner[filled], values[filled])
-        counts = np.bincount(owner[filled], minlength=len(self))
-        return np.divide(sums, counts[:, None], out=np.full_like(sums, np.nan), where=counts[:, None] > 0)
+        They are what the baselines read. Features that are normalised per utterance, whose means say nothing, are
+        pooled as they are.
+        """
+        return {m: vectors.means() for m, vectors in self._vectors.items()}
 
 
 class Data:
@@ -150,31 +100,86 @@ class Data:
     Args:
         store: the prepared data set.
         modalities: those to load, in the order of the model.
-        normalize: "train" standardises every modality by the steps of the train fold; "none" does not.
+        normalize: "train" standardises by the steps of the train fold, "utterance" by those of each utterance, "none"
+            does not; one for all modalities or one for each, "train" for those that are not named.
+        word_vectors: "fixed" gives text as feature vectors; "trained" as numbers of words, with `tables["text"]`,
+            (V, D) float32, the vector of each.
+        tokenizers: of the modalities that are read as word pieces, from the store's words.
 
     Raises:
-        DataError: the store lacks a modality.
+        ConfigError: options that do not fit together.
+        DataError: the store lacks a modality, or words that are needed.
     """
 
-    def __init__(self, store: Store, modalities: Sequence[str], normalize: Literal["train", "none"] = "train") -> None:
-        absent = [m for m in modalities if m not in store.features]
+    def __init__(
+        self,
+        store: Store,
+        modalities: Sequence[str],
+        normalize: Normalize | Mapping[str, Normalize] = "train",
+        word_vectors: WordVectors = "fixed",
+        tokenizers: Mapping[str, Tokenizer] | None = None,
+    ) -> None:
+        self.store = store
+        self.modalities = tuple(modalities)
+        self._tokenizers = {m: tokenizer for m, tokenizer in (tokenizers or {}).items() if m in modalities}
+        self._normalize = per_modality(normalize, modalities)
+        check_word_vectors(word_vectors, self._normalize)
+        if word_vectors == "trained" and TEXT in self._tokenizers:
+            raise ConfigError(
+                "dataset.word_vectors=trained trains vectors of words, and encoder/text reads word pieces.\n"
+                "  type dataset.word_vectors=fixed"
+            )
+        absent = [m for m in modalities if m not in store.features and m not in self._tokenizers]
         if absent:
             raise DataError(
                 f"{store.path} has no {', '.join(absent)}; it has {', '.join(store.features)}.\n"
                 f"  type dataset.modalities=[{','.join(m for m in modalities if m not in absent)}]"
             )
-        self.store = store
-        self.modalities = tuple(modalities)
-        self.widths = {m: store.features[m].width for m in self.modalities}
-        lengths = np.stack([store.features[m].lengths for m in self.modalities])  # (M, N)
+        lengths = np.stack([self._lengths(m) for m in self.modalities])  # (M, N)
         self.aligned = bool(np.all((lengths == 0) | (lengths == lengths.max(axis=0))))
-        self._scales: dict[str, Scale] = {}
-        if normalize == "train":
-            train = np.asarray(store.folds) == FOLDS[0]
-            for m in self.modalities:
-                ragged = store.features[m]
-                self._scales[m] = Scale.of(np.asarray(ragged.values[np.repeat(train, ragged.lengths)]))
+        self.widths = {m: 1 if m in self._tokenizers else store.features[m].width for m in self.modalities}
+        """Features per step, in the order of the model; 1 of word pieces."""
+        self._held = [m for m in self.modalities if m in store.features]
+        self._scales = {m: self._scale(m) for m in self._held if self._normalize[m] == "train"}
+        self._vocabulary = number_words(store, self._scales.get(TEXT)) if word_vectors == "trained" else None
+        self.tables: dict[str, Tensor] = {}
+        """Per modality whose features are numbers of words, their vectors (V, D) float32; row 0, padding, is zeros."""
+        if self._vocabulary is not None:
+            self.tables[TEXT] = torch.from_numpy(self._vocabulary.table)
 
     def fold(self, name: str) -> Fold:
-        """One fold; the test fold is opened only by who asks for it."""
-        return Fold(self.store, name, self.modalities, self._scales)
+        """One fold; the test fold is opened only by who asks for it.
+
+        Raises:
+            DataError: it is empty.
+        """
+        rows = np.flatnonzero(np.asarray(self.store.folds) == name)
+        if not len(rows):
+            raise DataError(
+                f"the {name} fold of {self.store.path} has no utterance.\n"
+                f"  prepare a source with a {name} fold: mmsa prepare {self.store.dataset} --source PATH"
+            )
+        streams = {m: self._stream(m, rows) for m in self.modalities}
+        vectors = {m: VectorStream(self.store.features[m], rows, self._scales.get(m)) for m in self._held}
+        return Fold(self.store, name, rows, streams, vectors)
+
+    def _stream(self, modality: str, rows: np.ndarray) -> Stream:
+        if modality in self._tokenizers:
+            words = words_of(self.store, modality)
+            return PieceStream([words[row] for row in rows], self._tokenizers[modality])
+        ragged = self.store.features[modality]
+        if self._vocabulary is not None and modality == TEXT:
+            return IdStream(self._vocabulary.ids, ragged.offsets, rows)
+        within = self._normalize[modality] == "utterance"
+        return VectorStream(ragged, rows, within_utterances if within else self._scales.get(modality))
+
+    def _lengths(self, modality: str) -> np.ndarray:
+        """(rows of the store,) int64 steps, or words of a modality that is read as word pieces."""
+        if modality in self._tokenizers:
+            return np.array([len(words) for words in words_of(self.store, modality)], dtype=np.int64)
+        return self.store.features[modality].lengths
+
+    def _scale(self, modality: str) -> Scale:
+        ragged = self.store.features[modality]
+        train = np.asarray(self.store.folds) == FOLDS[0]
+        return Scale.of(np.asarray(ragged.values[np.repeat(train, ragged.lengths)]))

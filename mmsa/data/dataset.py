@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from copy import copy
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Self
 
+from mmsa.data.glove import embed_words, glove_file
+from mmsa.data.normalise import Normalize, check_normalize, per_modality
 from mmsa.data.prepare import Progress, announce, build_once, hash_files, progress_bar, summarise
 from mmsa.data.readers.computational_sequences import find_sequences, read_sequences
 from mmsa.data.readers.mmsa_pickle import read_aligned_pickle
 from mmsa.data.store import FOLDS, Prepared, Store, store_fingerprint
+from mmsa.data.word_vectors import TEXT, WordVectors, check_word_vectors
 from mmsa.errors import ConfigError, DataError
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -27,7 +31,10 @@ class Dataset(ABC):
         source: folder of computational sequences (.csd) or an aligned pickle of MMSA; None takes the prepared store.
         modalities: non-empty selection of text, audio, visual that a run loads; a store holds all that the source has.
         keep_pauses: keep the steps whose word is a pause (`sp`).
-        normalize: "train" standardises by the statistics of the train fold when a run loads the data, "none" does not.
+        normalize: "train" standardises by the statistics of the train fold when a run loads the data, "utterance" by
+            those of each utterance, "none" does not; or one of them per modality, "train" where none is named.
+        word_vectors: "fixed" gives text as feature vectors, "trained" as words with a table of vectors to train.
+        glove: GloVe text file; text becomes the vectors of the words. None takes the source's own text features.
 
     Raises:
         ConfigError: an option is out of its range.
@@ -50,7 +57,9 @@ class Dataset(ABC):
         source: str | None = None,
         modalities: Sequence[str] = ("text", "audio", "visual"),
         keep_pauses: bool = False,
-        normalize: Literal["train", "none"] = "train",
+        normalize: Normalize | Mapping[str, Normalize] = "train",
+        word_vectors: WordVectors = "fixed",
+        glove: str | None = None,
     ) -> None:
         known = _modalities_in(self.sequences)
         asked = tuple(modalities)
@@ -59,12 +68,15 @@ class Dataset(ABC):
                 f"dataset.modalities={list(asked)} is refused: choose from {', '.join(known)}, each at most once. "
                 f"Type for example dataset.modalities=[{','.join(known[:2])}]"
             )
-        if normalize not in ("train", "none"):
-            raise ConfigError(f"dataset.normalize={normalize} is refused: type train or none.")
+        check_normalize(normalize, known)
+        check_word_vectors(word_vectors, per_modality(normalize, asked))
         self.source = source
         self.modalities = asked
         self.keep_pauses = keep_pauses
         self.normalize = normalize
+        self.word_vectors = word_vectors
+        self.glove = glove
+        self._needed = asked  # those whose features have to be there
 
     @abstractmethod
     def fold_of(self, source: Path) -> Mapping[str, str]:
@@ -74,11 +86,18 @@ class Dataset(ABC):
             source: the folder of computational sequences.
         """
 
+    def reading_words(self, modalities: Container[str]) -> Self:
+        """The same for a run that reads these modalities from the words: their features need not be there."""
+        other = copy(self)
+        other._needed = tuple(m for m in self._needed if m not in modalities)
+        return other
+
     @property
     def options(self) -> dict[str, Any]:
         """The preparation options, which define a store together with the hashes of its sources.
 
-        Not the modalities: runs that differ in them alone read the same store, so the same utterances.
+        Not the modalities: runs that differ in them alone read the same store, so the same utterances. A GloVe file is
+        one of the sources.
         """
         return {"keep_pauses": self.keep_pauses}
 
@@ -102,7 +121,7 @@ class Dataset(ABC):
         Raises:
             DataError: the source is missing, damaged, not what the data set states, or lacks a modality asked for.
         """
-        files = self._source_files(source)
+        files = self._source_files(source) | glove_file(self.glove)
         folder.mkdir(parents=True, exist_ok=True)
 
         def say(modalities: Sequence[str]) -> None:
@@ -117,7 +136,7 @@ class Dataset(ABC):
                 return self._read(source, files, bar, say)
 
             store = build_once(path, build, dataset=self.name, sources=sources, options=self.options)
-        absent = [modality for modality in self.modalities if modality not in store.features]
+        absent = [modality for modality in self._needed if modality not in store.features]
         if absent:  # of a pickle that was prepared before; every other source has been refused above
             raise DataError(
                 f"dataset.source={source} lacks {', '.join(absent)}. {self._go_without(list(store.features))}"
@@ -141,35 +160,49 @@ class Dataset(ABC):
             raise DataError(f"dataset.source={source} is neither a folder nor a pickle.\n{self._wanted()}")
         if self.keep_pauses:
             raise DataError("dataset.keep_pauses=true does nothing for a pickle, which holds no pauses: leave it out.")
+        if self.glove is not None:
+            raise DataError(
+                f"dataset.glove needs the word of every step, and {source} is a pickle, which does not say it.\n"
+                "  type dataset.glove=null, or dataset.source=FOLDER of computational sequences (.csd)"
+            )
         return {"pickle": source}
 
     def _sequence_files(self, source: Path) -> dict[str, Path]:
-        roles = ["words", *self.modalities, "labels"]
         found = find_sequences(source, self.sequences)
         if not found:
             pickles = sorted(source.glob("*.pkl"))
             instead = f" Did you mean dataset.source={pickles[0]}?" if pickles else ""
             raise DataError(f"dataset.source={source} holds no {self.title} sequence.{instead}\n{self._wanted()}")
-        missing = [role for role in roles if role not in found]
+        missing = [role for role in self._roles if role not in found]
         if missing:
             names = {role: " or ".join(f"{name}.csd" for name in self.sequences[role]) for role in missing}
             wanted = "; ".join(f"{role}: {accepted}" for role, accepted in names.items())
-            present = [modality for modality in self.modalities if modality in found]
-            without = f" Put it there, or go without: dataset.modalities=[{','.join(present)}]"
+            present = self._present(found)
+            vectors = ", or give word vectors: dataset.glove=FILE" if TEXT in missing else ""
+            without = f" Put it there{vectors}, or go without: dataset.modalities=[{','.join(present)}]"
             if not present or not {"words", "labels"} <= found.keys():
                 without = ""
             raise DataError(f"dataset.source={source} lacks {wanted}.{without}")
-        return found
+        return {role: path for role, path in found.items() if role != TEXT or self.glove is None}
+
+    @property
+    def _roles(self) -> list[str]:
+        """The sequences that have to be there."""
+        return ["words", *(m for m in self._needed if m != TEXT or self.glove is None), "labels"]
+
+    def _present(self, held: Container[str]) -> list[str]:
+        """Those of the modalities asked for that are held, or need not be."""
+        return [modality for modality in self.modalities if modality in held or modality not in self._needed]
 
     def _read(
         self, source: Path, files: Mapping[str, Path], bar: Progress, say: Callable[[Sequence[str]], None]
     ) -> Prepared:
         if "pickle" in files:
-            prepared = read_aligned_pickle(files["pickle"], required=self.modalities, progress=bar)
+            prepared = read_aligned_pickle(files["pickle"], required=self._needed, progress=bar)
             say(list(prepared.features))  # only now, since a pickle does not say what it holds before it is read
         else:
-            modalities = _modalities_in(files)
-            say(modalities)
+            modalities = [m for m in _modalities_in(self.sequences) if m in files]
+            say([m for m in _modalities_in(self.sequences) if m in files or (m == TEXT and "glove" in files)])
             prepared = read_sequences(
                 files,
                 fold_of=self.fold_of(source),
@@ -177,6 +210,9 @@ class Dataset(ABC):
                 modalities=modalities,
                 progress=bar,
             )
+        if "glove" in files and prepared.words:
+            vectors, prepared.report["glove"] = embed_words(prepared.words, files["glove"], bar)
+            prepared.features = {TEXT: vectors, **prepared.features}
         prepared.report["files"] = {role: path.name for role, path in files.items()}
         prepared.report["canonical"] = dict(self.canonical_sizes)
         summarise(prepared, nominal_range=self.nominal_range)
@@ -201,19 +237,19 @@ class Dataset(ABC):
             )
 
     def _kept_store(self, folder: Path, progress: bool) -> Store:
-        """The newest store of this data set and these options that holds every modality asked for."""
+        """The newest store of this data set, these options and this GloVe file that holds every modality asked for."""
         kept = self._kept_stores(folder)
         if not kept:
             raise DataError(
-                f"No prepared {self.title} with keep_pauses={str(self.keep_pauses).lower()} in {folder}, "
-                f"and no dataset.source.\n{self._wanted(folder)}"
+                f"No prepared {self.title} with keep_pauses={str(self.keep_pauses).lower()} "
+                f"and dataset.glove={self.glove or 'null'} in {folder}, and no dataset.source.\n{self._wanted(folder)}"
             )
-        whole = [store for store in kept if store.features.keys() >= set(self.modalities)]
+        whole = [store for store in kept if store.features.keys() >= set(self._needed)]
         if not whole:
             held = "".join(f"  {store.path.name} has {', '.join(store.features)}\n" for store in kept[:3])
-            most = max(kept, key=lambda store: len(store.features.keys() & set(self.modalities)))
+            most = max(kept, key=lambda store: len(store.features.keys() & set(self._needed)))
             raise DataError(
-                f"No prepared {self.title} in {folder} has all of {', '.join(self.modalities)}:\n{held}"
+                f"No prepared {self.title} in {folder} has all of {', '.join(self._needed)}:\n{held}"
                 f"{self._go_without(list(most.features))}\n"
                 f"Or prepare a source that has them: {self._prepare_line(folder)}"
             )
@@ -222,7 +258,8 @@ class Dataset(ABC):
         return whole[0]
 
     def _kept_stores(self, folder: Path) -> list[Store]:
-        """The stores of this data set and these options, the newest first."""
+        """The stores of this data set, these options and this GloVe file, the newest first."""
+        glove = hash_files(glove_file(self.glove), folder) if folder.is_dir() else {}
         kept = []
         unreadable = None
         for path in folder.glob(f"{self.name}-*.h5"):
@@ -231,7 +268,8 @@ class Dataset(ABC):
             except DataError as error:  # an older version's or a damaged store: no obstacle to using another
                 unreadable = error
                 continue
-            if store.dataset == self.name and store.options == self.options:
+            same_text = store.sources.get("glove") == glove.get("glove")
+            if store.dataset == self.name and store.options == self.options and same_text:
                 kept.append((path.stat().st_mtime_ns, path.name, store))
         if not kept and unreadable is not None:
             raise unreadable
@@ -239,12 +277,11 @@ class Dataset(ABC):
 
     def _go_without(self, held: Sequence[str]) -> str:
         """What to type where only these modalities are held: those of them that were asked for, else all of them."""
-        present = [modality for modality in self.modalities if modality in held] or held
-        return f"Go without: dataset.modalities=[{','.join(present)}]"
+        return f"Go without: dataset.modalities=[{','.join(self._present(held) or held)}]"
 
     def _wanted(self, folder: Path | None = None) -> str:
-        files = ", ".join(f"{self.sequences[role][0]}.csd" for role in ("words", *self.modalities, "labels"))
-        pickled = "" if self.keep_pauses else ", or from MMSA's aligned_50.pkl"
+        files = ", ".join(f"{self.sequences[role][0]}.csd" for role in self._roles)
+        pickled = "" if self._place == "FOLDER" else ", or from MMSA's aligned_50.pkl"
         return (
             f"{self.title} is read from a folder with {files}{pickled}.\n{self.origin}\n"
             f"Type: {self._prepare_line(folder)} (or add dataset.source={self._place} to a run)"
@@ -252,11 +289,13 @@ class Dataset(ABC):
 
     @property
     def _place(self) -> str:
-        return "FOLDER" if self.keep_pauses else "FOLDER_OR_FILE"  # a pickle holds no pauses
+        """A pickle holds no pauses, and not the word of every step."""
+        return "FOLDER" if self.keep_pauses or self.glove is not None else "FOLDER_OR_FILE"
 
     def _prepare_line(self, folder: Path | None) -> str:
         """The command that makes the store which these options ask for, in `folder`."""
         line = ["mmsa", "prepare", self.name, "--source", self._place]
+        line += ["--glove", self.glove] if self.glove is not None else []
         line += ["--data", str(folder)] if folder else []
         line += ["dataset.keep_pauses=true"] if self.keep_pauses else []
         if set(self.modalities) != set(_modalities_in(self.sequences)):

@@ -175,7 +175,7 @@ def _all_zero(ragged: Ragged) -> int:
 
 
 def describe(store: Store) -> list[str]:
-    """A summary of a store in at most 12 short lines."""
+    """A summary of a store in at most 14 short lines."""
     report, canonical = store.report, store.report.get("canonical", {})
     lines = [f"{store.dataset} {store.fingerprint} ({store.path})"]
     for fold in FOLDS:
@@ -184,9 +184,12 @@ def describe(store: Store) -> list[str]:
             f"{fold:<5} {report['utterances'][fold]:>6} utterances of {report['videos'][fold]} videos{published}"
         )
     widths = ", ".join(f"{modality} {ragged.width}" for modality, ragged in store.features.items())
-    lengths = next(iter(store.features.values())).lengths
-    lines.append(f"widths: {widths}")
-    lines.append(f"steps per utterance: {lengths.min()} to {lengths.max()}, median {np.median(lengths):g}")
+    lines.append(f"widths: {widths or 'no features'}")
+    for ragged in list(store.features.values())[:1]:
+        steps = ragged.lengths
+        lines.append(f"steps per utterance: {steps.min()} to {steps.max()}, median {np.median(steps):g}")
+    if "glove" in report:
+        lines += _coverage(report["glove"], report["files"]["glove"])
     lines.append(f"values that were not finite, set to 0: {_counts(report['non_finite'])}")
     lines.append(f"utterances with nothing but zeros: {_counts(report['all_zero'])}")
     beyond = report["beyond_nominal"]
@@ -200,6 +203,19 @@ def describe(store: Store) -> list[str]:
         lines.append(f"skipped videos: {_counts(skipped)}")
     if report.get("pauses_removed"):
         lines.append(f"pauses removed: {report['pauses_removed']}")
+    return lines
+
+
+def _coverage(glove: Mapping[str, Any], file: str) -> list[str]:
+    """How much of the corpus has a word vector, and which words are most often without one."""
+    tokens, types = glove["tokens"], glove["types"]
+    lines = [
+        f"word vectors of {file}: {glove['tokens_found']} of {tokens} words "
+        f"({glove['tokens_found'] / tokens:.1%}), {glove['types_found']} of {types} different ones "
+        f"({glove['types_found'] / types:.1%})"
+    ]
+    if glove["most_frequent_absent"]:
+        lines.append(f"most frequent without: {_counts(dict(glove['most_frequent_absent']))}")
     return lines
 
 

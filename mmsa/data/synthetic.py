@@ -9,17 +9,19 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 
 from mmsa.data import planted, planted_streams
 from mmsa.data.dataset import Dataset
+from mmsa.data.normalise import Normalize
 from mmsa.data.planted import Truth, best_predictions
 from mmsa.data.planted_streams import Video, draw_corpus
 from mmsa.data.prepare import Progress, progress_bar, stale
 from mmsa.data.readers.sequence_file import write_sequence
 from mmsa.data.store import FOLDS, Prepared, Store
+from mmsa.data.word_vectors import WordVectors
 from mmsa.errors import DataError
 
 SEED = 0
@@ -33,7 +35,8 @@ class Synthetic(Dataset):
     Args:
         modalities: non-empty selection of text, audio, visual that a run loads; the store holds all.
         keep_pauses: keep the steps whose word is a pause (`sp`).
-        normalize: "train" standardises by the statistics of the train fold when a run loads the data, "none" does not.
+        normalize: as of every data set.
+        word_vectors: as of every data set.
 
     Raises:
         ConfigError: an option is out of its range.
@@ -58,9 +61,10 @@ class Synthetic(Dataset):
         self,
         modalities: Sequence[str] = ("text", "audio", "visual"),
         keep_pauses: bool = False,
-        normalize: Literal["train", "none"] = "train",
+        normalize: Normalize | Mapping[str, Normalize] = "train",
+        word_vectors: WordVectors = "fixed",
     ) -> None:
-        super().__init__(None, modalities, keep_pauses, normalize)
+        super().__init__(None, modalities, keep_pauses, normalize, word_vectors)
 
     def fold_of(self, source: Path) -> Mapping[str, str]:
         """The fold in which each video was drawn."""

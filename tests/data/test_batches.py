@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmsa.data.batches import CLIP, Data, Fold, Scale
+from mmsa.data.batches import Data, Fold
+from mmsa.data.normalise import CLIP, Scale
 from mmsa.data.store import Prepared, Ragged, Store, write_store
 from mmsa.errors import DataError
 
@@ -48,7 +49,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def content(fold: Fold, row: int) -> dict[str, np.ndarray]:
-    return {m: fold._steps(m, np.array([row]))[0] for m in fold.modalities}
+    return {m: fold._vectors[m].steps(np.array([row]))[0] for m in fold.modalities}
 
 
 def test_every_utterance_comes_once_an_epoch_in_an_order_of_the_seed(store: Store) -> None:

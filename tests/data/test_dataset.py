@@ -162,7 +162,7 @@ def test_a_pickle_is_known_by_its_content_whatever_its_name(tmp_path: Path, stor
 
 
 def test_an_unknown_normalisation_is_refused() -> None:
-    with pytest.raises(ConfigError, match="train or none"):
+    with pytest.raises(ConfigError, match="train, utterance or none"):
         Tiny(normalize="minmax")  # type: ignore[arg-type]
 
 

@@ -1,0 +1,113 @@
+"""Normalisation of a modality's steps: by the train fold, within every utterance, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from mmsa.errors import ConfigError
+
+Normalize = Literal["train", "utterance", "none"]
+Normalizer = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""(steps of several utterances, end to end (S, D), their lengths (N,)) -> the steps, normalised."""
+
+CLIP = 10.0
+"""Standard deviations at which standardised features are clipped: COVAREP has outliers of thousands."""
+
+
+def check_normalize(normalize: Normalize | Mapping[str, Normalize], known: Sequence[str]) -> None:
+    """Refuse what `dataset.normalize` cannot be.
+
+    Args:
+        normalize: one for all modalities, or a mapping.
+        known: the modalities that a mapping may name.
+
+    Raises:
+        ConfigError: another word, or a modality that is not known.
+    """
+    unknown = [] if isinstance(normalize, str) else [m for m in normalize if m not in known]
+    if unknown:
+        raise ConfigError(
+            f"dataset.normalize names {', '.join(unknown)}; the modalities are {', '.join(known)}.\n"
+            f"  type for example 'dataset.normalize={{{known[0]}: none}}'"
+        )
+    per_modality(normalize, known)
+
+
+def per_modality(normalize: Normalize | Mapping[str, Normalize], modalities: Iterable[str]) -> dict[str, Normalize]:
+    """What `dataset.normalize` says of each modality: "train" of those that a mapping does not name.
+
+    Raises:
+        ConfigError: another word.
+    """
+    kinds = get_args(Normalize)
+    for kind in [normalize] if isinstance(normalize, str) else normalize.values():
+        if kind not in kinds:
+            raise ConfigError(f"dataset.normalize={normalize} is refused: type {', '.join(kinds[:-1])} or {kinds[-1]}.")
+    if isinstance(normalize, str):
+        return dict.fromkeys(modalities, normalize)
+    return {m: normalize.get(m, "train") for m in modalities}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Standardisation of one modality, by the steps of the train fold, clipped.
+
+    All-zero steps mean "no frames" in every format of the field: they are left out of the statistics and stay zero,
+    which after standardisation is the mean.
+
+    Args:
+        mean: (D,) float32.
+        factor: (D,) float32, one over the standard deviation; 0 for a constant feature.
+    """
+
+    mean: np.ndarray
+    factor: np.ndarray
+
+    @classmethod
+    def of(cls, steps: np.ndarray) -> Scale:
+        """Statistics of (steps, D) features."""
+        filled = steps[steps.any(axis=1)].astype(np.float64)
+        if not len(filled):
+            return cls(np.zeros(steps.shape[1], np.float32), np.zeros(steps.shape[1], np.float32))
+        mean, deviation = filled.mean(axis=0), filled.std(axis=0)
+        varies = deviation > 1e-6 * np.maximum(np.abs(mean), 1e-6)
+        factor = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)
+        return cls(mean.astype(np.float32), factor.astype(np.float32))
+
+    def __call__(self, steps: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
+        """(steps, D) -> the same, standardised, whatever the utterances' lengths."""
+        scaled = np.clip((steps - self.mean) * self.factor, -CLIP, CLIP)
+        return np.where(steps.any(axis=1, keepdims=True), scaled, 0.0)
+
+
+def within_utterances(steps: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Standardise each feature over the steps of its own utterance, clipped; what is not finite becomes 0.
+
+    All-zero steps mean "no frames": they are left out of the statistics and stay zero. A feature that is constant in
+    an utterance, and every feature of an utterance of one step, becomes 0.
+
+    Reference: MISA's data preparation (declare-lab/MISA), which also counts the steps without frames and does not clip.
+
+    Args:
+        steps: (S, D) float32, the utterances end to end.
+        lengths: (N,) int64 steps of each, S in all.
+    """
+    normalised = np.zeros(steps.shape, dtype=np.float32)
+    filled = steps.any(axis=1)  # (S,)
+    owner = np.repeat(np.arange(len(lengths)), lengths)[filled]
+    counts = np.bincount(owner, minlength=len(lengths))
+    counts = counts[counts > 0]
+    if not len(counts):
+        return normalised
+    starts = np.cumsum(counts) - counts
+    values = steps[filled].astype(np.float64)  # in which equal float32 values have exactly their own mean
+    with np.errstate(invalid="ignore", over="ignore"):
+        centred = values - np.repeat(np.add.reduceat(values, starts) / counts[:, None], counts, axis=0)
+        deviation = np.sqrt(np.add.reduceat(centred**2, starts) / counts[:, None])
+        scaled = centred / (1e-6 + np.repeat(deviation, counts, axis=0))
+    normalised[filled] = np.clip(np.where(np.isfinite(scaled), scaled, 0.0), -CLIP, CLIP)
+    return normalised

@@ -1,0 +1,84 @@
+"""The vectors of the words, fixed as features of the text or in a table to train."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from mmsa.data.normalise import Normalize, Scale
+from mmsa.data.store import Store
+from mmsa.errors import ConfigError, DataError
+
+TEXT = "text"
+"""The modality whose vectors are those of the words."""
+
+WordVectors = Literal["fixed", "trained"]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The words of a store by number, and their vectors.
+
+    Args:
+        ids: (total steps,) int64 word of every step, >= 1.
+        table: (V, D) float32 vector by number; row 0, of padding, is zeros.
+    """
+
+    ids: np.ndarray
+    table: np.ndarray
+
+
+def check_word_vectors(word_vectors: str, normalize: Mapping[str, Normalize]) -> None:
+    """Refuse what a table of word vectors cannot do.
+
+    Args:
+        word_vectors: "fixed" or "trained".
+        normalize: per modality of the run.
+
+    Raises:
+        ConfigError: another word, no text, or text whose vectors depend on the utterance.
+    """
+    if word_vectors not in ("fixed", "trained"):
+        raise ConfigError(f"dataset.word_vectors={word_vectors} is refused: type fixed or trained.")
+    if word_vectors == "fixed":
+        return
+    if TEXT not in normalize:
+        raise ConfigError(
+            f"dataset.word_vectors=trained trains the vectors of {TEXT}, and dataset.modalities has none.\n"
+            "  type dataset.word_vectors=fixed"
+        )
+    if normalize[TEXT] == "utterance":
+        raise ConfigError(
+            "dataset.word_vectors=trained gives a word one vector; normalised per utterance, it has one in each.\n"
+            "  type 'dataset.normalize={text: none}', or text: train, or dataset.word_vectors=fixed"
+        )
+
+
+def number_words(store: Store, scale: Scale | None) -> Vocabulary:
+    """Number the words of a store, of every fold, and take the vector of each from its first occurrence with one.
+
+    Args:
+        store: with words, one per step of its text.
+        scale: standardises the vectors; None takes them as they are.
+
+    Raises:
+        DataError: the words are not one per step.
+    """
+    ragged = store.features[TEXT]
+    if store.words is None or list(map(len, store.words)) != ragged.lengths.tolist():
+        held = "no words" if store.words is None else "words, but not one per step"
+        raise DataError(
+            f"dataset.word_vectors=trained needs the word of every step, and {store.path} has {held}.\n"
+            "  type dataset.word_vectors=fixed, or dataset.source=FOLDER of computational sequences (.csd)"
+        )
+    said = [word for words in store.words for word in words]
+    first: dict[str, int] = {}
+    for place in [*np.flatnonzero(ragged.values.any(axis=1)), *range(len(said))]:  # those without a vector come last
+        first.setdefault(said[place], place)
+    numbers = {word: number for number, word in enumerate(sorted(first), start=1)}
+    vectors = np.asarray(ragged.values[[first[word] for word in numbers]], dtype=np.float32)
+    table = np.concatenate([np.zeros((1, ragged.width), np.float32), scale(vectors) if scale else vectors])
+    return Vocabulary(np.array([numbers[word] for word in said], dtype=np.int64), table)
