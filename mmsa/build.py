@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -12,7 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from mmsa import config
 from mmsa.config import PACKAGES_VARIABLE, DeviceOptions, PathOptions, TopOptions, TrainerOptions, check_options
+from mmsa.data.batches import Data
 from mmsa.data.dataset import Dataset
+from mmsa.data.store import Store
+from mmsa.data.word_vectors import TEXT
+from mmsa.encoder.words import WordEmbedding
 from mmsa.errors import ConfigError
 from mmsa.model import MultimodalModel
 from mmsa.tracking.tracker import Tracker
@@ -45,6 +50,11 @@ def encoder_place(cfg: DictConfig, modality: str) -> str:
     return f"encoder.{modality}" if modality in cfg.encoder else "encoder.default"
 
 
+def reads_pieces(cfg: DictConfig, modality: str) -> bool:
+    """Whether a modality's encoder reads word pieces, for which it has a tokenizer."""
+    return hasattr(_target(cfg, encoder_place(cfg, modality)), "tokenizer")
+
+
 def check(cfg: DictConfig) -> None:
     """Check every option, and that the options fit together, without reading any data.
 
@@ -61,6 +71,12 @@ def check(cfg: DictConfig) -> None:
     for place in places:
         check_node(cfg, place)
     dataset, task = build_dataset(cfg), build_task(cfg)
+    wordless = [m for m in dataset.modalities if m != TEXT and reads_pieces(cfg, m)]
+    if wordless:
+        raise ConfigError(
+            f"encoder.{wordless[0]}: this encoder reads words, which only text has.\n"
+            "  type encoder=bilstm encoder/text=bert: one for vectors, and this one for text alone"
+        )
     try:
         with torch.device("meta"):  # sizes are not known yet, and none of our checks looks at them
             build_model(cfg, dict.fromkeys(dataset.modalities, 1), task, torch.Generator("cpu"))
@@ -95,8 +111,35 @@ def build_tracker(cfg: DictConfig, warn: Callable[[str], None]) -> Tracker:
     return cast(Tracker, _built(cfg, "tracking", outputs=cfg.paths.outputs, warn=warn))
 
 
+def load_data(cfg: DictConfig, dataset: Dataset, store: Store) -> Data:
+    """A prepared data set as this configuration reads it: text as word pieces where its encoder wants them."""
+    tokenizers = {}
+    for modality in filter(partial(reads_pieces, cfg), dataset.modalities):
+        place = encoder_place(cfg, modality)
+        tokenizer = _target(cfg, place).tokenizer
+        accepted = inspect.signature(tokenizer).parameters
+        tokenizers[modality] = tokenizer(**{k: v for k, v in _values(cfg, place).items() if k in accepted})
+    return Data(store, dataset.modalities, dataset.normalize, dataset.word_vectors, tokenizers)
+
+
+def parameter_groups(model: torch.nn.Module) -> list[dict[str, Any]]:
+    """What the optimiser gets: the trainable parameters, those of a module with an `lr` of its own apart."""
+    own = {module: module.lr for module in model.modules() if getattr(module, "lr", None) is not None}
+    apart = {parameter for module in own for parameter in module.parameters()}
+    groups: list[dict[str, Any]] = [{"params": [p for p in model.parameters() if p not in apart]}]
+    groups += [{"params": list(module.parameters()), "lr": lr} for module, lr in own.items()]
+    for group in groups:
+        group["params"] = [parameter for parameter in group["params"] if parameter.requires_grad]
+    return [group for group in groups if group["params"]]
+
+
 def build_model(
-    cfg: DictConfig, widths: Mapping[str, int], task: Task, generator: torch.Generator, aligned: bool = True
+    cfg: DictConfig,
+    widths: Mapping[str, int],
+    task: Task,
+    generator: torch.Generator,
+    aligned: bool = True,
+    tables: Mapping[str, torch.Tensor] | None = None,
 ) -> MultimodalModel:
     """The model for features of these widths.
 
@@ -106,6 +149,7 @@ def build_model(
         task: whose head it gets.
         generator: source of the regularizer's draws.
         aligned: whether the modalities share one time axis.
+        tables: per modality whose features are ids of words, the (V, D) vectors to start from.
 
     Raises:
         ConfigError: options that do not fit together, or do not fit the data.
@@ -114,6 +158,8 @@ def build_model(
     encoders: dict[str, Any] = {
         m: _built(cfg, encoder_place(cfg, m), input_dim=width, reads=reads) for m, width in widths.items()
     }
+    for m, table in (tables or {}).items():
+        encoders[m] = WordEmbedding(encoders[m], table)
     read_dims = {m: int(getattr(encoder, f"{reads}_dim")) for m, encoder in encoders.items()}
     with torch.device("meta"):  # only to ask what it publishes: a part is initialised in the order of the stages
         code_dims: dict[str, int] = getattr(_built(cfg, "fusion", input_dims=read_dims), "code_dims", {})

@@ -49,6 +49,7 @@ FREE_ON_RESUME = (
     "trainer.patience",
     "trainer.resume",
     "dataset.source",
+    "dataset.glove",
     "tracking",
     "paths",
     "name",
@@ -91,17 +92,18 @@ def run(cfg: DictConfig, overrides: Sequence[str] = (), quiet: bool = False) -> 
     build.check(cfg)
     fabric = make_fabric(**cfg.device)
     dataset, task = build.build_dataset(cfg), build.build_task(cfg)
+    dataset = dataset.reading_words([m for m in dataset.modalities if build.reads_pieces(cfg, m)])
     check_outputs(Path(cfg.paths.outputs))
     store = dataset.prepare(Path(cfg.paths.data), progress=not quiet)
-    data = Data(store, dataset.modalities, dataset.normalize)
+    data = build.load_data(cfg, dataset, store)
     train, valid = data.fold("train"), data.fold("valid")
     task.truths(train.targets)
 
     generators = {purpose: generator(cfg.seed, purpose) for purpose in ("order", "masks")}
     with initialisation(cfg.seed):
-        model = build.build_model(cfg, data.widths, task, generators["masks"], data.aligned)
+        model = build.build_model(cfg, data.widths, task, generators["masks"], data.aligned, data.tables)
     torch.manual_seed(derived_seed(cfg.seed, "dropout"))
-    optimizer = build.part(cfg, "optimizer")(parameters=[p for p in model.parameters() if p.requires_grad])
+    optimizer = build.part(cfg, "optimizer")(parameters=build.parameter_groups(model))
     scheduler = build.part(cfg, "scheduler")(optimizer=optimizer, mode=task.mode)
 
     folder, resumed = open_folder(cfg, overrides, store.fingerprint)

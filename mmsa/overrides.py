@@ -14,7 +14,16 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-TEXTS = ("name", "dataset.source", "paths.data", "paths.outputs", "trainer.resume", "tracking.uri")
+TEXTS = (
+    "name",
+    "dataset.source",
+    "dataset.glove",
+    "encoder.text.name",
+    "paths.data",
+    "paths.outputs",
+    "trainer.resume",
+    "tracking.uri",
+)
 """Keys whose value is a text as it stands, such as the path `a=b (1)`, which Hydra by itself would not read."""
 
 MODALITIES = ("text", "audio", "visual")

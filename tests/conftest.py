@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # two threads that wait for each other on a busy machine are ten times slower
+os.environ["HF_HUB_OFFLINE"] = "1"  # a test's model is made on the spot
 os.environ.pop("MMSA_DATA", None)
 os.environ.pop("MMSA_PACKAGES", None)
 

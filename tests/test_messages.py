@@ -75,7 +75,7 @@ TYPED = {
     "trainer.max_epoch=3": ["trainer.max_epoch:", "type trainer.max_epochs=VALUE"],
     "fusions=concat": ["fusions:", "type fusion=VALUE"],
     "fusion=conkat": ["fusion=conkat", "there is attention, ", "type fusion=concat"],
-    "encoder/text=bilst": ["bilst:", "there is bigru, bilstm", "type encoder=bilstm"],
+    "encoder/text=bilst": ["bilst:", "there is bert, bigru, bilstm", "type encoder=bilstm"],
     "encoder/smell=bigru": ["encoder/smell", "text, audio, visual"],
     "regularizer.p=0.3": ["regularizer.p", "chosen regularizer, but of", "m3", " regularizer.p=0.3"],
     "dataset.source=x": ["dataset.source", "cmu_mosi", "type dataset=cmu_mosei dataset.source=x"],

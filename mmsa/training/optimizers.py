@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
-from torch.nn import Parameter
 from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from mmsa.ranges import NaturalNumber, NonNegative, Positive, Probability
 
 
-def adam(parameters: Iterable[Parameter], lr: Positive, weight_decay: NonNegative = 0.0) -> Optimizer:
-    """Adam with PyTorch's defaults, fused."""
+def adam(parameters: Iterable[Any], lr: Positive, weight_decay: NonNegative = 0.0) -> Optimizer:
+    """Adam with PyTorch's defaults, fused; `parameters` may be groups with a learning rate of their own."""
     return Adam(parameters, lr=lr, weight_decay=weight_decay, fused=True)
 
 
-def adamw(parameters: Iterable[Parameter], lr: Positive, weight_decay: NonNegative = 0.01) -> Optimizer:
-    """AdamW (decoupled weight decay) with PyTorch's defaults, fused."""
+def adamw(parameters: Iterable[Any], lr: Positive, weight_decay: NonNegative = 0.01) -> Optimizer:
+    """AdamW (decoupled weight decay) with PyTorch's defaults, fused; `parameters` as of `adam`."""
     return AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True)
 
 

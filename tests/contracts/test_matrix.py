@@ -8,7 +8,7 @@ import string
 from pathlib import Path
 
 from mmsa.errors import ConfigError
-from tests.contracts.conftest import configuration, model_of, options
+from tests.contracts.conftest import configuration, encoder_overrides, model_of, options
 
 PAGE = Path(__file__).parents[2] / "docs" / "combinations.md"
 COMMAND = "python -m tests.contracts.test_matrix > docs/combinations.md"
@@ -49,7 +49,12 @@ def table(encoder: str) -> str:
     for fusion, (regularizer, more), feedback in itertools.product(
         none_first("fusion"), regularizers, none_first("feedback")
     ):
-        overrides = [f"encoder={encoder}", f"fusion={fusion}", f"regularizer={regularizer}", f"feedback={feedback}"]
+        overrides = [
+            *encoder_overrides(encoder),
+            f"fusion={fusion}",
+            f"regularizer={regularizer}",
+            f"feedback={feedback}",
+        ]
         cells = []
         for count in COUNTS:
             said = answer([*overrides, more] if more else overrides, count)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-HEAVY = {"torch", "mlflow", "optuna", "pandas", "sklearn", "matplotlib"}
+HEAVY = {"torch", "mlflow", "optuna", "pandas", "sklearn", "matplotlib", "transformers"}
 
 
 def imported(*arguments: str) -> set[str]:

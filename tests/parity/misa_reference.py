@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from mmsa.encoder.misa import MisaEncoder
+from mmsa.encoder.transformer import TransformerEncoder
 from mmsa.feedback.none import NoFeedback
 from mmsa.fusion.misa import MisaFusion
 from mmsa.layers.recurrence import Cell
 from mmsa.model import MultimodalModel
 from mmsa.regularizer.none import NoRegularizer
 from mmsa.training.regression import Regression
+from mmsa.types import Batch
 from tests.parity.reference import Golden, Names, load, recurrence_names
+from tests.parity.test_mmlatch import batch_of
 
 LETTERS = {"text": "t", "visual": "v", "audio": "a"}
 """The reference's letter of each modality, in its order."""
 
 COLUMNS = {"text": "sentences", "visual": "visual", "audio": "acoustic"}
-"""Its name of each modality's input; the text is ids of words."""
+"""Its name of each modality's input; the text is ids of words, or beside them of word pieces for BERT."""
 
 WEIGHT_AND_BIAS = ("weight", "bias")
 DISCRIMINATOR = {"1": "0", "2": "3"}
@@ -37,9 +45,18 @@ class WordEncoder(MisaEncoder):
         return vectors
 
 
-def is_unused(name: str) -> bool:
-    """The discriminator of shared and private codes, whose loss is never used."""
-    return name.startswith("sp_discriminator.")
+def bert_encoder(config: dict[str, Any], folder: Path) -> TransformerEncoder:
+    """BERT of a file's sizes, still with random weights; `folder` takes what stands for a pretrained model."""
+    from transformers import BertConfig, BertModel
+
+    BertModel(BertConfig(**config["bert"])).save_pretrained(folder)
+    return TransformerEncoder(str(folder), dropout=None if config["dropout"] else 0.0)
+
+
+def is_unused(name: str, state: dict[str, Tensor]) -> bool:
+    """The discriminator of shared and private codes, whose loss is never used; beside BERT two parts of the text."""
+    unused = ("sp_discriminator.", "bertmodel.pooler.", "tlayer_norm.")
+    return name.startswith(unused if any(other.startswith("bertmodel.") for other in state) else unused[:1])
 
 
 def misa_names(state: dict[str, Tensor]) -> Names:
@@ -55,7 +72,15 @@ def misa_names(state: dict[str, Tensor]) -> Names:
             private = f"private_{letter}.private_{letter}_{3 if letter == 'a' else 1}"
             names[f"{private}.{p}"] = f"fusion.private.{modality}.{p}"
             names[f"recon_{letter}.recon_{letter}_1.{p}"] = f"fusion.reconstruct.{modality}.{p}"
-    names["embed.weight"] = "encoders.text.embedding.weight"
+    if "embed.weight" in state:
+        names["embed.weight"] = "encoders.text.embedding.weight"
+    else:
+        names = {theirs: ours for theirs, ours in names.items() if not theirs.startswith("tlayer_norm.")}
+        names |= {
+            name: f"encoders.text.transformer.{name.removeprefix('bertmodel.')}"
+            for name in state
+            if name.startswith("bertmodel.")
+        }
     for p in WEIGHT_AND_BIAS:
         names[f"shared.shared_1.{p}"] = f"fusion.shared.{p}"
         names[f"fusion.fusion_layer_1.{p}"] = f"fusion.fuse.{p}"
@@ -72,13 +97,16 @@ def misa_names(state: dict[str, Tensor]) -> Names:
     return names
 
 
-def misa_model(golden: Golden) -> tuple[MultimodalModel, Names]:
-    """The model that a file's configuration states, with the file's parameters."""
-    state = {name: value for name, value in golden.group("state/").items() if not is_unused(name)}
+def misa_model(golden: Golden, folder: Path) -> tuple[MultimodalModel, Names]:
+    """The model that a file's configuration states, with the file's parameters; `folder` for a BERT."""
+    state = golden.group("state/")
+    state = {name: value for name, value in state.items() if not is_unused(name, state)}
     config = golden.config | golden.config.get("model", {})
     cell: Cell = config["rnncell"]
     encoders: dict[str, nn.Module] = {
-        "text": WordEncoder(config["vocab"], config["embedding_size"], cell),
+        "text": bert_encoder(config, folder)
+        if config["use_bert"]
+        else WordEncoder(config["vocab"], config["embedding_size"], cell),
         "visual": MisaEncoder(config["visual_size"], cell=cell),
         "audio": MisaEncoder(config["acoustic_size"], cell=cell),
     }
@@ -108,6 +136,22 @@ def misa_task(golden: Golden) -> Regression:
     return Regression(loss="mse", auxiliary=weights)
 
 
-def batch_first(golden: Golden) -> dict[str, Tensor]:
-    """The inputs of each modality, (B, T, D) or (B, T) ids; the reference has time first."""
-    return {m: torch.transpose(golden[f"input/{column}"], 0, 1) for m, column in COLUMNS.items()}
+def misa_batch(golden: Golden) -> Batch:
+    """The inputs of a file; the reference has time first, except in the word pieces for BERT."""
+    features = {m: torch.transpose(golden[f"input/{column}"], 0, 1) for m, column in COLUMNS.items()}
+    lengths = golden["lengths"].long()
+    batch = batch_of(features, lengths)
+    batch.targets = {"sentiment": golden["input/target"].squeeze(-1)}
+    return with_word_pieces(batch, golden.group("input/bert_")) if golden.config["use_bert"] else batch
+
+
+def with_word_pieces(batch: Batch, stored: Mapping[str, Tensor]) -> Batch:
+    """The batch with BERT's text: `ids`, `types` and `mask`, each (B, T + 2), a piece for each word."""
+    ids, attended = stored["ids"], stored["mask"] > 0
+    assert not stored["types"].any(), "one utterance is one segment"
+    assert torch.equal(attended, ids != 0), "padding is id 0"
+    num_words = ids.shape[1] - 2
+    pieces = torch.zeros(len(ids), num_words, ids.shape[1], dtype=torch.bool)
+    for word in range(num_words):  # between [CLS] and [SEP]
+        pieces[:, word, word + 1] = word < batch.lengths["text"]
+    return replace(batch, features={**batch.features, "text": ids}, pieces={"text": pieces})

@@ -10,30 +10,31 @@ import torch
 from torch import nn
 
 from mmsa.encoder.misa import MisaEncoder
+from mmsa.encoder.transformer import TransformerEncoder
 from mmsa.feedback.none import NoFeedback
 from mmsa.fusion.misa import MisaFusion
 from mmsa.fusion.misa_losses import central_moment_discrepancy
 from mmsa.model import MultimodalModel
 from mmsa.regularizer.none import NoRegularizer
-from tests.parity.misa_reference import LETTERS, batch_first, misa_model, misa_task
+from tests.parity.misa_reference import LETTERS, misa_batch, misa_model, misa_task
 from tests.parity.reference import Golden, check, check_gradients
-from tests.parity.test_mmlatch import batch_of
 
 
-@pytest.mark.golden("misa_glove*")
-def test_outputs_losses_and_gradients(golden_file: Path) -> None:
+@pytest.mark.golden("misa_glove*", "misa_bert*")
+def test_outputs_losses_and_gradients(golden_file: Path, tmp_path: Path) -> None:
     golden = Golden(golden_file)
-    model, names = misa_model(golden)
+    model, names = misa_model(golden, tmp_path)
     task = misa_task(golden)
     model.eval()
-    lengths = golden["lengths"].long()
-    batch = batch_of(batch_first(golden), lengths)
-    batch.targets = {"sentiment": golden["input/target"].squeeze(-1)}
+    batch = misa_batch(golden)
+    lengths = batch.lengths["text"]
     output = model(batch)
 
     fusion = model.fusion
     encoded = model.encode(model.embed(batch))
     streams = fusion.interact(encoded).streams
+    if "output/bertmodel#0" in golden:
+        check(encoded["text"].sequence, golden["output/bertmodel#0"][:, 1:-1], lengths)
     for modality, letter in LETTERS.items():
         private, shared = streams[f"private {modality}"], streams[f"shared {modality}"]
         check(encoded[modality].utterance, golden[f"output/utterance_{letter}"])
@@ -79,24 +80,25 @@ def test_outputs_losses_and_gradients(golden_file: Path) -> None:
     check_gradients(model, golden, names, "grad_total/")
 
 
-@pytest.mark.golden("misa_glove*")
-def test_padding_and_order_of_the_batch_do_not_matter(golden_file: Path) -> None:
+@pytest.mark.golden("misa_glove*", "misa_bert*")
+def test_padding_and_order_of_the_batch_do_not_matter(golden_file: Path, tmp_path: Path) -> None:
     golden = Golden(golden_file)
-    model, _ = misa_model(golden)
+    model, _ = misa_model(golden, tmp_path)
     model.eval()
-    features, lengths = batch_first(golden), golden["lengths"].long()
-    order = torch.randperm(len(lengths), generator=torch.Generator().manual_seed(0))
-    batch = batch_of({m: x[order] for m, x in features.items()}, lengths[order])
-    padding = torch.arange(features["text"].shape[1])[None, :] >= batch.lengths["text"][:, None]
+    batch = misa_batch(golden)
+    order = torch.randperm(len(batch.ids), generator=torch.Generator().manual_seed(0))
+    lengths = {m: n[order] for m, n in batch.lengths.items()}
+    padding = torch.arange(batch.features["audio"].shape[1])[None, :] >= lengths["audio"][:, None]
     dirty = {
-        m: x.masked_fill(padding.reshape(*padding.shape, *[1] * (x.dim() - 2)), 1) for m, x in batch.features.items()
+        m: x[order].masked_fill(padding.reshape(*padding.shape, *[1] * (x.dim() - 2)), 1)
+        for m, x in batch.features.items()
+        if m not in batch.pieces
     }
-    check(model(replace(batch, features=dirty)).predictions["sentiment"], golden["output/pred"][order])
-
-
-@pytest.mark.golden("misa_bert*")
-def test_bert_text(golden_file: Path) -> None:
-    pytest.skip("there is no transformer encoder for text yet: these files are not covered")
+    pieces = {m: torch.nn.functional.pad(which[order], (0, 3)) for m, which in batch.pieces.items()}
+    longer = {m: torch.nn.functional.pad(batch.features[m][order], (0, 3)) for m in pieces}
+    features = {m: (dirty | longer)[m] for m in batch.features}
+    prediction = model(replace(batch, features=features, lengths=lengths, pieces=pieces)).predictions["sentiment"]
+    check(prediction, golden["output/pred"][order])
 
 
 @pytest.mark.parametrize(
@@ -115,3 +117,23 @@ def test_parameter_counts_of_the_published_sizes(visual: int, audio: int, num_cl
         head = nn.Linear(fusion.output_dim, num_classes)
         model = MultimodalModel(modules, NoFeedback(), NoRegularizer(), fusion, head, "sentiment")
         assert sum(p.numel() for p in model.parameters()) == count - unused + more
+
+
+@pytest.mark.parametrize(
+    ("visual", "audio", "num_classes", "count"),
+    [(47, 74, 1, 1_479_169), (35, 74, 1, 1_433_233), (75, 81, 2, 1_678_774)],
+    ids=["cmu_mosi", "cmu_mosei", "ur_funny"],
+)
+def test_parameter_counts_beside_bert(visual: int, audio: int, num_classes: int, count: int, tmp_path: Path) -> None:
+    from transformers import BertConfig
+
+    unused = 516 + 1200  # the discriminator of shared and private codes; a normalisation of the text
+    BertConfig().save_pretrained(tmp_path)
+    with torch.device("meta"):
+        encoders: dict[str, nn.Module] = {"text": TransformerEncoder(str(tmp_path))}
+        encoders |= {"visual": MisaEncoder(visual), "audio": MisaEncoder(audio)}
+        fusion = MisaFusion({m: e.utterance_dim for m, e in encoders.items()}, 128)  # type: ignore[misc]
+        head = nn.Linear(fusion.output_dim, num_classes)
+    model = MultimodalModel(encoders, NoFeedback(), NoRegularizer(), fusion, head, "sentiment")
+    ours = [p.numel() for name, p in model.named_parameters() if not name.startswith("encoders.text.")]
+    assert sum(ours) == count - unused

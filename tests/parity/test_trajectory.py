@@ -19,7 +19,7 @@ from mmsa.training.regression import Regression
 from mmsa.training.task import Task
 from mmsa.training.trainer import Trainer
 from mmsa.types import Batch
-from tests.parity.misa_reference import COLUMNS, misa_model, misa_task
+from tests.parity.misa_reference import COLUMNS, misa_model, misa_task, with_word_pieces
 from tests.parity.reference import SOURCES, Golden, Names
 from tests.parity.test_mmlatch import batch_of, classifier
 from tests.parity.test_slp import FusedMaps, slp_model
@@ -48,21 +48,20 @@ class StoredFold:
             {m: self.data[column][rows] for m, column in self.columns.items()}, self.data["lengths"][rows].long()
         )
         batch.targets = {"sentiment": self.data["target"][rows].squeeze(-1)}
-        return batch
+        pieces = {name.removeprefix("bert_"): x[rows] for name, x in self.data.items() if name.startswith("bert_")}
+        return with_word_pieces(batch, pieces) if pieces else batch
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
         yield self.batch(torch.arange(len(self)))
 
 
-def stated(golden: FusedMaps) -> tuple[MultimodalModel, Names, Task, Mapping[str, str]]:
-    """The model and the task that a file states, and its name of each modality's input."""
+def stated(golden: FusedMaps, folder: Path) -> tuple[MultimodalModel, Names, Task, Mapping[str, str]]:
+    """The model and the task that a file states, and its name of each modality's input; `folder` for a BERT."""
     config = golden.config | golden.config["model"]
     if "branch" in config:
         pytest.skip("MISA+MMLatch trains through the doubled text embedding of the originals, which is not rebuilt")
     if "use_bert" in config:
-        if golden.config["model"]["use_bert"]:
-            pytest.skip("there is no transformer encoder for text yet: this file is not covered")
-        return *misa_model(golden), misa_task(golden), COLUMNS
+        return *misa_model(golden, folder), misa_task(golden), COLUMNS
     loss: Literal["l1", "mse"] = "l1" if golden.config["loss"] == "mean absolute error" else "mse"
     model, names = slp_model(golden) if "modality_feature_sizes" in config else classifier(golden)
     return model, names, Regression(loss=loss), {m: m for m in SOURCES}
@@ -103,7 +102,7 @@ def test_training_follows_the_reference(golden_file: Path, tmp_path: Path) -> No
     golden = FusedMaps(golden_file)
     config: dict[str, Any] = golden.config
     bound = tolerances(golden)
-    model, names, task, columns = stated(golden)
+    model, names, task, columns = stated(golden, tmp_path)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             assert module.p == 0, "every dropout is off in these files"
