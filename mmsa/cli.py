@@ -29,6 +29,7 @@ def mmsa() -> None:
 def prepare(
     name: Annotated[str, typer.Argument(help="cmu_mosi, cmu_mosei or synthetic.")],
     source: Annotated[str | None, typer.Option(help="Folder of .csd files, or MMSA's aligned_50.pkl.")] = None,
+    glove: Annotated[str | None, typer.Option(help="GloVe text file: text becomes its vectors of the words.")] = None,
     data: Annotated[str | None, typer.Option(help="Folder of the stores.", show_default="paths.data")] = None,
     options: Annotated[list[str] | None, typer.Argument(help="As for train.py: dataset.keep_pauses=true")] = None,
 ) -> None:
@@ -45,11 +46,13 @@ def prepare(
         raise ConfigError(f"{name}: there is no such data set; there is {there}.\n  type mmsa prepare {close[0]}")
     overrides = [f"dataset={name}", *(options or [])]
     overrides += [f"paths.data={data}"] if data else []
-    cfg = compose([*overrides, *([f"dataset.source={source}"] if source else [])])
+    overrides += [f"dataset.glove={glove}"] if glove else []
+    overrides += [f"dataset.source={source}"] if source else []
+    cfg = compose(overrides)
     build.check_node(cfg, "dataset")
     store = build.build_dataset(cfg).prepare(Path(cfg.paths.data))
     print("\n".join(describe(store)))
-    print(f"train on it: {train_command([*overrides, *([f'dataset.source={source}'] if source else [])])}")
+    print(f"train on it: {train_command(overrides)}")
 
 
 @app.command()
@@ -64,6 +67,32 @@ def report(
     from mmsa.analysis import tables
 
     print(tables.report(outputs, sweep=sweep, format=style))
+
+
+@app.command()
+def evaluate(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.", metavar="RUN...")],
+    missing: Annotated[bool, typer.Option("--missing", help="Take modalities and steps away.")] = False,
+    masks: Annotated[bool, typer.Option("--masks", help="Compare the feedback's masks.")] = False,
+    fold: Annotated[Literal["valid", "test"], typer.Option(help="The fold to evaluate on.")] = "test",
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the tables.", show_default="the run's; of several: outputs/evaluations/TIME"),
+    ] = None,
+) -> None:
+    """Score trained runs again, with missing inputs, or look at the masks of their feedback.
+
+    The test fold may be read here: every finished run has been scored on it before, and nothing is selected.
+    """
+    from mmsa.analysis import evaluation
+    from mmsa.trained import load_run
+
+    if missing:
+        evaluation.probe_missing(runs, load_run, fold, output, print)
+    if masks:
+        evaluation.study_masks(runs, load_run, fold, output, print)
+    if not (missing or masks):
+        evaluation.score_again(runs, load_run, fold, print)
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from mmsa.errors import DataError
 from mmsa.run_folder import flat_parameters
 
 # Options, or whole groups, that change nothing of what one seed computes.
-_NOT_CONFIGURATION = ("seed", "name", "dataset.source", "trainer.resume", "tracking", "paths", "hydra")
+_NOT_CONFIGURATION = ("seed", "name", "dataset.source", "dataset.glove", "trainer.resume", "tracking", "paths", "hydra")
 
 
 @dataclass(frozen=True)

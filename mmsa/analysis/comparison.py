@@ -1,0 +1,152 @@
+"""Trained runs side by side on one fold: which may be compared, what they predict, and intervals over their seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Protocol
+
+import numpy as np
+from lightning_fabric import Fabric
+from torch import nn
+
+from mmsa.analysis.runs import Group, Run, by_configuration, read_run
+from mmsa.data.batches import Data, Fold
+from mmsa.errors import DataError
+from mmsa.model import MultimodalModel
+from mmsa.training.task import Task
+from mmsa.training.trainer import Trainer
+
+CONFIDENCE = 0.95
+
+
+class LoadedRun(Protocol):
+    """What `mmsa.load` returns: a model with its selected weights, on the CPU, and what it was trained on."""
+
+    @property
+    def config(self) -> Any: ...
+    @property
+    def model(self) -> MultimodalModel: ...
+    @property
+    def task(self) -> Task: ...
+    @property
+    def data(self) -> Data: ...
+    @property
+    def folder(self) -> Path: ...
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over `num` values and its confidence interval by Student's t; NaN bounds where there is one value."""
+
+    mean: float
+    low: float
+    high: float
+    num: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Interval:
+        """The interval of independent values; all NaN as soon as one is not finite, or without any."""
+        if not values or not all(map(math.isfinite, values)):
+            return cls(math.nan, math.nan, math.nan, len(values))
+        deviation = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+        return cls._around(fmean(values), deviation / math.sqrt(len(values)), len(values) - 1, len(values))
+
+    @classmethod
+    def between(cls, first: Sequence[float], second: Sequence[float]) -> Interval:
+        """Mean of `first` minus mean of `second` and its interval by Welch's t, for independent samples."""
+        if min(len(first), len(second)) < 2:
+            difference = fmean(first) - fmean(second) if first and second else math.nan
+            return cls(difference, math.nan, math.nan, len(first) + len(second))
+        shares = [float(np.var(values, ddof=1)) / len(values) for values in (first, second)]
+        spread = sum(share**2 / (len(v) - 1) for share, v in zip(shares, (first, second), strict=True))
+        freedom = sum(shares) ** 2 / spread if spread > 0 else 1.0
+        error = math.sqrt(sum(shares))
+        return cls._around(fmean(first) - fmean(second), error, freedom, len(first) + len(second))
+
+    @classmethod
+    def _around(cls, mean: float, error: float, freedom: float, num: int) -> Interval:
+        if not math.isfinite(error):
+            return cls(mean, math.nan, math.nan, num)
+        from scipy.stats import t as student
+
+        half = float(student.ppf(0.5 + CONFIDENCE / 2, freedom)) * error
+        return cls(mean, mean - half, mean + half, num)
+
+    def text(self, digits: int = 3) -> str:
+        """As it is printed: the mean, and the bounds where there are any."""
+        if not math.isfinite(self.mean):
+            return "–"
+        bounds = f" [{self.low:+.{digits}f}, {self.high:+.{digits}f}]" if math.isfinite(self.low) else ""
+        return f"{self.mean:+.{digits}f}{bounds}"
+
+
+def comparable_groups(folders: Iterable[Path]) -> list[Group]:
+    """The runs of these folders, grouped as in result tables, in the order in which the folders are named.
+
+    Runs that differ in nothing but the seed are a group; of two with the same seed the newest counts. Labels lack the
+    overrides that all groups share; one without others is `defaults`.
+
+    Args:
+        folders: of finished runs.
+
+    Raises:
+        DataError: a folder does not hold a finished run, or two runs predict different things: other data, task,
+            target or classes.
+    """
+    runs = [read_run(folder) for folder in folders]
+    for run in runs[1:]:
+        check_comparable(runs[0], run)
+    place = {run.folder: position for position, run in reversed(list(enumerate(runs)))}
+    groups = sorted(by_configuration(runs), key=lambda group: min(place[run.folder] for run in group.runs))
+    parts = [group.label.split(" ") for group in groups]
+    shared = set(parts[0]).intersection(*parts[1:]) if len(groups) > 1 else set()
+    own = [" ".join(part for part in label if part not in shared) for label in parts]
+    return [replace(group, label=label or "defaults") for group, label in zip(groups, own, strict=True)]
+
+
+def check_comparable(first: Run, second: Run) -> None:
+    """Refuse runs whose scores do not mean the same.
+
+    Raises:
+        DataError: they differ in what they predict; both are named.
+    """
+    ours, theirs = _predicted(first), _predicted(second)
+    differ = [name for name in ours if ours[name] != theirs[name]]
+    if differ:
+        name = differ[0]
+        raise DataError(
+            f"runs that are evaluated side by side need the same data and task, but {name} is\n"
+            f"  {ours[name]} in {first.folder}\n  {theirs[name]} in {second.folder}\n"
+            "  type mmsa evaluate with the runs of one kind only"
+        )
+
+
+def evaluate(run: LoadedRun, model: nn.Module, fold: Fold) -> dict[str, float]:
+    """Metrics of a fold, as the run itself computes them, of its model or of one that wraps it."""
+    fabric = Fabric(accelerator="cpu", devices=1)
+    batch_size = int(run.config.trainer.batch_size)
+    trainer = Trainer(fabric, run.task, run.folder, {}, max_epochs=1, batch_size=batch_size, patience=1)
+    return trainer.evaluate(model, fold)[0]
+
+
+def agreement(recorded: Run, fold: str, metrics: Mapping[str, float]) -> str:
+    """Whether metrics of a fold are those that the run's result.json holds, in words; "equal" means to the last bit."""
+    known = {name: recorded.metrics[f"{fold}/{name}"] for name in metrics if f"{fold}/{name}" in recorded.metrics}
+    if not known:
+        return f"result.json has no metric of the {fold} fold"
+    found = {name: metrics[name] for name in known}
+    if all(found[name] == known[name] or (math.isnan(found[name]) and math.isnan(known[name])) for name in known):
+        return "equal to result.json"
+    far = {name: abs(found[name] - known[name]) for name in known}
+    worst = max(far, key=lambda name: math.inf if math.isnan(far[name]) else far[name])
+    return f"differs from result.json, most in {worst}: {found[worst]:.6g} here, {known[worst]:.6g} there"
+
+
+def _predicted(run: Run) -> dict[str, str]:
+    """What two runs must share."""
+    options = {key: run.configuration.get(key, "none") for key in ("task.target", "task.thresholds")}
+    return {"the data set (with its fingerprint)": " ".join(run.data), "the task": run.task, **options}

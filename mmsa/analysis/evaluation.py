@@ -1,0 +1,96 @@
+"""What `mmsa evaluate` does: loads runs, one after the other, and writes what a probe finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from mmsa.analysis import masks, rendering, robustness
+from mmsa.analysis.comparison import LoadedRun, agreement, comparable_groups, evaluate
+from mmsa.analysis.runs import Group, read_run
+
+Load = Callable[[Path], LoadedRun]
+Say = Callable[[str], None]
+Fold = Literal["valid", "test"]
+
+
+def score_again(folders: Sequence[Path], load: Load, fold: Fold, say: Say) -> None:
+    """Say the metrics of each run on a fold, and whether they are those of its result.json.
+
+    Args:
+        folders: of finished runs.
+        load: folder -> run.
+        fold: "valid" or "test".
+        say: prints.
+
+    Raises:
+        DataError: a folder does not hold a finished run, or its data are no longer there.
+    """
+    for folder in folders:
+        recorded, run = read_run(folder), load(folder)
+        metrics = evaluate(run, run.model, run.data.fold(fold))
+        shown = "  ".join(f"{name} {rendering.number(metrics[name])}" for name in recorded.primary)
+        say(f"{folder}\n  {fold}: {shown}\n  {agreement(recorded, fold, metrics)}")
+
+
+def probe_missing(folders: Sequence[Path], load: Load, fold: Fold, output: Path | None, say: Say) -> None:
+    """Probe runs with missing inputs; say the tables and write them (see `robustness`).
+
+    Args:
+        folders: of finished runs.
+        load: folder -> run.
+        fold: "valid" or "test".
+        output: where the files go; None is the folder of the only run, or a new one in `evaluations` beside the runs.
+        say: prints.
+
+    Raises:
+        DataError: two runs predict different things, or a folder does not hold a finished run.
+    """
+    groups = comparable_groups(folders)  # before hours of evaluation
+    probed = robustness.probe(_loaded(groups, load, say), fold)
+    say(robustness.terminal(probed))
+    say(_written(robustness.write(probed, _place(groups, output))))
+
+
+def study_masks(folders: Sequence[Path], load: Load, fold: Fold, output: Path | None, say: Say) -> None:
+    """Compare the feedback's masks; say the tables and write them (see `masks`).
+
+    Args:
+        folders: of finished runs with a feedback.
+        load: folder -> run.
+        fold: "valid" or "test".
+        output: as for `probe_missing`.
+        say: prints.
+
+    Raises:
+        ConfigError: a run has no feedback.
+        DataError: as for `probe_missing`.
+    """
+    groups = comparable_groups(folders)
+    study = masks.study_masks(_loaded(groups, load, say), fold)
+    say(masks.terminal(study))
+    say(_written(masks.write(study, _place(groups, output))))
+
+
+def _loaded(groups: Sequence[Group], load: Load, say: Say) -> Iterator[LoadedRun]:
+    """One run at a time, in the order of the groups."""
+    runs = [run for group in groups for run in group.runs]
+    for number, run in enumerate(runs, start=1):
+        if len(runs) > 1:
+            say(f"run {number} of {len(runs)}: {run.folder}")
+        yield load(run.folder)
+
+
+def _place(groups: Sequence[Group], output: Path | None) -> Path:
+    runs = [run for group in groups for run in group.runs]
+    if output is not None:
+        return output
+    if len(runs) == 1:
+        return runs[0].folder
+    return runs[0].folder.resolve().parent.parent / "evaluations" / f"{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _written(paths: Sequence[Path]) -> str:
+    return f"written to {paths[0].parent}: {', '.join(path.name for path in paths)}"

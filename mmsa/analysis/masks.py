@@ -1,0 +1,305 @@
+"""The masks that a feedback lays on the inputs, compared between kinds of utterances."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmsa.analysis import rendering
+from mmsa.analysis.comparison import CONFIDENCE, Interval, LoadedRun, comparable_groups
+from mmsa.analysis.runs import Group, Run
+from mmsa.analysis.tables import PLANTED, Cell, Row, Table
+from mmsa.data.planted import CLEAR_MEANING, Truth
+from mmsa.errors import ConfigError
+from mmsa.run_folder import write_json, write_text
+from mmsa.types import Batch, padding_mask
+
+PLANTED_KINDS = ("contradicting", "agreeing")
+SIGNS = ("negative", "neutral", "positive")
+
+Part = Literal["mean", "distance"]
+PARTS: tuple[Part, ...] = get_args(Part)
+DISTANCE = "|mask - 0.5|"
+
+
+@dataclass(frozen=True)
+class UtteranceMask:
+    """The mask of one modality of one utterance, over its valid steps and all features.
+
+    Args:
+        mean: in [0, 1].
+        distance: mean of |mask - 0.5|, in [0, 0.5].
+    """
+
+    mean: float
+    distance: float
+
+
+Masks = Mapping[tuple[str, str], UtteranceMask]
+"""By utterance and modality; an utterance that lacks the modality has none."""
+
+
+@dataclass(frozen=True)
+class MaskStudy:
+    """The masks of runs, and the kinds of utterances to compare.
+
+    Args:
+        fold: the fold that was read.
+        groups: the runs by configuration.
+        masks: by the run's folder.
+        kinds: kind -> its utterances; on the built-in corpus contradicting and agreeing ones, else signs of the label.
+    """
+
+    fold: str
+    groups: tuple[Group, ...]
+    masks: Mapping[Path, Masks]
+    kinds: Mapping[str, tuple[str, ...]]
+
+    @property
+    def planted(self) -> bool:
+        """The kinds are those of the planted truth."""
+        return tuple(self.kinds) == PLANTED_KINDS
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Every modality that a run masks."""
+        return tuple(dict.fromkeys(m for group in self.groups for run in group.runs for _, m in self.masks[run.folder]))
+
+    def values(self, run: Run, modality: str, kind: str, part: Part = "mean") -> list[float]:
+        """One number per utterance of a kind that has the modality."""
+        masks = self.masks[run.folder]
+        found = [masks[name, modality] for name in self.kinds[kind] if (name, modality) in masks]
+        return [mask.mean if part == "mean" else mask.distance for mask in found]
+
+    def utterance_means(self, group: Group, modality: str, kind: str) -> np.ndarray:
+        """(N,) mean masks of the utterances of a kind, each averaged over the group's runs."""
+        return np.array([self.values(run, modality, kind) for run in group.runs]).mean(axis=0)
+
+    def difference(self, group: Group, modality: str, part: Part = "mean") -> Interval | None:
+        """Contradicting minus agreeing: over the seeds of a group, or over the utterances of its only run."""
+        if not self.planted:
+            return None
+        pairs = [[self.values(run, modality, kind, part) for kind in PLANTED_KINDS] for run in group.runs]
+        if any(not values for pair in pairs for values in pair):
+            return None
+        if len(pairs) == 1:
+            return Interval.between(*pairs[0])
+        return Interval.of([fmean(contradicting) - fmean(agreeing) for contradicting, agreeing in pairs])
+
+
+def study_masks(runs: Iterable[LoadedRun], fold: Literal["valid", "test"] = "test") -> MaskStudy:
+    """Read the masks of runs with a feedback; the test fold selects nothing here, see `robustness.probe`.
+
+    On the built-in corpus utterances are compared whose truth is known (see `kind_of`); on other data those whose
+    label is negative, zero or positive.
+
+    Args:
+        runs: loaded, one after the other.
+        fold: "valid" or "test".
+
+    Raises:
+        ConfigError: a run has no feedback.
+        DataError: two runs predict different things.
+    """
+    masks: dict[Path, Masks] = {}
+    kinds: dict[str, tuple[str, ...]] = {}
+    for run in runs:
+        masks[run.folder] = read_masks(run, fold)
+        kinds = kinds or kinds_of(run, fold)
+    return MaskStudy(fold, tuple(comparable_groups(masks)), masks, kinds)
+
+
+@torch.no_grad()
+def read_masks(run: LoadedRun, fold: str) -> Masks:
+    """The masks of every utterance of a fold; of several passes those of the last.
+
+    Raises:
+        ConfigError: the run has no feedback.
+    """
+    model = run.model.eval()
+    masks: dict[tuple[str, str], UtteranceMask] = {}
+    for batch in run.data.fold(fold).batches(int(run.config.trainer.batch_size)):
+        found = model(batch).feedback
+        if not found:
+            raise ConfigError(
+                f"{run.folder}: this run has no feedback, so there are no masks to look at.\n"
+                "  name runs that were trained with feedback=mmlatch or feedback=static"
+            )
+        for modality, mask in found.items():
+            masks |= _per_utterance(batch, modality, mask)
+    return masks
+
+
+def kinds_of(run: LoadedRun, fold: str) -> dict[str, tuple[str, ...]]:
+    """The kinds of utterances that are compared, and the utterances of each."""
+    utterances = run.data.fold(fold)
+    if run.data.store.report.get("planted"):
+        from mmsa.data.synthetic import planted_truth
+
+        truths = planted_truth()
+        named = {name: kind_of(truths[name]) for name in utterances.ids}
+        return {kind: tuple(name for name in named if named[name] == kind) for kind in PLANTED_KINDS}
+    labels = run.task.select(utterances.targets)
+    signs = [SIGNS[int(np.sign(label)) + 1] for label in labels]
+    return {sign: tuple(name for name, s in zip(utterances.ids, signs, strict=True) if s == sign) for sign in SIGNS}
+
+
+def kind_of(truth: Truth) -> str | None:
+    """Whether an utterance of the built-in corpus contradicts itself or agrees with itself; None where neither.
+
+    Contradicting is what the corpus says (docs/synthetic.md): clear words that the voice mocks or outweighs with the
+    opposite. Agreeing: words and voice are both there and both clear (0.5 or more), the voice does not mock, and its
+    sign is that of the words. Neutral and silent utterances and faint voices are neither.
+    """
+    if truth.contradicts:
+        return "contradicting"
+    clear = min(abs(truth.meaning), abs(truth.voice)) >= CLEAR_MEANING and not truth.silent
+    return "agreeing" if clear and not truth.mocking and truth.voice * truth.meaning > 0 else None
+
+
+def make_tables(study: MaskStudy) -> list[Table]:
+    """One table per configuration: a row per modality, the mean mask per kind, and the distance from 0.5."""
+    counted = ", ".join(f"{len(names)} {kind}" for kind, names in study.kinds.items())
+    tables = []
+    for group in study.groups:
+        first = group.runs[0]
+        notes = [f"{first.data[0]}, {study.fold} fold, data {first.data[1][:12]}; utterances: {counted}"]
+        notes += [PLANTED] if first.planted else []
+        notes += [f"mean ± standard deviation over {len(group.runs)} seeds"] if len(group.runs) > 1 else []
+        tables.append(
+            Table(
+                title=f"mean mask: {group.label}",
+                notes=tuple(notes),
+                planted=first.planted,
+                data=first.data,
+                task=first.task,
+                fold=study.fold,
+                metrics=(*study.kinds, DISTANCE),
+                rows=tuple(_row(study, group, modality) for modality in study.modalities),
+                baselines=(),
+            )
+        )
+    return tables
+
+
+def summary(study: MaskStudy) -> list[str]:
+    """The differences between contradicting and agreeing utterances, one line per configuration and modality."""
+    lines = []
+    for group in study.groups:
+        found = {m: [study.difference(group, m, part) for part in PARTS] for m in study.modalities}
+        known = {m: [one.text(4) for one in both if one is not None] for m, both in found.items()}
+        if any(known.values()):
+            over = f"Student's t over {len(group.runs)} seeds" if len(group.runs) > 1 else "Welch's t over utterances"
+            lines.append(
+                f"{group.label}: contradicting minus agreeing, mean and {100 * CONFIDENCE:.0f} % interval ({over})"
+            )
+            lines += [f"  {m}: mean mask {told[0]}; {DISTANCE} {told[1]}" for m, told in known.items() if told]
+    return lines
+
+
+def terminal(study: MaskStudy, width: int | None = None) -> str:
+    """The tables and the differences as text."""
+    return "\n\n".join([rendering.terminal(make_tables(study), width), "\n".join(summary(study))]).rstrip()
+
+
+def markdown(study: MaskStudy) -> str:
+    """The tables and the differences as Markdown."""
+    lines = [f"    {line}" for line in summary(study)]
+    return "\n\n".join([rendering.markdown(make_tables(study)).rstrip(), "\n".join(lines)]).rstrip() + "\n"
+
+
+def write(study: MaskStudy, folder: Path) -> list[Path]:
+    """Write masks.csv (every utterance), masks.json (the differences), masks.md and masks.png.
+
+    Args:
+        study: the masks.
+        folder: is made where it is missing.
+    """
+    from mmsa.analysis.probe_figures import draw_masks
+
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"masks.{kind}" for kind in ("csv", "json", "md", "png")]
+    write_text(paths[0], _rows(study))
+    write_json(paths[1], _content(study))
+    write_text(paths[2], markdown(study))
+    draw_masks(study).savefig(paths[3], dpi=150)
+    return paths
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean, NaN without any value."""
+    return fmean(values) if values else math.nan
+
+
+def _row(study: MaskStudy, group: Group, modality: str) -> Row:
+    cells = {k: Cell.of([mean(study.values(run, modality, k)) for run in group.runs]) for k in study.kinds}
+    far = [[v for k in study.kinds for v in study.values(run, modality, k, "distance")] for run in group.runs]
+    return Row(modality, 0, {**cells, DISTANCE: Cell.of([mean(values) for values in far])})
+
+
+def _per_utterance(batch: Batch, modality: str, mask: Tensor) -> Masks:
+    """Mask (B, T, D) -> its means over valid steps and features, of the utterances that have the modality."""
+    lengths = batch.lengths[modality]
+    valid = ~padding_mask(lengths, mask.shape[1])[:, :, None]  # (B, T, 1)
+    count = (lengths * mask.shape[2]).clamp(min=1).double()
+    means = torch.where(valid, mask, 0.0).double().sum(dim=(1, 2)) / count
+    distances = torch.where(valid, (mask - 0.5).abs(), 0.0).double().sum(dim=(1, 2)) / count
+    found = zip(batch.ids, lengths.tolist(), means.tolist(), distances.tolist(), strict=True)
+    return {(name, modality): UtteranceMask(mean, distance) for name, steps, mean, distance in found if steps > 0}
+
+
+def _rows(study: MaskStudy) -> str:
+    kinds = {name: kind for kind, names in study.kinds.items() for name in names}
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["run", "seed", "id", "kind", "modality", "mean", "distance"])
+    for run in (run for group in study.groups for run in group.runs):
+        for (name, modality), mask in study.masks[run.folder].items():
+            row = [run.folder.name, run.seed, name, kinds.get(name, ""), modality, mask.mean, mask.distance]
+            writer.writerow(row)
+    return text.getvalue()
+
+
+def _content(study: MaskStudy) -> dict[str, Any]:
+    first = study.groups[0].runs[0]
+    return {
+        "dataset": first.data[0],
+        "fingerprint": first.data[1],
+        "planted": first.planted,
+        "fold": study.fold,
+        "utterances": {kind: len(names) for kind, names in study.kinds.items()},
+        "groups": [
+            {
+                "label": group.label,
+                "runs": [str(run.folder) for run in group.runs],
+                "modalities": {modality: _described(study, group, modality) for modality in study.modalities},
+            }
+            for group in study.groups
+        ],
+    }
+
+
+def _described(study: MaskStudy, group: Group, modality: str) -> dict[str, Any]:
+    """Per run the mean of each kind, and on the built-in corpus the difference and each run's own."""
+    described: dict[str, Any] = {}
+    for part in PARTS:
+        alone = [study.difference(replace(group, runs=(run,)), modality, part) for run in group.runs]
+        together = study.difference(group, modality, part)
+        described[part] = {
+            "kinds": {
+                kind: [mean(study.values(run, modality, kind, part)) for run in group.runs] for kind in study.kinds
+            },
+            "difference": None if together is None else asdict(together),
+            "difference_of_each_run": [None if one is None else asdict(one) for one in alone],
+        }
+    return described

@@ -1,0 +1,300 @@
+"""How much a trained model loses when modalities or steps are missing, and which of two loses less."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+from mmsa.analysis import rendering
+from mmsa.analysis.comparison import CONFIDENCE, Interval, LoadedRun, comparable_groups, evaluate
+from mmsa.analysis.corruption import DRAW_SEED, Condition, Corrupted, Way, conditions
+from mmsa.analysis.runs import Group, Run
+from mmsa.analysis.tables import PLANTED, Cell, Row, Table
+from mmsa.run_folder import write_json, write_text
+from mmsa.training.metrics import METRICS, metric_mode
+
+Scores = Mapping[Condition, Mapping[str, float]]
+
+TITLES: dict[Way, str] = {
+    "present": "only these modalities are present",
+    "zero": "scattered steps become zeros",
+    "repeat": "scattered steps repeat the step before",
+    "stretch": "one stretch of steps becomes zeros",
+}
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The scores of runs under every condition.
+
+    Args:
+        fold: the fold that was scored.
+        groups: the runs by configuration; the others are compared with the first.
+        scores: by the run's folder, condition -> metric -> value; a run's first condition is clean.
+    """
+
+    fold: str
+    groups: tuple[Group, ...]
+    scores: Mapping[Path, Scores]
+
+    @property
+    def metric(self) -> str:
+        """The task's primary metric."""
+        return self.groups[0].runs[0].primary[0]
+
+    @property
+    def conditions(self) -> list[Condition]:
+        """Those of any run, in their order."""
+        return list(dict.fromkeys(c for group in self.groups for run in group.runs for c in self.scores[run.folder]))
+
+    def values(self, group: Group, condition: Condition) -> list[float]:
+        """The primary metric per seed; empty where the group's runs do not know the condition."""
+        known = [self.scores[run.folder].get(condition) for run in group.runs]
+        return [scores[self.metric] for scores in known if scores is not None]
+
+    def clean(self, run: Run) -> Condition:
+        """The condition of a run in which nothing is missing."""
+        return next(iter(self.scores[run.folder]))
+
+    def lost(self, run: Run, condition: Condition) -> float:
+        """By how much the primary metric is worse than the clean one; negative where it is better."""
+        scores = self.scores[run.folder]
+        change = scores[condition][self.metric] - scores[self.clean(run)][self.metric]
+        return change if metric_mode(self.metric) == "min" else -change
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A group minus the first one, paired by seed and averaged over conditions.
+
+    Args:
+        group: label of the group.
+        against: label of the first group.
+        conditions: what is averaged per seed.
+        seeds: that both have.
+        lost: difference of what is lost against the clean score; negative: the group loses less than the first.
+        score: difference of the metric itself.
+    """
+
+    group: str
+    against: str
+    conditions: tuple[Condition, ...]
+    seeds: tuple[int, ...]
+    lost: Interval
+    score: Interval
+
+
+def probe(runs: Iterable[LoadedRun], fold: Literal["valid", "test"] = "test") -> Probe:
+    """Evaluate runs under every subset of their modalities and under dropped steps.
+
+    The default is the test fold: finished runs have been scored on it before, and nothing is selected here.
+
+    Args:
+        runs: loaded, one after the other; of runs that differ in nothing but the seed and the folder the newest counts.
+        fold: "valid" or "test".
+
+    Raises:
+        DataError: two runs predict different things, see `comparable_groups`.
+    """
+    scores = {run.folder: probe_run(run, fold) for run in runs}
+    return Probe(fold, tuple(comparable_groups(scores)), scores)
+
+
+def probe_run(run: LoadedRun, fold: str) -> dict[Condition, dict[str, float]]:
+    """The metrics of one run under every condition, the clean one first."""
+    utterances = run.data.fold(fold)
+    in_pieces = next(utterances.batches(1)).pieces
+    modalities = utterances.modalities
+    probed = conditions(modalities, [m for m in modalities if m not in in_pieces])
+    return {condition: evaluate(run, Corrupted(run.model, condition), utterances) for condition in probed}
+
+
+def difference(probed: Probe, group: Group, chosen: Sequence[Condition]) -> Difference | None:
+    """A group against the first over the conditions that both know; None without such or without a shared seed."""
+    first = probed.groups[0]
+    pairs = {run.seed: (run, other) for run in group.runs for other in first.runs if run.seed == other.seed}
+    both = [c for c in chosen if all(c in probed.scores[run.folder] for pair in pairs.values() for run in pair)]
+    if not pairs or not both:
+        return None
+    metric, scores = probed.metric, probed.scores
+    lost = [fmean(probed.lost(a, c) - probed.lost(b, c) for c in both) for a, b in pairs.values()]
+    score = [fmean(scores[a.folder][c][metric] - scores[b.folder][c][metric] for c in both) for a, b in pairs.values()]
+    return Difference(group.label, first.label, tuple(both), tuple(pairs), Interval.of(lost), Interval.of(score))
+
+
+def differences(probed: Probe, chosen: Iterable[Sequence[Condition]]) -> list[Difference]:
+    """Every other group against the first, for each of these selections of conditions."""
+    selections = list(chosen)
+    found = [difference(probed, group, one) for group in probed.groups[1:] for one in selections]
+    return [one for one in found if one is not None]
+
+
+def spoiled(probed: Probe, way: Way) -> list[list[Condition]]:
+    """The conditions of a way that take something away, by their modalities, each over its rates."""
+    clean = {probed.clean(run) for group in probed.groups for run in group.runs}
+    members = [c for c in probed.conditions if c.way == way and c not in clean]
+    return [[c for c in members if c.modalities == m] for m in dict.fromkeys(c.modalities for c in members)]
+
+
+def summary(probed: Probe) -> list[str]:
+    """What each group loses more (+) or less (-) than the first, a line per way, averaged over modalities and rates."""
+    lines = []
+    for group in probed.groups[1:]:
+        clean = difference(probed, group, [probed.clean(group.runs[0])])
+        found = {way: difference(probed, group, [c for part in spoiled(probed, way) for c in part]) for way in TITLES}
+        known = {way: one for way, one in found.items() if one is not None}
+        if not known:
+            lines.append(f"{group.label} shares no seed with {probed.groups[0].label}: no paired differences")
+            continue
+        num_seeds = len(next(iter(known.values())).seeds)
+        lines.append(f"{group.label} against {probed.groups[0].label}, paired by seed ({_counted(num_seeds)})")
+        lines.append(
+            f"  {probed.metric} lost against the clean score, mean over modalities and rates, {_interval_name()}"
+        )
+        lines += [f"    {TITLES[way]}: {one.lost.text()}" for way, one in known.items()]
+        lines += [f"  clean {probed.metric} itself: {clean.score.text()}"] if clean is not None else []
+    return lines
+
+
+def make_tables(probed: Probe, separator: str = " ") -> list[Table]:
+    """One table per way: a row per condition, a column per group.
+
+    Args:
+        probed: the scores.
+        separator: between the parts of a column's head.
+    """
+    first = probed.groups[0].runs[0]
+    better = "smaller" if metric_mode(probed.metric) == "min" else "larger"
+    heads = [separator.join([*g.label.split(" "), f"({_counted(len(g.runs))})"]) for g in probed.groups]
+    tables: list[Table] = []
+    for way in TITLES:
+        rows = []
+        for condition in (c for c in probed.conditions if c.way == way):
+            cells = [Cell.of(probed.values(group, condition)) for group in probed.groups]
+            rows.append(Row(condition.label, 0, dict(zip(heads, cells, strict=True))))
+        if rows:
+            tables.append(
+                Table(
+                    title=f"{probed.metric} ({better} is better): {TITLES[way]}",
+                    notes=() if tables else _notes(probed),
+                    planted=first.planted,
+                    data=first.data,
+                    task=first.task,
+                    fold=probed.fold,
+                    metrics=tuple(heads),
+                    rows=tuple(rows),
+                    baselines=(),
+                )
+            )
+    return tables
+
+
+def terminal(probed: Probe, width: int | None = None) -> str:
+    """The tables and the summary as text."""
+    return "\n\n".join([rendering.terminal(make_tables(probed, "\n"), width), "\n".join(summary(probed))]).rstrip()
+
+
+def markdown(probed: Probe) -> str:
+    """The tables and the paired differences as Markdown."""
+    parts = [
+        rendering.markdown(make_tables(probed)).rstrip(),
+        f"`{probed.metric}`: {METRICS[probed.metric].definition}",
+    ]
+    for group in probed.groups[1:]:
+        parts += _markdown_differences(probed, group)
+    return "\n\n".join(parts) + "\n"
+
+
+def write(probed: Probe, folder: Path) -> list[Path]:
+    """Write robustness.json, robustness.md and robustness.png.
+
+    Args:
+        probed: the scores.
+        folder: is made where it is missing.
+    """
+    from mmsa.analysis.probe_figures import draw_robustness
+
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"robustness.{kind}" for kind in ("json", "md", "png")]
+    write_json(paths[0], _content(probed))
+    write_text(paths[1], markdown(probed))
+    draw_robustness(probed).savefig(paths[2], dpi=150)
+    return paths
+
+
+def _content(probed: Probe) -> dict[str, Any]:
+    """What robustness.json holds: every metric of every run and condition, and the differences."""
+    first = probed.groups[0].runs[0]
+    ways = [spoiled(probed, way) for way in TITLES]
+    return {
+        "dataset": first.data[0],
+        "fingerprint": first.data[1],
+        "planted": first.planted,
+        "fold": probed.fold,
+        "metric": probed.metric,
+        "mask_seed": DRAW_SEED,
+        "runs": [
+            {
+                "folder": str(run.folder),
+                "group": group.label,
+                "seed": run.seed,
+                "clean": asdict(probed.clean(run)),
+                "scores": [{**asdict(c), "metrics": dict(found)} for c, found in probed.scores[run.folder].items()],
+            }
+            for group in probed.groups
+            for run in group.runs
+        ],
+        "differences": [asdict(one) for one in differences(probed, [[c] for c in probed.conditions])],
+        "differences_over_rates": [asdict(one) for one in differences(probed, [p for parts in ways for p in parts])],
+        "differences_over_all": [
+            asdict(one) for one in differences(probed, [[c for part in parts for c in part] for parts in ways])
+        ],
+    }
+
+
+def _markdown_differences(probed: Probe, group: Group) -> list[str]:
+    """The summary, and a table of what a group loses more or less than the first, per condition and over rates."""
+    first = probed.groups[0]
+    title = f"**`{group.label}` against `{first.label}`, paired by seed, {_interval_name()}**"
+    lines = ["| | lost against the clean score | the score itself |", "| :--- | ---: | ---: |"]
+    rows: list[tuple[str, Sequence[Condition]]] = [("nothing missing", [probed.clean(group.runs[0])])]
+    for way in TITLES:
+        parts = spoiled(probed, way)
+        rows.append((f"{TITLES[way]}: all", [c for part in parts for c in part]))
+        for part in parts:
+            rows += [(f"{way}: {'+'.join(part[0].modalities)}, all rates", part)] if len(part) > 1 else []
+            rows += [(f"{way}: {condition.label}", [condition]) for condition in part]
+    for label, chosen in rows:
+        one = difference(probed, group, chosen)
+        lines += [f"| {label} | {one.lost.text()} | {one.score.text()} |"] if one is not None else []
+    if len(lines) == 2:
+        return [f"`{group.label}` shares no seed with `{first.label}`: no paired differences."]
+    return [title, "\n".join(lines)]
+
+
+def _notes(probed: Probe) -> tuple[str, ...]:
+    first = probed.groups[0].runs[0]
+    notes = [f"{first.data[0]}, {probed.fold} fold, data {first.data[1][:12]}"]
+    notes += [PLANTED] if first.planted else []
+    if any(len(group.runs) > 1 for group in probed.groups):
+        notes.append("mean ± standard deviation over seeds")
+    runs = [run for group in probed.groups for run in group.runs]
+    pieces = {m for run in runs for m in probed.clean(run).modalities if not _drops(probed, run, m)}
+    if pieces:
+        notes.append(f"{', '.join(sorted(pieces))}: word pieces, whose steps are not dropped where a run reads them")
+    return tuple(notes)
+
+
+def _drops(probed: Probe, run: Run, modality: str) -> bool:
+    return any(c.way != "present" and modality in c.modalities for c in probed.scores[run.folder])
+
+
+def _counted(num_seeds: int) -> str:
+    return f"{num_seeds} seed{'' if num_seeds == 1 else 's'}"
+
+
+def _interval_name() -> str:
+    return f"mean difference and {100 * CONFIDENCE:.0f} % interval (Student's t over seeds)"

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import copy
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+import mmsa
+from mmsa.analysis import masks
+from mmsa.analysis.masks import kind_of, kinds_of, read_masks, study_masks
+from mmsa.cli import command
+from mmsa.data.planted import CLEAR_MEANING
+from mmsa.data.synthetic import planted_truth
+from mmsa.errors import ConfigError
+from mmsa.trained import TrainedRun
+from mmsa.types import Batch, Output
+
+ALL = ("text", "audio", "visual")
+
+
+@pytest.fixture(scope="module")
+def quick(stores: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    outputs = tmp_path_factory.mktemp("outputs")
+    quick = [f"paths.data={stores}", f"paths.outputs={outputs}", "tracking=none", "device=cpu", "hidden_dim=4"]
+    return [*quick, "trainer.max_epochs=1", "trainer.batch_size=128", "fusion=concat"]
+
+
+@pytest.fixture(scope="module")
+def folders(quick: list[str]) -> list[Path]:
+    return [mmsa.run([*quick, "feedback=mmlatch", f"seed={seed}"], quiet=True).folder for seed in (1, 2)]
+
+
+@pytest.fixture(scope="module")
+def loaded(folders: list[Path]) -> list[TrainedRun]:
+    return [mmsa.load(folder) for folder in folders]
+
+
+def other_data(run: TrainedRun) -> TrainedRun:
+    """The run as on data without a planted truth."""
+    data = copy.copy(run.data)
+    data.store = replace(data.store, report={})
+    return replace(run, data=data)
+
+
+def test_a_mean_mask_is_over_the_steps_and_features_of_one_utterance(loaded: list[TrainedRun]) -> None:
+    found = read_masks(loaded[0], "valid")
+    fold = loaded[0].data.fold("valid")
+    assert {name for name, _ in found} == set(fold.ids) and {m for _, m in found} == set(ALL)
+    for row in (0, 7, len(fold) - 1):
+        alone = fold.batch(np.array([row]))  # without padding and company
+        with torch.no_grad():
+            expected = loaded[0].model(alone).feedback
+        for modality, mask in expected.items():
+            ours = found[alone.ids[0], modality]
+            assert ours.mean == pytest.approx(mask.double().mean().item(), abs=1e-6)
+            assert ours.distance == pytest.approx((mask - 0.5).abs().double().mean().item(), abs=1e-6)
+
+
+def test_padding_and_absent_modalities_have_no_mask(loaded: list[TrainedRun]) -> None:
+    class Known(torch.nn.Module):
+        def forward(self, batch: Batch) -> Output:
+            mask = torch.full((*batch.features["audio"].shape[:2], 2), 0.25)
+            mask[torch.arange(mask.shape[1])[None] >= batch.lengths["audio"][:, None]] = 100.0
+            return Output({}, "sentiment", {}, {"audio": mask})
+
+    class Gapped:
+        def __init__(self, batches: list[Batch]) -> None:
+            self._batches = batches
+
+        def fold(self, name: str) -> Gapped:
+            return self
+
+        def batches(self, batch_size: int) -> list[Batch]:
+            return self._batches
+
+    batch = next(loaded[0].data.fold("valid").batches(6))
+    batch.lengths = {**batch.lengths, "audio": torch.tensor([0, 1, 2, 1, 1, 0])}
+    run = replace(loaded[0], model=Known(), data=Gapped([batch]))  # type: ignore[arg-type]
+    found = read_masks(run, "valid")
+    assert set(found) == {(name, "audio") for name in batch.ids[1:5]}
+    assert {(mask.mean, mask.distance) for mask in found.values()} == {(0.25, 0.25)}
+
+
+def test_contradicting_and_agreeing_utterances_are_both_clear(loaded: list[TrainedRun]) -> None:
+    truths, kinds = planted_truth(), kinds_of(loaded[0], "test")
+    test = {name for name in truths if name.startswith("test")}
+    assert set(kinds["contradicting"]) == {name for name in test if truths[name].contradicts}
+    assert not set(kinds["contradicting"]) & set(kinds["agreeing"]) and min(map(len, kinds.values())) > 30
+    for name in kinds["agreeing"]:
+        truth = truths[name]
+        assert not truth.silent and not truth.mocking and np.sign(truth.voice) == np.sign(truth.meaning)
+        assert min(abs(truth.voice), abs(truth.meaning)) >= CLEAR_MEANING
+    assert not any(kind_of(truths[name]) for name in test if truths[name].silent)
+
+
+def test_the_difference_is_over_seeds_or_over_the_utterances_of_one_run(loaded: list[TrainedRun]) -> None:
+    study = study_masks(loaded, "test")
+    (group,) = study.groups
+    single = [study_masks([run], "test") for run in loaded]
+    alone = [one.difference(one.groups[0], "audio") for one in single]
+    each = [study.values(group.runs[0], "audio", kind) for kind in ("contradicting", "agreeing")]
+    welch = stats.ttest_ind(*each, equal_var=False).confidence_interval(0.95)
+    assert alone[0] is not None and alone[1] is not None
+    assert (alone[0].low, alone[0].high) == pytest.approx((welch.low, welch.high))
+    together = study.difference(group, "audio")
+    assert together is not None and together.num == 2
+    assert together.mean == pytest.approx((alone[0].mean + alone[1].mean) / 2)
+    per_utterance = [study.utterance_means(group, "audio", kind).mean() for kind in study.kinds]
+    assert together.mean == pytest.approx(per_utterance[0] - per_utterance[1])
+
+
+def test_the_command_writes_masks_differences_and_a_picture(
+    folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(["evaluate", *map(str, folders), "--masks", "--output", str(tmp_path / "out")])
+    printed = capsys.readouterr().out
+    assert "planted data" in printed and "contradicting minus agreeing" in printed and "2 seeds" in printed
+    with (tmp_path / "out" / "masks.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["run", "seed", "id", "kind", "modality", "mean", "distance"]
+    assert {row["run"] for row in rows} == {folder.name for folder in folders}
+    content = json.loads((tmp_path / "out" / "masks.json").read_text())
+    (group,) = content["groups"]
+    of_run = [
+        [float(row["mean"]) for row in rows if (row["run"], row["kind"], row["modality"]) == (run, kind, "text")]
+        for run in (folders[0].name,)
+        for kind in ("contradicting", "agreeing")
+    ]
+    told = group["modalities"]["text"]["mean"]
+    assert told["kinds"]["contradicting"][0] == pytest.approx(np.mean(of_run[0]))
+    assert told["difference_of_each_run"][0]["mean"] == pytest.approx(np.mean(of_run[0]) - np.mean(of_run[1]))
+    assert (tmp_path / "out" / "masks.png").read_bytes().startswith(b"\x89PNG")
+    assert "| audio |" in (tmp_path / "out" / "masks.md").read_text()
+
+
+def test_other_data_are_shown_by_the_sign_of_the_label(loaded: list[TrainedRun], tmp_path: Path) -> None:
+    study = study_masks([other_data(run) for run in loaded], "test")
+    fold = loaded[0].data.fold("test")
+    labels = dict(zip(fold.ids, fold.targets["sentiment"], strict=True))
+    assert list(study.kinds) == ["negative", "neutral", "positive"]
+    assert {kind: {np.sign(labels[name]) for name in names} for kind, names in study.kinds.items()} == {
+        "negative": {-1.0},
+        "neutral": {0.0},
+        "positive": {1.0},
+    }
+    assert study.difference(study.groups[0], "text") is None
+    assert len(masks.write(study, tmp_path / "out")) == 4
+    assert "negative" in masks.terminal(study) and "minus" not in masks.terminal(study)
+
+
+def test_a_run_without_feedback_is_refused_by_name(quick: list[str]) -> None:
+    folder = mmsa.run([*quick, "feedback=none"], quiet=True).folder
+    with pytest.raises(ConfigError, match=rf"{folder.name}: this run has no feedback"):
+        command(["evaluate", str(folder), "--masks"])
+    assert not (folder / "masks.csv").exists()
