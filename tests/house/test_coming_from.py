@@ -1,0 +1,93 @@
+"""docs/coming_from.md: every command that it gives is one, and what has none has a reason."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import typer
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from mmsa import build
+from mmsa.cli import app
+from mmsa.compose import compose
+from mmsa.overrides import native_overrides
+from tests.encoder.tiny import save_model, save_tokenizer
+
+PAGE = Path(__file__).parents[2] / "docs" / "coming_from.md"
+TRAIN = "python train.py"
+
+
+class Row(NamedTuple):
+    there: str
+    here: str
+    remark: str
+
+
+def rows() -> list[Row]:
+    """The rows of the page's tables, without their heads."""
+    lines = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    cells = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines]
+    found = [Row(*row) for row in cells if not set("".join(row)) <= set("-")]
+    return [row for row in found if row.here != "here"]
+
+
+def typed(program: str) -> list[str]:
+    """Every command of the page that calls a program; overrides that stand alone are of train.py."""
+    spans = dict.fromkeys(span for row in rows() for span in re.findall(r"`([^`]+)`", row.here))
+    return [span for span in spans if ("mmsa" if span.startswith("mmsa ") else TRAIN) == program]
+
+
+@pytest.fixture(scope="module")
+def text_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny transformer encoder of twelve layers, for commands that would ask the hub for one."""
+    pytest.importorskip("transformers")
+    folder = tmp_path_factory.mktemp("tiny-bert")
+    save_tokenizer(folder)
+    save_model(folder, num_hidden_layers=12)
+    return folder
+
+
+def test_every_row_has_a_command_or_a_reason() -> None:
+    assert len(rows()) > 100
+    for row in rows():
+        assert row.there, row
+        assert "`" in row.here or (row.here == "–" and len(row.remark) > 8), row
+
+
+def runs(line: str) -> list[list[str]]:
+    """The overrides of each run of a command: of a sweep every value once, of seeds two."""
+    words = shlex.split(line.removeprefix(TRAIN))
+    parsed = OverridesParser.create().parse_overrides(native_overrides([word for word in words if word != "-m"]))
+    assert ("-m" in words) == any(override.is_sweep_override() for override in parsed), "-m for several values"
+    choices = [
+        [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()][
+            : 2 if override.get_key_element() == "seed" else None
+        ]
+        if override.is_sweep_override()
+        else [str(override.input_line)]
+        for override in parsed
+    ]
+    return [[values[min(i, len(values) - 1)] for values in choices] for i in range(max(map(len, choices)))]
+
+
+@pytest.mark.parametrize("line", typed(TRAIN))
+def test_training_commands_pass_the_checks(line: str, request: pytest.FixtureRequest) -> None:
+    for overrides in runs(line):
+        cfg = compose(overrides)
+        if "name" in OmegaConf.select(cfg, "encoder.text"):  # a model of the hub, which a test cannot reach
+            cfg.encoder.text.name = str(request.getfixturevalue("text_encoder"))
+        build.check(cfg)
+
+
+@pytest.mark.parametrize("line", typed("mmsa"))
+def test_mmsa_commands_parse(line: str) -> None:
+    name, *arguments = shlex.split(line)[1:]
+    group = typer.main.get_command(app)
+    command = group.get_command(group.make_context("mmsa", ["--help"], resilient_parsing=True), name)  # type: ignore[attr-defined]
+    assert command is not None, name
+    command.make_context(name, arguments)
