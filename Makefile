@@ -33,7 +33,7 @@ train: environment
 	@"$(VENV)/bin/python" train.py $(ARGS)
 
 test: environment
-	@"$(VENV)/bin/python" -m pytest $(ARGS)
+	@"$(VENV)/bin/python" -m pytest -n auto --maxprocesses=8 --dist=worksteal $(ARGS)
 
 test-slow: environment
 	@"$(VENV)/bin/python" -m pytest -m slow --timeout=1800 $(ARGS)

@@ -161,8 +161,10 @@ def build_model(
     for m, table in (tables or {}).items():
         encoders[m] = WordEmbedding(encoders[m], table)
     read_dims = {m: int(getattr(encoder, f"{reads}_dim")) for m, encoder in encoders.items()}
-    with torch.device("meta"):  # only to ask what it publishes: a part is initialised in the order of the stages
-        code_dims: dict[str, int] = getattr(_built(cfg, "fusion", input_dims=read_dims), "code_dims", {})
+    code_dims: dict[str, int] = {}
+    if hasattr(_target(cfg, "fusion"), "codes"):
+        with torch.device("meta"):  # only to ask: parts are initialised in the order of the stages
+            code_dims = _built(cfg, "fusion", input_dims=read_dims).code_dims
     source_dims = {
         "sequence": {m: int(encoder.sequence_dim) for m, encoder in encoders.items()},
         "utterance": {m: int(getattr(e, "pooled_dim", e.utterance_dim)) for m, e in encoders.items()},

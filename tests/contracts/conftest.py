@@ -18,6 +18,7 @@ from torch.nn.functional import pad
 from mmsa.build import build_model, build_task
 from mmsa.compose import compose
 from mmsa.config import conf_folder
+from mmsa.encoder import transformer
 from mmsa.model import MultimodalModel
 from mmsa.types import Batch
 from tests.encoder.tiny import VOCABULARY, save_bert
@@ -151,6 +152,15 @@ def select(batch: Batch, rows: Sequence[int]) -> Batch:
         tuple(batch.ids[row] for row in rows),
         pieces,
     )
+
+
+@pytest.fixture(autouse=True)
+def _a_model_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading the tiny model again for every combination would be most of the time."""
+    monkeypatch.setattr(transformer, "load_transformer", lambda name, dropout: copy.deepcopy(read(name, dropout)))
+
+
+read = cache(transformer.load_transformer)
 
 
 @pytest.fixture(autouse=True)

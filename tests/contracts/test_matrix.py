@@ -23,7 +23,7 @@ Made from the code by `{COMMAND}`; a test fails when the two differ.
 A cell says whether the parts of its row build a model for that number of modalities. Where a row names no override,
 **yes** also means that the laws of `tests/contracts` are tested for it. A letter names the reason, below the table: so
 a run answers before any data are read. `dataset.modalities=[text,audio]` chooses two modalities; a fourth needs a
-data set of your own.
+data set of your own. `bert` is `encoder/text=bert`, beside `bilstm` for the other modalities.
 """
 
 

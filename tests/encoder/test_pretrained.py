@@ -76,7 +76,7 @@ def test_a_name_that_cannot_be_loaded_says_what_to_type(
 def test_without_transformers_it_says_what_to_install(bert: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
     for build in (TransformerEncoder, TransformerEncoder.tokenizer):
-        with pytest.raises(ConfigError, match=r'type pip install "mmsa-lab\[text\]"'):
+        with pytest.raises(ConfigError, match=r"type pip install .transformers"):
             build(bert)
 
 

@@ -201,7 +201,7 @@ def test_options_reach_the_programs(tmp_path: Path) -> None:
     house.make("ui", "ARGS=--port 5001")
     assert [call for call in house.calls if "pip install" not in call and "venv" not in call] == [
         "python train.py seed=2 regularizer=m3",
-        "python -m pytest tests/parity -x",
+        "python -m pytest -n auto --maxprocesses=8 --dist=worksteal tests/parity -x",
         "python -m pytest -m slow --timeout=1800",
         "python -m mmsa.tracking.ui --port 5001",
     ]
