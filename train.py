@@ -11,7 +11,7 @@ try:
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
-    from omegaconf import DictConfig
+    from omegaconf import DictConfig, OmegaConf
 except ModuleNotFoundError:
     sys.exit(
         "train.py needs mmsa's environment, and this Python has none of it.\n"
@@ -28,7 +28,7 @@ def main(cfg: DictConfig) -> float:
     """One run; returns the monitored value on the validation fold."""
     scores: list[float] = []
 
-    overrides = typed_overrides(HydraConfig.get().overrides.task)
+    overrides = typed_overrides(OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False))
 
     def run() -> None:
         from mmsa import experiment

@@ -45,8 +45,9 @@ def native_overrides(overrides: Sequence[str]) -> list[str]:
 
 
 def typed_overrides(overrides: Iterable[str]) -> list[str]:
-    """Hydra's words for the encoder of one modality in our short form, as a run is named and typed."""
-    return [re.sub(r"^encoder@encoder\.(\w+)=", r"encoder/\1=", override) for override in overrides]
+    """Hydra's words in ours, as a run is named and typed: `encoder/text=bert`, and `${encoder}` as it was."""
+    short = (re.sub(r"^encoder@encoder\.(\w+)=", r"encoder/\1=", override) for override in overrides)
+    return [override.replace(r"\{", "{").replace(r"\}", "}") for override in short]
 
 
 def _text(key: str, value: str) -> str:
@@ -154,6 +155,8 @@ def _defaults(conf: Path) -> dict[str, Any]:
     found = {key: value for key, value in _flat(top) if not key.startswith("hydra")}
     for path in sorted(conf.glob("*/*.yaml")):
         group = path.parent.name
+        if group in ("debug", "experiment"):  # their keys are those of other groups
+            continue
         places = [f"encoder.{m}" for m in MODALITIES] if group == "encoder" else [group]
         for key, value in _flat(OmegaConf.load(path)):
             for place in places if key[0] != "_" else ():

@@ -186,7 +186,7 @@ def test_what_is_typed_beside_a_recipe_wins(name: str) -> None:
     "typed",
     [
         "experiment=m3_table2 regularizer=none fusion=concat scheduler=none task=classification",
-        "experiment=slp_mmlatch feedback=none scheduler=none fusion=sequence",
+        "experiment=slp_m3 regularizer=none scheduler=none fusion=sequence",
         "experiment=misa_mosei encoder/text=bilstm fusion=concat task=classification dataset=cmu_mosi",
         "experiment=misa_mmlatch_private feedback=none encoder/text=misa",
     ],
