@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from typing import cast
 
 SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to this file, which says them in a few lines
@@ -28,7 +29,7 @@ def main(cfg: DictConfig) -> float:
     """One run; returns the monitored value on the validation fold."""
     scores: list[float] = []
 
-    overrides = typed_overrides(OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False))
+    overrides = typed_overrides(cast(list[str], OmegaConf.to_container(HydraConfig.get().overrides.task)))
 
     def run() -> None:
         from mmsa import experiment

@@ -71,12 +71,7 @@ def check(cfg: DictConfig) -> None:
     for place in places:
         check_node(cfg, place)
     dataset, task = build_dataset(cfg), build_task(cfg)
-    wordless = [m for m in dataset.modalities if m != TEXT and reads_pieces(cfg, m)]
-    if wordless:
-        raise ConfigError(
-            f"encoder.{wordless[0]}: this encoder reads words, which only text has.\n"
-            "  type encoder=bilstm encoder/text=bert: one for vectors, and this one for text alone"
-        )
+    check_text(cfg, dataset)
     try:
         with torch.device("meta"):  # sizes are not known yet, and none of our checks looks at them
             build_model(cfg, dict.fromkeys(dataset.modalities, 1), task, torch.Generator("cpu"))
@@ -85,6 +80,41 @@ def check(cfg: DictConfig) -> None:
             raise
     except Exception:  # noqa: BLE001  (a user's own part may need true widths: it is built with them, and then answers)
         return
+
+
+def check_text(cfg: DictConfig, dataset: Dataset) -> None:
+    """Check that what is said of the text fits together, and that its tokenizer can be made.
+
+    Raises:
+        ConfigError: it does not, or cannot.
+    """
+    wordless = [m for m in dataset.modalities if m != TEXT and reads_pieces(cfg, m)]
+    if wordless:
+        raise ConfigError(
+            f"encoder.{wordless[0]}: this encoder reads words, which only text has.\n"
+            "  type encoder=bilstm encoder/text=bert: one for vectors, and this one for text alone"
+        )
+    in_pieces = bool(tokenizers(cfg, dataset))
+    if in_pieces and dataset.word_vectors == "trained":
+        raise ConfigError(
+            "dataset.word_vectors=trained trains vectors of words, and encoder/text reads word pieces.\n"
+            "  type dataset.word_vectors=fixed, or encoder/text=bilstm"
+        )
+    glove = getattr(dataset, "glove", None)
+    if glove and (in_pieces or TEXT not in dataset.modalities):
+        unread = "encoder/text reads word pieces" if in_pieces else "text is not among the modalities"
+        raise ConfigError(f"dataset.glove={glove}: nothing would read it: {unread}.\n  type dataset.glove=null")
+
+
+def tokenizers(cfg: DictConfig, dataset: Dataset) -> dict[str, Any]:
+    """The tokenizers of the modalities whose encoder reads word pieces."""
+    made = {}
+    for modality in filter(partial(reads_pieces, cfg), dataset.modalities):
+        place = encoder_place(cfg, modality)
+        tokenizer = _target(cfg, place).tokenizer
+        accepted = inspect.signature(tokenizer).parameters
+        made[modality] = tokenizer(**{k: v for k, v in _values(cfg, place).items() if k in accepted})
+    return made
 
 
 def check_node(cfg: DictConfig, place: str) -> None:
@@ -113,21 +143,19 @@ def build_tracker(cfg: DictConfig, warn: Callable[[str], None]) -> Tracker:
 
 def load_data(cfg: DictConfig, dataset: Dataset, store: Store) -> Data:
     """A prepared data set as this configuration reads it: text as word pieces where its encoder wants them."""
-    tokenizers = {}
-    for modality in filter(partial(reads_pieces, cfg), dataset.modalities):
-        place = encoder_place(cfg, modality)
-        tokenizer = _target(cfg, place).tokenizer
-        accepted = inspect.signature(tokenizer).parameters
-        tokenizers[modality] = tokenizer(**{k: v for k, v in _values(cfg, place).items() if k in accepted})
-    return Data(store, dataset.modalities, dataset.normalize, dataset.word_vectors, tokenizers)
+    return Data(store, dataset.modalities, dataset.normalize, dataset.word_vectors, tokenizers(cfg, dataset))
 
 
 def parameter_groups(model: torch.nn.Module) -> list[dict[str, Any]]:
-    """What the optimiser gets: the trainable parameters, those of a module with an `lr` of its own apart."""
-    own = {module: module.lr for module in model.modules() if getattr(module, "lr", None) is not None}
+    """What the optimiser gets: the trainable parameters, those of a module with an `lr` or `weight_decay` apart."""
+    own: dict[torch.nn.Module, dict[str, float]] = {}
+    for module in model.modules():
+        found = {key: getattr(module, key, None) for key in ("lr", "weight_decay")}
+        if options := {key: value for key, value in found.items() if value is not None}:
+            own[module] = options
     apart = {parameter for module in own for parameter in module.parameters()}
     groups: list[dict[str, Any]] = [{"params": [p for p in model.parameters() if p not in apart]}]
-    groups += [{"params": list(module.parameters()), "lr": lr} for module, lr in own.items()]
+    groups += [{"params": list(module.parameters()), **options} for module, options in own.items()]
     for group in groups:
         group["params"] = [parameter for parameter in group["params"] if parameter.requires_grad]
     return [group for group in groups if group["params"]]

@@ -50,7 +50,9 @@ def prepare(
     overrides += [f"dataset.source={source}"] if source else []
     cfg = compose(overrides)
     build.check_node(cfg, "dataset")
-    store = build.build_dataset(cfg).prepare(Path(cfg.paths.data))
+    dataset = build.build_dataset(cfg)
+    dataset = dataset.reading_words([m for m in dataset.modalities if build.reads_pieces(cfg, m)])
+    store = dataset.prepare(Path(cfg.paths.data))
     print("\n".join(describe(store)))
     print(f"train on it: {train_command(overrides)}")
 
@@ -87,6 +89,10 @@ def evaluate(
     from mmsa.analysis import evaluation
     from mmsa.trained import load_run
 
+    if output is not None and output.exists() and not output.is_dir():
+        raise ConfigError(f"--output {output} is a file, a folder is needed.\n  type --output FOLDER")
+    if output is not None and not (missing or masks):
+        raise ConfigError("--output is where tables go: without --missing or --masks there is none.\n  type --missing")
     if missing:
         evaluation.probe_missing(runs, load_run, fold, output, print)
     if masks:

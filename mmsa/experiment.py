@@ -50,6 +50,7 @@ FREE_ON_RESUME = (
     "trainer.resume",
     "dataset.source",
     "dataset.glove",
+    "encoder.text.name",
     "tracking",
     "paths",
     "name",
@@ -312,7 +313,8 @@ def open_folder(cfg: DictConfig, overrides: Sequence[str], fingerprint: str) -> 
         if resumed["data"]["fingerprint"] != fingerprint:
             raise ConfigError(
                 f"trainer.resume={folder}: the run was trained on other data ({resumed['data']['fingerprint']}) "
-                f"than these ({fingerprint}).\n  type the dataset.source of that run, or leave trainer.resume out"
+                f"than these ({fingerprint}).\n"
+                "  type the dataset.source and dataset.glove of that run, or leave trainer.resume out"
             )
     write_text(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     return folder, resumed

@@ -41,7 +41,15 @@ def native_overrides(overrides: Sequence[str]) -> list[str]:
             return f"encoder@encoder.{modality}={value}"
         return _text(key, value) if equals and key in TEXTS and not _is_text(override, multirun) else override
 
-    return [native(override) for override in overrides]
+    return [native(override) for override in [*overrides, *_text_encoder(overrides)]]
+
+
+def _text_encoder(overrides: Sequence[str]) -> list[str]:
+    """`encoder=X` typed beside a recipe is of the text too, for which a recipe may have chosen another one."""
+    typed = dict(override.partition("=")[::2] for override in overrides)
+    if "experiment" not in typed or "encoder/text" in typed or "," in typed.get("encoder", ","):
+        return []
+    return [f"encoder/text={typed['encoder']}"]
 
 
 def typed_overrides(overrides: Iterable[str]) -> list[str]:
@@ -108,10 +116,12 @@ def _unknown_key(key: str, value: str, conf: Path) -> str:
     known = _defaults(conf)
     group, _, name = key.rpartition(".")
     if key in known and (options := _options_with(key, conf)):
-        room = group.partition(".")[0]
+        room, _, modality = group.partition(".")
+        only_text = options == ["bert"]  # a choice of every modality for every other encoder
+        choice = f"{room}/{modality}" if room == "encoder" and only_text else room
         return (
             f"{key}: no option of the chosen {room}, but of {', '.join(options)}."
-            f"\n  type {room}={options[0]} {key}={value}"
+            f"\n  type {choice}={options[0]} {key}={value}"
         )
     siblings = [other.rpartition(".")[2] for other in known if other.rpartition(".")[0] == group]
     namesakes = [other for other in known if other.rpartition(".")[2] == name]

@@ -25,7 +25,7 @@ NAME_LENGTH = 80
 
 def run_name(overrides: Sequence[str]) -> str:
     """The overrides that tell a run from another, side by side; "default" without any."""
-    hidden = ("paths.", "tracking", "hydra", "dataset.source=", "trainer.resume=", "name=", "debug=")
+    hidden = ("paths.", "tracking", "hydra", "dataset.source=", "dataset.glove=", "trainer.resume=", "name=", "debug=")
     shown = [override.lstrip("+") for override in overrides if not override.lstrip("+~").startswith(hidden)]
     return " ".join(shown) or "default"
 

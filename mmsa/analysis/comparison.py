@@ -21,6 +21,8 @@ from mmsa.training.task import Task
 from mmsa.training.trainer import Trainer
 
 CONFIDENCE = 0.95
+ROUNDING = 1e-6
+"""Differences that another order of the same sums makes, such as on another device."""
 
 
 class LoadedRun(Protocol):
@@ -143,6 +145,8 @@ def agreement(recorded: Run, fold: str, metrics: Mapping[str, float]) -> str:
         return "equal to result.json"
     far = {name: abs(found[name] - known[name]) for name in known}
     worst = max(far, key=lambda name: math.inf if math.isnan(far[name]) else far[name])
+    if far[worst] <= ROUNDING:
+        return f"equal to result.json up to rounding ({far[worst]:.0e} in {worst})"
     return f"differs from result.json, most in {worst}: {found[worst]:.6g} here, {known[worst]:.6g} there"
 
 

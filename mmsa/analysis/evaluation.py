@@ -49,9 +49,11 @@ def probe_missing(folders: Sequence[Path], load: Load, fold: Fold, output: Path 
         DataError: two runs predict different things, or a folder does not hold a finished run.
     """
     groups = comparable_groups(folders)  # before hours of evaluation
+    place = _place(groups, output)
+    place.mkdir(parents=True, exist_ok=True)
     probed = robustness.probe(_loaded(groups, load, say), fold)
     say(robustness.terminal(probed))
-    say(_written(robustness.write(probed, _place(groups, output))))
+    say(_written(robustness.write(probed, place)))
 
 
 def study_masks(folders: Sequence[Path], load: Load, fold: Fold, output: Path | None, say: Say) -> None:

@@ -39,9 +39,9 @@ class TransformerEncoder(nn.Module):
     pass through the frozen model to what made the mask.
 
     Reference: BERT (Devlin et al., NAACL 2019, arXiv 1810.04805) as MISA (ACM MM 2020) reads it: the mean of the last
-    layer, [CLS] and [SEP] included. Where we differ: every piece of an utterance is read (MISA reads as many pieces as
-    the batch has words at most); masks act per word, on the word embeddings (stavrakas13/MISA gives BERT the output of
-    its own embedding block once more, and masks the n-th piece by the n-th word).
+    layer, [CLS] and [SEP] included. Where we differ: an utterance is read up to the length of the model (MISA reads as
+    many pieces as the batch has words at most); masks act per word, on the word embeddings (stavrakas13/MISA gives BERT
+    the output of its own embedding block once more, and masks the n-th piece by the n-th word).
 
     Args:
         name: folder of a model and its tokenizer, or their name on the Hugging Face hub.
@@ -69,10 +69,11 @@ class TransformerEncoder(nn.Module):
         lr: Positive | None = None,
     ) -> None:
         super().__init__()
-        if freeze == "all" and (dropout is not None or lr is not None):
+        if freeze == "all" and (dropout is not None or lr is not None or freeze_embeddings):
             raise ConfigError(
-                "encoder.text.freeze=all: nothing of it trains, so a dropout or a learning rate would do nothing.\n"
-                "  type encoder.text.dropout=null encoder.text.lr=null, or encoder.text.freeze=none"
+                "encoder.text.freeze=all: nothing of it trains; dropout, lr and freeze_embeddings would do nothing.\n"
+                "  type encoder.text.dropout=null encoder.text.lr=null encoder.text.freeze_embeddings=false, "
+                "or encoder.text.freeze=none"
             )
         self.transformer: Any = load_transformer(name, dropout)
         self.pad_id = padding_id(self.transformer.config, name)
@@ -146,10 +147,10 @@ class TransformerEncoder(nn.Module):
         """The same of unmasked utterances, computed only for those that never came before."""
         rows = [row[kept] for row, kept in zip(ids.cpu(), valid.cpu(), strict=True)]
         keys = [row.numpy().tobytes() for row in rows]
-        new = [row for row, key in enumerate(keys) if key not in self._known]
-        if new:
-            for row, states in zip(new, self._states(values[new], valid[new]), strict=True):
-                self._known[keys[row]] = states[valid[row]].cpu()
+        for row, key in enumerate(keys):
+            if key not in self._known:  # alone: the bits must not depend on the batch in which it came first
+                alone = values[row, valid[row]][None]  # (1, P, D)
+                self._known[key] = self._states(alone, valid[row, valid[row]][None])[0].cpu()
         found = torch.cat([self._known[key] for key in keys]).to(values)  # the valid pieces of all utterances
         return values.new_zeros(*valid.shape, self.width).masked_scatter(valid[:, :, None], found)
 

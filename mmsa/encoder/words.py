@@ -24,6 +24,7 @@ class WordEmbedding(nn.Module):
     def __init__(self, encoder: nn.Module, table: Tensor) -> None:
         super().__init__()
         self.table = nn.Embedding.from_pretrained(table.detach().clone(), freeze=False, padding_idx=0)
+        self.table.weight_decay = 0.0  # where the parameter groups look: decay would wear off words that never come
         self.encoder: Any = encoder
         self.input_dim = int(encoder.input_dim)  # type: ignore[arg-type]
         self.sequence_dim = int(encoder.sequence_dim)  # type: ignore[arg-type]

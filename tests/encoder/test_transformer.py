@@ -193,9 +193,9 @@ def test_a_frozen_model_reads_each_utterance_once(frozen: TransformerEncoder, be
     text = text_of(frozen, bert)
     first = frozen(text)
     assert torch.equal(frozen(text_of(frozen, bert)).sequence, first.sequence)
-    assert calls == [4]
+    assert sum(calls) == 4
     other = frozen(text_of(frozen, bert, [UTTERANCES[1], ["bad"], UTTERANCES[0]], more=3))
-    assert calls == [4, 1], "only the new one, however it is padded and whoever its batch mates are"
+    assert calls == [1] * 5, "only the new one, however it is padded and whoever its batch mates are"
     assert torch.equal(other.utterance[[0, 2]], first.utterance[[1, 0]])
 
 
@@ -208,7 +208,7 @@ def test_masked_inputs_are_computed_anew_and_the_mask_gets_its_gradient(
     for _ in range(2):
         encoded = frozen(text.masked(mask))
         assert not torch.allclose(encoded.utterance, plain.utterance, atol=1e-3)
-    assert calls == [4, 4, 4]
+    assert calls == [1, 1, 1, 1, 4, 4]
     assert torch.equal(frozen(text).utterance, plain.utterance), "and what is masked is never kept"
     encoded.utterance.square().sum().backward()
     valid = torch.arange(text.num_steps)[None, :] < text.lengths[:, None]
