@@ -336,7 +336,8 @@ def test_methods_of_ones_own_train_from_the_command_line_in_few_lines(small: lis
 
 def test_ctrl_c_keeps_what_was_learnt_and_the_line_to_paste_goes_on(small: list[str], tmp_path: Path) -> None:
     places = [small[0], f"paths.outputs={tmp_path / 'a=b (1)'}"]
-    typed = [*places, *small[2:], "fusion=concat", "trainer.max_epochs=5", "encoder/text=bigru", "name=stopped"]
+    typed = [*places, *small[2:], "fusion=concat", "trainer.max_epochs=30", "trainer.patience=30"]
+    typed += ["encoder/text=bigru", "name=stopped"]
     with subprocess.Popen(
         [sys.executable, "train.py", *typed], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -352,5 +353,5 @@ def test_ctrl_c_keeps_what_was_learnt_and_the_line_to_paste_goes_on(small: list[
     assert line.startswith("go on with: ")
     done = subprocess.run(line.removeprefix("go on with: "), shell=True, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "epoch   5" in done.stdout
+    assert "epoch  30" in done.stdout
     assert len(list(tmp_path.glob("*/runs/*"))) == 1
