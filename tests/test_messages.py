@@ -338,9 +338,14 @@ def test_ctrl_c_keeps_what_was_learnt_and_the_line_to_paste_goes_on(small: list[
     places = [small[0], f"paths.outputs={tmp_path / 'a=b (1)'}"]
     typed = [*places, *small[2:], "fusion=concat", "trainer.max_epochs=30", "trainer.patience=30"]
     typed += ["encoder/text=bigru", "name=stopped"]
-    with subprocess.Popen(
-        [sys.executable, "train.py", *typed], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    former = signal.signal(signal.SIGINT, signal.SIG_DFL)  # what a shell starts in the background ignores Ctrl-C
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "train.py", *typed], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, former)
+    with process:
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob("*/runs/*_stopped/checkpoints/last.pt")) and process.poll() is None:
             assert time.monotonic() < deadline
