@@ -33,7 +33,7 @@ BRANCHES = {
 SOURCES = {"text": ("audio", "visual"), "audio": ("text", "visual"), "visual": ("text", "audio")}
 """Per target the modalities that the reference's mask_y and mask_z read."""
 
-UNUSED = ("bertmodel.", "sp_discriminator.", "tlayer_norm.", "discriminator.")
+UNUSED = ("bertmodel.", "sp_discriminator.", "tlayer_norm.")
 """The text encoder, and what the reference builds and its total never reads."""
 
 
