@@ -9,12 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from mmsa.errors import ConfigError
-from mmsa.fusion.sequence import common_width, weighted
 from mmsa.layers.attention import Attention, SymmetricAttention
-from mmsa.layers.attentive import AttentiveRNN
 from mmsa.layers.modality_weights import ModalityWeights
-from mmsa.layers.pooling import Pooling, pool
+from mmsa.layers.pooling import Pooling
 from mmsa.layers.recurrence import Cell
+from mmsa.layers.streams import StreamReader, common_width, two_or_three, weighted
 from mmsa.ranges import Count, DropRate
 from mmsa.types import Encoded, Fused, Interaction
 
@@ -65,30 +64,29 @@ class AttentionFusion(nn.Module):
         pooling: Pooling = "sum",
     ) -> None:
         super().__init__()
-        if len(input_dims) not in (2, 3):
-            raise ConfigError(
-                f"fusion=attention is defined for two or three modalities, not for {len(input_dims)} "
-                f"({', '.join(input_dims)}).\n  type fusion=concat, or dataset.modalities=[text,audio,visual]"
-            )
-        if all_joint and len(input_dims) == 2:
+        num_modalities = two_or_three("fusion=attention", input_dims)
+        if all_joint and num_modalities == 2:
             raise ConfigError(
                 f"fusion.all_joint=true joins three modalities, but there are only {' and '.join(input_dims)}.\n"
                 "  type fusion.all_joint=false, or dataset.modalities=[text,audio,visual]"
             )
         width = common_width("fusion=attention", input_dims)
-        num_pairs = 1 if len(input_dims) == 2 else 3
+        num_pairs = 1 if num_modalities == 2 else 3
         self.pairs = nn.ModuleList(SymmetricAttention(width, attention_dropout) for _ in range(num_pairs))
         self.joint = Attention(width, attention_dropout) if num_pairs == 3 else None
         self.more_joint = nn.ModuleList(Attention(width, attention_dropout) for _ in range(2)) if all_joint else None
         self.weights = ModalityWeights(width) if modality_weights else None
         num_streams = 3 if num_pairs == 1 else 7 + 2 * all_joint
-        self.pooling = pooling
-        self.rnn = None
-        if recurrent:
-            self.rnn = AttentiveRNN(
-                num_streams * width, hidden_dim, cell=cell, bidirectional=bidirectional, merge="concat", dropout=dropout
-            )
-        self.output_dim = num_streams * width if self.rnn is None else self.rnn.output_dim
+        self.reader = StreamReader(
+            num_streams * width,
+            hidden_dim,
+            recurrent=recurrent,
+            cell=cell,
+            bidirectional=bidirectional,
+            dropout=dropout,
+            pooling=pooling,
+        )
+        self.output_dim = self.reader.output_dim
 
     def interact(self, encoded: Mapping[str, Encoded]) -> Interaction:
         """The modalities' sequences and the streams of their pairs, each (B, T, S), in the order of the papers."""
@@ -124,7 +122,4 @@ class AttentionFusion(nn.Module):
 
     def combine(self, streams: Mapping[str, Tensor], lengths: Tensor) -> Fused:
         """Streams (B, T, S) over the steps that any modality has, lengths (B,) -> vector (B, F)."""
-        fused = torch.cat(list(streams.values()), dim=-1)
-        if self.rnn is not None:
-            fused, _ = self.rnn(fused, lengths)
-        return Fused(pool(fused, lengths, self.pooling))
+        return Fused(self.reader(torch.cat(list(streams.values()), dim=-1), lengths))

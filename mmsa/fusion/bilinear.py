@@ -8,12 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mmsa.errors import ConfigError
-from mmsa.fusion.sequence import common_width, weighted
-from mmsa.layers.attentive import AttentiveRNN
 from mmsa.layers.modality_weights import ModalityWeights
-from mmsa.layers.pooling import Pooling, pool
+from mmsa.layers.pooling import Pooling
 from mmsa.layers.recurrence import Cell
+from mmsa.layers.streams import StreamReader, common_width, two_or_three, weighted
 from mmsa.ranges import Count, DropRate
 from mmsa.types import Encoded, Fused, Interaction
 
@@ -58,22 +56,21 @@ class BilinearFusion(nn.Module):
         pooling: Pooling = "mean",
     ) -> None:
         super().__init__()
-        if len(input_dims) not in (2, 3):
-            raise ConfigError(
-                f"fusion=bilinear is defined for two or three modalities, not for {len(input_dims)} "
-                f"({', '.join(input_dims)}).\n  type fusion=concat, or dataset.modalities=[text,audio,visual]"
-            )
+        num_modalities = two_or_three("fusion=bilinear", input_dims)
         width = common_width("fusion=bilinear", input_dims)
-        num_maps, num_streams = (1, 3) if len(input_dims) == 2 else (4, 7)
+        num_maps, num_streams = (1, 3) if num_modalities == 2 else (4, 7)
         self.maps = nn.ModuleList(nn.Bilinear(width, width, width) for _ in range(num_maps))
         self.weights = ModalityWeights(width) if modality_weights else None
-        self.pooling = pooling
-        self.rnn = None
-        if recurrent:
-            self.rnn = AttentiveRNN(
-                num_streams * width, hidden_dim, cell=cell, bidirectional=bidirectional, merge="concat", dropout=dropout
-            )
-        self.output_dim = num_streams * width if self.rnn is None else self.rnn.output_dim
+        self.reader = StreamReader(
+            num_streams * width,
+            hidden_dim,
+            recurrent=recurrent,
+            cell=cell,
+            bidirectional=bidirectional,
+            dropout=dropout,
+            pooling=pooling,
+        )
+        self.output_dim = self.reader.output_dim
 
     def interact(self, encoded: Mapping[str, Encoded]) -> Interaction:
         """The modalities' sequences and the maps of their pairs, each (B, T, S)."""
@@ -96,7 +93,4 @@ class BilinearFusion(nn.Module):
 
     def combine(self, streams: Mapping[str, Tensor], lengths: Tensor) -> Fused:
         """Streams (B, T, S) over the steps that any modality has, lengths (B,) -> vector (B, F)."""
-        fused = torch.cat(list(streams.values()), dim=-1)
-        if self.rnn is not None:
-            fused, _ = self.rnn(fused, lengths)
-        return Fused(pool(fused, lengths, self.pooling))
+        return Fused(self.reader(torch.cat(list(streams.values()), dim=-1), lengths))

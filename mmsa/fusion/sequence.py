@@ -9,36 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from mmsa.errors import ConfigError
-from mmsa.layers.attentive import AttentiveRNN
 from mmsa.layers.modality_weights import ModalityWeights
-from mmsa.layers.pooling import Pooling, pool
+from mmsa.layers.pooling import Pooling
 from mmsa.layers.recurrence import Cell
+from mmsa.layers.streams import StreamReader, common_width, weighted
 from mmsa.ranges import Count, DropRate
-from mmsa.types import Encoded, Fused, Interaction, padding_mask
-
-
-def common_width(option: str, input_dims: Mapping[str, int]) -> int:
-    """The one width of all modalities.
-
-    Raises:
-        ConfigError: the widths differ.
-    """
-    if len(set(input_dims.values())) != 1:
-        widths = ", ".join(f"{modality} {width}" for modality, width in input_dims.items())
-        raise ConfigError(
-            f"{option} needs encoders of one width, but they give {widths}.\n"
-            "  type the same hidden_dim and merge for every encoder, or fusion=concat"
-        )
-    return next(iter(input_dims.values()))
-
-
-def weighted(
-    encoded: Mapping[str, Encoded], weights: ModalityWeights | None
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The sequences (B, T, S), weighted if there are weights, and their paddings (B, T), by modality."""
-    sequences = {modality: part.sequence for modality, part in encoded.items()}
-    padding = {m: padding_mask(part.lengths, part.sequence.shape[1]) for m, part in encoded.items()}
-    return sequences if weights is None else weights(sequences, padding), padding
+from mmsa.types import Encoded, Fused, Interaction
 
 
 class SequenceFusion(nn.Module):
@@ -89,13 +65,17 @@ class SequenceFusion(nn.Module):
         if modality_weights:
             self.weights = ModalityWeights(common_width("fusion.modality_weights=true", input_dims))
         joined_dim = common_width("fusion.join=sum", input_dims) if join == "sum" else sum(input_dims.values())
-        self.join, self.pooling = join, pooling
-        self.rnn = None
-        if recurrent:
-            self.rnn = AttentiveRNN(
-                joined_dim, hidden_dim, cell=cell, bidirectional=bidirectional, merge="concat", dropout=dropout
-            )
-        self.output_dim = joined_dim if self.rnn is None else self.rnn.output_dim
+        self.join = join
+        self.reader = StreamReader(
+            joined_dim,
+            hidden_dim,
+            recurrent=recurrent,
+            cell=cell,
+            bidirectional=bidirectional,
+            dropout=dropout,
+            pooling=pooling,
+        )
+        self.output_dim = self.reader.output_dim
 
     def interact(self, encoded: Mapping[str, Encoded]) -> Interaction:
         """One stream per modality: its sequence."""
@@ -105,6 +85,4 @@ class SequenceFusion(nn.Module):
         """Streams (B, T, S_m) over the steps that any modality has, lengths (B,) -> vector (B, F)."""
         sequences = list(streams.values())
         joined = torch.stack(sequences).sum(dim=0) if self.join == "sum" else torch.cat(sequences, dim=-1)
-        if self.rnn is not None:
-            joined, _ = self.rnn(joined, lengths)
-        return Fused(pool(joined, lengths, self.pooling))
+        return Fused(self.reader(joined, lengths))

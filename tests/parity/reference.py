@@ -109,9 +109,9 @@ def classifier_names(state: dict[str, Tensor]) -> Names:
         inner = "encoder" if f"encoder.{modality}.encoder.rnn.rnn.weight_ih_l0" in state else modality
         names |= attentive_names(f"encoder.{modality}.{inner}.", f"encoders.{modality}.rnn.", state)
     names |= fuser_names("encoder.fuser.att_fuser.", "fusion.")
-    names |= attentive_names("encoder.fuser.rnn.rnn.", "fusion.rnn.", {})
-    names |= recurrence_names("encoder.fuser.rnn.rnn.rnn", "fusion.rnn.recurrence", state)
-    names |= attention_names("encoder.fuser.rnn.attention", "fusion.rnn.attention")
+    names |= attentive_names("encoder.fuser.rnn.rnn.", "fusion.reader.rnn.", {})
+    names |= recurrence_names("encoder.fuser.rnn.rnn.rnn", "fusion.reader.rnn.recurrence", state)
+    names |= attention_names("encoder.fuser.rnn.attention", "fusion.reader.rnn.attention")
     names |= feedback_names("encoder.fm.", "feedback.", state)
     return names | {f"classifier.{p}": f"head.{p}" for p in ("weight", "bias")}
 

@@ -91,7 +91,7 @@ def slp_model(golden: FusedMaps) -> tuple[MultimodalModel, Names]:
     )
     head = nn.Linear(fusion.output_dim, config["num_classes"])
     model = MultimodalModel(encoders, NoFeedback(), masking(config), fusion, head, "sentiment")
-    names = fuser_names("fuser.", "fusion.") | attentive_names("rnn.", "fusion.rnn.", state)
+    names = fuser_names("fuser.", "fusion.") | attentive_names("rnn.", "fusion.reader.rnn.", state)
     for modality in SOURCES:
         names |= attentive_names(f"modality_encoders.{modality}.", f"encoders.{modality}.rnn.", state)
     names |= {f"clf.0.{parameter}": f"head.{parameter}" for parameter in ("weight", "bias")}
@@ -116,7 +116,7 @@ def test_symmetric_attention_classifier(golden_file: Path) -> None:
     streams = model.fusion.interact({m: replace(part, sequence=parts[m]) for m, part in encoded.items()}).streams
     fused = torch.cat(list(model.regularizer("streams", streams).values()), dim=-1)
     check(fused, golden["output/fuser#0"])
-    check(model.fusion.rnn(fused, lengths)[0], golden["output/rnn#0"])
+    check(model.fusion.reader.rnn(fused, lengths)[0], golden["output/rnn#0"])
     check(prediction, golden["output/pred"])
     loss = (prediction - golden["input/target"]).abs().mean()
     check(loss, golden["output/loss"])
