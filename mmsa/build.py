@@ -100,10 +100,9 @@ def check_text(cfg: DictConfig, dataset: Dataset) -> None:
             "dataset.word_vectors=trained trains vectors of words, and encoder/text reads word pieces.\n"
             "  type dataset.word_vectors=fixed, or encoder/text=bilstm"
         )
-    glove = getattr(dataset, "glove", None)
-    if glove and (in_pieces or TEXT not in dataset.modalities):
+    if dataset.glove and (in_pieces or TEXT not in dataset.modalities):
         unread = "encoder/text reads word pieces" if in_pieces else "text is not among the modalities"
-        raise ConfigError(f"dataset.glove={glove}: nothing would read it: {unread}.\n  type dataset.glove=null")
+        raise ConfigError(f"dataset.glove={dataset.glove}: nothing would read it: {unread}.\n  type dataset.glove=null")
 
 
 def tokenizers(cfg: DictConfig, dataset: Dataset) -> dict[str, Any]:

@@ -50,7 +50,6 @@ FREE_ON_RESUME = (
     "trainer.resume",
     "dataset.source",
     "dataset.glove",
-    "encoder.text.name",
     "tracking",
     "paths",
     "name",

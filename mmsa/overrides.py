@@ -117,8 +117,7 @@ def _unknown_key(key: str, value: str, conf: Path) -> str:
     group, _, name = key.rpartition(".")
     if key in known and (options := _options_with(key, conf)):
         room, _, modality = group.partition(".")
-        only_text = options == ["bert"]  # a choice of every modality for every other encoder
-        choice = f"{room}/{modality}" if room == "encoder" and only_text else room
+        choice = f"{room}/{modality}" if modality else room
         return (
             f"{key}: no option of the chosen {room}, but of {', '.join(options)}."
             f"\n  type {choice}={options[0]} {key}={value}"

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from lightning_fabric import Fabric
 from omegaconf import DictConfig
 
 from mmsa import build
@@ -16,7 +15,7 @@ from mmsa.model import MultimodalModel
 from mmsa.run_folder import read_config, read_result
 from mmsa.training.checkpoints import load_checkpoint
 from mmsa.training.task import Task
-from mmsa.training.trainer import Trainer
+from mmsa.training.trainer import evaluate
 
 
 @dataclass(frozen=True)
@@ -40,11 +39,8 @@ class TrainedRun:
     def evaluate(self, fold: str = "valid") -> tuple[dict[str, float], dict[str, float]]:
         """Metrics of a fold, and the prediction of every utterance by its id."""
         utterances = self.data.fold(fold)
-        fabric = Fabric(accelerator="cpu", devices=1)
-        trainer = Trainer(
-            fabric, self.task, self.folder, {}, max_epochs=1, batch_size=self.config.trainer.batch_size, patience=1
-        )
-        metrics, predictions = trainer.evaluate(self.model, utterances)
+        batch_size = self.config.trainer.batch_size
+        metrics, predictions = evaluate(self.model, self.task, utterances, batch_size, torch.device("cpu"))
         return metrics, dict(zip(utterances.ids, predictions.tolist(), strict=True))
 
 

@@ -76,6 +76,8 @@ TYPED = {
     "fusions=concat": ["fusions:", "type fusion=VALUE"],
     "fusion=conkat": ["fusion=conkat", "there is attention, ", "type fusion=concat"],
     "encoder/text=bilst": ["bilst:", "there is bert, bigru, bilstm", "type encoder=bilstm"],
+    "encoder=bert": ["reads words, which only text has", "type encoder=bilstm encoder/text=bert"],
+    "encoder.text.freeze=9": ["chosen encoder, but of bert", "type encoder/text=bert encoder.text.freeze=9"],
     "encoder/smell=bigru": ["encoder/smell", "text, audio, visual"],
     "regularizer.p=0.3": ["regularizer.p", "chosen regularizer, but of", "m3", " regularizer.p=0.3"],
     "dataset.source=x": ["dataset.source", "cmu_mosi", "type dataset=cmu_mosei dataset.source=x"],

@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any, Protocol
 
 import numpy as np
-from lightning_fabric import Fabric
+import torch
 from torch import nn
 
 from mmsa.analysis.runs import Group, Run, by_configuration, read_run
@@ -18,7 +18,7 @@ from mmsa.data.batches import Data, Fold
 from mmsa.errors import DataError
 from mmsa.model import MultimodalModel
 from mmsa.training.task import Task
-from mmsa.training.trainer import Trainer
+from mmsa.training.trainer import evaluate
 
 CONFIDENCE = 0.95
 ROUNDING = 1e-6
@@ -127,12 +127,9 @@ def check_comparable(first: Run, second: Run) -> None:
         )
 
 
-def evaluate(run: LoadedRun, model: nn.Module, fold: Fold) -> dict[str, float]:
+def evaluated(run: LoadedRun, model: nn.Module, fold: Fold) -> dict[str, float]:
     """Metrics of a fold, as the run itself computes them, of its model or of one that wraps it."""
-    fabric = Fabric(accelerator="cpu", devices=1)
-    batch_size = int(run.config.trainer.batch_size)
-    trainer = Trainer(fabric, run.task, run.folder, {}, max_epochs=1, batch_size=batch_size, patience=1)
-    return trainer.evaluate(model, fold)[0]
+    return evaluate(model, run.task, fold, int(run.config.trainer.batch_size), torch.device("cpu"))[0]
 
 
 def agreement(recorded: Run, fold: str, metrics: Mapping[str, float]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from mmsa.analysis import masks, rendering, robustness
-from mmsa.analysis.comparison import LoadedRun, agreement, comparable_groups, evaluate
+from mmsa.analysis.comparison import LoadedRun, agreement, comparable_groups, evaluated
 from mmsa.analysis.runs import Group, read_run
 
 Load = Callable[[Path], LoadedRun]
@@ -30,7 +30,7 @@ def score_again(folders: Sequence[Path], load: Load, fold: Fold, say: Say) -> No
     """
     for folder in folders:
         recorded, run = read_run(folder), load(folder)
-        metrics = evaluate(run, run.model, run.data.fold(fold))
+        metrics = evaluated(run, run.model, run.data.fold(fold))
         shown = "  ".join(f"{name} {rendering.number(metrics[name])}" for name in recorded.primary)
         say(f"{folder}\n  {fold}: {shown}\n  {agreement(recorded, fold, metrics)}")
 

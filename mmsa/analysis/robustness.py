@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from mmsa.analysis import rendering
-from mmsa.analysis.comparison import CONFIDENCE, Interval, LoadedRun, comparable_groups, evaluate
+from mmsa.analysis.comparison import CONFIDENCE, Interval, LoadedRun, comparable_groups, evaluated
 from mmsa.analysis.corruption import DRAW_SEED, Condition, Corrupted, Way, conditions
 from mmsa.analysis.runs import Group, Run
 from mmsa.analysis.tables import PLANTED, Cell, Row, Table
@@ -109,7 +109,7 @@ def probe_run(run: LoadedRun, fold: str) -> dict[Condition, dict[str, float]]:
     in_pieces = next(utterances.batches(1)).pieces
     modalities = utterances.modalities
     probed = conditions(modalities, [m for m in modalities if m not in in_pieces])
-    return {condition: evaluate(run, Corrupted(run.model, condition), utterances) for condition in probed}
+    return {condition: evaluated(run, Corrupted(run.model, condition), utterances) for condition in probed}
 
 
 def difference(probed: Probe, group: Group, chosen: Sequence[Condition]) -> Difference | None:

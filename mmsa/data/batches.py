@@ -11,9 +11,9 @@ from torch import Tensor
 from mmsa.data.normalise import Normalize, Scale, per_modality, within_utterances
 from mmsa.data.store import FOLDS, Store
 from mmsa.data.streams import IdStream, PieceStream, Stream, VectorStream
-from mmsa.data.word_vectors import TEXT, WordVectors, check_word_vectors, number_words
+from mmsa.data.word_vectors import TEXT, WordVectors, number_words
 from mmsa.data.words import Tokenizer, words_of
-from mmsa.errors import ConfigError, DataError
+from mmsa.errors import DataError
 from mmsa.types import Batch
 
 POOL_BATCHES = 16
@@ -107,7 +107,6 @@ class Data:
         tokenizers: of the modalities that are read as word pieces, from the store's words.
 
     Raises:
-        ConfigError: options that do not fit together.
         DataError: the store lacks a modality, or words that are needed.
     """
 
@@ -123,12 +122,6 @@ class Data:
         self.modalities = tuple(modalities)
         self._tokenizers = {m: tokenizer for m, tokenizer in (tokenizers or {}).items() if m in modalities}
         self._normalize = per_modality(normalize, modalities)
-        check_word_vectors(word_vectors, self._normalize)
-        if word_vectors == "trained" and TEXT in self._tokenizers:
-            raise ConfigError(
-                "dataset.word_vectors=trained trains vectors of words, and encoder/text reads word pieces.\n"
-                "  type dataset.word_vectors=fixed"
-            )
         absent = [m for m in modalities if m not in store.features and m not in self._tokenizers]
         if absent:
             raise DataError(

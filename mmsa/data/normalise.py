@@ -34,19 +34,13 @@ def check_normalize(normalize: Normalize | Mapping[str, Normalize], known: Seque
             f"dataset.normalize names {', '.join(unknown)}; the modalities are {', '.join(known)}.\n"
             f"  type for example 'dataset.normalize={{{known[0]}: none}}'"
         )
-    per_modality(normalize, known)
+    kinds = get_args(Normalize)
+    if not set(per_modality(normalize, known).values()) <= set(kinds):
+        raise ConfigError(f"dataset.normalize={normalize} is refused: type {', '.join(kinds[:-1])} or {kinds[-1]}.")
 
 
 def per_modality(normalize: Normalize | Mapping[str, Normalize], modalities: Iterable[str]) -> dict[str, Normalize]:
-    """What `dataset.normalize` says of each modality: "train" of those that a mapping does not name.
-
-    Raises:
-        ConfigError: another word.
-    """
-    kinds = get_args(Normalize)
-    for kind in [normalize] if isinstance(normalize, str) else normalize.values():
-        if kind not in kinds:
-            raise ConfigError(f"dataset.normalize={normalize} is refused: type {', '.join(kinds[:-1])} or {kinds[-1]}.")
+    """What `dataset.normalize` says of each modality: "train" of those that a mapping does not name."""
     if isinstance(normalize, str):
         return dict.fromkeys(modalities, normalize)
     return {m: normalize.get(m, "train") for m in modalities}

@@ -101,16 +101,7 @@ class TransformerEncoder(nn.Module):
         return self
 
     def embed(self, features: Tensor) -> Tensor:
-        """(B, P) ids -> (B, P, D) word embeddings, zeros at padding; the transformer itself adds positions and types.
-
-        Raises:
-            ConfigError: features are vectors.
-        """
-        if features.is_floating_point():
-            raise ConfigError(
-                "encoder=bert reads word pieces, but these features are vectors: it is for text with its words.\n"
-                "  type encoder/text=bert, and encoder=bilstm or another one for the other modalities"
-            )
+        """(B, P) ids -> (B, P, D) word embeddings, zeros at padding; the transformer adds positions and types."""
         values: Tensor = self.transformer.get_input_embeddings()(features)
         return values * (features != self.pad_id)[:, :, None]
 

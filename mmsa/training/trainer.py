@@ -41,6 +41,32 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, task: Task, fold: Fold, batch_size: int, device: torch.device
+) -> tuple[dict[str, float], np.ndarray]:
+    """Metrics of a whole fold and its mean loss, and its predictions (N,) in the order of the fold.
+
+    Args:
+        model: Batch -> Output, on the device.
+        task: loss and metrics.
+        fold: utterances to predict.
+        batch_size: utterances at a time, >= 1.
+        device: where the batches go.
+    """
+    model.eval()
+    predictions = np.empty(len(fold), dtype=np.float64)
+    total = 0.0
+    for batch in fold.batches(batch_size):
+        moved = batch.to(device)
+        output = model(moved)
+        total += task.loss(output, moved).item() * len(batch.ids)
+        decided = task.decide(output.predictions[output.primary])
+        predictions[batch.rows.numpy()] = decided.cpu().double().numpy()  # mps has no float64
+    metrics = task.metrics(predictions, task.truths(fold.targets))
+    return {"loss": total / len(fold), **metrics}, predictions
+
+
 EpochCallback = Callable[[Progress, Mapping[str, float]], None]
 
 
@@ -130,20 +156,9 @@ class Trainer:
         optimizer.step()
         return loss.detach()
 
-    @torch.no_grad()
     def evaluate(self, model: nn.Module, fold: Fold) -> tuple[dict[str, float], np.ndarray]:
-        """Metrics of a whole fold and its mean loss, and its predictions (N,) in the order of the fold."""
-        model.eval()
-        predictions = np.empty(len(fold), dtype=np.float64)
-        total = 0.0
-        for batch in fold.batches(self.batch_size):
-            moved = batch.to(self.fabric.device)
-            output = model(moved)
-            total += self.task.loss(output, moved).item() * len(batch.ids)
-            decided = self.task.decide(output.predictions[output.primary])
-            predictions[batch.rows.numpy()] = decided.cpu().double().numpy()  # mps has no float64
-        metrics = self.task.metrics(predictions, self.task.truths(fold.targets))
-        return {"loss": total / len(fold), **metrics}, predictions
+        """`evaluate` on this trainer's device."""
+        return evaluate(model, self.task, fold, self.batch_size, self.fabric.device)
 
     def restore_best(self, model: nn.Module) -> None:
         """Load the selected weights."""

@@ -12,7 +12,7 @@ from scipy import stats
 
 import mmsa
 from mmsa.analysis import corruption, robustness
-from mmsa.analysis.comparison import Interval, agreement, comparable_groups, evaluate
+from mmsa.analysis.comparison import Interval, agreement, comparable_groups, evaluated
 from mmsa.analysis.corruption import WAYS, Condition, Corrupted, corrupt, dropped_steps
 from mmsa.analysis.robustness import Probe, difference, summary
 from mmsa.analysis.runs import read_run
@@ -50,8 +50,8 @@ def test_nothing_missing_is_the_clean_evaluation_bit_for_bit(loaded: TrainedRun)
     clean, _ = loaded.evaluate("test")
     assert agreement(recorded, "test", clean) == "equal to result.json"
     for condition in (CLEAN, *(Condition(way, ALL, 0.0) for way in WAYS)):
-        assert evaluate(loaded, Corrupted(loaded.model, condition), loaded.data.fold("test")) == clean
-    assert evaluate(loaded, Corrupted(loaded.model, Condition("zero", ALL, 0.6)), loaded.data.fold("test")) != clean
+        assert evaluated(loaded, Corrupted(loaded.model, condition), loaded.data.fold("test")) == clean
+    assert evaluated(loaded, Corrupted(loaded.model, Condition("zero", ALL, 0.6)), loaded.data.fold("test")) != clean
 
 
 def test_masks_are_shared_by_runs_and_do_not_depend_on_the_batches(folders: list[Path]) -> None:

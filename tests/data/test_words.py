@@ -199,8 +199,6 @@ def test_trained_vectors_need_a_word_per_step_text_and_one_vector_per_word(store
     for words, held in ((None, "no words"), ([["one"]] * len(store.ids), "not one per step")):
         with pytest.raises(DataError, match=rf"{held}[\s\S]*type dataset.word_vectors=fixed"):
             Data(replace(store, words=words), ["text"], word_vectors="trained")
-    with pytest.raises(ConfigError, match=r"word_vectors=trained[\s\S]*type dataset.word_vectors=fixed"):
-        Data(store, ["text"], word_vectors="trained", tokenizers={"text": Characters()})
     with pytest.raises(ConfigError, match=r"dataset.normalize=\{text: none\}"):
         Tiny(normalize="utterance", word_vectors="trained")
     with pytest.raises(ConfigError, match=r"dataset.modalities has none"):

@@ -284,8 +284,3 @@ def test_freeze_is_a_word_or_a_number_of_layers(value: Any) -> None:
 def test_layers_that_share_weights_cannot_be_frozen_one_by_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no layers that could be frozen one by one"):
         TransformerEncoder(save_model(tmp_path, "Albert", embedding_size=8), freeze=1)
-
-
-def test_vectors_are_refused(encoder: TransformerEncoder) -> None:
-    with pytest.raises(ConfigError, match="type encoder/text=bert"):
-        encoder.embed(torch.randn(2, 3, 4))
