@@ -12,28 +12,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra.core.hydra_config import HydraConfig
 from lightning_fabric import Fabric
 from omegaconf import DictConfig, OmegaConf
 
 from mmsa import build, provenance
 from mmsa.analysis.baselines import fit_baselines
 from mmsa.analysis.tables import run_table
-from mmsa.commands import browse_command, report_command, train_command
+from mmsa.commands import browse_command, report_command
 from mmsa.data.batches import Data, Fold
 from mmsa.data.store import FOLDS, Store
 from mmsa.display import Display
-from mmsa.errors import ConfigError, TrainingError
+from mmsa.errors import TrainingError
+from mmsa.resume import open_folder, resume_line
 from mmsa.run_folder import (
-    create_folder,
+    check_outputs,
     flat_parameters,
-    read_config,
-    read_result,
     run_name,
     write_history,
     write_json,
     write_predictions,
-    write_text,
 )
 from mmsa.tracking.figures import write_figures
 from mmsa.tracking.tracker import RunInfo, Tracker
@@ -44,17 +41,6 @@ from mmsa.training.trainer import Progress, Trainer
 
 SWEEP_VARIABLE = "MMSA_SWEEP"
 """Environment variable: the id that ties the runs of one multirun together."""
-FREE_ON_RESUME = (
-    "trainer.max_epochs",
-    "trainer.patience",
-    "trainer.resume",
-    "dataset.source",
-    "dataset.glove",
-    "tracking",
-    "paths",
-    "name",
-)
-"""Options, or whole groups, that may differ when a run goes on."""
 
 
 @dataclass(frozen=True)
@@ -265,80 +251,12 @@ def next_line(cfg: DictConfig, tracked: bool) -> str:
     return "browse it on your MLflow server" if cfg.tracking.uri else f"browse it: {browse_command(cfg.paths.outputs)}"
 
 
-def resume_line(overrides: Sequence[str], folder: Path) -> str:
-    """What to type to go on with a run."""
-    kept = [override for override in overrides if not override.startswith("trainer.resume=")]
-    sources = HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else []
-    folders = [source.path for source in sources if source.provider == "command-line"]
-    return f"go on with: {train_command([*kept, f'trainer.resume={folder}'], folders)}"
-
-
 def make_trainer(
     cfg: DictConfig, fabric: Fabric, task: Task, folder: Path, generators: Mapping[str, torch.Generator]
 ) -> Trainer:
     """The trainer of a run."""
     options = {key: value for key, value in cfg.trainer.items() if key != "resume"}
     return Trainer(fabric, task, folder / "checkpoints", generators, **options)
-
-
-def check_outputs(outputs: Path) -> None:
-    """Fail before hours of preparation.
-
-    Raises:
-        ConfigError: `outputs` is a file.
-    """
-    for path in (outputs, *outputs.parents):
-        if path.exists() and not path.is_dir():
-            raise ConfigError(
-                f"paths.outputs={outputs}: {path} is a file, a folder is needed.\n  type paths.outputs=FOLDER"
-            )
-
-
-def open_folder(cfg: DictConfig, overrides: Sequence[str], fingerprint: str) -> tuple[Path, dict[str, Any]]:
-    """The run's folder with its configuration, and the former result of a run that is resumed (else empty)."""
-    if cfg.trainer.resume is None:
-        folder = create_folder(Path(cfg.paths.outputs), cfg.name or run_name(overrides))
-        resumed: dict[str, Any] = {}
-        write_json(folder / "overrides.json", list(overrides))
-    else:
-        folder = Path(cfg.trainer.resume)
-        resumed = read_result(folder)
-        if resumed.get("status") == "finished":
-            raise ConfigError(
-                f"trainer.resume={folder}: this run is finished and its test fold is scored, so it is not trained on.\n"
-                "  type the same without trainer.resume, with a larger trainer.max_epochs or trainer.patience"
-            )
-        check_same(cfg, read_config(folder), folder)
-        if resumed["data"]["fingerprint"] != fingerprint:
-            raise ConfigError(
-                f"trainer.resume={folder}: the run was trained on other data ({resumed['data']['fingerprint']}) "
-                f"than these ({fingerprint}).\n"
-                "  type the dataset.source and dataset.glove of that run, or leave trainer.resume out"
-            )
-    write_text(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
-    return folder, resumed
-
-
-def check_same(cfg: DictConfig, former: Any, folder: Path) -> None:
-    """A run goes on only with the options it was started with.
-
-    Raises:
-        ConfigError: an option differs that is not free on resume.
-    """
-    now = flat_parameters(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
-    then = flat_parameters(OmegaConf.to_container(former))  # type: ignore[arg-type]
-    differ = [
-        key
-        for key in sorted(set(now) | set(then))
-        if now.get(key) != then.get(key) and not any(f"{key}.".startswith(f"{free}.") for free in FREE_ON_RESUME)
-    ]
-    if differ:
-        key = differ[0]
-        raise ConfigError(
-            f"trainer.resume={folder}: {key}={now.get(key)} here, but the run has {then.get(key)}"
-            + (f", and {len(differ) - 1} more differ" if len(differ) > 1 else "")
-            + f".\n  type {key}={then.get(key)}, or leave trainer.resume out"
-        )
 
 
 def run_info(cfg: DictConfig, record: Mapping[str, Any], folder: Path) -> RunInfo:

@@ -21,7 +21,8 @@ class MultirunCallback(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Name the multirun, and make the tracking database before any worker starts."""
         from mmsa.build import build_tracker
-        from mmsa.experiment import SWEEP_VARIABLE, check_outputs
+        from mmsa.experiment import SWEEP_VARIABLE
+        from mmsa.run_folder import check_outputs
 
         try:
             check_outputs(Path(config.paths.outputs))

@@ -30,6 +30,19 @@ def run_name(overrides: Sequence[str]) -> str:
     return " ".join(shown) or "default"
 
 
+def check_outputs(outputs: Path) -> None:
+    """Fail before hours of preparation.
+
+    Raises:
+        ConfigError: `outputs` is a file.
+    """
+    for path in (outputs, *outputs.parents):
+        if path.exists() and not path.is_dir():
+            raise ConfigError(
+                f"paths.outputs={outputs}: {path} is a file, a folder is needed.\n  type paths.outputs=FOLDER"
+            )
+
+
 def create_folder(outputs: Path, name: str) -> Path:
     """A new folder of its own under `outputs`/runs.
 
