@@ -18,7 +18,7 @@ from torch import Tensor
 from mmsa.analysis import rendering
 from mmsa.analysis.comparison import CONFIDENCE, Interval, LoadedRun, comparable_groups
 from mmsa.analysis.runs import Group, Run
-from mmsa.analysis.tables import PLANTED, Cell, Row, Table
+from mmsa.analysis.tables import PLANTED, Cell, Row, Table, data_line
 from mmsa.data.planted import CLEAR_MEANING, Truth
 from mmsa.errors import ConfigError
 from mmsa.run_folder import write_json, write_text
@@ -173,7 +173,7 @@ def make_tables(study: MaskStudy) -> list[Table]:
     tables = []
     for group in study.groups:
         first = group.runs[0]
-        notes = [f"{first.data[0]}, {study.fold} fold, data {first.data[1][:12]}; utterances: {counted}"]
+        notes = [f"{data_line(first, study.fold)}; utterances: {counted}"]
         notes += [PLANTED] if first.planted else []
         notes += [f"mean ± standard deviation over {len(group.runs)} seeds"] if len(group.runs) > 1 else []
         tables.append(

@@ -8,6 +8,7 @@ import numpy as np
 
 from mmsa.analysis.corruption import WAYS, Condition
 from mmsa.analysis.tables import Cell
+from mmsa.drawing import BLUE, INK, ORANGE, canvas, plain
 from mmsa.training.metrics import metric_mode
 
 if TYPE_CHECKING:
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
     from mmsa.analysis.robustness import Probe
     from mmsa.analysis.runs import Group, Run
 
-COLOURS = ("#2f6fb3", "#d9772b", "#4c9a5b", "#a24b7f", "#8a6d3b", "#5c6670", "#c9a227", "#3aa6a6")
-INK = "#30353b"
+COLOURS = (BLUE, ORANGE, "#4c9a5b", "#a24b7f", "#8a6d3b", "#5c6670", "#c9a227", "#3aa6a6")
 LONGEST = 90  # characters of a label
 _PANELS = {
     "zero": "scattered steps: zeros",
@@ -31,7 +31,7 @@ _PANELS = {
 
 def draw_robustness(probed: Probe) -> Figure:
     """Bars for the modalities that are present, and per way of dropping a line over the rate, with its spread."""
-    figure = _canvas(11.0, 7.2 + 0.2 * len(probed.groups))
+    figure = canvas(11.0, 7.2 + 0.2 * len(probed.groups))
     grid = figure.add_gridspec(2, len(WAYS), height_ratios=(1.0, 1.15))
     bars = _panel(figure, grid[0, :])
     _draw_subsets(bars, probed)
@@ -56,12 +56,12 @@ def draw_robustness(probed: Probe) -> Figure:
 def draw_masks(study: MaskStudy) -> Figure:
     """Per configuration and modality the distributions of the utterances' mean masks, by kind of utterance."""
     modalities, num_rows = study.modalities, len(study.groups)
-    figure = _canvas(0.8 + 4.0 * len(modalities), 1.3 + 3.1 * num_rows)
+    figure = canvas(0.8 + 4.0 * len(modalities), 1.3 + 3.1 * num_rows)
     for group, part in zip(study.groups, figure.subfigures(num_rows, 1, squeeze=False)[:, 0], strict=True):
         if num_rows > 1:
             part.suptitle(_short(group.label), fontsize=10, parse_math=False)
         for column, modality in enumerate(modalities, start=1):
-            panel = _styled(part.add_subplot(1, len(modalities), column))
+            panel = plain(part.add_subplot(1, len(modalities), column))
             _draw_distribution(panel, study, group, modality)
             panel.set_xlabel("mean mask of an utterance")
             if column == 1:
@@ -131,24 +131,8 @@ def _draw_distribution(panel: Axes, study: MaskStudy, group: Group, modality: st
     panel.set_title(title, fontsize=8.5)
 
 
-def _canvas(width: float, height: float) -> Figure:
-    """A figure outside pyplot's global state."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def _panel(figure: Figure, place: SubplotSpec, shared: Axes | None = None) -> Axes:
-    return _styled(figure.add_subplot(place, sharey=shared))
-
-
-def _styled(panel: Axes) -> Axes:
-    panel.spines[["top", "right"]].set_visible(False)
-    panel.set_axisbelow(True)
-    return panel
+    return plain(figure.add_subplot(place, sharey=shared))
 
 
 def _head(figure: Figure, run: Run, shown: str, explained: str) -> None:

@@ -12,7 +12,7 @@ from mmsa.analysis import rendering
 from mmsa.analysis.comparison import CONFIDENCE, Interval, LoadedRun, comparable_groups, evaluated
 from mmsa.analysis.corruption import DRAW_SEED, Condition, Corrupted, Way, conditions
 from mmsa.analysis.runs import Group, Run
-from mmsa.analysis.tables import PLANTED, Cell, Row, Table
+from mmsa.analysis.tables import PLANTED, Cell, Row, Table, data_line
 from mmsa.run_folder import write_json, write_text
 from mmsa.training.metrics import METRICS, metric_mode
 
@@ -277,7 +277,7 @@ def _markdown_differences(probed: Probe, group: Group) -> list[str]:
 
 def _notes(probed: Probe) -> tuple[str, ...]:
     first = probed.groups[0].runs[0]
-    notes = [f"{first.data[0]}, {probed.fold} fold, data {first.data[1][:12]}"]
+    notes = [data_line(first, probed.fold)]
     notes += [PLANTED] if first.planted else []
     if any(len(group.runs) > 1 for group in probed.groups):
         notes.append("mean ± standard deviation over seeds")

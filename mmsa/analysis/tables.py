@@ -121,9 +121,14 @@ def make_tables(runs: Iterable[Run]) -> list[Table]:
     return [_table(members) for members in comparable.values()]
 
 
+def data_line(run: Run, fold: str) -> str:
+    """What a table says of its data."""
+    name, fingerprint = run.data
+    return f"{name}, {fold} fold, data {fingerprint[:12]}"
+
+
 def _table(runs: Sequence[Run]) -> Table:
     first = runs[0]
-    name, fingerprint = first.data
     groups = by_configuration(runs)
     rows = []
     for group in groups:
@@ -136,7 +141,7 @@ def _table(runs: Sequence[Run]) -> Table:
     if len(commits) > 1:
         notes.append(f"runs of {len(commits)} git commits")
     return Table(
-        title=f"{name}, {first.fold} fold, data {fingerprint[:12]}",
+        title=data_line(first, first.fold),
         notes=tuple(notes),
         planted=first.planted,
         data=first.data,

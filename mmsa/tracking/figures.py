@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mmsa.drawing import BLUE, GREY, INK, ORANGE, canvas, plain
 from mmsa.training.metrics import METRICS, metric_mode
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREY, INK = "#2f6fb3", "#d9772b", "#b4bac2", "#30353b"
 _NAMES = {"mae": "MAE", "rmse": "RMSE", "corr": "correlation", "loss": "loss"}
 
 
@@ -54,7 +54,7 @@ def _learning_curves(folder: Path, result: Mapping[str, Any]) -> Figure | None:
     from matplotlib.ticker import MaxNLocator
 
     panels = [shown] if monitor in shown or monitor not in history else [shown, [monitor]]
-    figure, axes = _canvas(4.6 * len(panels) + 0.4, 3.6, len(panels))
+    figure, axes = _panels(4.6 * len(panels) + 0.4, 3.6, len(panels))
     best = result.get("best_epoch")
     for panel, names in zip(axes, panels, strict=True):
         for name in names:
@@ -85,7 +85,7 @@ def _predictions(folder: Path, result: Mapping[str, Any]) -> Figure | None:
     points = np.array([pair for pair in pairs if all(map(math.isfinite, pair))])  # (N, 2)
     if not points.size:
         return None
-    figure, (panel,) = _canvas(5.0, 5.0, 1)
+    figure, (panel,) = _panels(5.0, 5.0, 1)
     low, high = float(points.min()), float(points.max())
     edge = 0.05 * max(high - low, 1.0)
     span = (low - edge, high + edge)
@@ -113,7 +113,7 @@ def _baselines(folder: Path, result: Mapping[str, Any]) -> Figure | None:
     bars = kept[::-1] if better_last else kept  # the best bar is on top
     if not bars:
         return None
-    figure, (panel,) = _canvas(6.4, 1.5 + 0.42 * len(bars), 1)
+    figure, (panel,) = _panels(6.4, 1.5 + 0.42 * len(bars), 1)
     colours = [ORANGE if label == "this model" else GREY for _, label in bars]
     drawn = panel.barh([label for _, label in bars], [value for value, _ in bars], color=colours, height=0.68)
     panel.bar_label(drawn, fmt="%.3f", padding=4)
@@ -125,18 +125,10 @@ def _baselines(folder: Path, result: Mapping[str, Any]) -> Figure | None:
     return figure
 
 
-def _canvas(width: float, height: float, panels: int) -> tuple[Figure, tuple[Axes, ...]]:
-    """A figure outside pyplot's global state: trials may draw side by side."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = tuple(figure.add_subplot(1, panels, number + 1) for number in range(panels))
-    for panel in axes:
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.set_axisbelow(True)
-    return figure, axes
+def _panels(width: float, height: float, number: int) -> tuple[Figure, tuple[Axes, ...]]:
+    """A figure with panels side by side."""
+    figure = canvas(width, height)
+    return figure, tuple(plain(figure.add_subplot(1, number, place + 1)) for place in range(number))
 
 
 def _title(result: Mapping[str, Any]) -> str:
