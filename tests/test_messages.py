@@ -1,17 +1,11 @@
-"""What a user meets on the command line: what to type next, and errors in at most ten lines without a traceback."""
+"""Errors in at most ten lines without a traceback, which say what to type."""
 
 from __future__ import annotations
 
-import os
 import pickle
 import re
-import resource
 import shlex
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,24 +18,9 @@ from mmsa.data.cmu_mosi import CmuMosi
 from mmsa.data.readers.sequence_file import write_sequence
 from mmsa.overrides import native_overrides, typed_overrides
 from mmsa.reporting import in_few_lines, report_errors
-from tests.conftest import ROOT
 from tests.data.corpora import tiny_sequences
 
 MAX_LINES = 10
-MAX_LINES_OF_A_RUN = 40
-
-
-def train(
-    *overrides: str, cwd: Path = ROOT, environment: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """`python train.py OVERRIDES`, for real."""
-    return subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *overrides],
-        cwd=cwd,
-        env={**os.environ, **(environment or {})},
-        capture_output=True,
-        text=True,
-    )
 
 
 def mosi_folder(folder: Path, folds: tuple[str, ...] = ("train", "valid", "test"), without: str = "") -> Path:
@@ -262,103 +241,3 @@ def test_texts_are_taken_as_they_stand() -> None:
 def test_memory_that_runs_out_is_told_with_what_to_type() -> None:
     message = in_few_lines(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has …"))
     assert message == "CUDA out of memory.\n  type a smaller trainer.batch_size, or hidden_dim, or device=cpu"
-
-
-def test_the_help_of_training_is_quick_and_names_groups_keys_and_examples() -> None:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = train("--help")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime  # not the clock: others compute too
-    assert done.returncode == 0 and seconds < 1
-    groups = {path.parent.name for path in (ROOT / "conf").glob("*/*.yaml")}
-    assert all(re.search(rf"^{group}: ", done.stdout, flags=re.MULTILINE) for group in groups)
-    assert (
-        "trainer.resume" in done.stdout and "python train.py -m seed=1,2,3 feedback=none,static,mmlatch" in done.stdout
-    )
-    assert len(done.stdout.splitlines()) <= 40
-    shown = train("--cfg", "job", "hidden_dim=7")
-    assert shown.returncode == 0 and re.search("^hidden_dim: 7$", shown.stdout, flags=re.MULTILINE)
-
-
-def test_a_python_without_the_environment_says_how_to_enter_it(tmp_path: Path) -> None:
-    (tmp_path / "hydra.py").write_text("raise ModuleNotFoundError(\"No module named 'hydra'\", name='hydra')")
-    done = train(environment={"PYTHONPATH": str(tmp_path)})
-    assert done.returncode == 1 and done.stdout == ""
-    assert "source .venv/bin/activate" in done.stderr and "make setup" in done.stderr
-    assert len(done.stderr.splitlines()) == 2
-
-
-def test_train_py_says_errors_in_few_lines(tmp_path: Path) -> None:
-    done = train("optimizer.lr=fast", f"paths.outputs={tmp_path}", environment={"HYDRA_FULL_ERROR": ""})
-    assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr.splitlines()[-1] == "  type for example optimizer.lr=0.001"
-    assert len(done.stderr.splitlines()) == 2
-    done = train("fusion=conkat", environment={"HYDRA_FULL_ERROR": "1"})
-    assert done.returncode == 1 and "Traceback" in done.stderr
-
-
-def own_methods(folder: Path) -> tuple[list[str], dict[str, str]]:
-    """A fusion and an encoder outside the repository, and the arguments and environment that admit them."""
-    package = folder / "my_methods"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("")
-    (package / "methods.py").write_text(
-        "import torch\n"
-        "from mmsa.encoder.recurrent import RecurrentEncoder\n"
-        "from mmsa.fusion.concat import ConcatFusion\n"
-        "class GatedFusion(ConcatFusion):\n"
-        "    def __init__(self, input_dims, power: float = 1.0):\n"
-        "        super().__init__(input_dims)\n"
-        "        self.gate = torch.nn.Linear(self.output_dim, self.output_dim)\n"
-        "class SmallEncoder(RecurrentEncoder):\n"
-        "    pass\n"
-    )
-    options = {
-        "fusion/gated": "_target_: my_methods.methods.GatedFusion\npower: 2.0\n",
-        "encoder/small": (
-            "# @package encoder.default\n_target_: my_methods.methods.SmallEncoder\nhidden_dim: ${hidden_dim}\n"
-        ),
-    }
-    for name, content in options.items():
-        path = folder / "conf" / f"{name}.yaml"
-        path.parent.mkdir(parents=True)
-        path.write_text(content)
-    return ["--config-dir", str(folder / "conf")], {"MMSA_PACKAGES": "my_methods", "PYTHONPATH": str(folder)}
-
-
-def test_methods_of_ones_own_train_from_the_command_line_in_few_lines(small: list[str], tmp_path: Path) -> None:
-    own, environment = own_methods(tmp_path / "own")
-    done = train(*own, *small, "trainer.max_epochs=1", "fusion=gated", "encoder/audio=small", environment=environment)
-    assert done.returncode == 0, done.stderr
-    lines = (done.stdout + done.stderr).splitlines()
-    assert len(lines) <= MAX_LINES_OF_A_RUN
-    assert "fusion=gated encoder/audio=small: synthetic, " in done.stdout.splitlines()[0]
-    assert f"mmsa report --outputs {tmp_path / 'outputs'}" in done.stdout.splitlines()[-1]
-
-
-def test_ctrl_c_keeps_what_was_learnt_and_the_line_to_paste_goes_on(small: list[str], tmp_path: Path) -> None:
-    places = [small[0], f"paths.outputs={tmp_path / 'a=b (1)'}"]
-    typed = [*places, *small[2:], "fusion=concat", "trainer.max_epochs=30", "trainer.patience=30"]
-    typed += ["encoder/text=bigru", "name=stopped"]
-    former = signal.signal(signal.SIGINT, signal.SIG_DFL)  # what a shell starts in the background ignores Ctrl-C
-    try:
-        process = subprocess.Popen(
-            [sys.executable, "train.py", *typed], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-    finally:
-        signal.signal(signal.SIGINT, former)
-    with process:
-        deadline = time.monotonic() + 60
-        while not list(tmp_path.glob("*/runs/*_stopped/checkpoints/last.pt")) and process.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Traceback" not in err and len(err.splitlines()) <= MAX_LINES
-    line = out.splitlines()[-1]
-    assert line.startswith("go on with: ")
-    done = subprocess.run(line.removeprefix("go on with: "), shell=True, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "epoch  30" in done.stdout
-    assert len(list(tmp_path.glob("*/runs/*"))) == 1

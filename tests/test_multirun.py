@@ -15,7 +15,7 @@ from mmsa import build, cli
 from mmsa.compose import compose
 from mmsa.experiment import SWEEP_VARIABLE
 from mmsa.multirun import MultirunCallback
-from tests.test_messages import own_methods, train
+from tests.test_command_line import own_methods, train
 
 MAX_LINES_OF_A_FAILURE = 10
 

@@ -26,17 +26,6 @@ from tests.data.test_mmsa_pickle import content, write
 from tests.data.test_store import prepared
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    write_corpus(tmp_path / "source", tiny_sequences())
-    return tmp_path / "source"
-
-
-@pytest.fixture
-def stores(tmp_path: Path) -> Path:
-    return tmp_path / "stores"
-
-
 def kept(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("*.h5"))
 

@@ -47,11 +47,6 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "source"
 
 
-@pytest.fixture
-def stores(tmp_path: Path) -> Path:
-    return tmp_path / "stores"
-
-
 def test_the_last_numbers_are_the_vector_and_the_token_is_all_before(tmp_path: Path) -> None:
     lines = ["the 1 2", ". . 3 4", "at name@domain.com 5 6", "1.5 7 8", "été -9e-1 +.5", "a\u00a0b 2 3", "the 0 0"]
     path = glove_file(tmp_path / "g.txt", lines)

@@ -15,19 +15,8 @@ from mmsa.data.cmu_mosi import CmuMosi
 from mmsa.data.readers.sequence_file import write_sequence
 from mmsa.data.synthetic import Synthetic
 from mmsa.errors import ConfigError, DataError
-from tests.data.corpora import Tiny, tiny_sequences, write_corpus
+from tests.data.corpora import Tiny, tiny_sequences
 from tests.data.test_mmsa_pickle import content, write
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    write_corpus(tmp_path / "source", tiny_sequences())
-    return tmp_path / "source"
-
-
-@pytest.fixture
-def stores(tmp_path: Path) -> Path:
-    return tmp_path / "stores"
 
 
 @pytest.mark.parametrize("kind", ["sequences", "pickle", "built-in corpus"])

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import typer
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from mmsa import build
-from mmsa.cli import app
 from mmsa.compose import compose
-from mmsa.overrides import native_overrides
 from tests.encoder.tiny import save_model, save_tokenizer
+from tests.house.command_lines import TRAIN, parse, runs
 
 PAGE = Path(__file__).parents[2] / "docs" / "coming_from.md"
-TRAIN = "python train.py"
 
 
 class Row(NamedTuple):
@@ -59,22 +54,6 @@ def test_every_row_has_a_command_or_a_reason() -> None:
         assert "`" in row.here or (row.here == "–" and len(row.remark) > 8), row
 
 
-def runs(line: str) -> list[list[str]]:
-    """The overrides of each run of a command: of a sweep every value once, of seeds two."""
-    words = shlex.split(line.removeprefix(TRAIN))
-    parsed = OverridesParser.create().parse_overrides(native_overrides([word for word in words if word != "-m"]))
-    assert ("-m" in words) == any(override.is_sweep_override() for override in parsed), "-m for several values"
-    choices = [
-        [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()][
-            : 2 if override.get_key_element() == "seed" else None
-        ]
-        if override.is_sweep_override()
-        else [str(override.input_line)]
-        for override in parsed
-    ]
-    return [[values[min(i, len(values) - 1)] for values in choices] for i in range(max(map(len, choices)))]
-
-
 @pytest.mark.parametrize("line", typed(TRAIN))
 def test_training_commands_pass_the_checks(line: str, request: pytest.FixtureRequest) -> None:
     for overrides in runs(line):
@@ -86,8 +65,4 @@ def test_training_commands_pass_the_checks(line: str, request: pytest.FixtureReq
 
 @pytest.mark.parametrize("line", typed("mmsa"))
 def test_mmsa_commands_parse(line: str) -> None:
-    name, *arguments = shlex.split(line)[1:]
-    group = typer.main.get_command(app)
-    command = group.get_command(group.make_context("mmsa", ["--help"], resilient_parsing=True), name)  # type: ignore[attr-defined]
-    assert command is not None, name
-    command.make_context(name, arguments)
+    parse(line)

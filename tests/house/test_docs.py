@@ -8,16 +8,13 @@ import shlex
 from pathlib import Path
 
 import pytest
-import typer
 import yaml
-from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from mmsa import build
-from mmsa.cli import app
 from mmsa.compose import compose
 from mmsa.config import conf_folder
-from mmsa.overrides import native_overrides
 from mmsa.training.metrics import METRICS
+from tests.house.command_lines import parse, runs
 
 ROOT = Path(__file__).parents[2]
 CONF = conf_folder()
@@ -70,29 +67,15 @@ def test_the_readme_has_commands_to_check() -> None:
 
 @pytest.mark.parametrize("line", commands("python train.py"))
 def test_training_commands_pass_the_checks(line: str) -> None:
-    arguments = native_overrides(shlex.split(line)[2:])
-    if any(argument.startswith(PRINTS) for argument in arguments):
+    if any(argument.startswith(PRINTS) for argument in shlex.split(line)[2:]):
         pytest.skip("prints something, or needs a folder of one's own")
-    multirun = "-m" in arguments
-    overrides = OverridesParser.create().parse_overrides([a for a in arguments if a != "-m"])
-    assert multirun == any(override.is_sweep_override() for override in overrides)
-    choices = [
-        [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
-        if override.is_sweep_override()
-        else [str(override.input_line)]
-        for override in overrides
-    ]
-    for run in range(max(map(len, choices))):  # every value once; the combination matrix tests them together
-        build.check(compose([values[min(run, len(values) - 1)] for values in choices]))
+    for overrides in runs(line):  # every value once; the combination matrix tests them together
+        build.check(compose(overrides))
 
 
 @pytest.mark.parametrize("line", commands("mmsa"))
 def test_mmsa_commands_parse(line: str) -> None:
-    name, *arguments = shlex.split(line)[1:]
-    group = typer.main.get_command(app)
-    command = group.get_command(group.make_context("mmsa", ["--help"], resilient_parsing=True), name)  # type: ignore[attr-defined]
-    assert command is not None, name
-    command.make_context(name, arguments)
+    parse(line)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
