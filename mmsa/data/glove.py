@@ -31,7 +31,7 @@ def glove_file(path: str | None) -> dict[str, Path]:
     if not Path(path).is_file():
         raise DataError(
             f"dataset.glove={path}: no such file. A text file with a word and its vector per line is needed, such as "
-            "glove.840B.300d.txt of nlp.stanford.edu/projects/glove."
+            "glove.840B.300d.txt of nlp.stanford.edu/projects/glove.\n  type dataset.glove=FILE"
         )
     return {"glove": Path(path)}
 
@@ -63,7 +63,10 @@ def embed_words(
     vectors, width = read_vectors(path, {form for word in counts for form in (word, word.lower())}, progress)
     found = {word: form for word in counts for form in (word.lower(), word) if form in vectors}  # the later form wins
     if not found:
-        raise DataError(f"{path} has a vector for none of the {len(counts)} words. Is it of another language?")
+        raise DataError(
+            f"dataset.glove={path} has a vector for none of the {len(counts)} words.\n"
+            "  type dataset.glove=FILE of the language of the corpus"
+        )
     rows = {word: row for row, word in enumerate(found, start=1)}
     table = np.stack([np.zeros(width, np.float32), *(vectors[form] for form in found.values())])
     steps = [table[[rows.get(word, 0) for word in words]] for words in utterances]
@@ -135,4 +138,7 @@ def _is_number(field: bytes) -> bool:
 
 def _damaged(path: Path, number: int, required: str, line: bytes) -> DataError:
     shown = line.decode("utf-8", errors="replace").rstrip("\r\n")
-    return DataError(f"dataset.glove={path}, line {number}: {required}, got {shown[:40]!r}{'…' * (len(shown) > 40)}")
+    return DataError(
+        f"dataset.glove={path}, line {number}: {required}, got {shown[:40]!r}{'…' * (len(shown) > 40)}\n"
+        "  get the file again, or type dataset.glove=FILE of another one"
+    )
