@@ -1,8 +1,10 @@
 """Train one model, or many with -m: python train.py regularizer=m3 feedback=mmlatch (--help lists the options)."""
 
+import math
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import cast
 
 SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -20,13 +22,18 @@ except ModuleNotFoundError:
     )
 
 from mmsa.config import conf_folder, execution_whitelist
-from mmsa.overrides import native_overrides, typed_overrides
+from mmsa.overrides import is_sweep, native_overrides, typed_overrides
 from mmsa.reporting import in_few_lines, report_errors
 
 
 @hydra.main(config_path=str(conf_folder()), config_name="config", execution_whitelist=execution_whitelist())
 def main(cfg: DictConfig) -> float:
-    """One run; returns the monitored value on the validation fold."""
+    """One run; returns the monitored value on the validation fold. A job that joins a sweep has no value of its own."""
+    if cfg.get("sweep"):
+        from mmsa.sweep.worker import join
+
+        join(Path(cfg.sweep.join))
+        return math.nan
     scores: list[float] = []
 
     overrides = typed_overrides(cast(list[str], OmegaConf.to_container(HydraConfig.get().overrides.task)))
@@ -56,4 +63,6 @@ def run_one_of_many(run: Callable[[], None], overrides: list[str]) -> None:
 
 if __name__ == "__main__":
     sys.argv[1:] = native_overrides(sys.argv[1:])
+    if is_sweep(sys.argv[1:]) and not {"-m", "--multirun"} & set(sys.argv[1:]):
+        sys.argv.insert(1, "-m")
     sys.exit(report_errors(main, SHOW_TRACEBACK))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -20,6 +21,7 @@ from mmsa.data.word_vectors import TEXT
 from mmsa.encoder.words import WordEmbedding
 from mmsa.errors import ConfigError
 from mmsa.model import MultimodalModel
+from mmsa.run_folder import check_outputs
 from mmsa.tracking.tracker import Tracker
 from mmsa.training.task import Task
 
@@ -61,6 +63,8 @@ def check(cfg: DictConfig) -> None:
     Raises:
         ConfigError: an option is unknown, of the wrong type, out of range, or clashes with another one.
     """
+    if "sweep" in cfg:
+        raise ConfigError("sweep: a sweep is many runs, this is one.\n  type python train.py sweep=…, in a terminal")
     groups = set(GIVEN) | set(PLAIN_GROUPS)
     top = {str(key): value for key, value in cfg.items() if key not in groups}
     check_options(top, TopOptions, "")
@@ -138,6 +142,20 @@ def build_task(cfg: DictConfig) -> Task:
 def build_tracker(cfg: DictConfig, warn: Callable[[str], None]) -> Tracker:
     """The tracker."""
     return cast(Tracker, _built(cfg, "tracking", outputs=cfg.paths.outputs, warn=warn))
+
+
+def open_data(cfg: DictConfig, progress: bool = False) -> tuple[Store, Data]:
+    """The store of a configuration's data set, prepared where it is not yet, and its data as the run reads them.
+
+    Args:
+        cfg: the composed configuration, checked.
+        progress: say on the screen how the preparation goes on.
+    """
+    dataset = build_dataset(cfg)
+    dataset = dataset.reading_words([m for m in dataset.modalities if reads_pieces(cfg, m)])
+    check_outputs(Path(cfg.paths.outputs))
+    store = dataset.prepare(Path(cfg.paths.data), progress=progress)
+    return store, load_data(cfg, dataset, store)
 
 
 def load_data(cfg: DictConfig, dataset: Dataset, store: Store) -> Data:

@@ -60,15 +60,37 @@ def prepare(
 @app.command()
 def report(
     outputs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("outputs"),
-    sweep: Annotated[str | None, typer.Option(help="Only the runs of this multirun, by its id.")] = None,
+    sweep: Annotated[str | None, typer.Option(help="Only this multirun, by its id, or study.")] = None,
     style: Annotated[
         Literal["table", "markdown", "csv"], typer.Option("--format", help="How the table is written.")
     ] = "table",
 ) -> None:
-    """Print one row per configuration over its seeds, with the baselines below."""
+    """Print one row per configuration over its seeds, with the baselines below; or a study's best trials."""
     from mmsa.analysis import tables
+    from mmsa.sweep import report as studies
 
+    if sweep is not None and studies.is_study(outputs, sweep):
+        print(studies.report(outputs, sweep, style))
+        return
     print(tables.report(outputs, sweep=sweep, format=style))
+    if sweep is None and style != "csv" and (lines := studies.study_lines(outputs)):
+        print("\n" + "\n".join(lines))
+
+
+@app.command()
+def worker(
+    folder: Annotated[Path, typer.Argument(help="The sweep's folder, outputs/sweeps/NAME.")],
+    slots: Annotated[
+        list[str] | None, typer.Option(help="auto, a number, or devices: --slots cuda:0 --slots cpu.")
+    ] = None,
+) -> None:
+    """Work on a sweep that another machine has started, on the slots of this one; both have to see its folder."""
+    from mmsa.sweep.hydra_sweep import join_here
+
+    words = slots or ["auto"]
+    join_here(
+        folder, "auto" if words == ["auto"] else int(words[0]) if len(words) == 1 and words[0].isdecimal() else words
+    )
 
 
 @app.command()

@@ -15,8 +15,12 @@ from mmsa.errors import ConfigError
 from mmsa.overrides import explained, native_overrides
 
 
-def compose(overrides: Sequence[str] = ()) -> DictConfig:
+def compose(overrides: Sequence[str] = (), config_folders: Sequence[str] = ()) -> DictConfig:
     """What `python train.py OVERRIDES` would run with.
+
+    Args:
+        overrides: as typed.
+        config_folders: further folders of configuration files (--config-dir).
 
     Raises:
         ConfigError: an override names an unknown option or value.
@@ -25,7 +29,8 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(str(conf_folder()), job_name="mmsa"):
-            return hydra.compose("config", native_overrides(overrides))
+            further = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in config_folders)}]"]
+            return hydra.compose("config", [*native_overrides(overrides), *(further if config_folders else [])])
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explained(str(error), conf_folder())) from error
     finally:

@@ -15,3 +15,7 @@ class DataError(MmsaError):
 
 class TrainingError(MmsaError):
     """Training met a value with which it cannot go on."""
+
+
+class Pruned(Exception):
+    """A run that its sweep ends before its time: nothing is wrong with it but its score."""

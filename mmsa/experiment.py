@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,16 +22,9 @@ from mmsa.commands import browse_command, report_command
 from mmsa.data.batches import Data, Fold
 from mmsa.data.store import FOLDS, Store
 from mmsa.display import Display
-from mmsa.errors import TrainingError
+from mmsa.errors import Pruned, TrainingError
 from mmsa.resume import open_folder, resume_line
-from mmsa.run_folder import (
-    check_outputs,
-    flat_parameters,
-    run_name,
-    write_history,
-    write_json,
-    write_predictions,
-)
+from mmsa.run_folder import flat_parameters, run_name, write_history, write_json, write_predictions
 from mmsa.tracking.figures import write_figures
 from mmsa.tracking.tracker import RunInfo, Tracker
 from mmsa.training.device import make_fabric
@@ -62,26 +55,48 @@ class RunResult:
     folder: Path
 
 
-def run(cfg: DictConfig, overrides: Sequence[str] = (), quiet: bool = False) -> RunResult:
+@dataclass(frozen=True)
+class TrialHooks:
+    """What a sweep asks of a run, and hears from it.
+
+    Args:
+        sweep: the sweep's name.
+        number: the trial's number.
+        final: the run scores the test fold; otherwise it does not read it.
+        started: takes the run's folder as soon as there is one.
+        epoch: takes the epoch, from 1, and the monitored value after each; may raise Pruned to end the run.
+        data: opens the data of a configuration, which a worker keeps from one trial to the next.
+    """
+
+    sweep: str
+    number: int
+    final: bool
+    started: Callable[[Path], None]
+    epoch: Callable[[int, float], None]
+    data: Callable[[DictConfig], tuple[Store, Data]] = build.open_data
+
+
+def run(
+    cfg: DictConfig, overrides: Sequence[str] = (), quiet: bool = False, trial: TrialHooks | None = None
+) -> RunResult:
     """Prepare the data, train, select on the validation fold, evaluate once on the test fold, and keep everything.
 
     Args:
         cfg: the composed configuration.
         overrides: what was typed, for the run's name.
         quiet: print nothing.
+        trial: of a trial of a sweep, which reads the test fold only where it is final.
 
     Raises:
         MmsaError: what the user can mend; the message says how.
+        Pruned: the sweep ended the run.
     """
     began = time.monotonic()
     display = Display(quiet)
     build.check(cfg)
     fabric = make_fabric(**cfg.device)
-    dataset, task = build.build_dataset(cfg), build.build_task(cfg)
-    dataset = dataset.reading_words([m for m in dataset.modalities if build.reads_pieces(cfg, m)])
-    check_outputs(Path(cfg.paths.outputs))
-    store = dataset.prepare(Path(cfg.paths.data), progress=not quiet)
-    data = build.load_data(cfg, dataset, store)
+    task = build.build_task(cfg)
+    store, data = trial.data(cfg) if trial else build.open_data(cfg, progress=not quiet)
     train, valid = data.fold("train"), data.fold("valid")
     task.truths(train.targets)
 
@@ -94,7 +109,9 @@ def run(cfg: DictConfig, overrides: Sequence[str] = (), quiet: bool = False) -> 
 
     folder, resumed = open_folder(cfg, overrides, store.fingerprint)
     display.log_to(folder / "run.log")
-    record = new_record(cfg, overrides, resumed) | {
+    if trial:
+        trial.started(folder)
+    record = new_record(cfg, overrides, resumed, trial) | {
         "dataset": store.dataset,
         "planted": bool(store.report.get("planted")),
         "task": type(task).__name__.lower(),
@@ -116,25 +133,30 @@ def run(cfg: DictConfig, overrides: Sequence[str] = (), quiet: bool = False) -> 
     try:
         trainer = make_trainer(cfg, fabric, task, folder, generators)
         model, optimizer = fabric.setup(model, optimizer)
-        progress = fit(trainer, model, optimizer, scheduler, train, valid, tracker, display, bool(resumed))
-        result = conclude(trainer, model, data, train, valid, progress, record, folder)
+        watch = trial.epoch if trial else None
+        progress = fit(trainer, model, optimizer, scheduler, train, valid, tracker, display, bool(resumed), watch)
+        folds = ("valid",) if trial and not trial.final else ("valid", "test")
+        result = conclude(trainer, model, data, folds, progress, record, folder)
     except BaseException as error:
         stop(error, record, folder, tracker)
         display.say(f"stopped after {time.monotonic() - began:.0f} s; run folder: {folder}")
-        if (folder / "checkpoints" / "last.pt").exists() and not isinstance(error, TrainingError):
+        if (folder / "checkpoints" / "last.pt").exists() and not isinstance(error, TrainingError | Pruned):
             display.say(resume_line(overrides, folder))
         raise
     finish(cfg, record | {"seconds": time.monotonic() - began}, folder, tracker, display)
     return result
 
 
-def new_record(cfg: DictConfig, overrides: Sequence[str], resumed: Mapping[str, Any]) -> dict[str, Any]:
+def new_record(
+    cfg: DictConfig, overrides: Sequence[str], resumed: Mapping[str, Any], trial: TrialHooks | None
+) -> dict[str, Any]:
     """What result.json says of a run when it starts; a resumed run keeps its name, overrides and tracking."""
     return {
         "name": resumed.get("name") or cfg.name or run_name(overrides),
         "status": "running",
         "seed": cfg.seed,
-        "sweep": os.environ.get(SWEEP_VARIABLE),
+        "sweep": trial.sweep if trial else os.environ.get(SWEEP_VARIABLE),
+        "trial": trial.number if trial and not trial.final else None,
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
         "overrides": resumed.get("overrides") or list(overrides),
         "git": provenance.git_state(),
@@ -154,13 +176,17 @@ def describe_data(store: Store) -> dict[str, Any]:
 def stop(error: BaseException, record: Mapping[str, Any], folder: Path, tracker: Tracker) -> None:
     """Keep why a run ended before its end."""
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    write_json(folder / "result.json", {**record, "status": "failed", "reason": reason})
-    tracker.fail(folder, reason)
+    pruned = isinstance(error, Pruned)
+    write_json(folder / "result.json", {**record, "status": "pruned" if pruned else "failed", "reason": reason})
+    tracker.fail(folder, reason, pruned)
 
 
 def finish(cfg: DictConfig, record: dict[str, Any], folder: Path, tracker: Tracker, display: Display) -> None:
     """Keep the result, then show it: figures, tracker, table, and the line to type next."""
     write_json(folder / "result.json", record)
+    if record["trial"] is not None:  # a search makes hundreds of them, and looks at the study
+        tracker.finish(folder, record, description=f"trial {record['trial']} of {record['sweep']}")
+        return
     try:
         write_figures(folder, record)
     except Exception as error:  # noqa: BLE001  (a full disk or an odd name must not cost the result)
@@ -185,14 +211,17 @@ def fit(
     tracker: Tracker,
     display: Display,
     resume: bool,
+    watch: Callable[[int, float], None] | None,
 ) -> Progress:
-    """Train, telling the tracker and the display of each epoch."""
+    """Train, telling the tracker, the display and the sweep of each epoch."""
     with display.training(trainer.max_epochs, trainer.task.monitor):
 
         def on_epoch(progress: Progress, metrics: Mapping[str, float]) -> None:
             tracker.log_epoch(metrics, progress.epoch)
             write_history(trainer.folder.parent / "history.csv", progress.history)
             display.epoch(progress.epoch, metrics, progress.best_epoch)
+            if watch:
+                watch(progress.epoch, metrics[f"valid/{trainer.task.monitor}"])
 
         return trainer.fit(model, optimizer, scheduler, train, valid, on_epoch, resume)
 
@@ -201,31 +230,31 @@ def conclude(
     trainer: Trainer,
     model: Any,
     data: Data,
-    train: Fold,
-    valid: Fold,
+    scored: Sequence[str],
     progress: Progress,
     record: dict[str, Any],
     folder: Path,
 ) -> RunResult:
-    """Evaluate the selected weights, here and only here on the test fold, beside the baselines."""
+    """Evaluate the selected weights, here and only here on the test fold, beside the baselines.
+
+    A trial, which scores the validation fold only, has no baselines: they would be the same in all of them.
+    """
     task = trainer.task
     trainer.restore_best(model)
-    folds = {"train": train, "valid": valid, "test": data.fold("test")}
     metrics: dict[str, float] = {}
     predicted = {}
-    for name in ("valid", "test"):
-        values, predictions = trainer.evaluate(model, folds[name])
+    for name in scored:
+        fold = data.fold(name)
+        values, predictions = trainer.evaluate(model, fold)
         metrics |= {f"{name}/{metric}": value for metric, value in values.items()}
-        predicted[name] = (folds[name], task.truths(folds[name].targets), predictions)
+        predicted[name] = (fold, task.truths(fold.targets), predictions)
     write_predictions(folder / "predictions.csv", list(predicted.values()))
-    pooled = {name: fold.pooled() for name, fold in folds.items()}
-    truths = {name: task.truths(fold.targets) for name, fold in folds.items()}
     record |= {
         "status": "finished",
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
         "metrics": metrics,
-        "baselines": fit_baselines(pooled, truths, task.metrics, task=record["task"]),
+        "baselines": baselines(task, data, record) if "test" in scored else {},
     }
     return RunResult(
         metrics=metrics,
@@ -236,6 +265,14 @@ def conclude(
         run_id=record["mlflow_run_id"],
         folder=folder,
     )
+
+
+def baselines(task: Task, data: Data, record: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """The baselines' metrics on the validation and the test fold."""
+    folds = {name: data.fold(name) for name in ("train", "valid", "test")}
+    pooled = {name: fold.pooled() for name, fold in folds.items()}
+    truths = {name: task.truths(fold.targets) for name, fold in folds.items()}
+    return fit_baselines(pooled, truths, task.metrics, task=record["task"])
 
 
 def selected(record: Mapping[str, Any]) -> dict[str, float]:
@@ -261,7 +298,7 @@ def make_trainer(
 
 def run_info(cfg: DictConfig, record: Mapping[str, Any], folder: Path) -> RunInfo:
     """What the tracker shows of a run."""
-    tags = {key: record[key] for key in ("sweep", "seed", "dataset", "task", "planted")}
+    tags = {key: record[key] for key in ("sweep", "trial", "seed", "dataset", "task", "planted")}
     return RunInfo(
         name=record["name"],
         folder=folder,

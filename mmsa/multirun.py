@@ -24,6 +24,8 @@ class MultirunCallback(Callback):
         from mmsa.experiment import SWEEP_VARIABLE
         from mmsa.run_folder import check_outputs
 
+        if config.get("sweep"):  # which makes its own study, and ends in its own table
+            return
         try:
             check_outputs(Path(config.paths.outputs))
         except ConfigError as error:

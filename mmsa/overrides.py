@@ -23,6 +23,8 @@ TEXTS = (
     "paths.outputs",
     "trainer.resume",
     "tracking.uri",
+    "sweep.storage",
+    "sweep.study",
 )
 """Keys whose value is a text as it stands, such as the path `a=b (1)`, which Hydra by itself would not read."""
 
@@ -32,7 +34,7 @@ MODALITIES = ("text", "audio", "visual")
 
 def native_overrides(overrides: Sequence[str]) -> list[str]:
     """Our short forms in Hydra's own words: `encoder/text=bert`, the encoder of one modality, and unquoted paths."""
-    multirun = "-m" in overrides or "--multirun" in overrides
+    multirun = "-m" in overrides or "--multirun" in overrides or is_sweep(overrides)
 
     def native(override: str) -> str:
         key, equals, value = override.partition("=")
@@ -42,6 +44,12 @@ def native_overrides(overrides: Sequence[str]) -> list[str]:
         return _text(key, value) if equals and key in TEXTS and not _is_text(override, multirun) else override
 
     return [native(override) for override in [*overrides, *_text_encoder(overrides)]]
+
+
+def is_sweep(overrides: Sequence[str]) -> bool:
+    """Whether an option of the group `sweep` is chosen: many runs, whether or not -m is typed."""
+    chosen = [override.partition("=")[2] for override in overrides if override.startswith("sweep=")]
+    return bool(chosen) and chosen[-1] != "null"
 
 
 def _text_encoder(overrides: Sequence[str]) -> list[str]:
@@ -165,6 +173,9 @@ def _defaults(conf: Path) -> dict[str, Any]:
     for path in sorted(conf.glob("*/*.yaml")):
         group = path.parent.name
         if group in ("debug", "experiment"):  # their keys are those of other groups
+            continue
+        if group == "sweep":  # whose files also hold the keys of others
+            found |= {key: value for key, value in _flat(OmegaConf.load(path)) if key.startswith("sweep.")} | found
             continue
         places = [f"encoder.{m}" for m in MODALITIES] if group == "encoder" else [group]
         for key, value in _flat(OmegaConf.load(path)):

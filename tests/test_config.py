@@ -23,7 +23,7 @@ CONF = conf_folder()
 OPTIONS = sorted(
     (path.parent.name, path.stem)
     for path in CONF.glob("*/*.yaml")
-    if path.parent.name not in ("hydra", "debug", "experiment")  # the recipes have tests of their own
+    if path.parent.name not in ("hydra", "debug", "experiment", "sweep")  # recipes and sweeps have tests of their own
 )
 
 

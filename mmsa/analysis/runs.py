@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,21 +69,32 @@ class Group:
 
 @dataclass(frozen=True)
 class FoundRuns:
-    """The finished runs under an outputs folder in the order of their names, and how many were left out."""
+    """The finished runs under an outputs folder in the order of their names, and how many were left out.
+
+    Args:
+        runs: the runs.
+        num_unfinished: run folders without a result.
+        num_damaged: run folders that cannot be read.
+        trials: study -> run folders of its trials.
+    """
 
     runs: tuple[Run, ...]
     num_unfinished: int
     num_damaged: int
+    trials: Mapping[str, int]
 
 
 def read_runs(outputs: Path, sweep: str | None = None) -> FoundRuns:
     """Read every finished run; unfinished and damaged folders are counted and left out.
 
+    So are the trials of a search, which are not scored on the test fold, unless their study is asked for.
+
     Args:
         outputs: the outputs folder.
-        sweep: only the runs of this multirun.
+        sweep: only the runs of this multirun, or of this study.
     """
     runs: list[Run] = []
+    trials: Counter[str] = Counter()
     num_unfinished = num_damaged = 0
     root = outputs / "runs"
     for folder in sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []:
@@ -91,13 +102,16 @@ def read_runs(outputs: Path, sweep: str | None = None) -> FoundRuns:
             result = _result(folder)
             if sweep is not None and result.get("sweep") != sweep:
                 continue
+            if sweep is None and result.get("trial") is not None:
+                trials[str(result.get("sweep"))] += 1
+                continue
             if result.get("status") != "finished":
                 num_unfinished += 1
                 continue
             runs.append(_run(folder, result))
         except DataError:
             num_damaged += 1
-    return FoundRuns(tuple(runs), num_unfinished, num_damaged)
+    return FoundRuns(tuple(runs), num_unfinished, num_damaged, trials)
 
 
 def read_run(folder: Path) -> Run:

@@ -78,11 +78,11 @@ class Table:
 
 
 def report(outputs: Path, sweep: str | None = None, format: Style = "table", width: int | None = None) -> str:
-    """The table of every finished run under `outputs`, or of one multirun.
+    """The table of every finished run under `outputs`, or of one multirun; the trials of studies are left out.
 
     Args:
         outputs: the outputs folder.
-        sweep: id of a multirun.
+        sweep: id of a multirun, or name of a study.
         format: a table for the terminal, Markdown or CSV.
         width: columns of the table for the terminal; None is the terminal's, and 100 where there is none.
 
@@ -90,10 +90,12 @@ def report(outputs: Path, sweep: str | None = None, format: Style = "table", wid
         DataError: there is no finished run.
     """
     found = read_runs(outputs, sweep)
-    if not found.runs:
+    if not found.runs and not found.trials:
         raise DataError(_nothing_found(outputs, sweep, found))
     left_out = _left_out(found)
     text = _rendered(make_tables(found.runs), format, width)
+    if not found.runs and format != "csv":
+        text = f"{outputs} holds no finished run beside the trials of studies."
     if format == "csv" or not left_out:
         return text
     return f"{text}\n\n{left_out} left out."
@@ -195,6 +197,7 @@ def _nothing_found(outputs: Path, sweep: str | None, found: FoundRuns) -> str:
     others = f" ({left_out})" if left_out else ""
     if sweep is None:
         return f"{outputs} holds no finished run{others}.\n  type python train.py, or name the folder of the runs"
-    sweeps = sorted({run.sweep for run in read_runs(outputs).runs if run.sweep})[-5:]
+    there = read_runs(outputs)
+    sweeps = sorted({*(run.sweep for run in there.runs if run.sweep), *there.trials})[-5:]
     known = f"one of {', '.join(sweeps)}" if sweeps else "no sweep, to see all runs"
     return f"{outputs} holds no finished run of the sweep {sweep}{others}.\n  type {known}"

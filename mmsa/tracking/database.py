@@ -110,7 +110,7 @@ def _experiment_id(client: MlflowClient, name: str, artifacts: str | None) -> st
 
 def can_write_ahead(folder: Path) -> bool:
     """Whether SQLite's write-ahead log is safe in `folder`: a local disk by its name and by a probe."""
-    if _file_system(folder) not in _LOCAL_FILE_SYSTEMS:
+    if file_system(folder) not in _LOCAL_FILE_SYSTEMS:
         return False
     with tempfile.TemporaryDirectory(dir=folder, prefix=".probe-") as scratch:
         try:
@@ -126,7 +126,7 @@ def can_write_ahead(folder: Path) -> bool:
         return mode == "wal" and seen == [(1,)]
 
 
-def _file_system(folder: Path) -> str:
+def file_system(folder: Path) -> str:
     """The type of the file system that holds `folder`, or "" where the machine does not tell."""
     try:
         mounts = [line.split() for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()]

@@ -76,6 +76,42 @@ class MLflowTracker(Tracker):
             self._keep(metrics, epoch)
             self._attempt(lambda: self._flush(client, run_id))
 
+    def annotate(
+        self,
+        tags: Mapping[str, Any],
+        description: str = "",
+        figures: Sequence[Path] = (),
+        status: str | None = None,
+    ) -> bool:
+        """Send what was kept back, set tags and the Markdown description of the open run, add figures, and close it.
+
+        Args:
+            tags: name -> value; None is left out.
+            description: empty leaves the one that is there.
+            figures: files.
+            status: FINISHED, FAILED or KILLED closes the run.
+
+        Returns:
+            Whether MLflow took it; it is tried again after an earlier failure too.
+        """
+
+        def send(client: MlflowClient, run_id: str) -> bool:
+            from mlflow.entities import RunTag
+
+            self._flush(client, run_id)
+            texts = {_key(name): without_password(_text(value)) for name, value in tags.items() if value is not None}
+            texts |= {"mlflow.note.content": description} if description else {}
+            shown = [RunTag(name, _shortened(text, _TAG_LENGTH)) for name, text in texts.items()]
+            for part in _parts(shown, _PARAMETERS_PER_CALL):
+                client.log_batch(run_id, tags=part)
+            for path in figures:
+                client.log_artifact(run_id, str(path), "figures")
+            if status is not None:
+                client.set_terminated(run_id, status)
+            return True
+
+        return bool(self._close(send))
+
     def finish(self, folder: Path, result: Mapping[str, Any], description: str = "") -> None:
         def close(client: MlflowClient, run_id: str) -> None:
             self._keep(_final_metrics(result), int(result.get("best_epoch") or 0))
@@ -89,12 +125,12 @@ class MLflowTracker(Tracker):
 
         self._close(close)
 
-    def fail(self, folder: Path, reason: str) -> None:
+    def fail(self, folder: Path, reason: str, pruned: bool = False) -> None:
         def close(client: MlflowClient, run_id: str) -> None:
             self._flush(client, run_id)
-            client.set_tag(run_id, "failure", reason[:_TAG_LENGTH])
+            client.set_tag(run_id, "pruned" if pruned else "failure", reason[:_TAG_LENGTH])
             self._log_files(client, run_id, folder)
-            client.set_terminated(run_id, "FAILED")
+            client.set_terminated(run_id, "KILLED" if pruned else "FAILED")
 
         self._close(close)
 
@@ -114,10 +150,12 @@ class MLflowTracker(Tracker):
             self._silent = True
             return None
 
-    def _close(self, close: Callable[[MlflowClient, str], None]) -> None:
+    def _close(self, close: Callable[[MlflowClient, str], Result]) -> Result | None:
+        """Do what has to be done once more after a failure."""
         client, run_id = self._client, self.run_id
-        if client is not None and run_id is not None:
-            self._attempt(lambda: close(client, run_id), once_more=True)
+        if client is None or run_id is None:
+            return None
+        return self._attempt(lambda: close(client, run_id), once_more=True)
 
     def _open(self, run: RunInfo, run_id: str | None) -> None:
         experiment_id = ensure_database(self.uri, self.outputs, self.experiment)

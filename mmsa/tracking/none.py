@@ -32,5 +32,5 @@ class NullTracker(Tracker):
     def finish(self, folder: Path, result: Mapping[str, Any], description: str = "") -> None:
         pass
 
-    def fail(self, folder: Path, reason: str) -> None:
+    def fail(self, folder: Path, reason: str, pruned: bool = False) -> None:
         pass

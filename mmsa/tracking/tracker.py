@@ -53,8 +53,8 @@ class Tracker(ABC):
         """Add the selected weights' metrics, the baselines, the folder's files and a Markdown description; close."""
 
     @abstractmethod
-    def fail(self, folder: Path, reason: str) -> None:
-        """Close the run as failed, with the reason and the files that there are."""
+    def fail(self, folder: Path, reason: str, pruned: bool = False) -> None:
+        """Close the run as failed, or as ended early by its sweep, with the reason and the files that there are."""
 
 
 def without_password(text: str) -> str:

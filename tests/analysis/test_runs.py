@@ -108,3 +108,16 @@ def test_encoders_that_are_not_used_split_no_row(outputs: Path, add_run: AddRun)
     add_run(0.7, 1, (lips,))
     add_run(0.7, 2, (lips,), edited=("encoder.default.layers=3",))
     assert len(grouped(outputs)) == 4, "the encoder of a modality without one of its own is the default"
+
+
+def test_trials_of_a_search_are_counted_apart_unless_their_study_is_asked_for(outputs: Path, add_run: AddRun) -> None:
+    add_run(0.7)
+    valid = {"valid/mae": 0.6}
+    add_run(0.7, sweep="study", trial=0, metrics=valid)
+    add_run(0.7, sweep="study", trial=1, status="pruned")
+    add_run(0.7, sweep="grid", trial=None)
+    found = read_runs(outputs)
+    assert [run.sweep for run in found.runs] == [None, "grid"] and found.num_unfinished == 0
+    assert found.trials == {"study": 2}
+    asked = read_runs(outputs, "study")
+    assert [run.sweep for run in asked.runs] == ["study"] and asked.num_unfinished == 1 and not asked.trials

@@ -141,3 +141,15 @@ def test_code_versions_are_not_mixed_silently(outputs: Path, add_run: AddRun) ->
 
 def test_a_seed_without_a_value_leaves_the_mean_undefined() -> None:
     assert math.isnan(Cell.of([0.5, math.nan]).mean) and Cell.of([0.5, math.nan]).std is None
+
+
+def test_trials_of_a_search_stand_in_no_table_but_their_own(outputs: Path, add_run: AddRun) -> None:
+    trial = {"sweep": "study", "trial": 3, "metrics": {"valid/mae": 0.123, "valid/corr": 0.5}}
+    add_run(0.5, **trial)
+    assert report(outputs) == f"{outputs} holds no finished run beside the trials of studies."
+    assert len(report(outputs, format="csv").splitlines()) == 1, "the head only"
+    add_run(0.8)
+    assert "0.123" not in report(outputs) and "0.800" in report(outputs)
+    assert "0.123" in report(outputs, sweep="study")
+    with pytest.raises(DataError, match="type one of study"):
+        report(outputs, sweep="other")

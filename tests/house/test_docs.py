@@ -13,6 +13,7 @@ import yaml
 from mmsa import build
 from mmsa.compose import compose
 from mmsa.config import conf_folder
+from mmsa.overrides import is_sweep
 from mmsa.training.metrics import METRICS
 from tests.house.command_lines import parse, runs
 
@@ -69,6 +70,8 @@ def test_the_readme_has_commands_to_check() -> None:
 def test_training_commands_pass_the_checks(line: str) -> None:
     if any(argument.startswith(PRINTS) for argument in shlex.split(line)[2:]):
         pytest.skip("prints something, or needs a folder of one's own")
+    if is_sweep(shlex.split(line)):
+        pytest.skip("a sweep: see tests/sweep/test_recipes.py")
     for overrides in runs(line):  # every value once; the combination matrix tests them together
         build.check(compose(overrides))
 

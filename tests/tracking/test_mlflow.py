@@ -287,10 +287,10 @@ def test_a_lock_whose_holder_died_is_taken_over(tmp_path: Path, monkeypatch: pyt
 
 
 def test_write_ahead_only_where_the_disk_is_local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmsa.tracking.database._file_system", lambda folder: "ext4")
+    monkeypatch.setattr("mmsa.tracking.database.file_system", lambda folder: "ext4")
     assert can_write_ahead(tmp_path) and not list(tmp_path.iterdir())
     for kind in ("nfs4", "fuse.sshfs", "9p", ""):
-        monkeypatch.setattr("mmsa.tracking.database._file_system", lambda folder, kind=kind: kind)
+        monkeypatch.setattr("mmsa.tracking.database.file_system", lambda folder, kind=kind: kind)
         assert not can_write_ahead(tmp_path)
 
 

@@ -1,0 +1,148 @@
+"""Options of a sweep, and what its folder says of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Lt
+
+from mmsa.errors import ConfigError, DataError
+from mmsa.ranges import Count, NaturalNumber
+from mmsa.run_folder import write_json
+
+SPEC_FILE = "sweep.json"
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """The node `sweep` of the configuration.
+
+    Args:
+        trials: finished or pruned trials that the study ends with, >= 1; a grid has as many as points.
+        seeds: runs per trial, >= 1: seed, seed + 1, ...; the objective is their mean.
+        objectives: `valid/METRIC`, `num_parameters` or `seconds`; None is what the task selects epochs by.
+        confidence: in [0.5, 1): the objective is the bound that the mean over seeds keeps with this probability;
+            None is the mean itself.
+        pruner: ends trials whose first seed falls behind, by the "median" of the others or by successive "halving"
+            of their number; with several seeds also trials whose seeds are behind those of the best (Wilcoxon).
+        min_epochs: epochs that every trial gets, >= 1.
+        timeout: minutes after which no trial starts; None has no limit.
+        storage: URL of a database, or "journal" for a file that network file systems can hold; None is SQLite in the
+            sweep's folder.
+        study: the study's name; None makes one of what is searched, so that the same command goes on.
+        slots: "auto", a number, or a list such as [cuda:0, cuda:1, cpu].
+        slots_per_gpu: trials side by side on a GPU, >= 1.
+        gpu_memory: GiB that have to be free per slot on a GPU, >= 0.
+        retries: how often a trial whose process died is gone on with, >= 0.
+        max_failures: failed trials with which the sweep ends, >= 1.
+        final: every run scores the test fold: a grid that is reported, not a search.
+        workers: how many copies a launcher other than Hydra's basic one starts, >= 1; None is for that one.
+        space: dimension -> values, in the syntax of overrides; a single value is fixed.
+        join: folder of a sweep, which a launcher gives to its workers.
+    """
+
+    trials: Count
+    seeds: Count
+    objectives: list[str] | None
+    confidence: Annotated[float, Ge(0.5), Lt(1)] | None
+    pruner: Literal["none", "median", "halving"]
+    min_epochs: Count
+    timeout: Annotated[float | int, Gt(0)] | None
+    storage: str | None
+    study: str | None
+    slots: Literal["auto"] | Count | list[str]
+    slots_per_gpu: Count
+    gpu_memory: Annotated[float | int, Ge(0)]
+    retries: NaturalNumber
+    max_failures: Count
+    final: bool
+    workers: Count | None
+    space: dict[str, Any]
+    join: str | None
+
+
+@dataclass(frozen=True)
+class SweepSpec:
+    """All that a worker needs to know: kept in the sweep's folder.
+
+    Args:
+        study: the study's name.
+        folder: the sweep's folder.
+        storage: URL of a database, or path of a journal file.
+        space: dimension -> values as given, in Hydra's own words; single values are fixed.
+        arguments: what was typed besides, in Hydra's own words.
+        sampler: node of the sampler.
+        extender: dotted name of a function (configuration, trial) that suggests further parameters; None has none.
+        seed: first seed.
+        objectives: names of the objectives.
+        modes: "min" or "max" of each.
+        num_points: points of a grid; None is a search.
+        config_folders: further folders of configuration files.
+        packages: packages of the user's own that a configuration may name.
+        options: the options of the sweep.
+    """
+
+    study: str
+    folder: str
+    storage: str
+    space: dict[str, str]
+    arguments: list[str]
+    sampler: dict[str, Any]
+    extender: str | None
+    seed: int
+    objectives: list[str]
+    modes: list[str]
+    num_points: int | None
+    config_folders: list[str]
+    packages: str
+    options: dict[str, Any]
+
+    @property
+    def total(self) -> int:
+        """Trials that the study ends with."""
+        return self.num_points if self.num_points is not None else int(self.options["trials"])
+
+    def save(self) -> None:
+        """Write it into the sweep's folder."""
+        write_json(Path(self.folder) / SPEC_FILE, asdict(self))
+
+    @classmethod
+    def load(cls, folder: Path) -> SweepSpec:
+        """Read it from a sweep's folder.
+
+        Raises:
+            DataError: the folder is not a sweep's.
+        """
+        try:
+            return cls(**json.loads((folder / SPEC_FILE).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise DataError(
+                f"{folder} is not the folder of a sweep: its {SPEC_FILE} is missing or damaged.\n"
+                "  name a folder that a sweep has made, as in outputs/sweeps"
+            ) from error
+
+
+def check_together(options: Mapping[str, Any]) -> None:
+    """Check that the options of a sweep fit together.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    objectives = options["objectives"]
+    if objectives is not None and not objectives:
+        raise ConfigError("sweep.objectives=[]: at least one is needed.\n  type sweep.objectives=[valid/mae]")
+    if objectives and len(objectives) > 1 and options["pruner"] != "none":
+        raise ConfigError(
+            f"sweep.pruner={options['pruner']}: trials with several objectives have no order to prune by.\n"
+            "  type sweep.pruner=none"
+        )
+    if objectives and len(objectives) > 1 and options["confidence"] is not None:
+        raise ConfigError("sweep.confidence: it bounds one objective, not several.\n  type sweep.confidence=null")
+    if options["confidence"] is not None and options["seeds"] < 2:
+        raise ConfigError("sweep.confidence needs several seeds per trial.\n  type sweep.seeds=3")
+    if options["final"] and options["seeds"] > 1:
+        raise ConfigError("sweep.seeds: the runs of a plain grid name their seeds.\n  type seed=1,2,3 instead")

@@ -1,0 +1,196 @@
+"""Running one trial: its configuration, its seeds, and when it ends before its time."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+from omegaconf import DictConfig, OmegaConf
+from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner, WilcoxonPruner
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from mmsa import build, experiment
+from mmsa.compose import compose
+from mmsa.data.batches import Data
+from mmsa.data.store import Store
+from mmsa.errors import DataError, Pruned, TrainingError
+from mmsa.overrides import typed_overrides
+from mmsa.run_folder import read_result
+from mmsa.sweep.options import SweepSpec
+from mmsa.sweep.space import Space, overrides_of
+from mmsa.sweep.trials import finished_values
+
+WILCOXON_P = 0.13
+"""Below it a trial's seeds are behind those of the best: three worse ones of three have 0.125."""
+
+
+def make_pruner(name: str, min_epochs: int) -> BasePruner:
+    """Optuna's pruner of epochs.
+
+    Args:
+        name: none, median or halving.
+        min_epochs: epochs that every trial gets, >= 1.
+    """
+    if name == "median":
+        return MedianPruner(n_startup_trials=5, n_warmup_steps=min_epochs)
+    if name == "halving":
+        return SuccessiveHalvingPruner(min_resource=min_epochs, reduction_factor=3)
+    return NopPruner()
+
+
+class DataCache:
+    """The data of the last configuration: the trials of a sweep mostly share them."""
+
+    def __init__(self) -> None:
+        self._key: str | None = None
+        self._opened: tuple[Store, Data] | None = None
+
+    def __call__(self, cfg: DictConfig) -> tuple[Store, Data]:
+        """Open the data of a configuration."""
+        nodes = [cfg.dataset, cfg.paths, *([cfg.encoder] if build.tokenizers(cfg, build.build_dataset(cfg)) else [])]
+        key = "\n".join(OmegaConf.to_yaml(node, resolve=True) for node in nodes)
+        if self._opened is None or key != self._key:
+            self._key, self._opened = key, build.open_data(cfg)
+        return self._opened
+
+
+@dataclass
+class TrialRunner:
+    """Runs the trials of a worker.
+
+    Args:
+        spec: the sweep.
+        space: its dimensions.
+        study: the study, with its pruner.
+    """
+
+    spec: SweepSpec
+    space: Space
+    study: optuna.Study
+    data: Callable[[DictConfig], tuple[Store, Data]] = field(default_factory=DataCache)
+
+    def run(self, trial: Trial) -> list[float]:
+        """Run every seed of a trial and return its objectives.
+
+        Raises:
+            Pruned: the trial has fallen behind.
+            TrainingError: an objective is not finite.
+        """
+        varying = overrides_of(self.space, trial.params)
+        trial.set_user_attr("overrides", typed_overrides(varying))
+        final = self.spec.options["final"]
+        seeds = [None] if final else list(range(self.spec.seed, self.spec.seed + self.spec.options["seeds"]))
+        values: list[list[float]] = []
+        for index, seed in enumerate(seeds):
+            values.append(self._seed(trial, varying, seed, watched=index == 0))
+            if len(values) < len(seeds) and len(self.spec.objectives) == 1:
+                self._compare_seeds(trial, [value[0] for value in values])
+        by_objective = zip(*values, strict=True)
+        return [self._objective(list(found), mode) for found, mode in zip(by_objective, self.spec.modes, strict=True)]
+
+    def _seed(self, trial: Trial, varying: Sequence[str], seed: int | None, watched: bool) -> list[float]:
+        """The objectives of one run, which goes on where a dead worker left it."""
+        runs: dict[str, Any] = dict(trial.user_attrs.get("seeds", {}))
+        key = str(seed) if seed is not None else "run"
+        former = Path(runs[key]["folder"]) if key in runs else None
+        result = _former_result(former)
+        if result.get("status") != "finished":
+            overrides = [*self.space.fixed, *varying, *([f"seed={seed}"] if seed is not None else [])]
+            resumed = []
+            if former is not None and result and (former / "checkpoints" / "last.pt").is_file():
+                resumed = [f"trainer.resume={former}"]
+            self._run(trial, overrides, resumed, key, watched)
+            result = read_result(Path(trial.user_attrs["seeds"][key]["folder"]))
+        found = finished_values(result, self.spec.objectives)
+        if any(value is None or not math.isfinite(value) for value in found):
+            shown = ", ".join(f"{n} is {v}" for n, v in zip(self.spec.objectives, found, strict=True))
+            raise TrainingError(f"an objective is not finite: {shown}.")
+        runs = dict(trial.user_attrs.get("seeds", {}))
+        told = {"score": found[0], "epochs": result["epochs"], "seconds": result["seconds"]}
+        runs[key] = {**runs[key], **told, "run_id": result["mlflow_run_id"]}
+        trial.set_user_attr("seeds", runs)
+        return [float(value) for value in found if value is not None]
+
+    def _run(self, trial: Trial, overrides: list[str], resumed: list[str], key: str, watched: bool) -> None:
+        cfg = compose([*overrides, *resumed], self.spec.config_folders)
+
+        def started(folder: Path) -> None:
+            runs = {**trial.user_attrs.get("seeds", {}), key: {"folder": str(folder.resolve())}}
+            trial.set_user_attr("seeds", runs)
+
+        def epoch(number: int, score: float) -> None:
+            if watched and len(self.spec.objectives) == 1 and not isinstance(self.study.pruner, NopPruner):
+                trial.report(score, number)
+                if trial.should_prune():
+                    raise Pruned(f"epoch {number} with {self.spec.objectives[0]} {score:.4g}: behind the other trials")
+
+        final = self.spec.options["final"]
+        hooks = experiment.TrialHooks(self.spec.study, trial.number, final, started, epoch, self.data)
+        experiment.run(cfg, typed_overrides(overrides), quiet=True, trial=hooks)
+
+    def _compare_seeds(self, trial: Trial, scores: list[float]) -> None:
+        """End a trial whose seeds are behind the same seeds of the best trial, by Optuna's Wilcoxon pruner.
+
+        The pruner sees a study of its own, in which seeds stand where epochs stand in the true one, so that it and the
+        pruner of epochs, which watches the first seed only, do not take one for the other.
+        """
+        if isinstance(self.study.pruner, NopPruner):
+            return
+        done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if not done:
+            return
+        best = min(done, key=lambda other: other.values[0] if self.spec.modes[0] == "min" else -other.values[0])
+        pruner = WilcoxonPruner(p_threshold=WILCOXON_P)
+        seeds = optuna.create_study(direction=direction(self.spec.modes[0]), pruner=pruner)
+        seeds.add_trial(_of_seeds(0, TrialState.COMPLETE, seed_scores(best)))
+        running = _of_seeds(1, TrialState.RUNNING, scores)
+        if pruner.prune(seeds, running):
+            raise Pruned(f"after {len(scores)} seeds: behind the same seeds of trial {best.number}")
+
+    def _objective(self, values: list[float], mode: str) -> float:
+        """The mean over seeds, or the bound that it keeps."""
+        mean = statistics.fmean(values)
+        confidence = self.spec.options["confidence"]
+        if confidence is None:
+            return mean
+        from scipy.stats import t
+
+        margin = float(t.ppf(confidence, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+        return mean + margin if mode == "min" else mean - margin
+
+
+def direction(mode: str) -> StudyDirection:
+    """Optuna's word for "min" or "max"."""
+    return StudyDirection.MINIMIZE if mode == "min" else StudyDirection.MAXIMIZE
+
+
+def seed_scores(trial: FrozenTrial) -> list[float]:
+    """The first objective of each seed of a finished trial, in the order of the seeds."""
+    runs = trial.user_attrs.get("seeds", {})
+    return [runs[seed]["score"] for seed in sorted(runs, key=lambda name: (len(name), name)) if "score" in runs[seed]]
+
+
+def _of_seeds(number: int, state: TrialState, scores: Sequence[float]) -> FrozenTrial:
+    trial = optuna.trial.create_trial(
+        state=state,
+        value=statistics.fmean(scores) if state == TrialState.COMPLETE else None,
+        intermediate_values=dict(enumerate(scores)),
+    )
+    trial.number = number
+    return trial
+
+
+def _former_result(folder: Path | None) -> dict[str, Any]:
+    """What an earlier attempt has written; nothing where it came to nothing."""
+    if folder is None:
+        return {}
+    try:
+        return read_result(folder)
+    except DataError:
+        return {}

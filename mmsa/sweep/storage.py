@@ -1,0 +1,111 @@
+"""Where a study is kept: SQLite on one machine, a journal file on a shared disk, or a database server."""
+
+from __future__ import annotations
+
+import sqlite3
+import warnings
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmsa.errors import ConfigError
+from mmsa.sweep.options import SweepSpec
+from mmsa.tracking.database import can_write_ahead, file_system
+from mmsa.tracking.tracker import without_password
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.storages import BaseStorage
+
+SQLITE = "sqlite:///"
+WAIT_SECONDS = 60
+"""How long a writer of an SQLite file waits for another one."""
+
+
+def choose_storage(option: str | None, folder: Path) -> tuple[str, str | None]:
+    """The place of a study, and what has to be said of it.
+
+    Args:
+        option: `sweep.storage`: a URL, "journal", or None for the file system's choice.
+        folder: the sweep's folder.
+
+    Raises:
+        ConfigError: an SQLite file on a network file system.
+    """
+    journal = str((folder / "journal.log").resolve())
+    kind = file_system(folder)
+    if option is None:
+        if can_write_ahead(folder):
+            return f"{SQLITE}{(folder / 'study.db').resolve()}", None
+        return journal, f"{folder} lies on {kind or 'an unknown file system'}, where SQLite is not safe: a journal file"
+    if option == "journal":
+        return journal, None
+    if option.startswith(SQLITE):
+        path = Path(option.removeprefix(SQLITE)).resolve()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not can_write_ahead(path.parent):
+            raise ConfigError(
+                f"sweep.storage={option}: the file lies on {file_system(path.parent) or 'an unknown disk'}, where "
+                "several processes cannot share an SQLite file.\n  type sweep.storage=journal, or a server's URL"
+            )
+        return f"{SQLITE}{path}", None
+    if "://" not in option:
+        raise ConfigError(
+            f"sweep.storage={option}: needs journal, or the URL of a database.\n"
+            "  type for example sweep.storage=journal, or sweep.storage=postgresql+psycopg://USER@HOST/NAME"
+        )
+    return option, None
+
+
+def open_storage(place: str) -> BaseStorage:
+    """Open, and make where it is missing, the storage at a URL or a journal's path.
+
+    Raises:
+        ConfigError: it cannot be reached or read.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        if "://" not in place:
+            from optuna.storages.journal import JournalFileBackend
+
+            return optuna.storages.JournalStorage(JournalFileBackend(place))
+        if place.startswith(SQLITE):
+            with closing(sqlite3.connect(place.removeprefix(SQLITE), timeout=WAIT_SECONDS)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")  # stays with the file; choose_storage knows the disk
+        arguments = {"timeout": WAIT_SECONDS} if place.startswith(SQLITE) else {}
+        return optuna.storages.RDBStorage(place, engine_kwargs={"connect_args": arguments, "pool_pre_ping": True})
+    except Exception as error:  # whatever a driver raises: each database has its own
+        cause = without_password(str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(
+            f"sweep.storage={without_password(place)} cannot be opened: {cause[:200]}\n"
+            "  mend the address, start the server, or leave sweep.storage out"
+        ) from error
+
+
+def open_study(folder: Path) -> Study:
+    """The study of a sweep's folder, to look at.
+
+    Raises:
+        DataError: the folder is not a sweep's.
+        ConfigError: its storage cannot be reached, or does not hold the study.
+    """
+    import optuna
+
+    spec = SweepSpec.load(folder)
+    storage = open_storage(spec.storage)
+    try:
+        return optuna.load_study(study_name=spec.study, storage=storage)
+    except KeyError as error:
+        raise ConfigError(
+            f"{without_password(spec.storage)} holds no study {spec.study}.\n  type the command of the sweep again"
+        ) from error
+
+
+def quiet_optuna() -> None:
+    """Keep Optuna's notes on experimental features off the screen: they are no news to a user of ours."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)

@@ -1,0 +1,116 @@
+"""A study in MLflow: one flat run, kept up to date while trials end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from mmsa.sweep.report import rerun_note
+from mmsa.sweep.summary import Summary, override_key, rerun_command, text
+from mmsa.tracking.mlflow import MLflowTracker
+from mmsa.tracking.tracker import RunInfo
+
+RETRY_SECONDS = 300.0
+"""How long MLflow is left alone after a failure: a server that is away must not hold up the trials."""
+
+
+class StudyRun:
+    """Shows a study in MLflow; the trials' own runs are tied to it by the tag `sweep`.
+
+    The first failure is told in one line and costs no trial; what was missed is handed in as soon as MLflow is back.
+
+    Args:
+        outputs: the outputs folder, where the default database lies.
+        uri: an MLflow tracking URI; None is SQLite in `outputs`.
+        experiment: name of the MLflow experiment.
+        warn: takes the line that tells a failure; None is the logger "mmsa".
+    """
+
+    def __init__(
+        self,
+        outputs: Path | str = "outputs",
+        uri: str | None = None,
+        experiment: str = "mmsa",
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
+        self._tracker = MLflowTracker(outputs, uri, experiment, warn)
+        self._not_before = 0.0
+        self._step = -1
+
+    def open(self, summary: Summary, run_id: str | None = None) -> str | None:
+        """Make the study's run, or go on with `run_id`, and return its id; None where MLflow cannot be reached."""
+        about = {"trials": summary.total, "seeds": summary.seeds, "sampler": summary.sampler, "pruner": summary.pruner}
+        fixed = {override_key(override): override.partition("=")[2] for override in summary.fixed}
+        run = RunInfo(
+            name=f"study {summary.name}",
+            folder=self._tracker.outputs / "sweeps" / summary.name,
+            parameters={**fixed, **summary.space, **{f"sweep.{name}": value for name, value in about.items()}},
+            tags={
+                "kind": "study",
+                "sweep": summary.name,
+                "dataset": summary.dataset,
+                "planted": summary.planted,
+                "sampler": summary.sampler,
+                "pruner": summary.pruner,
+            },
+            fingerprint=summary.fingerprint or None,
+        )
+        opened = self._tracker.start(run, run_id)
+        self.update(summary)
+        return opened
+
+    def update(self, summary: Summary) -> None:
+        """Show how far the study is and its best configuration; called after every trial that ends."""
+        self._keep(summary)
+        self._send(_tags(summary), description(summary))
+
+    def add_figures(self, folder: Path) -> None:
+        """Add the PNG files of a folder, over earlier ones of the same names."""
+        self._send({}, figures=sorted(folder.glob("*.png")))
+
+    def finish(self, summary: Summary, status: Literal["FINISHED", "FAILED", "KILLED"] = "FINISHED") -> None:
+        """Show the study's end and close its run.
+
+        Args:
+            summary: the study.
+            status: KILLED where it was interrupted and can go on, FAILED where it ended by too many failures.
+        """
+        self._keep(summary)
+        self._tracker.annotate(_tags(summary), description(summary), status=status)
+
+    def _keep(self, summary: Summary) -> None:
+        """Hand on the metrics, whose step is the number of trials that ended."""
+        counts = summary.counts
+        step = counts["done"] + counts["pruned"] + counts["failed"]
+        if step == self._step:
+            return
+        self._step = step
+        metrics = {f"trials/{state}": float(counts[state]) for state in ("done", "pruned", "failed")}
+        for place, name in enumerate(summary.objectives):
+            value = summary.best_value(place)
+            if value is not None:
+                metrics[f"best/{name}"] = value
+        self._tracker.log_epoch(metrics, step)
+
+    def _send(self, tags: dict[str, Any], note: str = "", figures: list[Path] | None = None) -> None:
+        if self._tracker.run_id is None or time.monotonic() < self._not_before:
+            return
+        if not self._tracker.annotate(tags, note, figures or ()):
+            self._not_before = time.monotonic() + RETRY_SECONDS
+
+
+def description(summary: Summary) -> str:
+    """What MLflow says of a study, in Markdown: how far it is, its best trials, and the command to type next."""
+    command = rerun_command(summary)
+    rerun = [f"{rerun_note(summary)}\n```\n{command}\n```"] if command else []
+    return "\n\n".join([*rerun, text(summary, "markdown")])
+
+
+def _tags(summary: Summary) -> dict[str, str]:
+    """The best configuration; of several objectives that of the Pareto front which is best in the first."""
+    if not summary.best:
+        return {}
+    best = summary.best[0]
+    return {"best trial": str(best.number)} | {f"best {key}": value for key, value in best.overrides.items()}

@@ -1,0 +1,289 @@
+"""A study in one snapshot: how far it is, its best trials, and what to type next."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any, Literal
+
+from mmsa.commands import train_command
+from mmsa.errors import DataError
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
+
+    from mmsa.analysis.tables import Style
+
+ATTRIBUTE = "mmsa"
+"""The user attribute in which a study of ours says what it is."""
+
+State = Literal["done", "pruned", "failed", "running", "waiting"]
+STATES: dict[str, State] = {
+    "COMPLETE": "done",
+    "PRUNED": "pruned",
+    "FAIL": "failed",
+    "RUNNING": "running",
+    "WAITING": "waiting",
+}
+"""Optuna's name of a trial's state -> ours."""
+
+# Groups of the search itself, which a run of its best configuration does not have.
+_OF_SEARCH = ("sweep", "hydra")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trial.
+
+    Args:
+        number: its number in the study.
+        state: how it stands.
+        values: one per objective; empty unless it is done.
+        typed: the overrides that vary between trials, as typed.
+        scores: the first objective of each seed that ended.
+        seconds: seconds that it took; NaN where it has not ended.
+        reason: why it was pruned or failed.
+    """
+
+    number: int
+    state: State
+    values: tuple[float, ...]
+    typed: tuple[str, ...]
+    scores: tuple[float, ...]
+    seconds: float
+    reason: str
+
+    @property
+    def overrides(self) -> dict[str, str]:
+        """Key -> value as typed."""
+        return {override_key(override): override.partition("=")[2] for override in self.typed}
+
+    @property
+    def deviation(self) -> float | None:
+        """Sample standard deviation of the first objective over the seeds, or None with fewer than two."""
+        return stdev(self.scores) if len(self.scores) > 1 else None
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the first value is not the mean of its seeds but a confidence bound."""
+        if not self.values or len(self.scores) < 2:
+            return False
+        return not math.isclose(self.values[0], fmean(self.scores), rel_tol=1e-6, abs_tol=1e-9)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A study at one moment.
+
+    Args:
+        name: name of the study.
+        objectives: what is optimised: `valid/metric`, num_parameters or seconds.
+        modes: "min" or "max" per objective.
+        total: the trials that were asked for.
+        seeds: seeds per trial.
+        first_seed: the first of them; the others follow it.
+        final: a plain grid, whose runs score the test fold.
+        dataset: name of the data set.
+        fingerprint: fingerprint of its store.
+        planted: the data are the built-in corpus.
+        sampler: name of the sampler.
+        pruner: name of the pruner.
+        fixed: overrides of every trial, as typed.
+        space: key -> search space as typed.
+        config_folders: further folders of configuration files.
+        counts: state -> number of trials.
+        rows: every trial but those that were withdrawn before they ran, in the order of the numbers.
+        best: the best trial; of several objectives the Pareto front, the first objective's best first.
+        reasons: why trials failed -> how many, the most frequent first.
+        total_seconds: seconds of all trials that ended, one after another.
+        mean_seconds: seconds of a done trial on average; NaN without any.
+    """
+
+    name: str
+    objectives: tuple[str, ...]
+    modes: tuple[str, ...]
+    total: int
+    seeds: int
+    first_seed: int
+    final: bool
+    dataset: str
+    fingerprint: str
+    planted: bool
+    sampler: str
+    pruner: str
+    fixed: tuple[str, ...]
+    space: Mapping[str, str]
+    config_folders: tuple[str, ...]
+    counts: Mapping[State, int]
+    rows: tuple[Row, ...]
+    best: tuple[Row, ...]
+    reasons: Mapping[str, int]
+    total_seconds: float
+    mean_seconds: float
+
+    def ranked(self) -> list[Row]:
+        """The done trials, best first; of several objectives the Pareto front, then the rest by the first objective."""
+        front = {row.number for row in self.best}
+        done = (row for row in self.rows if row.state == "done")
+        return sorted(done, key=lambda row: (row.number not in front, losses(row, self.modes), row.number))
+
+    def varying(self) -> list[str]:
+        """Keys of the overrides that vary, in the order of the search space."""
+        keys = dict.fromkeys(key for row in self.rows for key in row.overrides)
+        order = [override_key(key) for key in self.space]
+        return sorted(keys, key=lambda key: order.index(key) if key in order else len(order))
+
+    def best_value(self, objective: int) -> float | None:
+        """The best value of one objective, or None while no trial is done."""
+        values = [row.values[objective] for row in self.rows if row.state == "done"]
+        if not values:
+            return None
+        return min(values) if self.modes[objective] == "min" else max(values)
+
+
+def summarise(study: optuna.Study) -> Summary:
+    """Read a study once.
+
+    Raises:
+        DataError: it is not a study of ours.
+    """
+    about: Mapping[str, Any] | None = study.user_attrs.get(ATTRIBUTE)
+    if about is None:
+        raise DataError(
+            f"the study {study.study_name} was not made by a sweep of mmsa, and lacks what a table needs.\n"
+            "  type another study=NAME, or storage=…"
+        )
+    trials = study.get_trials(deepcopy=False)
+    rows = tuple(_row(trial) for trial in trials if not trial.user_attrs.get("surplus"))  # withdrawn before they ran
+    done = [row for row in rows if row.state == "done"]
+    states = Counter(row.state for row in rows)
+    modes = tuple(str(mode) for mode in about["modes"])
+    front = _pareto_front(done, modes)
+    spent = [row.seconds for row in rows if math.isfinite(row.seconds)]
+    of_done = [row.seconds for row in done if math.isfinite(row.seconds)]
+    failures = Counter(row.reason or "without a reason" for row in rows if row.state == "failed")
+    return Summary(
+        name=str(about["study"]),
+        objectives=tuple(map(str, about["objectives"])),
+        modes=modes,
+        total=int(about["total"]),
+        seeds=int(about["seeds"]),
+        first_seed=int(about["seed"]),
+        final=bool(about["final"]),
+        dataset=str(about["dataset"]),
+        fingerprint=str(about.get("fingerprint") or ""),
+        planted=bool(about["planted"]),
+        sampler=str(about["sampler"]),
+        pruner=str(about["pruner"]),
+        fixed=tuple(about["fixed"]),
+        space={str(key): str(values) for key, values in about["space"].items()},
+        config_folders=tuple(about.get("config_folders") or ()),
+        counts={state: states[state] for state in STATES.values()},
+        rows=rows,
+        best=() if about["final"] else tuple(front if len(modes) > 1 else front[:1]),
+        reasons=dict(failures.most_common()),
+        total_seconds=math.fsum(spent),
+        mean_seconds=fmean(of_done) if of_done else math.nan,
+    )
+
+
+def text(summary: Summary, style: Style = "table", width: int | None = None, top: int = 10) -> str:
+    """A study as text: what it is, its best trials, and why trials failed.
+
+    Args:
+        summary: the study.
+        style: a table for the terminal, Markdown or CSV; CSV has every trial, in full precision.
+        width: columns of the table for the terminal; None is the terminal's, and 100 where there is none.
+        top: the trials that are shown, from 1.
+
+    Raises:
+        DataError: there is no such style.
+    """
+    from mmsa.sweep import trial_tables
+
+    draw = {
+        "table": lambda: trial_tables.terminal(summary, width, top),
+        "markdown": lambda: trial_tables.markdown(summary, top),
+        "csv": lambda: trial_tables.comma_separated(summary),
+    }
+    if style not in draw:
+        raise DataError(f"format={style}: no such format of a table.\n  type one of {', '.join(draw)}")
+    return draw[style]()
+
+
+def best_overrides(summary: Summary) -> list[str]:
+    """Overrides of the best configuration as typed, the fixed ones first; empty while no trial is done."""
+    if not summary.best:
+        return []
+    varying = summary.best[0].overrides
+    fixed = [override for override in summary.fixed if override_key(override) not in varying]
+    return [*(override for override in fixed if not _is_of_search(override)), *summary.best[0].typed]
+
+
+def rerun_overrides(summary: Summary, num_seeds: int = 5) -> list[str]:
+    """Overrides that train the best configuration with seeds that the search has not used, and score the test fold.
+
+    Args:
+        summary: the study.
+        num_seeds: how many seeds, from 1.
+    """
+    best = best_overrides(summary)
+    if not best:
+        return []
+    first = summary.first_seed + summary.seeds
+    seeds = ",".join(str(seed) for seed in range(first, first + num_seeds))
+    return [*(override for override in best if override_key(override) != "seed"), f"seed={seeds}", "sweep=grid"]
+
+
+def rerun_command(summary: Summary) -> str | None:
+    """The command line of `rerun_overrides`; None while no trial is done."""
+    overrides = rerun_overrides(summary)
+    return train_command(overrides, summary.config_folders) if overrides else None
+
+
+def losses(row: Row, modes: Sequence[str]) -> tuple[float, ...]:
+    """The values of a done trial, turned so that smaller is better."""
+    return tuple(value if mode == "min" else -value for value, mode in zip(row.values, modes, strict=True))
+
+
+def override_key(override: str) -> str:
+    """The key of an override, without the signs that add or change it."""
+    return override.lstrip("+~").partition("=")[0]
+
+
+def _row(trial: FrozenTrial) -> Row:
+    attributes = trial.user_attrs
+    state = STATES[trial.state.name]
+    scores = [record.get("score") for record in attributes.get("seeds", {}).values()]
+    return Row(
+        number=trial.number,
+        state=state,
+        values=tuple(trial.values) if state == "done" else (),
+        typed=tuple(attributes.get("overrides", ())),
+        scores=tuple(float(score) for score in scores if score is not None),
+        seconds=float(attributes.get("seconds", math.nan)),
+        reason=next(iter(str(attributes.get("reason") or "").splitlines()), ""),
+    )
+
+
+def _pareto_front(done: Iterable[Row], modes: Sequence[str]) -> list[Row]:
+    """The trials that no other one beats, best in the first objective first; equal ones stand side by side."""
+    front: list[tuple[tuple[float, ...], Row]] = []
+    # In this order no trial beats an earlier one, so that each meets the front only.
+    for row in sorted(done, key=lambda row: (losses(row, modes), row.number)):
+        mine = losses(row, modes)
+        beaten = any(
+            theirs != mine and all(their <= my for their, my in zip(theirs, mine, strict=True)) for theirs, _ in front
+        )
+        if not beaten:
+            front.append((mine, row))
+    return [row for _, row in front]
+
+
+def _is_of_search(override: str) -> bool:
+    return re.split("[./@]", override_key(override))[0] in _OF_SEARCH

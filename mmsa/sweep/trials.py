@@ -1,0 +1,224 @@
+"""Who runs which trial: asking for one, going on with that of a dead worker, telling its end, once."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from mmsa.errors import MmsaError
+from mmsa.sweep.locks import Lock, is_held, place
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+LEASE_SECONDS = 300.0
+"""How long the trial of a worker on another host is left alone after the last sign of life."""
+RENEW_SECONDS = 60.0
+SETTLE_SECONDS = 2.0
+"""How long two hosts that claim the same abandoned trial wait to see whose name stands."""
+DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+class TooManyFailures(MmsaError):
+    """So many trials failed that the sweep ends."""
+
+
+@dataclass
+class TrialDesk:
+    """Hands the trials of a study to the workers of all hosts, and takes their values.
+
+    Exactly `total` trials are finished or pruned at the end; each is told once. A trial belongs to the worker in its
+    attribute "owner". A worker holds a lock for as long as it lives, by which workers of the same host know the dead;
+    those of other hosts are known by a lease that the worker renews.
+
+    Args:
+        study: with the sampler that suggests.
+        distributions: dimensions in the order in which they are suggested.
+        total: finished or pruned trials that the study ends with; None runs what waits, as a grid does.
+        retries: how often a trial whose worker died is gone on with.
+        max_failures: failed trials with which the sweep ends.
+        slot: what the worker computes on, for people.
+        extend: suggests further parameters of a trial.
+    """
+
+    study: Study
+    distributions: Mapping[str, BaseDistribution]
+    total: int | None
+    retries: int
+    max_failures: int
+    slot: str = ""
+    extend: Callable[[Trial], None] = lambda trial: None
+    worker: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def __post_init__(self) -> None:
+        self.place = place()
+        self._alive = Lock(f"worker-{self.worker}")
+        self._asking = Lock(f"study-{self.study.study_name}")
+        self._lease: threading.Event | None = None
+
+    def open(self) -> None:
+        """Show that this worker lives, and that its host takes part."""
+        self._alive.acquire(blocking=True)
+        self.study.set_user_attr(f"place {self.place}", time.time())
+
+    def next(self) -> Trial | None:
+        """The next trial to run, this worker's from now on; None while there is none.
+
+        Raises:
+            TooManyFailures: the sweep has ended.
+        """
+        with self._asking:
+            trials = self.study.get_trials(deepcopy=False)
+            if len(failures(trials)) >= self.max_failures:
+                raise TooManyFailures(f"{len(failures(trials))} trials failed.")
+            abandoned = [trial for trial in trials if trial.state == TrialState.RUNNING and self._is_abandoned(trial)]
+            for left in abandoned:
+                if (adopted := self._adopt(left)) is not None:
+                    return adopted
+            if not self._may_ask(trials, {trial.number for trial in abandoned}):
+                return None
+            trial = self.study.ask()
+            self._claim(trial, attempts=1)
+            self._suggest(trial)
+        return trial if self._is_wanted(trial) else None
+
+    def is_complete(self) -> bool:
+        """Whether nothing is left to run, now or later."""
+        trials = self.study.get_trials(deepcopy=False)
+        if self.total is None:
+            return not any(trial.state in (TrialState.WAITING, TrialState.RUNNING) for trial in trials)
+        return sum(trial.state in DONE for trial in trials) >= self.total
+
+    def tell(self, trial: Trial, state: TrialState, values: Sequence[float] | None = None, reason: str = "") -> bool:
+        """End a trial; False where it was no longer this worker's."""
+        self.let_go()
+        with self._asking:
+            frozen = self.study._storage.get_trial(trial._trial_id)
+            if frozen.state != TrialState.RUNNING or frozen.user_attrs["owner"]["worker"] != self.worker:
+                return False
+            if reason:
+                trial.set_user_attr("reason", reason)
+            self.study.tell(trial.number, values=None if values is None else list(values), state=state)
+        return True
+
+    def release(self, trial: Trial) -> None:
+        """Leave a trial for whoever comes next; it does not count as a death."""
+        self.let_go()
+        attempts = self.study._storage.get_trial(trial._trial_id).user_attrs.get("attempts", 1)
+        trial.set_user_attr("attempts", attempts - 1)
+
+    def close(self) -> None:
+        """This worker takes no further trials."""
+        self.let_go()
+        self._alive.release()
+
+    def let_go(self) -> None:
+        """Renew the lease no longer."""
+        if self._lease is not None:
+            self._lease.set()
+            self._lease = None
+
+    def _may_ask(self, trials: Sequence[FrozenTrial], abandoned: set[int]) -> bool:
+        if self.total is None:
+            return any(trial.state == TrialState.WAITING for trial in trials)
+        taken = [
+            trial
+            for trial in trials
+            if trial.state in DONE or (trial.state == TrialState.RUNNING and trial.number not in abandoned)
+        ]
+        return len(taken) < self.total
+
+    def _is_wanted(self, trial: Trial) -> bool:
+        """Withdraw a trial that another host's worker asked for at the same moment as the last one."""
+        if self.total is None or len(self._places()) == 1:
+            return True
+        before = [other for other in self.study.get_trials(deepcopy=False) if other.number < trial.number]
+        if sum(other.state in (*DONE, TrialState.RUNNING) for other in before) < self.total:
+            return True
+        trial.set_user_attr("surplus", True)
+        self.tell(trial, TrialState.FAIL, reason="one more than asked for")
+        return False
+
+    def _is_abandoned(self, trial: FrozenTrial) -> bool:
+        owner = trial.user_attrs.get("owner")
+        if owner is None:  # its worker was between asking and claiming, which on this host it does under our lock
+            started = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
+            return len(self._places()) == 1 or time.time() > started + LEASE_SECONDS
+        if owner["worker"] == self.worker:
+            return True  # we ask, so we do not run it
+        if owner["place"] == self.place:
+            return not is_held(f"worker-{owner['worker']}")
+        return time.time() > float(trial.user_attrs.get("lease", 0.0))
+
+    def _adopt(self, left: FrozenTrial) -> Trial | None:
+        """Go on with a trial whose worker died; None where that was tried often enough, or another host was faster."""
+        attempts = int(left.user_attrs.get("attempts", 0))
+        if attempts > self.retries:
+            reason = left.user_attrs.get("death", f"its worker died, {attempts} times in all")
+            self.study._storage.set_trial_user_attr(left._trial_id, "reason", reason)
+            self.study.tell(left.number, state=TrialState.FAIL)
+            return None
+        foreign = (left.user_attrs.get("owner") or {}).get("place", self.place) != self.place
+        trial = Trial(self.study, left._trial_id)
+        self._claim(trial, attempts + 1)
+        if foreign:
+            time.sleep(SETTLE_SECONDS)
+            if self.study._storage.get_trial(left._trial_id).user_attrs["owner"]["worker"] != self.worker:
+                self.let_go()
+                return None
+        self._suggest(trial)
+        return trial
+
+    def _claim(self, trial: Trial, attempts: int) -> None:
+        trial.set_user_attr("lease", time.time() + LEASE_SECONDS)
+        trial.set_user_attr("owner", {"worker": self.worker, "place": self.place, "slot": self.slot})
+        trial.set_user_attr("attempts", attempts)
+        self._lease = threading.Event()
+        threading.Thread(target=self._renew, args=(trial, self._lease), daemon=True).start()
+
+    def _renew(self, trial: Trial, ended: threading.Event) -> None:
+        while not ended.wait(RENEW_SECONDS):
+            try:
+                trial.set_user_attr("lease", time.time() + LEASE_SECONDS)
+            except Exception:  # noqa: BLE001  (a database that is away for a moment: the next renewal will do)
+                continue
+
+    def _suggest(self, trial: Trial) -> None:
+        """Every parameter of a trial; those that a dead worker had are kept."""
+        for name, values in self.distributions.items():
+            if isinstance(values, CategoricalDistribution):
+                trial.suggest_categorical(name, values.choices)
+            elif isinstance(values, IntDistribution):
+                trial.suggest_int(name, values.low, values.high, step=values.step, log=values.log)
+            elif isinstance(values, FloatDistribution):
+                trial.suggest_float(name, values.low, values.high, step=values.step, log=values.log)
+        self.extend(trial)
+
+    def _places(self) -> list[str]:
+        return [name for name in self.study.user_attrs if name.startswith("place ")]
+
+
+def failures(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials that failed; those that were only asked for too often are none."""
+    return [trial for trial in trials if trial.state == TrialState.FAIL and not trial.user_attrs.get("surplus")]
+
+
+def note_death(study: Study, number: int, reason: str) -> None:
+    """Keep how the worker of a trial died, for the case that nobody brings the trial to its end."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if trial.number == number:
+            study._storage.set_trial_user_attr(trial._trial_id, "death", reason)
+
+
+def finished_values(result: Mapping[str, Any], objectives: Sequence[str]) -> list[float | None]:
+    """What a run's result.json says of the objectives."""
+    found = {**(result.get("metrics") or {}), "num_parameters": result.get("num_parameters")}
+    found["seconds"] = result.get("seconds")
+    return [found.get(name) for name in objectives]

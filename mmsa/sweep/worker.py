@@ -1,0 +1,139 @@
+"""A worker of a sweep: python -m mmsa.sweep.worker FOLDER. It asks for trials, runs them and tells their values."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from mmsa.config import PACKAGES_VARIABLE
+from mmsa.sweep.locks import Lock
+
+if TYPE_CHECKING:
+    from optuna.trial import Trial
+
+    from mmsa.sweep.running import TrialRunner
+    from mmsa.sweep.trials import TrialDesk
+
+DONE, SLOT_TAKEN, REPLACE = 0, 75, 76
+"""Exit codes: nothing is left to do; another process holds the slot; a trial may have left the process unsound."""
+POLL_SECONDS = 0.5
+
+
+class Stopped(BaseException):
+    """The worker is to leave its trial as it is."""
+
+
+def work(folder: Path, slot: str = "", until: float | None = None, stop: threading.Event | None = None) -> int:
+    """Run trials of a sweep until none is left; returns an exit code.
+
+    Args:
+        folder: the sweep's folder.
+        slot: what this process computes on, for people.
+        until: Unix time after which no trial starts; None has no limit.
+        stop: set when no further trial is to start.
+    """
+    from mmsa.sweep.setup import open_sweep
+    from mmsa.sweep.trials import TooManyFailures
+
+    stop = stop or threading.Event()
+    desk, runner = open_sweep(folder, slot)
+    desk.open()
+    try:
+        while not stop.is_set() and (until is None or time.time() < until):
+            trial = desk.next()
+            if trial is not None:
+                if not run_one(desk, runner, trial):
+                    return REPLACE
+            elif desk.is_complete():
+                break
+            else:
+                stop.wait(POLL_SECONDS)
+    except TooManyFailures:
+        pass
+    finally:
+        desk.close()
+    return DONE
+
+
+def run_one(desk: TrialDesk, runner: TrialRunner, trial: Trial) -> bool:
+    """Run one trial to its end; False where the process had better not run another."""
+    from optuna.trial import TrialState
+
+    from mmsa.errors import MmsaError, Pruned
+    from mmsa.reporting import in_few_lines
+
+    print(f"trial {trial.number}", flush=True)
+    began = time.monotonic()
+    try:
+        values = runner.run(trial)
+        trial.set_user_attr("seconds", time.monotonic() - began)
+        desk.tell(trial, TrialState.COMPLETE, values)
+    except Pruned as pruned:
+        trial.set_user_attr("seconds", time.monotonic() - began)
+        desk.tell(trial, TrialState.PRUNED, reason=str(pruned))
+    except (Stopped, KeyboardInterrupt):
+        desk.release(trial)
+        raise
+    except MmsaError as error:
+        desk.tell(trial, TrialState.FAIL, reason=in_few_lines(error).splitlines()[0])
+    except Exception as error:  # noqa: BLE001  (any fault of a trial is its own; the sweep goes on in a new process)
+        traceback.print_exc()
+        desk.tell(trial, TrialState.FAIL, reason=in_few_lines(error).splitlines()[0])
+        return False
+    return True
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of a worker process, which its parent stops by closing its standard input."""
+    parser = argparse.ArgumentParser(prog="python -m mmsa.sweep.worker", description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--slot", default="", help="what this process computes on, for people")
+    parser.add_argument("--lock", help="lock of the slot, to hold for life")
+    parser.add_argument("--until", type=float, help="Unix time after which no trial starts")
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the parent's to interpret
+    signal.signal(signal.SIGTERM, _stop_now)
+    lock = Lock(options.lock, text=str(options.folder)) if options.lock else None
+    if lock is not None and not lock.acquire(blocking=False):
+        return SLOT_TAKEN
+    stop = threading.Event()
+    threading.Thread(target=_until_parent_closes, args=(stop,), daemon=True).start()
+    try:
+        return work(options.folder, options.slot, options.until, stop)
+    except Stopped:
+        return DONE
+
+
+def join(folder: Path) -> None:
+    """Work on a sweep in a job that a launcher has started."""
+    from mmsa.sweep.options import SweepSpec
+
+    packages = SweepSpec.load(folder).packages
+    if packages:
+        os.environ[PACKAGES_VARIABLE] = packages
+    work(folder, slot=f"job on {os.uname().nodename}")
+
+
+def _stop_now(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what follows leaves files whole
+    raise Stopped
+
+
+def _until_parent_closes(stop: threading.Event) -> None:
+    """Wait for the end of standard input, which also comes when the parent dies."""
+    while os.read(0, 1024):  # below Python's file object, whose lock a thread must not hold when the program ends
+        continue
+    stop.set()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

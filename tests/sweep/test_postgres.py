@@ -1,0 +1,108 @@
+"""PostgreSQL as the storage of a study and of the tracked runs."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy
+
+import mmsa
+from mmsa.tracking.database import ensure_database
+
+pytest_plugins = ["tests.sweep.postgres"]
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's own
+
+PROCESSES, TRIALS = 4, 40
+
+
+def load_study(url: str, seed: int) -> Any:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    sampler = optuna.samplers.RandomSampler(seed=seed)
+    return optuna.create_study(storage=url, study_name="shared", sampler=sampler, load_if_exists=True)
+
+
+def ask_and_tell(url: str, seed: int, told: Any) -> None:
+    study = load_study(url, seed)
+    for _ in range(TRIALS // PROCESSES):
+        trial = study.ask()
+        trial.set_user_attr("seed", seed)
+        value = trial.suggest_float("x", 0.0, 1.0)
+        study.tell(trial, value)
+        told.put((trial.number, seed, value))
+
+
+def test_processes_share_a_study_and_lose_nothing(postgres_url: str) -> None:
+    study = load_study(postgres_url, 0)
+    context = multiprocessing.get_context("spawn")
+    told = context.Queue()
+    workers = [context.Process(target=ask_and_tell, args=(postgres_url, seed, told)) for seed in range(PROCESSES)]
+    for worker in workers:
+        worker.start()
+    trials = sorted(told.get(timeout=120) for _ in range(TRIALS))
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0] * PROCESSES
+    assert [number for number, _, _ in trials] == list(range(TRIALS)), "each number is given to one process"
+    kept = [(trial.number, trial.user_attrs["seed"], trial.value) for trial in study.trials]
+    assert kept == trials
+    assert {trial.state.name for trial in study.trials} == {"COMPLETE"}
+    assert all(trial.params["x"] == trial.value for trial in study.trials)
+
+
+def stored_text(url: str) -> str:
+    """Every row of every table of a database."""
+    engine = sqlalchemy.create_engine(url)
+    try:
+        with engine.connect() as connection:
+            names = sqlalchemy.inspect(connection).get_table_names()
+            rows = [connection.exec_driver_sql(f'SELECT t::text FROM "{name}" AS t').scalars().all() for name in names]
+    finally:
+        engine.dispose()
+    return "\n".join(row for table in rows for row in table)
+
+
+def test_a_run_is_tracked_and_no_password_is_shown(
+    postgres_url: str,
+    small: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    from mlflow import MlflowClient
+
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    result = mmsa.run([*small, "tracking=mlflow", f"tracking.uri={postgres_url}"])
+    assert result.run_id is not None
+    shown = MlflowClient(tracking_uri=postgres_url).get_run(result.run_id)
+    assert shown.info.status == "FINISHED"
+    assert shown.data.metrics["test/mae"] == pytest.approx(result.metrics["test/mae"])
+    assert shown.data.metrics["valid best/mae"] == pytest.approx(result.score)
+    history = MlflowClient(tracking_uri=postgres_url).get_metric_history(result.run_id, "valid/mae")
+    assert [metric.step for metric in history] == [1, 2]
+
+    artifacts = tmp_path / "outputs" / "mlartifacts" / "mmsa" / result.run_id / "artifacts"
+    assert (artifacts / "config.yaml").is_file() and (artifacts / "checkpoints" / "best.pt").is_file()
+    assert not list(Path.cwd().iterdir()), "nothing is left in the working directory"
+
+    password = sqlalchemy.make_url(postgres_url).password
+    assert password
+    database = stored_text(postgres_url)
+    assert result.run_id in database and password not in database
+    files = [path for path in artifacts.rglob("*") if path.is_file()] + [result.folder / "run.log"]
+    assert [path.name for path in files if password.encode() in path.read_bytes()] == []
+    printed = capfd.readouterr()
+    assert "run folder" in printed.out and password not in printed.out + printed.err
+
+
+@pytest.mark.slow
+def test_processes_that_race_make_one_tracking_database(postgres_url: str, tmp_path: Path) -> None:
+    with ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn")) as pool:
+        racing = [pool.submit(ensure_database, postgres_url, tmp_path / "outputs") for _ in range(PROCESSES)]
+        assert len({one.result() for one in racing}) == 1

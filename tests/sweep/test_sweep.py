@@ -1,0 +1,160 @@
+"""A sweep from the command line: it ends with its total, goes on after a kill, and never sees the test fold."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+import pytest
+from optuna.trial import TrialState
+
+from mmsa.sweep.storage import open_study
+from tests.test_command_line import ROOT, train
+
+SPACE = ["optimizer.lr=tag(log,interval(1e-3,1e-2))", "feedback=none,static"]
+
+
+@pytest.fixture
+def quick(stores: Path, tmp_path: Path) -> list[str]:
+    """Overrides of trials of less than a second, written under `tmp_path`."""
+    return [
+        "sweep=search",
+        f"paths.data={stores}",
+        f"paths.outputs={tmp_path / 'outputs'}",
+        "tracking=none",
+        "device=cpu",
+        "hidden_dim=4",
+        "fusion=concat",
+        "trainer.max_epochs=1",
+        "dataset.modalities=[text,audio]",
+        "sweep.pruner=none",
+        "sweep.study=study",
+        *SPACE,
+    ]
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """train.py in a session of its own, as a terminal would have it."""
+    command = [sys.executable, str(ROOT / "train.py"), *arguments]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def study_of(tmp_path: Path) -> optuna.Study:
+    return open_study(tmp_path / "outputs" / "sweeps" / "study")
+
+
+def results(tmp_path: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted((tmp_path / "outputs" / "runs").glob("*/result.json"))]
+
+
+def points(study: optuna.Study) -> list[tuple[Any, ...]]:
+    return [(t.number, t.state, tuple(t.params.items()), tuple(t.values or ())) for t in study.trials]
+
+
+def wait_for(condition: Any, seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def num_done(tmp_path: Path) -> int:
+    try:
+        return sum(trial.state == TrialState.COMPLETE for trial in study_of(tmp_path).trials)
+    except Exception:  # noqa: BLE001  (not there yet, or half made)
+        return 0
+
+
+def test_a_search_without_m_ends_with_its_total_and_a_command_that_meets_the_test_fold(
+    quick: list[str], tmp_path: Path
+) -> None:
+    done = train(*quick, "sweep.trials=3", "sweep.seeds=2", "sweep.slots=2")
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert [trial.state for trial in study_of(tmp_path).trials] == [TrialState.COMPLETE] * 3
+    runs = results(tmp_path)
+    assert len(runs) == 6 and {run["seed"] for run in runs} == {1, 2}
+    assert all(run["sweep"] == "study" and run["status"] == "finished" for run in runs)
+    assert not any(name.startswith("test/") for run in runs for name in run["metrics"])
+    assert len([line for line in done.stdout.splitlines() if re.match(r"trial +\d+  valid/mae", line)]) == 3
+
+    (line,) = [line for line in done.stdout.splitlines() if line.endswith("sweep=grid")]
+    again = train(*shlex.split(line)[2:], "sweep.slots=2")
+    assert again.returncode == 0, again.stderr + again.stdout
+    assert "(5 seeds)" in again.stdout.replace("\n", " ") and "test fold" in again.stdout
+    final = results(tmp_path)[6:]
+    assert {run["seed"] for run in final} == {3, 4, 5, 6, 7} and all("test/mae" in run["metrics"] for run in final)
+
+
+def test_killed_workers_and_a_killed_parent_cost_nothing(quick: list[str], tmp_path: Path) -> None:
+    one = ["sweep.trials=5", "sweep.slots=1"]
+    whole = train(*quick, *one, f"paths.outputs={tmp_path / 'whole'}")
+    assert whole.returncode == 0, whole.stderr + whole.stdout
+    with start(*quick, *one) as parent:
+        wait_for(lambda: num_done(tmp_path) >= 1)
+        (worker,) = psutil.Process(parent.pid).children()
+        worker.kill()
+        wait_for(lambda: num_done(tmp_path) >= 2)
+        parent.kill()
+    done = train(*quick, *one)  # its worker waits until the orphan has ended its trial
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert points(study_of(tmp_path)) == points(open_study(tmp_path / "whole" / "sweeps" / "study"))
+    assert len([run for run in results(tmp_path) if run["status"] == "finished"]) == 5
+
+
+def test_control_c_once_lets_trials_finish_and_twice_stops_them(quick: list[str], tmp_path: Path) -> None:
+    longer = [*quick, "sweep.trials=40", "sweep.slots=1", "trainer.max_epochs=3"]
+    with start(*longer) as parent:
+        wait_for(lambda: num_done(tmp_path) >= 1)
+        parent.send_signal(signal.SIGINT)
+        printed, _ = parent.communicate(timeout=120)
+    assert parent.returncode == 130, printed
+    trials = study_of(tmp_path).trials
+    assert all(trial.state == TrialState.COMPLETE for trial in trials) and "no further trials" in printed
+    (line,) = [line for line in printed.splitlines() if "go on with: " in line]
+    assert shlex.split(line.partition("go on with: ")[2])[2:] == longer
+
+    folder = tmp_path / "outputs" / "runs"
+    with start(*longer, "trainer.max_epochs=500", "trainer.patience=500", "sweep.study=long") as parent:
+        wait_for(lambda: any(folder.glob("*500*/checkpoints/last.pt")))
+        for _ in range(2):
+            parent.send_signal(signal.SIGINT)
+            time.sleep(0.5)
+        parent.communicate(timeout=120)
+    (trial,) = open_study(tmp_path / "outputs" / "sweeps" / "long").trials
+    assert trial.state == TrialState.RUNNING and trial.user_attrs["attempts"] == 0
+    (run,) = folder.glob("*500*")
+    assert (
+        json.loads((run / "result.json").read_text())["status"] == "failed" and (run / "checkpoints/last.pt").exists()
+    )
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("optimizer.lrr=interval(0.1,1)", "optimizer.lr=VALUE"),
+        ("sweep.slots=[cuda:7]", "cuda:7"),
+        ("sweep.storage=postgresql://nobody@127.0.0.1:1/none", "cannot be opened"),
+        ("sweep.sedes=3", "sweep.seeds"),
+        ("seed=1,2", "sweep.seeds="),
+        ("sweep.objectives=[test/mae]", "never reads the test fold"),
+        ("trainer.batch_size=range(0,3)", "greater than or equal to 1"),
+    ],
+)
+def test_what_is_wrong_is_said_before_a_trial_starts(
+    quick: list[str], tmp_path: Path, argument: str, said: str
+) -> None:
+    done = train(*quick, argument)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert said in done.stderr and len(done.stderr.strip().splitlines()) <= 10, done.stderr
+    assert not (tmp_path / "outputs" / "runs").exists()

@@ -1,0 +1,231 @@
+"""The desk of trials: an exact total, one owner per trial, and what becomes of the trials of the dead."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
+
+from mmsa.sweep import trials as trials_module
+from mmsa.sweep.sampling import make_sampler
+from mmsa.sweep.storage import open_storage, quiet_optuna
+from mmsa.sweep.trials import TooManyFailures, TrialDesk, note_death
+
+SPACE = {
+    "lr": FloatDistribution(1e-4, 1e-1, log=True),
+    "width": IntDistribution(8, 64, step=8),
+    "feedback": CategoricalDistribution(("none", "static", "mmlatch")),
+}
+RANDOM = {"_target_": "optuna.samplers.RandomSampler"}
+TPE = {"_target_": "optuna.samplers.TPESampler", "n_startup_trials": 3}
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'study.db'}"
+
+
+def make_desk(url: str, total: int | None = 5, sampler: dict[str, Any] = RANDOM, **options: Any) -> TrialDesk:
+    quiet_optuna()
+    study = optuna.create_study(
+        study_name="study", storage=open_storage(url), sampler=make_sampler(sampler, 1), load_if_exists=True
+    )
+    desk = TrialDesk(study, SPACE, total, **{"retries": 2, "max_failures": 3, **options})
+    desk.open()
+    return desk
+
+
+def objective(trial: optuna.Trial) -> float:
+    return float(trial.params["lr"] * trial.params["width"] + len(trial.params["feedback"]))
+
+
+def run(desk: TrialDesk, most: int = 1000) -> None:
+    for _ in range(most):
+        trial = desk.next()
+        if trial is None:
+            return
+        assert desk.tell(trial, TrialState.COMPLETE, [objective(trial)])
+
+
+def points(url: str) -> list[tuple[Any, ...]]:
+    study = optuna.load_study(study_name="study", storage=open_storage(url))
+    return [
+        (trial.number, trial.state, tuple(trial.params.items()), tuple(trial.values or ())) for trial in study.trials
+    ]
+
+
+def test_a_study_ends_with_its_total_and_goes_on_to_a_larger_one(url: str) -> None:
+    run(make_desk(url, 5))
+    assert [state for _, state, _, _ in points(url)] == [TrialState.COMPLETE] * 5
+    desk = make_desk(url, 5)
+    assert desk.next() is None and desk.is_complete()
+    run(make_desk(url, 8))
+    assert len(points(url)) == 8
+
+
+@pytest.mark.parametrize("sampler", [RANDOM, TPE], ids=["random", "tpe"])
+def test_an_interrupted_study_has_the_bits_of_one_that_was_not(
+    url: str, tmp_path: Path, sampler: dict[str, Any]
+) -> None:
+    other = f"sqlite:///{tmp_path / 'other.db'}"
+    run(make_desk(other, 9, sampler))
+    run(make_desk(url, 9, sampler), most=4)
+    left = make_desk(url, 9, sampler)
+    assert left.next() is not None
+    left.close()  # dies with a trial
+    half = make_desk(url, 9, sampler)
+    adopted = half.next()
+    assert adopted is not None and adopted.number == 4 and adopted.user_attrs["attempts"] == 2
+    half.tell(adopted, TrialState.COMPLETE, [objective(adopted)])
+    half.close()
+    run(make_desk(url, 9, sampler))
+    assert points(url) == points(other)
+
+
+def test_a_trial_that_died_while_it_was_suggested_gets_the_same_parameters(url: str, tmp_path: Path) -> None:
+    other = f"sqlite:///{tmp_path / 'other.db'}"
+    whole = make_desk(other).next()
+    desk = make_desk(url)
+    began = desk.study.ask()
+    began.suggest_float("lr", 1e-4, 1e-1, log=True)  # killed here: without an owner, with one parameter of three
+    adopted = desk.next()
+    assert whole is not None and adopted is not None
+    assert adopted.number == began.number and adopted.params == whole.params
+
+
+def test_a_living_worker_keeps_its_trial_and_a_dead_one_loses_it(url: str) -> None:
+    first, second = make_desk(url), make_desk(url)
+    mine = first.next()
+    theirs = second.next()
+    assert mine is not None and theirs is not None and mine.number != theirs.number
+    first.close()
+    again = second.next()  # a worker that asks runs nothing: its own former trial comes first or after the dead one's
+    assert again is not None and again.number in (mine.number, theirs.number)
+
+
+def test_nothing_is_told_twice(url: str) -> None:
+    slow = make_desk(url)
+    trial = slow.next()
+    assert trial is not None
+    slow.close()  # taken for dead
+    quick = make_desk(url)
+    adopted = quick.next()
+    assert adopted is not None and adopted.number == trial.number
+    assert not slow.tell(trial, TrialState.COMPLETE, [0.0])
+    assert quick.tell(adopted, TrialState.COMPLETE, [1.0])
+    assert not slow.tell(trial, TrialState.COMPLETE, [0.0])
+    assert points(url)[0][3] == (1.0,)
+
+
+def test_a_trial_whose_workers_die_again_and_again_fails_with_the_reason(url: str) -> None:
+    for attempt in range(3):
+        desk = make_desk(url, 1, retries=2)
+        trial = desk.next()
+        assert trial is not None and trial.number == 0 and trial.user_attrs["attempts"] == attempt + 1
+        note_death(desk.study, 0, "its worker died (killed by signal 9)")
+        desk.close()
+    desk = make_desk(url, 1, retries=2)
+    following = desk.next()
+    assert following is not None and following.number == 1
+    failed = desk.study.trials[0]
+    assert failed.state == TrialState.FAIL and failed.user_attrs["reason"] == "its worker died (killed by signal 9)"
+
+
+def test_a_released_trial_does_not_count_as_a_death(url: str) -> None:
+    for _ in range(5):
+        desk = make_desk(url, 1, retries=0)
+        trial = desk.next()
+        assert trial is not None and trial.number == 0 and trial.user_attrs["attempts"] == 1
+        desk.release(trial)
+        desk.close()
+
+
+def test_too_many_failures_end_the_sweep(url: str) -> None:
+    desk = make_desk(url, 10, max_failures=2)
+    for _ in range(2):
+        trial = desk.next()
+        assert trial is not None
+        desk.tell(trial, TrialState.FAIL, reason="no luck")
+    with pytest.raises(TooManyFailures):
+        desk.next()
+
+
+def test_another_hosts_trial_is_left_alone_until_its_lease_ends(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials_module, "SETTLE_SECONDS", 0.0)
+    there = make_desk(url, 1)
+    there.place = "elsewhere:1"
+    trial = there.next()
+    assert trial is not None
+    there.close()  # no lock is held any more, which here nobody can see
+    there.let_go()
+    here = make_desk(url, 1)
+    assert here.next() is None and not here.is_complete()
+    monkeypatch.setattr(time, "time", lambda now=time.time: now() + trials_module.LEASE_SECONDS + 1)
+    adopted = here.next()
+    assert adopted is not None and adopted.number == trial.number
+
+
+def test_a_lease_is_renewed_while_the_trial_runs(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials_module, "RENEW_SECONDS", 0.05)
+    desk = make_desk(url)
+    trial = desk.next()
+    assert trial is not None
+    first = desk.study.trials[0].user_attrs["lease"]
+    deadline = time.monotonic() + 10
+    while desk.study.trials[0].user_attrs["lease"] <= first and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert desk.study.trials[0].user_attrs["lease"] > first
+    desk.tell(trial, TrialState.COMPLETE, [1.0])
+    alive = [thread for thread in threading.enumerate() if thread.name.startswith("Thread") and thread.daemon]
+    for thread in alive:
+        thread.join(1)
+
+
+def test_a_grid_runs_each_of_its_points_once(url: str) -> None:
+    desk = make_desk(url, None)
+    wanted = [{"lr": lr, "width": 8, "feedback": name} for lr in (0.001, 0.01) for name in ("none", "static")]
+    for point in wanted:
+        desk.study.enqueue_trial(point)
+    run(desk)
+    assert [dict(params) for _, _, params, _ in points(url)] == wanted and desk.is_complete()
+
+
+WORKER = """
+import sys, time
+sys.path.insert(0, {root!r})
+from tests.sweep.test_trials import make_desk, objective
+from optuna.trial import TrialState
+desk = make_desk(sys.argv[1], int(sys.argv[2]), max_failures=1000, retries=1000)
+while not desk.is_complete():
+    trial = desk.next()
+    if trial is None:
+        time.sleep(0.02)
+        continue
+    time.sleep(0.01)
+    desk.tell(trial, TrialState.COMPLETE, [objective(trial)])
+"""
+
+
+def start_workers(url: str, total: int, number: int) -> list[subprocess.Popen[bytes]]:
+    code = WORKER.format(root=str(Path(__file__).parents[2]))
+    return [subprocess.Popen([sys.executable, "-c", code, url, str(total)]) for _ in range(number)]
+
+
+def test_killed_workers_cost_no_trial_and_leave_no_lock(url: str) -> None:
+    make_desk(url, 30).close()
+    workers = start_workers(url, 30, 3)
+    for victim in workers[:2]:
+        time.sleep(1.5)
+        victim.kill()
+    workers += start_workers(url, 30, 1)
+    assert [worker.wait(60) for worker in workers] == [-9, -9, 0, 0]
+    assert Counter(state for _, state, _, _ in points(url)) == {TrialState.COMPLETE: 30}
