@@ -29,7 +29,7 @@ _LONGEST = 200  # file systems take 255 bytes
 def lock_folder() -> Path:
     """The folder of this user's locks on this host, made on first use.
 
-    It is $MMSA_LOCKS, or else mmsa in $XDG_RUNTIME_DIR, or else mmsa-<user id> in the folder of temporary files.
+    It is $MMSA_LOCKS, or else mmsa-<user id> in the folder of temporary files.
 
     Raises:
         ConfigError: it cannot be made, or belongs to another user.
@@ -48,10 +48,7 @@ def lock_folder() -> Path:
 
 
 def _default_folder() -> Path:
-    runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or "/nonexistent")
-    # After `sudo` the variable can still name the folder of the user before.
-    if runtime.is_dir() and runtime.stat().st_uid == os.getuid() and os.access(runtime, os.W_OK | os.X_OK):
-        return runtime / "mmsa"
+    # Not $XDG_RUNTIME_DIR: it goes at the last logout, while a sweep in tmux lives on, and cron has none.
     return Path(tempfile.gettempdir()) / f"mmsa-{os.getuid()}"
 
 

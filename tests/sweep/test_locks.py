@@ -230,15 +230,11 @@ def test_the_place_is_named_once(folder: Path) -> None:
 def test_the_folder_is_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MMSA_LOCKS")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    assert lock_folder() == tmp_path / "mmsa"
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "gone"))
     own = lock_folder()
     assert own == tmp_path / f"mmsa-{os.getuid()}" and own.stat().st_mode & 0o777 == 0o700
 
     user = os.getuid() + 1
     monkeypatch.setattr(os, "getuid", lambda: user)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))  # another user's, as after sudo
     (tmp_path / f"mmsa-{user}").mkdir()
     with pytest.raises(ConfigError, match=rf"mmsa-{user}: it is not a folder of yours.\n  type export MMSA_LOCKS="):
         lock_folder()

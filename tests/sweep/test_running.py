@@ -1,0 +1,220 @@
+"""Trials in this process: what they read, what their value is, when they end early, and how they go on."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from mmsa import experiment
+from mmsa.compose import compose
+from mmsa.data.batches import Data, Fold
+from mmsa.errors import ConfigError
+from mmsa.overrides import native_overrides
+from mmsa.sweep import running, worker
+from mmsa.sweep.running import seed_scores
+from mmsa.sweep.setup import Sweep, open_sweep, set_up
+from mmsa.sweep.storage import open_study
+
+RANDOM = {"_target_": "optuna.samplers.RandomSampler", "seed": None}
+GRID = {"_target_": "optuna.samplers.GridSampler", "_partial_": True, "seed": None}
+
+
+@pytest.fixture
+def base(stores: Path, tmp_path: Path) -> list[str]:
+    return [
+        f"paths.data={stores}",
+        f"paths.outputs={tmp_path / 'outputs'}",
+        "tracking=none",
+        "device=cpu",
+        "hidden_dim=4",
+        "fusion=concat",
+        "trainer.max_epochs=2",
+        "dataset.modalities=[text]",
+    ]
+
+
+def make(*arguments: str, option: str = "search", sampler: dict[str, Any] = RANDOM) -> Sweep:
+    """The sweep of a command line."""
+    typed = native_overrides(["-m", f"sweep={option}", *arguments])[1:]
+    places = [argument for argument in typed if argument.startswith(("sweep", "paths."))]
+    return set_up(compose(places), option, sampler, None, typed)
+
+
+def work(made: Sweep) -> optuna.Study:
+    """Run a sweep in this process, to its end."""
+    assert worker.work(Path(made.spec.folder)) == worker.DONE
+    return open_study(Path(made.spec.folder))
+
+
+def result_of(trial: optuna.trial.FrozenTrial, seed: int = 1) -> dict[str, Any]:
+    folder = Path(trial.user_attrs["seeds"][str(seed)]["folder"])
+    result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return result
+
+
+LR = "optimizer.lr=tag(log, interval(1e-3, 1e-2))"
+
+
+def test_no_trial_reads_the_test_fold(base: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    fold = Data.fold
+
+    def planted(self: Data, name: str) -> Fold:
+        if name == "test":
+            raise AssertionError("the test fold was read")
+        return fold(self, name)
+
+    monkeypatch.setattr(Data, "fold", planted)
+    study = work(make(*base, LR, "sweep.trials=2"))
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 2
+    result = result_of(study.trials[0])
+    assert study.trials[0].value == result["metrics"]["valid/mae"] and result["trial"] == 0
+    assert not result["baselines"] and not any(name.startswith("test") for name in result["metrics"])
+    predictions = Path(study.trials[0].user_attrs["seeds"]["1"]["folder"]) / "predictions.csv"
+    assert ",valid," in predictions.read_text() and ",test," not in predictions.read_text()
+    grid = make(*base, "seed=1,2", option="grid", sampler=GRID)
+    assert worker.work(Path(grid.spec.folder)) == worker.REPLACE, "the plant is there: the runs of a grid read it"
+    assert "test fold was read" in open_study(Path(grid.spec.folder)).trials[0].user_attrs["reason"]
+
+
+def test_the_value_is_the_mean_over_seeds_or_a_bound_of_it(base: list[str]) -> None:
+    study = work(make(*base, LR, "sweep.trials=1", "sweep.seeds=3", "sweep.study=mean"))
+    (trial,) = study.trials
+    scores = seed_scores(trial)
+    assert len(set(scores)) == 3 and trial.value == pytest.approx(fmean(scores), abs=1e-12)
+    assert [result_of(trial, seed)["seed"] for seed in (1, 2, 3)] == [1, 2, 3]
+    bound = work(make(*base, LR, "sweep.trials=1", "sweep.seeds=3", "sweep.confidence=0.9", "sweep.study=bound"))
+    deviation = math.sqrt(sum((score - fmean(scores)) ** 2 for score in scores) / 2)
+    assert seed_scores(bound.trials[0]) == scores
+    assert bound.trials[0].value == pytest.approx(fmean(scores) + 1.885618 * deviation / math.sqrt(3), abs=1e-6)
+
+
+def test_several_objectives(base: list[str]) -> None:
+    wanted = ["sweep.objectives=[valid/corr,num_parameters]", "sweep.pruner=none", "hidden_dim=2,4"]
+    study = work(make(*base, *wanted, "sweep.trials=2", sampler=GRID))
+    assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
+    for trial in study.trials:
+        result = result_of(trial)
+        assert trial.values == [result["metrics"]["valid/corr"], result["num_parameters"]]
+
+
+def test_a_trial_that_diverges_fails_with_its_reason_and_another_takes_its_place(base: list[str]) -> None:
+    points = "optimizer.lr=choice(1e30, 0.001)"
+    study = work(make(*base, points, "sweep.trials=3"))
+    failed = [trial for trial in study.trials if trial.state == TrialState.FAIL]
+    assert failed and all("loss is nan" in trial.user_attrs["reason"] for trial in failed)
+    assert sum(trial.state == TrialState.COMPLETE for trial in study.trials) == 3
+
+
+def test_an_unexpected_error_ends_the_process_after_it_is_told(
+    base: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(*base, LR, "sweep.trials=2")
+    monkeypatch.setattr(experiment, "fit", lambda *arguments: 1 / 0)
+    assert worker.work(Path(made.spec.folder)) == worker.REPLACE
+    (trial,) = open_study(Path(made.spec.folder)).trials
+    assert trial.state == TrialState.FAIL and "ZeroDivisionError" in trial.user_attrs["reason"]
+
+
+def test_a_trial_behind_the_others_is_pruned(base: list[str]) -> None:
+    rates = "optimizer.lr=choice(0.01, 0.009, 0.008, 0.007, 0.006, 1e-9)"
+    pruned = ["sweep.pruner=median", "sweep.min_epochs=1", "trainer.max_epochs=4", "trainer.patience=10"]
+    study = work(make(*base, rates, *pruned, sampler=GRID))
+    states = [trial.state for trial in study.trials]
+    assert states[-1] == TrialState.PRUNED and "behind the other trials" in study.trials[-1].user_attrs["reason"]
+    last = study.trials[-1]
+    assert max(last.intermediate_values) < 4 and result_of(last)["status"] == "pruned"
+    assert set(study.trials[0].intermediate_values) == {1, 2, 3, 4}
+
+
+def test_the_seeds_of_a_trial_behind_those_of_the_best_end_it(base: list[str]) -> None:
+    made = make(*base, "optimizer.lr=choice(0.01, 1e-9)", "sweep.seeds=5", "trainer.max_epochs=1", sampler=GRID)
+    study = work(made)
+    best, worse = study.trials
+    assert best.state == TrialState.COMPLETE and len(seed_scores(best)) == 5
+    assert worse.state == TrialState.PRUNED and "after 3 seeds" in worse.user_attrs["reason"]
+    assert len(seed_scores(worse)) == 3
+    assert set(worse.intermediate_values) == {1}, "epochs of the first seed only: seeds are no epochs"
+
+
+def test_a_trial_goes_on_with_what_its_dead_worker_had(base: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = work(make(*base, LR, "sweep.trials=1", "sweep.seeds=2", "trainer.max_epochs=3", "sweep.study=whole"))
+    made = make(*base, LR, "sweep.trials=1", "sweep.seeds=2", "trainer.max_epochs=3", "sweep.study=killed")
+    epochs: list[Path] = []
+    fit = experiment.fit
+
+    def dies(trainer: Any, *arguments: Any) -> Any:
+        if len(epochs) == 1:  # in the second seed, after two of three epochs
+            *front, _ = arguments
+
+            def stop(number: int, score: float) -> None:
+                if number == 2:
+                    raise worker.Stopped
+
+            arguments = (*front, stop)
+        epochs.append(trainer.folder)
+        return fit(trainer, *arguments)
+
+    monkeypatch.setattr(experiment, "fit", dies)
+    with pytest.raises(worker.Stopped):
+        worker.work(Path(made.spec.folder))
+    monkeypatch.setattr(experiment, "fit", fit)
+    trained: list[Any] = []
+    monkeypatch.setattr(
+        experiment, "fit", lambda trainer, *rest: (trained.append((trainer.folder, rest[-2])), fit(trainer, *rest))[1]
+    )
+    study = work(made)
+    assert trained == [(epochs[1], True)], "one run, resumed in its folder; the finished one is not run again"
+    assert study.trials[0].values == whole.trials[0].values and seed_scores(study.trials[0]) == seed_scores(
+        whole.trials[0]
+    )
+
+
+def test_the_data_are_opened_once_for_all_trials(base: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make(*base, "dataset.normalize=train,none", "seed=1,2", option="grid", sampler=GRID)
+    opened: list[str] = []
+    original = running.build.open_data
+    monkeypatch.setattr(
+        running.build, "open_data", lambda cfg: (opened.append(cfg.dataset.normalize), original(cfg))[1]
+    )
+    work(made)
+    assert opened == ["train", "none"]
+
+
+def test_the_same_command_is_the_same_study_and_another_search_is_not(base: list[str]) -> None:
+    first = make(*base, LR)
+    assert make(*base, LR, "sweep.trials=7", "sweep.slots=1").spec.study == first.spec.study
+    assert make(*base, LR, "optimizer=adamw").spec.study != first.spec.study
+    make(*base, LR, "sweep.study=named")
+    with pytest.raises(ConfigError, match="searches something else"):
+        make(*base, "feedback=none,static", "dataset.modalities=[text,audio]", "sweep.study=named")
+
+
+def test_a_worker_that_is_told_to_end_starts_no_trial(base: list[str]) -> None:
+    made = make(*base, LR, "sweep.trials=2")
+    stop = threading.Event()
+    stop.set()
+    assert worker.work(Path(made.spec.folder), stop=stop) == worker.DONE
+    assert worker.work(Path(made.spec.folder), until=0.0) == worker.DONE
+    assert not open_study(Path(made.spec.folder)).trials
+
+
+def test_a_failed_point_of_a_grid_is_tried_again_by_the_same_command(
+    base: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [*base, "seed=1,2"]
+    made = make(*command, option="grid", sampler=GRID)
+    monkeypatch.setattr(experiment, "fit", lambda *arguments: 1 / 0)
+    worker.work(Path(made.spec.folder))
+    monkeypatch.undo()
+    monkeypatch.setenv("MMSA_LOCKS", str(Path(made.spec.folder)))
+    study = work(make(*command, option="grid", sampler=GRID))
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert open_sweep(Path(made.spec.folder), "")[0].is_complete()
