@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmsa.config import PACKAGES_VARIABLE
+from mmsa.tracking.tracker import without_password
 
 
 def train_command(overrides: Sequence[str], config_folders: Sequence[str] = ()) -> str:
@@ -34,8 +35,16 @@ def report_command(outputs: str, sweep: str | None = None) -> str:
     return " ".join(words)
 
 
-def browse_command(outputs: str) -> str:
-    """The command line of the MLflow UI."""
+def browse_command(outputs: str, uri: str | None = None) -> str:
+    """The command line of the MLflow UI, or the address of a server.
+
+    Args:
+        outputs: the outputs folder.
+        uri: an MLflow tracking URI; None is the database in `outputs`.
+    """
+    if uri is not None:
+        shown = without_password(uri)
+        return shown if shown.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(shown)}"
     if outputs != "outputs":
         return f"{_tool('python')} -m mmsa.tracking.ui --outputs {shlex.quote(outputs)}"
     usual = Path(sys.prefix).resolve() == Path(".venv").resolve()

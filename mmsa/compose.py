@@ -33,5 +33,9 @@ def compose(overrides: Sequence[str] = (), config_folders: Sequence[str] = ()) -
             return hydra.compose("config", [*native_overrides(overrides), *(further if config_folders else [])])
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explained(str(error), conf_folder())) from error
+    except ValueError as error:  # as which Hydra tells of an option that is no text
+        if "Config group override" not in str(error):
+            raise
+        raise ConfigError(explained(str(error), conf_folder())) from error
     finally:
         GlobalHydra.instance().hydra = former

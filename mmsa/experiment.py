@@ -285,7 +285,7 @@ def next_line(cfg: DictConfig, tracked: bool) -> str:
     """What to type after a run."""
     if not tracked:
         return f"all runs in one table: {report_command(cfg.paths.outputs)}"
-    return "browse it on your MLflow server" if cfg.tracking.uri else f"browse it: {browse_command(cfg.paths.outputs)}"
+    return f"browse it: {browse_command(cfg.paths.outputs, cfg.tracking.uri)}"
 
 
 def make_trainer(

@@ -107,8 +107,10 @@ class SweepSpec:
         return self.num_points if self.num_points is not None else int(self.options["trials"])
 
     def save(self) -> None:
-        """Write it into the sweep's folder."""
-        write_json(Path(self.folder) / SPEC_FILE, asdict(self))
+        """Write it into the sweep's folder, for nobody else to read: a database's URL may hold a password."""
+        path = Path(self.folder) / SPEC_FILE
+        write_json(path, asdict(self))
+        path.chmod(0o600)
 
     @classmethod
     def load(cls, folder: Path) -> SweepSpec:

@@ -27,6 +27,7 @@ from mmsa.sweep.sampling import is_grid, make_sampler
 from mmsa.sweep.space import Space, check_space, grid_points, read_space
 from mmsa.sweep.storage import choose_storage, open_storage, open_study, quiet_optuna
 from mmsa.sweep.trials import TrialDesk
+from mmsa.tracking.tracker import without_password
 from mmsa.training.metrics import METRICS, metric_mode
 
 if TYPE_CHECKING:
@@ -82,6 +83,10 @@ def set_up(
     base = first_configuration(space, config_folders)
     _load_extender(extender)
     store, _ = build.open_data(base, progress=True)
+    if len(options["objectives"] or ()) > 1 and _sampler_name(sampler) == "CmaEsSampler":
+        raise ConfigError(
+            "hydra/sweeper/sampler=cmaes: it knows one objective only.\n  type hydra/sweeper/sampler=nsgaii, or tpe"
+        )
     objectives = list(options["objectives"] or [f"valid/{build.build_task(base).monitor}"])
     spec = SweepSpec(
         study="",
@@ -104,7 +109,12 @@ def set_up(
     folder.mkdir(parents=True, exist_ok=True)
     storage, note = choose_storage(options["storage"], folder)
     spec = replace(spec, study=name, folder=str(folder), storage=storage)
-    command = train_command(typed_overrides(_as_command(choice, arguments)), config_folders)
+    if storage == base.tracking.get("uri"):
+        raise ConfigError(
+            "sweep.storage and tracking.uri are one database, and the tables of Optuna and MLflow do not go together.\n"
+            "  type another database for one of them"
+        )
+    command = without_password(train_command(typed_overrides(_as_command(choice, arguments)), config_folders))
     study = make_study(
         spec,
         {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 import warnings
 from contextlib import closing
 from pathlib import Path
@@ -63,25 +64,35 @@ def open_storage(place: str) -> BaseStorage:
     Raises:
         ConfigError: it cannot be reached or read.
     """
-    import optuna
+    from sqlalchemy.exc import IntegrityError, ProgrammingError
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    quiet_optuna()
     try:
-        if "://" not in place:
-            from optuna.storages.journal import JournalFileBackend
-
-            return optuna.storages.JournalStorage(JournalFileBackend(place))
-        if place.startswith(SQLITE):
-            with closing(sqlite3.connect(place.removeprefix(SQLITE), timeout=WAIT_SECONDS)) as connection:
-                connection.execute("PRAGMA journal_mode=WAL")  # stays with the file; choose_storage knows the disk
-        arguments = {"timeout": WAIT_SECONDS} if place.startswith(SQLITE) else {}
-        return optuna.storages.RDBStorage(place, engine_kwargs={"connect_args": arguments, "pool_pre_ping": True})
+        try:
+            return _open(place)
+        except (IntegrityError, ProgrammingError):  # another host made the tables in this second
+            time.sleep(1.0)
+            return _open(place)
     except Exception as error:  # whatever a driver raises: each database has its own
         cause = without_password(str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(
             f"sweep.storage={without_password(place)} cannot be opened: {cause[:200]}\n"
             "  mend the address, start the server, or leave sweep.storage out"
         ) from error
+
+
+def _open(place: str) -> BaseStorage:
+    import optuna
+
+    if "://" not in place:
+        from optuna.storages.journal import JournalFileBackend
+
+        return optuna.storages.JournalStorage(JournalFileBackend(place))
+    if not place.startswith(SQLITE):
+        return optuna.storages.RDBStorage(place, engine_kwargs={"pool_pre_ping": True})
+    with closing(sqlite3.connect(place.removeprefix(SQLITE), timeout=WAIT_SECONDS)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")  # stays with the file; choose_storage knows the disk
+    return optuna.storages.RDBStorage(place, engine_kwargs={"connect_args": {"timeout": WAIT_SECONDS}})
 
 
 def open_study(folder: Path) -> Study:
@@ -92,12 +103,13 @@ def open_study(folder: Path) -> Study:
         ConfigError: its storage cannot be reached, or does not hold the study.
     """
     import optuna
+    from optuna.exceptions import StorageInternalError
 
     spec = SweepSpec.load(folder)
     storage = open_storage(spec.storage)
     try:
         return optuna.load_study(study_name=spec.study, storage=storage)
-    except KeyError as error:
+    except (KeyError, StorageInternalError) as error:
         raise ConfigError(
             f"{without_password(spec.storage)} holds no study {spec.study}.\n  type the command of the sweep again"
         ) from error

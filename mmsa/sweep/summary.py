@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mmsa.commands import train_command
 from mmsa.errors import DataError
+from mmsa.tracking.tracker import without_password
 
 if TYPE_CHECKING:
     import optuna
@@ -243,7 +244,7 @@ def rerun_overrides(summary: Summary, num_seeds: int = 5) -> list[str]:
 def rerun_command(summary: Summary) -> str | None:
     """The command line of `rerun_overrides`; None while no trial is done."""
     overrides = rerun_overrides(summary)
-    return train_command(overrides, summary.config_folders) if overrides else None
+    return without_password(train_command(overrides, summary.config_folders)) if overrides else None
 
 
 def losses(row: Row, modes: Sequence[str]) -> tuple[float, ...]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _SQLITE = "sqlite:///"
+_DATABASES = ("mssql", "mysql", "postgresql", "sqlite")  # that MLflow opens by itself, without a server in between
 _LOCK_SECONDS = 120.0
 # File systems of a local disk, on which SQLite's write-ahead log works; a network one cannot share its memory map.
 _LOCAL_FILE_SYSTEMS = {"btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs"}
@@ -46,7 +47,8 @@ def import_client() -> type[MlflowClient]:
 def ensure_database(uri: str | None, outputs: Path | str, experiment: str = "mmsa") -> str:
     """Make the database and the experiment where they are missing, and return the experiment's id.
 
-    Several processes may call it at once. A local SQLite database gets its artifacts beside it.
+    Several processes of a machine may call it at once. A local SQLite database gets its artifacts beside it, another
+    database in `outputs`; a server keeps them where it was told to.
 
     Args:
         uri: any MLflow tracking URI; None is SQLite in `outputs`.
@@ -58,8 +60,15 @@ def ensure_database(uri: str | None, outputs: Path | str, experiment: str = "mms
     """
     uri = uri or default_uri(outputs)
     client_class = import_client()  # before the lock: it takes seconds
-    if not uri.startswith(_SQLITE):
+    if uri.partition(":")[0].partition("+")[0] not in _DATABASES:
         return _experiment_id(client_class(tracking_uri=uri), experiment, None)
+    if not uri.startswith(_SQLITE):
+        folder = Path(outputs).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder / "mlflow.lock"):
+            # MLflow alone would put the runs' files into the working directory of whoever came first.
+            artifacts = folder / "mlartifacts" / experiment
+            return _experiment_id(client_class(tracking_uri=uri), experiment, artifacts.as_uri())
     database = Path(unquote(uri.removeprefix(_SQLITE))).resolve()
     database.parent.mkdir(parents=True, exist_ok=True)
     _require_writable(database)

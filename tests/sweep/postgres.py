@@ -153,12 +153,23 @@ def postgres_server() -> Iterator[str]:
 _numbers = itertools.count(1)
 
 
-@pytest.fixture
-def postgres_url(postgres_server: str) -> str:
-    """The URL of an empty database of the test's own, with a user and a password."""
+def empty_database(folder: str) -> str:
+    """The URL of a new database of the server with its socket in `folder`, with a user and a password."""
     import psycopg
 
     name = f"test_{next(_numbers)}"
-    with psycopg.connect(f"host={postgres_server} user=mmsa dbname=postgres", autocommit=True) as connection:
+    with psycopg.connect(f"host={folder} user=mmsa dbname=postgres", autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
-    return f"postgresql+psycopg://{_USER}@/{name}?host={postgres_server}"
+    return f"postgresql+psycopg://{_USER}@/{name}?host={folder}"
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> str:
+    """The URL of an empty database of the test's own."""
+    return empty_database(postgres_server)
+
+
+@pytest.fixture
+def second_postgres_url(postgres_server: str) -> str:
+    """The URL of another one."""
+    return empty_database(postgres_server)
