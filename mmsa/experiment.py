@@ -134,7 +134,9 @@ def run(
         trainer = make_trainer(cfg, fabric, task, folder, generators)
         model, optimizer = fabric.setup(model, optimizer)
         watch = trial.epoch if trial else None
+        training = time.monotonic()
         progress = fit(trainer, model, optimizer, scheduler, train, valid, tracker, display, bool(resumed), watch)
+        record["training_seconds"] = time.monotonic() - training  # of this process; a resumed run has trained before
         folds = ("valid",) if trial and not trial.final else ("valid", "test")
         result = conclude(trainer, model, data, folds, progress, record, folder)
     except BaseException as error:

@@ -11,9 +11,8 @@ import pytest
 import sqlalchemy
 
 import mmsa
-from mmsa.errors import ConfigError
 from mmsa.tracking.database import ensure_database
-from tests.sweep.test_running import make
+from tests.test_command_line import train
 
 pytest_plugins = ["tests.sweep.postgres"]
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's own
@@ -103,31 +102,34 @@ def test_a_run_is_tracked_and_no_password_is_shown(
     assert "run folder" in printed.out and password not in printed.out + printed.err
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # connections open at the program's end
 def test_a_sweep_keeps_its_study_and_its_runs_in_postgresql(
-    postgres_url: str, second_postgres_url: str, small: list[str], capfd: pytest.CaptureFixture[str]
+    postgres_url: str, second_postgres_url: str, small: list[str]
 ) -> None:
     from mlflow import MlflowClient
 
-    from mmsa.sweep.hydra_sweep import on_slots
-
-    places = ["tracking=mlflow", f"tracking.uri={second_postgres_url}", f"sweep.storage={postgres_url}"]
-    search = ["sweep.trials=3", "optimizer.lr=interval(0.001,0.01)", "fusion=concat", "sweep.study=shared"]
-    with pytest.raises(ConfigError, match="one database"):
-        make(*small, *places[:1], f"tracking.uri={postgres_url}", *places[2:], *search)
-    made = make(*small, *places, *search)
-    on_slots(made, None, 2)
-    assert [trial.state.name for trial in made.study.trials] == ["COMPLETE"] * 3
+    search = [
+        "sweep=search",
+        "sweep.trials=3",
+        "optimizer.lr=interval(0.001,0.01)",
+        "fusion=concat",
+        "sweep.study=shared",
+    ]
+    places = ["tracking=mlflow", f"sweep.storage={postgres_url}"]
+    refused = train(*small, *search, *places, f"tracking.uri={postgres_url}")
+    assert refused.returncode == 1 and "are one database" in refused.stderr
+    done = train(*small, *search, *places, f"tracking.uri={second_postgres_url}", "trainer.max_epochs=1")
+    assert done.returncode == 0 and "3/3 done" in done.stdout, done.stderr + done.stdout
     client = MlflowClient(tracking_uri=second_postgres_url)
-    runs = client.search_runs([client.get_experiment_by_name("mmsa").experiment_id])
+    experiment = client.get_experiment_by_name("mmsa")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
     assert sorted(run.data.tags.get("trial", "study") for run in runs) == ["0", "1", "2", "study"]
     assert {run.info.status for run in runs} == {"FINISHED"} and {run.data.tags["sweep"] for run in runs} == {"shared"}
     (study,) = (run for run in runs if run.data.tags.get("kind") == "study")
-    assert study.data.metrics["best/valid/mae"] == pytest.approx(made.study.best_value)
+    values = [run.data.metrics["valid best/mae"] for run in runs if "trial" in run.data.tags]
+    assert study.data.metrics["best/valid/mae"] == pytest.approx(min(values))
     password = sqlalchemy.make_url(postgres_url).password
-    assert password and password not in stored_text(second_postgres_url)
-    printed = capfd.readouterr()
-    assert "3/3 done" in printed.out and password not in printed.out + printed.err
+    assert password and password not in stored_text(second_postgres_url) + done.stdout + done.stderr
 
 
 @pytest.mark.slow

@@ -1,0 +1,219 @@
+"""What sweeps promise, at length: `make test-slow ARGS=tests/sweep` prints the figures that docs/sweeps.md quotes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import shlex
+import time
+from collections import defaultdict
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import optuna
+import psutil
+import pytest
+from optuna.trial import TrialState
+
+from mmsa.sweep.locks import is_held
+from mmsa.sweep.storage import open_study
+from tests.sweep.test_sweep import results, start, wait_for
+from tests.test_command_line import train
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture
+def short(stores: Path, tmp_path: Path) -> list[str]:
+    """Overrides of runs of about a second."""
+    return [
+        f"paths.data={stores}",
+        f"paths.outputs={tmp_path / 'outputs'}",
+        "device=cpu",
+        "hidden_dim=4",
+        "fusion=concat",
+        "trainer.max_epochs=1",
+        "dataset.modalities=[text]",
+    ]
+
+
+def study_of(tmp_path: Path) -> optuna.Study:
+    return open_study(tmp_path / "outputs" / "sweeps" / "study")
+
+
+def spans(study: optuna.Study) -> dict[str, list[tuple[float, float]]]:
+    """Slot -> start and end of its trials, in the order of their starts."""
+    found = defaultdict(list)
+    for trial in study.trials:
+        assert trial.datetime_start is not None and trial.datetime_complete is not None
+        times = (trial.datetime_start.timestamp(), trial.datetime_complete.timestamp())
+        found[trial.user_attrs["owner"]["slot"]].append(times)
+    return {slot: sorted(times) for slot, times in found.items()}
+
+
+def busy_share(spans: dict[str, list[tuple[float, float]]], num_slots: int) -> float:
+    """How much of the time between the first and the last start the slots had a trial."""
+    every = [span for times in spans.values() for span in times]
+    first, last = min(begin for begin, _ in every), max(begin for begin, _ in every)
+    busy = sum(max(0.0, min(end, last) - begin) for begin, end in every)
+    return busy / (num_slots * (last - first))
+
+
+def sleeping_methods(folder: Path) -> tuple[list[str], dict[str, str]]:
+    """A fusion that takes as long as it is told, without keeping a core busy."""
+    package = folder / "sleeping"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "fusion.py").write_text(
+        "import time\n"
+        "from mmsa.fusion.concat import ConcatFusion\n"
+        "class SleepingFusion(ConcatFusion):\n"
+        "    def __init__(self, input_dims, seconds: float = 0.0):\n"
+        "        super().__init__(input_dims)\n"
+        "        self.seconds = seconds\n"
+        "    def combine(self, streams, lengths):\n"
+        "        if self.training:\n"
+        "            seconds, self.seconds = self.seconds, 0.0\n"
+        "            time.sleep(seconds)\n"
+        "        return super().combine(streams, lengths)\n"
+    )
+    (folder / "conf" / "fusion").mkdir(parents=True)
+    (folder / "conf" / "fusion" / "sleeping.yaml").write_text(
+        "_target_: sleeping.fusion.SleepingFusion\nseconds: 0.0\n"
+    )
+    environment = {"MMSA_PACKAGES": "sleeping", "PYTHONPATH": str(folder)}
+    return ["--config-dir", str(folder / "conf")], environment
+
+
+def test_slots_are_refilled_at_once(short: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seconds = np.round(3 + 4 * np.random.default_rng(0).pareto(1.5, size=40), 2).clip(max=60)
+    own, environment = sleeping_methods(tmp_path / "own")
+    space = f"fusion.seconds=choice({','.join(map(str, dict.fromkeys(seconds.tolist())))})"
+    common = [*own, *short, "fusion=sleeping", space, "tracking=none"]
+    ours = ["sweep=search", "hydra/sweeper/sampler=grid", "sweep.pruner=none", "sweep.slots=[cpu,cpu,cpu,cpu]"]
+    done = train(*common, *ours, "sweep.study=study", environment=environment)
+    assert done.returncode == 0, done.stderr + done.stdout
+    ours_busy = busy_share(spans(study_of(tmp_path)), 4)
+
+    plain = [
+        "-m",
+        "hydra/sweeper=optuna",
+        "hydra/sweeper/sampler=grid",
+        "hydra.sweeper.n_jobs=4",
+        "hydra/launcher=joblib",
+    ]
+    other = tmp_path / "plain"
+    done = train(
+        *common, *plain, "hydra.launcher.n_jobs=4", "hydra.sweeper.n_trials=100", f"paths.outputs={other}",
+        environment=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr + done.stdout
+    found = [json.loads(path.read_text()) for path in (other / "runs").glob("*/result.json")]
+    assert len(found) == len(study_of(tmp_path).trials)
+    starts = [datetime.fromisoformat(result["started"]).timestamp() for result in found]
+    ends = [begin + result["seconds"] for begin, result in zip(starts, found, strict=True)]
+    plain_busy = busy_share({"all": list(zip(starts, ends, strict=True))}, 4)
+    with capsys.disabled():
+        print(
+            f"\nfour slots, {len(found)} trials of 3 to 60 s: busy {ours_busy:.1%}; the plain plugin {plain_busy:.1%}"
+        )
+    assert ours_busy > 0.95 and plain_busy < ours_busy
+
+
+def test_the_overhead_of_a_trial(short: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    space = ["optimizer.lr=tag(log,interval(1e-3,1e-2))", "encoder.text.dropout=interval(0.0,0.5)"]
+    done = train(*short, *space, "sweep=search", "sweep.trials=100", "sweep.pruner=none", "sweep.study=study")
+    assert done.returncode == 0, done.stderr + done.stdout
+    found = spans(study_of(tmp_path))
+    every = [span for times in found.values() for span in times]
+    wall = max(end for _, end in every) - min(begin for begin, _ in every)
+    training = sum(result["training_seconds"] for result in results(tmp_path))
+    overhead = (len(found) * wall - training) / 100
+    with capsys.disabled():
+        print(
+            f"\n100 trials on {len(found)} slots: {wall:.0f} s; each {training / 100:.2f} s of training and {overhead:.2f} s beside"
+        )
+    assert overhead < 0.5
+
+
+def test_killed_workers_and_parents_cost_nothing(
+    short: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw = random.Random(0)
+    slots = "sweep.slots=[cpu,cpu,cpu,cpu]"
+    command = [
+        *short, "sweep=search", "sweep.trials=100", "sweep.study=study", slots, "sweep.retries=20", "sweep.pruner=none",
+        "optimizer.lr=tag(log,interval(1e-3,1e-2))",
+    ]  # fmt: skip
+
+    def num_done() -> int:
+        try:
+            return sum(trial.state == TrialState.COMPLETE for trial in study_of(tmp_path).trials)
+        except Exception:  # noqa: BLE001  (not there yet)
+            return 0
+
+    killed = 0
+    for part, until in enumerate((33, 66, 100)):
+        with start(*command) as parent:
+            while num_done() < until and parent.poll() is None:
+                time.sleep(draw.uniform(2.0, 5.0))
+                workers = [child for child in psutil.Process(parent.pid).children() if parent.poll() is None]
+                if workers:
+                    draw.choice(workers).kill()
+                    killed += 1
+            if part < 2:
+                parent.kill()
+    done = train(*command)
+    assert done.returncode == 0, done.stderr + done.stdout
+    study = study_of(tmp_path)
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 100
+    folders = [run["folder"] for trial in study.trials for run in trial.user_attrs["seeds"].values()]
+    assert len(set(folders)) == 100
+    for trial in study.trials:
+        result = json.loads((Path(trial.user_attrs["seeds"]["1"]["folder"]) / "result.json").read_text())
+        assert result["status"] == "finished" and result["metrics"]["valid/mae"] == trial.value
+    for times in spans(study).values():
+        assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(times)), "one at a time in a slot"
+    locks = [path.stem for path in Path(os.environ["MMSA_LOCKS"]).glob("*.lock")]
+    assert not any(is_held(name) for name in locks if not name.startswith("place"))
+    with capsys.disabled():
+        print(f"\n100 of 100 trials after {killed} killed workers and 2 killed parents")
+
+
+def test_pretended_gpus_are_never_shared(short: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MMSA_PRETEND_GPUS", "24,24,0.5")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    own, environment = sleeping_methods(tmp_path / "own")
+    common = [*own, *[word for word in short if word != "device=cpu"], "fusion=sleeping", "tracking=none"]
+    grid = ["sweep=grid", "seed=range(1,9)", "fusion.seconds=0.2,1.0", "sweep.slots_per_gpu=2"]
+    with start(*common, *grid, "sweep.study=first", f"paths.outputs={tmp_path / 'first'}", **environment) as first:
+        wait_for(lambda: (tmp_path / "first" / "sweeps" / "first" / "workers").exists())
+        done = train(*common, *grid, "sweep.study=study", environment=environment)
+        first.communicate()
+    assert done.returncode == 0 and first.returncode == 0, done.stderr + done.stdout
+    one, other = spans(open_study(tmp_path / "first" / "sweeps" / "first")), spans(study_of(tmp_path))
+    assert set(one) | set(other) == {f"cuda:{gpu} {slot}/2" for gpu in (0, 1) for slot in (1, 2)}
+    for slot in set(one) | set(other):
+        times = sorted([*one.get(slot, []), *other.get(slot, [])])
+        assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(times)), slot
+
+
+@pytest.mark.parametrize("launcher", ["submitit_local", "ray"])
+def test_a_launcher_starts_workers(launcher: str, short: list[str], tmp_path: Path) -> None:
+    pytest.importorskip(
+        "submitit" if launcher.startswith("submitit") else "ray", reason=f"pip install -e '.[{launcher}]'"
+    )
+    command = [
+        *short, "sweep=search", "sweep.trials=6", "sweep.study=study", "sweep.workers=2", f"hydra/launcher={launcher}",
+        "optimizer.lr=tag(log,interval(1e-3,1e-2))", "tracking=none",
+    ]  # fmt: skip
+    done = train(*command)
+    assert done.returncode == 0, done.stderr + done.stdout
+    study = study_of(tmp_path)
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 6
+    assert len({trial.user_attrs["owner"]["worker"] for trial in study.trials}) == 2
+    (line,) = [line for line in done.stdout.splitlines() if line.endswith("sweep=grid")]
+    assert shlex.split(line)
