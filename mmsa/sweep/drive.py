@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.status import Status
 
+from mmsa.overrides import typed_overrides
 from mmsa.sweep.figures import write_study_figures
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.study_run import StudyRun
@@ -174,7 +175,7 @@ def typed_dimensions(spec: SweepSpec) -> list[str]:
     from mmsa.sweep.space import read_space
 
     space = read_space(spec.space, spec.arguments, seeds_allowed=spec.options["final"])
-    return [_short(name) for name in space.distributions]
+    return [override.rstrip("=") for override in typed_overrides(f"{name}=" for name in space.distributions)]
 
 
 def study_kind(spec: SweepSpec) -> str:
@@ -220,11 +221,8 @@ def while_running(work: Callable[[], None], refresh: Callable[[], None], every: 
 
 
 def _short(override: str) -> str:
-    """An override without the groups of its key: `optimizer.lr=0.01` is `lr=0.01`."""
-    from mmsa.overrides import typed_overrides
-
-    (text,) = typed_overrides([override])
-    key, equals, value = text.partition("=")
+    """An override as it is typed, its number in four digits."""
+    key, equals, value = override.partition("=")
     try:
         number = float(value)
     except ValueError:

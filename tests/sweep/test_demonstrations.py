@@ -133,9 +133,8 @@ def test_the_overhead_of_a_trial(short: list[str], tmp_path: Path, capsys: pytes
     training = sum(result["training_seconds"] for result in results(tmp_path))
     overhead = (len(found) * wall - training) / 100
     with capsys.disabled():
-        print(
-            f"\n100 trials on {len(found)} slots: {wall:.0f} s; each {training / 100:.2f} s of training and {overhead:.2f} s beside"
-        )
+        print(f"\n100 trials on {len(found)} slots: {wall:.0f} s; each {training / 100:.2f} s of training", end="")
+        print(f" and {overhead:.2f} s beside")
     assert overhead < 0.5
 
 
