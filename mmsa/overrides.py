@@ -66,6 +66,11 @@ def typed_overrides(overrides: Iterable[str]) -> list[str]:
     return [override.replace(r"\{", "{").replace(r"\}", "}") for override in short]
 
 
+def typed_key(key: str) -> str:
+    """A key in our words."""
+    return typed_overrides([f"{key}="])[0].removesuffix("=")
+
+
 def _text(key: str, value: str) -> str:
     """`key=value` where Hydra takes the value as it stands, whatever signs are in it."""
     return f"{key}={QuotedString(value, Quote.double).with_quotes()}"

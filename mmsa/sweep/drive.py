@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.status import Status
 
-from mmsa.overrides import typed_overrides
+from mmsa.overrides import typed_key
 from mmsa.sweep.figures import write_study_figures
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.study_run import StudyRun
@@ -136,7 +136,7 @@ class SweepDisplay:
 
 
 def opening_lines(
-    spec: SweepSpec, study: optuna.Study, slots: list[str], seconds: float | None, command: str
+    spec: SweepSpec, study: optuna.Study, slots: list[str], num_slots: int, seconds: float | None, command: str
 ) -> list[str]:
     """What is said before the first trial.
 
@@ -144,6 +144,7 @@ def opening_lines(
         spec: the sweep.
         study: its study.
         slots: names of the slots, or what starts the workers.
+        num_slots: trials at a time.
         seconds: how long a run takes, as far as is known.
         command: what to type to go on with the sweep.
     """
@@ -158,8 +159,8 @@ def opening_lines(
     lines.append(f"  slots:   {', '.join(slots)}")
     lines.append(f"  storage: {without_password(spec.storage)}")
     left = max(0, spec.total - done)
-    if left and seconds is not None and slots:
-        rounds = -(-left // len(slots))
+    if left and seconds is not None:
+        rounds = -(-left // num_slots)
         whole = timedelta(seconds=round(rounds * seconds * spec.options["seeds"]))
         lines.append(
             f"  time:    about {whole} without pruning, by {seconds:.0f} s for a run (ends about {_clock(whole)})"
@@ -175,7 +176,7 @@ def typed_dimensions(spec: SweepSpec) -> list[str]:
     from mmsa.sweep.space import read_space
 
     space = read_space(spec.space, spec.arguments, seeds_allowed=spec.options["final"])
-    return [override.rstrip("=") for override in typed_overrides(f"{name}=" for name in space.distributions)]
+    return [typed_key(name) for name in space.distributions]
 
 
 def study_kind(spec: SweepSpec) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -71,7 +72,7 @@ def on_slots(made: Sweep, until: float | None, slots: Literal["auto"] | int | li
     """
     options, device = made.spec.options, made.base.device
     plan = choose_slots(slots, device.accelerator, device.threads, options["slots_per_gpu"], options["gpu_memory"])
-    display = announce(made, [slot.name for slot in plan.slots], plan.notes)
+    display = announce(made, [slot.name for slot in plan.slots], len(plan.slots), plan.notes)
     died = partial(note_death, made.study)
     with display, Supervisor(Path(made.spec.folder), plan.slots, until, display.say, died) as supervisor:
         while supervisor.step():
@@ -86,7 +87,7 @@ def by_launcher(made: Sweep, launcher: Any, choice: str) -> None:
     workers = made.spec.options["workers"]
     if workers is None:
         raise ConfigError("a launcher needs to know how many workers to start.\n  type sweep.workers=8")
-    display = announce(made, [f"{workers} jobs of {type(launcher).__name__}"], ())
+    display = announce(made, [f"{workers} jobs of {type(launcher).__name__}"], workers, ())
     folder = made.spec.folder.replace("\\", "\\\\").replace("'", "\\'")
     jobs = [[f"sweep={choice}", f"sweep.join='{folder}'"] for _ in range(workers)]
     with display:
@@ -94,12 +95,12 @@ def by_launcher(made: Sweep, launcher: Any, choice: str) -> None:
     conclude(made, display, interrupted=False)
 
 
-def announce(made: Sweep, slots: list[str], notes: Sequence[str]) -> SweepDisplay:
+def announce(made: Sweep, slots: list[str], num_slots: int, notes: Sequence[str]) -> SweepDisplay:
     """Say what is going to happen."""
     spec = made.spec
     seconds = usual_seconds(Path(made.base.paths.outputs), made.study.user_attrs["mmsa"]["fingerprint"])
     display = SweepDisplay(spec, made.study, study_run(made))
-    for line in opening_lines(spec, made.study, slots, seconds, made.command):
+    for line in opening_lines(spec, made.study, slots, num_slots, seconds, made.command):
         display.say(line)
     for note in (*made.notes, *notes):
         display.say(f"  note: {note}")
@@ -158,4 +159,12 @@ def join_here(folder: Path, slots: Literal["auto"] | int | list[str]) -> None:
     Raises:
         MmsaError: what the user can mend.
     """
-    on_slots(reopen(folder), None, slots)
+    made = reopen(folder)
+    try:
+        os.chdir(made.spec.working_folder)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: its relative paths begin in {made.spec.working_folder}, and this machine has no such folder.\n"
+            "  mount it there"
+        ) from error
+    on_slots(made, None, slots)

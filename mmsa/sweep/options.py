@@ -72,6 +72,7 @@ class SweepSpec:
     Args:
         study: the study's name.
         folder: the sweep's folder.
+        working_folder: where relative paths begin.
         storage: URL of a database, or path of a journal file.
         space: dimension -> values as given, in Hydra's own words; single values are fixed.
         arguments: what was typed besides, in Hydra's own words.
@@ -88,6 +89,7 @@ class SweepSpec:
 
     study: str
     folder: str
+    working_folder: str
     storage: str
     space: dict[str, str]
     arguments: list[str]

@@ -19,7 +19,7 @@ from mmsa.commands import train_command
 from mmsa.compose import compose
 from mmsa.config import PACKAGES_VARIABLE, check_options
 from mmsa.errors import ConfigError
-from mmsa.overrides import typed_overrides
+from mmsa.overrides import typed_key, typed_overrides
 from mmsa.run_folder import check_outputs
 from mmsa.sweep.options import SweepOptions, SweepSpec, check_together
 from mmsa.sweep.running import TrialRunner, direction, make_pruner
@@ -91,6 +91,7 @@ def set_up(
     spec = SweepSpec(
         study="",
         folder="",
+        working_folder=os.getcwd(),
         storage="",
         space=params,
         arguments=[argument for argument in arguments if not argument.startswith(("sweep=", "sweep.", "hydra"))],
@@ -122,7 +123,7 @@ def set_up(
             "planted": bool(store.report.get("planted")),
             "fingerprint": store.fingerprint,
             "fixed": typed_overrides(space.fixed),
-            "space": space.texts,
+            "space": {typed_key(key): text for key, text in space.texts.items()},
             "config_folders": config_folders,
             "command": command,
         },
@@ -140,7 +141,7 @@ def reopen(folder: Path) -> Sweep:
         MmsaError: the folder is not a sweep's, or its storage cannot be reached.
     """
     quiet_optuna()
-    spec, study = SweepSpec.load(folder), open_study(folder)
+    spec, study = replace(SweepSpec.load(folder), folder=str(folder.resolve())), open_study(folder)
     space = read_space(spec.space, spec.arguments, seeds_allowed=spec.options["final"])
     base = first_configuration(space, spec.config_folders)
     return Sweep(spec, study, base, (), study.user_attrs["mmsa"]["command"])

@@ -129,7 +129,10 @@ class Supervisor:
             seat.start(self.folder, self.until)
         elif not seat.waits:
             seat.waits = True
-            self.say(f"{seat.slot.name} is taken by another sweep ({who}); it joins in when that has ended")
+            if str(self.folder) in who:
+                self.say(f"{seat.slot.name}: a worker that was started before ends its trial first ({who})")
+            else:
+                self.say(f"{seat.slot.name} is taken by another sweep ({who}); it joins in when that has ended")
 
     def _ended(self, seat: Seat, code: int) -> None:
         process, seat.process = seat.process, None

@@ -26,7 +26,8 @@ from mmsa.sweep.supervisor import Seat, Supervisor
 def spec(tmp_path: Path) -> SweepSpec:
     options = {"trials": 4, "seeds": 1, "final": False}
     return SweepSpec(
-        study="study", folder=str(tmp_path), storage="postgresql://me:secret@host/name", extender=None, seed=1,
+        study="study", folder=str(tmp_path), working_folder="", extender=None, seed=1,
+        storage="postgresql://me:secret@host/name",
         space={"optimizer.lr": "interval(0.1, 0.2)", "encoder/text": "bilstm,bigru"}, arguments=["hidden_dim=4"],
         sampler={"_target_": "optuna.samplers.TPESampler"}, objectives=["valid/mae"], modes=["min"], num_points=None,
         config_folders=[], packages="", options=options,
@@ -35,11 +36,11 @@ def spec(tmp_path: Path) -> SweepSpec:
 
 def test_the_opening_says_what_where_and_how_long(spec: SweepSpec) -> None:
     study = optuna.create_study()
-    text = "\n".join(opening_lines(spec, study, ["cpu 1", "cpu 2"], 60.0, "python train.py sweep=search"))
+    text = "\n".join(opening_lines(spec, study, ["cpu 1", "cpu 2"], 2, 60.0, "python train.py sweep=search"))
     assert "a search (TPE) over optimizer.lr, encoder/text" in text and "cpu 1, cpu 2" in text
     assert "0:02:00 without pruning" in text and "python train.py sweep=search" in text
     assert "secret" not in text and "host/name" in text
-    assert "no run on these data" in "\n".join(opening_lines(spec, study, ["cpu 1"], None, ""))
+    assert "no run on these data" in "\n".join(opening_lines(spec, study, ["cpu 1"], 1, None, ""))
 
 
 def test_each_trial_takes_one_line_that_reads_well_in_a_file(spec: SweepSpec) -> None:

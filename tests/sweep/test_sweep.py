@@ -112,8 +112,15 @@ def test_killed_workers_and_a_killed_parent_cost_nothing(quick: list[str], tmp_p
         worker.kill()
         wait_for(lambda: num_done(tmp_path) >= 2)
         parent.kill()
-    done = train(*quick, *one)  # its worker waits until the orphan has ended its trial
-    assert done.returncode == 0, done.stderr + done.stdout
+    (tmp_path / "elsewhere").mkdir()
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from mmsa.cli import main; main()"
+    done = subprocess.run(  # its worker waits until the orphan has ended its trial
+        [sys.executable, "-c", code, "worker", str(tmp_path / "outputs" / "sweeps" / "study"), "--slots", "1"],
+        cwd=tmp_path / "elsewhere",
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and "5/5 done" in done.stdout, done.stderr + done.stdout
     assert points(study_of(tmp_path)) == points(open_study(tmp_path / "whole" / "sweeps" / "study"))
     assert len([run for run in results(tmp_path) if run["status"] == "finished"]) == 5
 
