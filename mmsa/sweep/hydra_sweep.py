@@ -53,9 +53,9 @@ def sweep(
     config: DictConfig = launching["config"]
     if config.get("sweep") is None:
         raise ConfigError("hydra/sweeper=mmsa: what is searched, and how, is in the group sweep.\n  type sweep=search")
-    OmegaConf.update(config, "sweep.space", {**(params or {}), **config.sweep.space}, force_add=True, merge=False)
     choice = str(config.hydra.runtime.choices.sweep)
-    made = set_up(config, choice, OmegaConf.to_container(sampler, resolve=True), extender, arguments)  # type: ignore[arg-type]
+    node: dict[str, Any] = OmegaConf.to_container(sampler, resolve=True)  # type: ignore[assignment]
+    made = set_up(config, choice, node, params or {}, extender, arguments)
     options = made.spec.options
     until = time.time() + 60 * options["timeout"] if options["timeout"] else None
     if config.hydra.launcher._target_ == BASIC_LAUNCHER:

@@ -56,7 +56,12 @@ class Sweep:
 
 
 def set_up(
-    cfg: DictConfig, choice: str, sampler: Mapping[str, Any], extender: str | None, arguments: Sequence[str]
+    cfg: DictConfig,
+    choice: str,
+    sampler: Mapping[str, Any],
+    params: Mapping[str, Any],
+    extender: str | None,
+    arguments: Sequence[str],
 ) -> Sweep:
     """Check a sweep, prepare its data, and make or find its study.
 
@@ -64,6 +69,7 @@ def set_up(
         cfg: the configuration of the multirun, with its node `sweep`.
         choice: the option of the group `sweep` that was chosen.
         sampler: node of the sampler.
+        params: a search space as Hydra's Optuna plugin has it; that of the node `sweep` wins.
         extender: dotted name of a function that suggests further parameters, or None.
         arguments: what was typed after train.py, in Hydra's own words.
 
@@ -75,8 +81,8 @@ def set_up(
     check_options(options, SweepOptions, "sweep")
     check_together(options)
     check_outputs(Path(cfg.paths.outputs))
-    params = space_of(cfg.sweep)
-    space = read_space(params, arguments, seeds_allowed=options["final"])
+    dimensions = as_typed({**params, **cfg.sweep.space})
+    space = read_space(dimensions, arguments, seeds_allowed=options["final"])
     points = grid_points(space) if is_grid(sampler) else None
     config_folders = _config_folders()
     check_space(space, lambda overrides: build.check(compose(overrides, config_folders)))
@@ -93,7 +99,7 @@ def set_up(
         folder="",
         working_folder=os.getcwd(),
         storage="",
-        space=params,
+        space=dimensions,
         arguments=[argument for argument in arguments if not argument.startswith(("sweep=", "sweep.", "hydra"))],
         sampler=dict(sampler),
         extender=extender,
@@ -220,9 +226,10 @@ def open_sweep(folder: Path, slot: str) -> tuple[TrialDesk, TrialRunner]:
     return desk, TrialRunner(spec, space, study)
 
 
-def space_of(node: DictConfig) -> dict[str, str]:
-    """The search space of the node `sweep`, its values as they would be typed."""
-    return {str(key): _as_typed(value) for key, value in node.space.items()}
+def as_typed(space: Mapping[Any, Any]) -> dict[str, str]:
+    """The values of a search space as they would be typed."""
+    words = {None: "null", True: "true", False: "false"}
+    return {str(k): words[v] if v is None or isinstance(v, bool) else str(v) for k, v in space.items()}
 
 
 def first_configuration(space: Space, config_folders: Sequence[str]) -> DictConfig:
@@ -285,15 +292,6 @@ def _config_folders() -> list[str]:
 
     sources = HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else []
     return [str(Path(source.path).resolve()) for source in sources if source.provider == "command-line"]
-
-
-def _as_typed(value: Any) -> str:
-    """A value of the YAML as it would be typed."""
-    return (
-        {None: "null", True: "true", False: "false"}.get(value, str(value))
-        if isinstance(value, bool | None)
-        else str(value)
-    )
 
 
 def _as_command(choice: str, arguments: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ from mmsa.config import check_options, conf_folder
 from mmsa.errors import ConfigError
 from mmsa.overrides import native_overrides
 from mmsa.sweep.options import SweepOptions, check_together
-from mmsa.sweep.setup import space_of
+from mmsa.sweep.setup import as_typed
 from mmsa.sweep.space import check_space, read_space
 
 OPTIONS = sorted(path.stem for path in (conf_folder() / "sweep").glob("*.yaml"))
@@ -35,7 +35,7 @@ def test_every_option_passes_the_checks_and_is_in_the_page(option: str) -> None:
 
 @pytest.mark.parametrize("option", [name for name in OPTIONS if name not in ("search", "grid")])
 def test_every_space_can_be_searched(option: str) -> None:
-    params = space_of(compose([f"sweep={option}"]).sweep)
+    params = as_typed(compose([f"sweep={option}"]).sweep.space)
     check_space(read_space(params, [], seeds_allowed=False), lambda overrides: build.check(compose(overrides)))
 
 

@@ -45,7 +45,7 @@ def make(*arguments: str, option: str = "search", sampler: dict[str, Any] = RAND
     """The sweep of a command line."""
     typed = native_overrides(["-m", f"sweep={option}", *arguments])[1:]
     places = [argument for argument in typed if argument.startswith(("sweep", "paths."))]
-    return set_up(compose(places), option, sampler, None, typed)
+    return set_up(compose(places), option, sampler, {}, None, typed)
 
 
 def work(made: Sweep) -> optuna.Study:
