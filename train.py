@@ -22,6 +22,7 @@ except ModuleNotFoundError:
     )
 
 from mmsa.config import conf_folder, execution_whitelist
+from mmsa.errors import ConfigError
 from mmsa.overrides import is_sweep, native_overrides, typed_overrides
 from mmsa.reporting import in_few_lines, report_errors
 
@@ -30,9 +31,7 @@ from mmsa.reporting import in_few_lines, report_errors
 def main(cfg: DictConfig) -> float:
     """One run; returns the monitored value on the validation fold. A job that joins a sweep has no value of its own."""
     if cfg.get("sweep"):
-        from mmsa.sweep.worker import join
-
-        join(Path(cfg.sweep.join))
+        join_sweep(cfg)
         return math.nan
     scores: list[float] = []
 
@@ -50,6 +49,15 @@ def main(cfg: DictConfig) -> float:
     return scores[0]
 
 
+def join_sweep(cfg: DictConfig) -> None:
+    """A job that a launcher has started for a sweep."""
+    if cfg.sweep.join is None:
+        raise ConfigError("sweep=…: its runs are made by hydra/sweeper=mmsa.\n  leave hydra/sweeper out")
+    from mmsa.sweep.worker import join
+
+    join(Path(cfg.sweep.join))
+
+
 def run_one_of_many(run: Callable[[], None], overrides: list[str]) -> None:
     """A job of a multirun: a failure is told at once, and again by Hydra when the other jobs are through."""
     try:
@@ -63,6 +71,6 @@ def run_one_of_many(run: Callable[[], None], overrides: list[str]) -> None:
 
 if __name__ == "__main__":
     sys.argv[1:] = native_overrides(sys.argv[1:])
-    if is_sweep(sys.argv[1:]) and not {"-m", "--multirun"} & set(sys.argv[1:]):
+    if is_sweep(sys.argv[1:]) and not {"-m", "--multirun", "--cfg", "-c", "--info", "-i", "--help"} & set(sys.argv[1:]):
         sys.argv.insert(1, "-m")
     sys.exit(report_errors(main, SHOW_TRACEBACK))

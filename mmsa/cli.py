@@ -107,14 +107,23 @@ def evaluate(
     """Score trained runs again, with missing inputs, or look at the masks of their feedback.
 
     The test fold may be read here: every finished run has been scored on it before, and nothing is selected.
+    The trials of a search have not been, and are refused.
     """
     from mmsa.analysis import evaluation
+    from mmsa.run_folder import read_result
     from mmsa.trained import load_run
 
     if output is not None and output.exists() and not output.is_dir():
         raise ConfigError(f"--output {output} is a file, a folder is needed.\n  type --output FOLDER")
     if output is not None and not (missing or masks):
         raise ConfigError("--output is where tables go: without --missing or --masks there is none.\n  type --missing")
+    for folder in runs if fold == "test" else []:
+        search = read_result(folder).get("sweep") if read_result(folder).get("trial") is not None else None
+        if search:
+            raise ConfigError(
+                f"{folder} is a trial of the search {search}, which never reads the test fold.\n"
+                f"  type --fold valid, or the command that mmsa report --sweep {search} prints"
+            )
     if missing:
         evaluation.probe_missing(runs, load_run, fold, output, print)
     if masks:

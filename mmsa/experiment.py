@@ -64,7 +64,7 @@ class TrialHooks:
         number: the trial's number.
         final: the run scores the test fold; otherwise it does not read it.
         started: takes the run's folder as soon as there is one.
-        epoch: takes the epoch, from 1, and the monitored value after each; may raise Pruned to end the run.
+        epoch: takes the metrics of every epoch so far, after each; may raise Pruned to end the run.
         data: opens the data of a configuration, which a worker keeps from one trial to the next.
     """
 
@@ -72,7 +72,7 @@ class TrialHooks:
     number: int
     final: bool
     started: Callable[[Path], None]
-    epoch: Callable[[int, float], None]
+    epoch: Callable[[Sequence[Mapping[str, float]]], None]
     data: Callable[[DictConfig], tuple[Store, Data]] = build.open_data
 
 
@@ -107,7 +107,7 @@ def run(
     optimizer = build.part(cfg, "optimizer")(parameters=build.parameter_groups(model))
     scheduler = build.part(cfg, "scheduler")(optimizer=optimizer, mode=task.mode)
 
-    folder, resumed = open_folder(cfg, overrides, store.fingerprint)
+    folder, resumed = open_folder(cfg, overrides, store.fingerprint, of_trial=trial is not None)
     display.log_to(folder / "run.log")
     if trial:
         trial.started(folder)
@@ -142,7 +142,7 @@ def run(
     except BaseException as error:
         stop(error, record, folder, tracker)
         display.say(f"stopped after {time.monotonic() - began:.0f} s; run folder: {folder}")
-        if (folder / "checkpoints" / "last.pt").exists() and not isinstance(error, TrainingError | Pruned):
+        if trial is None and (folder / "checkpoints" / "last.pt").exists() and not isinstance(error, TrainingError):
             display.say(resume_line(overrides, folder))
         raise
     finish(cfg, record | {"seconds": time.monotonic() - began}, folder, tracker, display)
@@ -213,7 +213,7 @@ def fit(
     tracker: Tracker,
     display: Display,
     resume: bool,
-    watch: Callable[[int, float], None] | None,
+    watch: Callable[[Sequence[Mapping[str, float]]], None] | None,
 ) -> Progress:
     """Train, telling the tracker, the display and the sweep of each epoch."""
     with display.training(trainer.max_epochs, trainer.task.monitor):
@@ -223,7 +223,7 @@ def fit(
             write_history(trainer.folder.parent / "history.csv", progress.history)
             display.epoch(progress.epoch, metrics, progress.best_epoch)
             if watch:
-                watch(progress.epoch, metrics[f"valid/{trainer.task.monitor}"])
+                watch(progress.history)
 
         return trainer.fit(model, optimizer, scheduler, train, valid, on_epoch, resume)
 

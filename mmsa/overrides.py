@@ -128,6 +128,8 @@ def _unknown_key(key: str, value: str, conf: Path) -> str:
         return f"encoder/{found[1]}: there is no such modality.{instead(found[1], MODALITIES, 'encoder/')}"
     known = _defaults(conf)
     group, _, name = key.rpartition(".")
+    if key in known and group == "sweep":
+        return f"{key}: an option of a sweep, and none is chosen.\n  type sweep=search {key}={value}"
     if key in known and (options := _options_with(key, conf)):
         room, _, modality = group.partition(".")
         choice = f"{room}/{modality}" if modality else room

@@ -26,8 +26,17 @@ FREE_ON_RESUME = (
 """Options, or whole groups, that may differ when a run goes on."""
 
 
-def open_folder(cfg: DictConfig, overrides: Sequence[str], fingerprint: str) -> tuple[Path, dict[str, Any]]:
-    """The run's folder with its configuration, and the former result of a run that is resumed (else empty)."""
+def open_folder(
+    cfg: DictConfig, overrides: Sequence[str], fingerprint: str, of_trial: bool = False
+) -> tuple[Path, dict[str, Any]]:
+    """The run's folder with its configuration, and the former result of a run that is resumed (else empty).
+
+    Args:
+        cfg: the composed configuration.
+        overrides: what was typed.
+        fingerprint: of the data.
+        of_trial: a sweep runs it, which alone goes on with the runs of its trials.
+    """
     if cfg.trainer.resume is None:
         folder = create_folder(Path(cfg.paths.outputs), cfg.name or run_name(overrides))
         resumed: dict[str, Any] = {}
@@ -35,6 +44,11 @@ def open_folder(cfg: DictConfig, overrides: Sequence[str], fingerprint: str) -> 
     else:
         folder = Path(cfg.trainer.resume)
         resumed = read_result(folder)
+        if resumed.get("trial") is not None and not of_trial:
+            raise ConfigError(
+                f"trainer.resume={folder}: this run is a trial of the search {resumed.get('sweep')}, which goes on "
+                "with it by itself and never reads the test fold.\n  type the command of the search again"
+            )
         if resumed.get("status") == "finished":
             raise ConfigError(
                 f"trainer.resume={folder}: this run is finished and its test fold is scored, so it is not trained on.\n"

@@ -22,14 +22,12 @@ class MmsaSweeperConf:
     Args:
         sampler: of the group hydra/sweeper/sampler that hydra-optuna-sweeper brings.
         params: a search space as for that plugin; `sweep.space` is ours, and wins.
-        custom_search_space: dotted name of a function (configuration, trial) that suggests further parameters.
     """
 
     _target_: str = "hydra_plugins.mmsa_sweeper.MmsaSweeper"
     defaults: list[Any] = field(default_factory=lambda: [{"sampler": "tpe"}])
     sampler: Any = MISSING
     params: dict[str, Any] | None = None
-    custom_search_space: str | None = None
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="mmsa", node=MmsaSweeperConf, provider="mmsa_sweeper")
@@ -38,8 +36,8 @@ ConfigStore.instance().store(group="hydra/sweeper", name="mmsa", node=MmsaSweepe
 class MmsaSweeper(Sweeper):
     """Searches with workers that ask for trials, on the slots of this machine or as the jobs of a launcher."""
 
-    def __init__(self, sampler: Any, params: Any, custom_search_space: str | None) -> None:
-        self.sampler, self.params, self.extender = sampler, params, custom_search_space
+    def __init__(self, sampler: Any, params: Any) -> None:
+        self.sampler, self.params = sampler, params
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what Hydra gives."""
@@ -49,4 +47,4 @@ class MmsaSweeper(Sweeper):
         """Run the sweep that the configuration's node `sweep` describes."""
         from mmsa.sweep.hydra_sweep import sweep
 
-        sweep(self.launching, self.sampler, self.params, self.extender, arguments)
+        sweep(self.launching, self.sampler, self.params, arguments)

@@ -2,49 +2,47 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
 from mmsa import build
 from mmsa.commands import report_command
 from mmsa.errors import ConfigError, MmsaError
+from mmsa.sweep.checking import check_sweep
 from mmsa.sweep.drive import SweepDisplay, opening_lines, usual_seconds, while_running
 from mmsa.sweep.report import report
 from mmsa.sweep.setup import Sweep, reopen, set_up
-from mmsa.sweep.slots import choose_slots
+from mmsa.sweep.slots import SlotPlan, choose_slots
 from mmsa.sweep.study_run import StudyRun
 from mmsa.sweep.summary import summarise
 from mmsa.sweep.supervisor import POLL_SECONDS, Supervisor
-from mmsa.sweep.trials import DONE, failures, note_death
+from mmsa.sweep.trials import DONE, failures, note_death, num_failed
+from mmsa.sweep.worker import enter
 from mmsa.tracking.mlflow import MLflowTracker
 
+EXIT_INTERRUPTED = 130
 RUN_ID = "mlflow_run_id"
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 
 def sweep(
-    launching: Mapping[str, Any],
-    sampler: Any,
-    params: Mapping[str, Any] | None,
-    extender: str | None,
-    arguments: Sequence[str],
+    launching: Mapping[str, Any], sampler: Any, params: Mapping[str, Any] | None, arguments: Sequence[str]
 ) -> None:
-    """Set a sweep up, run it until its total, its time or a Ctrl-C, and say what came of it.
+    """Check a sweep, set it up, run it until its total, its time or a Ctrl-C, and say what came of it.
 
     Args:
         launching: what a launcher is made of: the multirun's config, its hydra_context, and the task_function.
         sampler: node of the sampler.
         params: a search space beside that of `sweep.space`.
-        extender: dotted name of a function that suggests further parameters.
         arguments: what was typed after train.py, in Hydra's own words.
 
     Raises:
@@ -55,51 +53,104 @@ def sweep(
         raise ConfigError("hydra/sweeper=mmsa: what is searched, and how, is in the group sweep.\n  type sweep=search")
     choice = str(config.hydra.runtime.choices.sweep)
     node: dict[str, Any] = OmegaConf.to_container(sampler, resolve=True)  # type: ignore[assignment]
-    made = set_up(config, choice, node, params or {}, extender, arguments)
-    options = made.spec.options
-    until = time.time() + 60 * options["timeout"] if options["timeout"] else None
+    checked = check_sweep(config, node, params or {}, arguments)
+    options = checked.options
     if config.hydra.launcher._target_ == BASIC_LAUNCHER:
-        on_slots(made, until, options["slots"])
+        plan = plan_slots(checked.base, options, options["slots"])
+        until = time.time() + 60 * options["timeout"] if options["timeout"] else None
+        made = set_up(checked, choice)
+        on_slots(made, plan, until, study_run(made))
+    elif options["workers"] is None:
+        raise ConfigError("a launcher needs to know how many workers to start.\n  type sweep.workers=8")
     else:
+        made = set_up(checked, choice)
         by_launcher(made, Plugins.instance().instantiate_launcher(**launching), choice)
 
 
-def on_slots(made: Sweep, until: float | None, slots: Literal["auto"] | int | list[str]) -> None:
-    """Run a sweep by worker processes on the slots of this machine.
+def plan_slots(base: DictConfig, options: Mapping[str, Any], slots: str | int | list[str]) -> SlotPlan:
+    """The slots of this machine that a sweep takes.
+
+    Args:
+        base: a configuration of the sweep.
+        options: of the sweep.
+        slots: as `sweep.slots`.
+
+    Raises:
+        ConfigError: there is no such slot, or no room on it.
+    """
+    device = base.device
+    return choose_slots(slots, device.accelerator, device.threads, options["slots_per_gpu"], options["gpu_memory"])
+
+
+def on_slots(made: Sweep, plan: SlotPlan, until: float | None, run: StudyRun | None) -> None:
+    """Run a sweep by worker processes on slots of this machine.
+
+    Args:
+        made: the sweep.
+        plan: its slots.
+        until: Unix time after which no trial starts; None has no limit.
+        run: shows the study in MLflow; None does not.
 
     Raises:
         MmsaError: it ended before its total by too many failures, or could not start.
     """
-    options, device = made.spec.options, made.base.device
-    plan = choose_slots(slots, device.accelerator, device.threads, options["slots_per_gpu"], options["gpu_memory"])
-    display = announce(made, [slot.name for slot in plan.slots], len(plan.slots), plan.notes)
-    died = partial(note_death, made.study)
+    display = announce(made, [slot.name for slot in plan.slots], len(plan.slots), plan.notes, run)
+    guarded = Patience(display.say)
+    died = partial(guarded, partial(note_death, made.study))
     with display, Supervisor(Path(made.spec.folder), plan.slots, until, display.say, died) as supervisor:
         while supervisor.step():
-            display.refresh()
+            guarded(display.refresh)
             time.sleep(POLL_SECONDS)
-        display.refresh()
-    conclude(made, display, interrupted=supervisor.interrupts > 0)
+        guarded(display.refresh)
+    late = until is not None and time.time() > until
+    conclude(made, display, EXIT_INTERRUPTED if supervisor.is_interrupted else 0 if late else None)
 
 
 def by_launcher(made: Sweep, launcher: Any, choice: str) -> None:
     """Run a sweep by the jobs of a launcher, each of which is a worker."""
     workers = made.spec.options["workers"]
-    if workers is None:
-        raise ConfigError("a launcher needs to know how many workers to start.\n  type sweep.workers=8")
-    display = announce(made, [f"{workers} jobs of {type(launcher).__name__}"], workers, ())
+    display = announce(made, [f"{workers} jobs of {type(launcher).__name__}"], workers, (), study_run(made))
     folder = made.spec.folder.replace("\\", "\\\\").replace("'", "\\'")
     jobs = [[f"sweep={choice}", f"sweep.join='{folder}'"] for _ in range(workers)]
+    ended = None
     with display:
-        while_running(lambda: launcher.launch(jobs, initial_job_idx=0), display.refresh)
-    conclude(made, display, interrupted=False)
+        try:
+            while_running(
+                lambda: launcher.launch(jobs, initial_job_idx=0), partial(Patience(display.say), display.refresh)
+            )
+        except KeyboardInterrupt:
+            display.say("the jobs go on without this display; to end them, use the cluster's own command")
+            ended = EXIT_INTERRUPTED
+    conclude(made, display, ended)
 
 
-def announce(made: Sweep, slots: list[str], num_slots: int, notes: Sequence[str]) -> SweepDisplay:
+class Patience:
+    """Calls what reads the storage, and outlasts a storage that is away for a while.
+
+    Args:
+        say: takes the line that tells the first failure.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._told = False
+
+    def __call__(self, action: Callable[..., None], *arguments: Any) -> None:
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            action(*arguments)
+        except (StorageInternalError, SQLAlchemyError, OSError) as error:
+            if not self._told:
+                self._say(f"the storage does not answer; the trials go on: {str(error).splitlines()[0][:160]}")
+            self._told = True
+
+
+def announce(made: Sweep, slots: list[str], num_slots: int, notes: Sequence[str], run: StudyRun | None) -> SweepDisplay:
     """Say what is going to happen."""
     spec = made.spec
     seconds = usual_seconds(Path(made.base.paths.outputs), made.study.user_attrs["mmsa"]["fingerprint"])
-    display = SweepDisplay(spec, made.study, study_run(made))
+    display = SweepDisplay(spec, made.study, run)
     for line in opening_lines(spec, made.study, slots, num_slots, seconds, made.command):
         display.say(line)
     for note in (*made.notes, *notes):
@@ -120,16 +171,20 @@ def study_run(made: Sweep) -> StudyRun | None:
     return run
 
 
-def conclude(made: Sweep, display: SweepDisplay, interrupted: bool) -> None:
+def conclude(made: Sweep, display: SweepDisplay, ended: int | None) -> None:
     """Say what came of a sweep, and what to type next.
 
+    Args:
+        made: the sweep.
+        display: its display.
+        ended: exit code where it was ended before its total, by a signal or by its time; None where it was not.
+
     Raises:
-        MmsaError: it is not complete, for another reason than a Ctrl-C or its time.
+        MmsaError: it is not complete, for another reason.
     """
     trials = made.study.get_trials(deepcopy=False)
     spec, done = made.spec, sum(trial.state in DONE for trial in trials)
-    failed = failures(trials)
-    too_many = len(failed) >= spec.options["max_failures"]
+    too_many = num_failed(made.study, trials) >= spec.options["max_failures"]
     if not spec.options["final"]:
         display.draw()
     if display.run is not None:
@@ -141,15 +196,19 @@ def conclude(made: Sweep, display: SweepDisplay, interrupted: bool) -> None:
     if done >= spec.total:
         return
     left = f"{done} of {spec.total} trials are done; go on with: {made.command}"
-    if too_many or (failed and spec.num_points is not None):
-        reason = str(failed[-1].user_attrs.get("reason", "for an unknown reason"))
-        raise MmsaError(f"{len(failed)} trials failed, the last one: {reason}\n  {left}")
+    if ended is None:
+        failed = failures(trials)
+        reason = str(failed[-1].user_attrs.get("reason", "for an unknown reason")) if failed else ""
+        why = (
+            f"{len(failed)} trials failed, the last one: {reason}" if failed else "no slot is left whose workers start"
+        )
+        raise MmsaError(f"{why}\n  {left}\n  what the workers printed: {spec.folder}/workers")
     print(left)
-    if interrupted:
-        sys.exit(130)
+    if ended:
+        sys.exit(ended)
 
 
-def join_here(folder: Path, slots: Literal["auto"] | int | list[str]) -> None:
+def join_here(folder: Path, slots: str | int | list[str]) -> None:
     """Run further trials of a sweep that was set up elsewhere, on the slots of this machine.
 
     Args:
@@ -160,11 +219,5 @@ def join_here(folder: Path, slots: Literal["auto"] | int | list[str]) -> None:
         MmsaError: what the user can mend.
     """
     made = reopen(folder)
-    try:
-        os.chdir(made.spec.working_folder)
-    except OSError as error:
-        raise ConfigError(
-            f"{folder}: its relative paths begin in {made.spec.working_folder}, and this machine has no such folder.\n"
-            "  mount it there"
-        ) from error
-    on_slots(made, None, slots)
+    enter(made.spec)
+    on_slots(made, plan_slots(made.base, made.spec.options, slots), None, None)

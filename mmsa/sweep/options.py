@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +14,6 @@ from annotated_types import Ge, Gt, Lt
 
 from mmsa.errors import ConfigError, DataError
 from mmsa.ranges import Count, NaturalNumber
-from mmsa.run_folder import write_json
 
 SPEC_FILE = "sweep.json"
 
@@ -54,7 +55,7 @@ class SweepOptions:
     timeout: Annotated[float | int, Gt(0)] | None
     storage: str | None
     study: str | None
-    slots: Literal["auto"] | Count | list[str]
+    slots: Count | str | list[str]
     slots_per_gpu: Count
     gpu_memory: Annotated[float | int, Ge(0)]
     retries: NaturalNumber
@@ -77,7 +78,6 @@ class SweepSpec:
         space: dimension -> values as given, in Hydra's own words; single values are fixed.
         arguments: what was typed besides, in Hydra's own words.
         sampler: node of the sampler.
-        extender: dotted name of a function (configuration, trial) that suggests further parameters; None has none.
         seed: first seed.
         objectives: names of the objectives.
         modes: "min" or "max" of each.
@@ -94,7 +94,6 @@ class SweepSpec:
     space: dict[str, str]
     arguments: list[str]
     sampler: dict[str, Any]
-    extender: str | None
     seed: int
     objectives: list[str]
     modes: list[str]
@@ -111,8 +110,10 @@ class SweepSpec:
     def save(self) -> None:
         """Write it into the sweep's folder, for nobody else to read: a database's URL may hold a password."""
         path = Path(self.folder) / SPEC_FILE
-        write_json(path, asdict(self))
-        path.chmod(0o600)
+        temporary = path.with_name(f".{SPEC_FILE}.{os.getpid()}.tmp")
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            json.dump(asdict(self), file, indent=2)
+        temporary.replace(path)
 
     @classmethod
     def load(cls, folder: Path) -> SweepSpec:
@@ -136,13 +137,17 @@ def check_together(options: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: they do not.
     """
-    objectives = options["objectives"]
+    objectives, study = options["objectives"], options["study"]
+    if study is not None and not re.fullmatch(r"\w[\w.+-]*", study):
+        raise ConfigError(
+            f"sweep.study={study}: it names a folder: letters, digits and _.+- only.\n  type sweep.study=NAME"
+        )
     if objectives is not None and not objectives:
         raise ConfigError("sweep.objectives=[]: at least one is needed.\n  type sweep.objectives=[valid/mae]")
-    if objectives and len(objectives) > 1 and options["pruner"] != "none":
+    if objectives and options["pruner"] != "none" and (len(objectives) > 1 or not objectives[0].startswith("valid/")):
+        why = "several objectives give no order" if len(objectives) > 1 else f"{objectives[0]} is known at the end only"
         raise ConfigError(
-            f"sweep.pruner={options['pruner']}: trials with several objectives have no order to prune by.\n"
-            "  type sweep.pruner=none"
+            f"sweep.pruner={options['pruner']}: {why}, so no trial can be ended by it.\n  type sweep.pruner=none"
         )
     if objectives and len(objectives) > 1 and options["confidence"] is not None:
         raise ConfigError("sweep.confidence: it bounds one objective, not several.\n  type sweep.confidence=null")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,10 +100,13 @@ class TrialRunner:
         key = str(seed) if seed is not None else "run"
         former = Path(runs[key]["folder"]) if key in runs else None
         result = _former_result(former)
+        if result.get("status") == "pruned":  # its worker died before it could tell
+            raise Pruned(result["reason"])
         if result.get("status") != "finished":
             overrides = [*self.space.fixed, *varying, *([f"seed={seed}"] if seed is not None else [])]
             resumed = []
-            if former is not None and result and (former / "checkpoints" / "last.pt").is_file():
+            whole = "seconds" in self.spec.objectives  # what a dead worker took is not known
+            if former is not None and result and not whole and (former / "checkpoints" / "last.pt").is_file():
                 resumed = [f"trainer.resume={former}"]
             self._run(trial, overrides, resumed, key, watched)
             result = read_result(Path(trial.user_attrs["seeds"][key]["folder"]))
@@ -124,11 +127,19 @@ class TrialRunner:
             runs = {**trial.user_attrs.get("seeds", {}), key: {"folder": str(folder.resolve())}}
             trial.set_user_attr("seeds", runs)
 
-        def epoch(number: int, score: float) -> None:
-            if watched and len(self.spec.objectives) == 1 and not isinstance(self.study.pruner, NopPruner):
-                trial.report(score, number)
+        reported = set(self.study._storage.get_trial(trial._trial_id).intermediate_values)
+        objective = self.spec.objectives[0]
+
+        def epoch(history: Sequence[Mapping[str, float]]) -> None:
+            if not watched or isinstance(self.study.pruner, NopPruner):
+                return
+            for number, metrics in enumerate(history, start=1):  # those too that a dead worker did not report
+                if number in reported or objective not in metrics:
+                    continue
+                reported.add(number)
+                trial.report(metrics[objective], number)
                 if trial.should_prune():
-                    raise Pruned(f"epoch {number} with {self.spec.objectives[0]} {score:.4g}: behind the other trials")
+                    raise Pruned(f"epoch {number} with {objective} {metrics[objective]:.4g}: behind the other trials")
 
         final = self.spec.options["final"]
         hooks = experiment.TrialHooks(self.spec.study, trial.number, final, started, epoch, self.data)

@@ -1,39 +1,39 @@
-"""Setting a sweep up: everything is checked before a trial starts; and opening it as a worker."""
+"""Making a sweep's folder and study, or finding them; and opening both as a worker."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.utils import get_object
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from mmsa import build
 from mmsa.commands import train_command
-from mmsa.compose import compose
-from mmsa.config import PACKAGES_VARIABLE, check_options
+from mmsa.config import PACKAGES_VARIABLE
+from mmsa.data.store import Store
 from mmsa.errors import ConfigError
 from mmsa.overrides import typed_key, typed_overrides
-from mmsa.run_folder import check_outputs
-from mmsa.sweep.options import SweepOptions, SweepSpec, check_together
+from mmsa.sweep.checking import CheckedSweep, first_configuration
+from mmsa.sweep.locks import Lock
+from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.running import TrialRunner, direction, make_pruner
 from mmsa.sweep.sampling import is_grid, make_sampler
-from mmsa.sweep.space import Space, check_space, grid_points, read_space
+from mmsa.sweep.space import read_space
 from mmsa.sweep.storage import choose_storage, open_storage, open_study, quiet_optuna
-from mmsa.sweep.trials import TrialDesk
+from mmsa.sweep.trials import FAILED_BEFORE, TrialDesk, failures, study_lock
 from mmsa.tracking.tracker import without_password
-from mmsa.training.metrics import METRICS, metric_mode
 
 if TYPE_CHECKING:
     import optuna
 
-OTHER_OBJECTIVES = ("num_parameters", "seconds")
+ELSEWHERE = re.compile(r"[+~]*(paths|tracking|device|name)([./@=]|$)")
+"""Arguments that change where a search runs and is kept, not what is searched."""
 
 
 @dataclass(frozen=True)
@@ -55,89 +55,131 @@ class Sweep:
     command: str
 
 
-def set_up(
-    cfg: DictConfig,
-    choice: str,
-    sampler: Mapping[str, Any],
-    params: Mapping[str, Any],
-    extender: str | None,
-    arguments: Sequence[str],
-) -> Sweep:
-    """Check a sweep, prepare its data, and make or find its study.
+def set_up(checked: CheckedSweep, choice: str) -> Sweep:
+    """Prepare the data of a sweep, and make or find its folder and its study.
 
     Args:
-        cfg: the configuration of the multirun, with its node `sweep`.
+        checked: what it is to do.
         choice: the option of the group `sweep` that was chosen.
-        sampler: node of the sampler.
-        params: a search space as Hydra's Optuna plugin has it; that of the node `sweep` wins.
-        extender: dotted name of a function that suggests further parameters, or None.
-        arguments: what was typed after train.py, in Hydra's own words.
 
     Raises:
         MmsaError: what the user can mend; nothing has been trained.
     """
     quiet_optuna()
-    options: dict[str, Any] = OmegaConf.to_container(cfg.sweep, resolve=True)  # type: ignore[assignment]
-    check_options(options, SweepOptions, "sweep")
-    check_together(options)
-    check_outputs(Path(cfg.paths.outputs))
-    dimensions = as_typed({**params, **cfg.sweep.space})
-    space = read_space(dimensions, arguments, seeds_allowed=options["final"])
-    points = grid_points(space) if is_grid(sampler) else None
-    config_folders = _config_folders()
-    check_space(space, lambda overrides: build.check(compose(overrides, config_folders)))
-    base = first_configuration(space, config_folders)
-    _load_extender(extender)
-    store, _ = build.open_data(base, progress=True)
-    if len(options["objectives"] or ()) > 1 and _sampler_name(sampler) == "CmaEsSampler":
-        raise ConfigError(
-            "hydra/sweeper/sampler=cmaes: it knows one objective only.\n  type hydra/sweeper/sampler=nsgaii, or tpe"
-        )
-    objectives = list(options["objectives"] or [f"valid/{build.build_task(base).monitor}"])
-    spec = SweepSpec(
-        study="",
-        folder="",
-        working_folder=os.getcwd(),
-        storage="",
-        space=dimensions,
-        arguments=[argument for argument in arguments if not argument.startswith(("sweep=", "sweep.", "hydra"))],
-        sampler=dict(sampler),
-        extender=extender,
-        seed=base.seed,
-        objectives=objectives,
-        modes=[_mode(name) for name in objectives],
-        num_points=None if points is None else len(points),
-        config_folders=config_folders,
-        packages=os.environ.get(PACKAGES_VARIABLE, ""),
-        options=options,
-    )
-    name = options["study"] or f"{choice}-{_digest(spec, store.fingerprint)}"
-    folder = Path(cfg.paths.outputs).resolve() / "sweeps" / name
+    store, _ = build.open_data(checked.base, progress=True)
+    searched = what_is_searched(checked, store)
+    name = checked.options["study"] or f"{choice}-{_digest(searched)}"
+    folder = Path(checked.base.paths.outputs).resolve() / "sweeps" / name
     folder.mkdir(parents=True, exist_ok=True)
-    storage, note = choose_storage(options["storage"], folder)
-    spec = replace(spec, study=name, folder=str(folder), storage=storage)
-    if storage == base.tracking.get("uri"):
+    storage, note = choose_storage(checked.options["storage"], folder)
+    if storage == checked.base.tracking.get("uri"):
         raise ConfigError(
             "sweep.storage and tracking.uri are one database, and the tables of Optuna and MLflow do not go together.\n"
             "  type another database for one of them"
         )
-    command = without_password(train_command(typed_overrides(_as_command(choice, arguments)), config_folders))
-    study = make_study(
-        spec,
-        {
-            "dataset": store.dataset,
-            "planted": bool(store.report.get("planted")),
-            "fingerprint": store.fingerprint,
-            "fixed": typed_overrides(space.fixed),
-            "space": {typed_key(key): text for key, text in space.texts.items()},
-            "config_folders": config_folders,
-            "command": command,
-        },
+    spec = make_spec(checked, name, folder, storage)
+    command = without_password(train_command([f"sweep={choice}", *checked.typed], checked.config_folders))
+    facts = {
+        "dataset": store.dataset,
+        "planted": bool(store.report.get("planted")),
+        "fixed": [without_password(override) for override in typed_overrides(checked.space.fixed)],
+        "space": {typed_key(key): text for key, text in checked.space.texts.items()},
+        "config_folders": checked.config_folders,
+        "command": command,
+    }
+    with Lock(study_lock(name)):  # typed twice at once
+        study = make_study(spec, searched, facts)
+        if checked.points is not None:
+            enqueue_missing(study, checked.points)
+        spec.save()
+    return Sweep(spec, study, checked.base, (note,) if note else (), command)
+
+
+def what_is_searched(checked: CheckedSweep, store: Store) -> dict[str, Any]:
+    """What makes a study this one and no other, whatever the order in which it was typed."""
+    return {
+        "space": checked.dimensions,
+        "arguments": sorted(a for a in typed_overrides(checked.arguments) if not ELSEWHERE.match(a)),
+        "sampler": checked.sampler,
+        "objectives": checked.objectives,
+        "modes": checked.modes,
+        "data": store.fingerprint,
+        **{key: checked.options[key] for key in ("seeds", "confidence", "pruner", "min_epochs", "final")},
+    }
+
+
+def make_spec(checked: CheckedSweep, name: str, folder: Path, storage: str) -> SweepSpec:
+    """All that a worker needs to know."""
+    return SweepSpec(
+        study=name,
+        folder=str(folder),
+        working_folder=os.getcwd(),
+        storage=storage,
+        space=checked.dimensions,
+        arguments=checked.arguments,
+        sampler=checked.sampler,
+        seed=checked.base.seed,
+        objectives=checked.objectives,
+        modes=checked.modes,
+        num_points=None if checked.points is None else len(checked.points),
+        config_folders=checked.config_folders,
+        packages=os.environ.get(PACKAGES_VARIABLE, ""),
+        options=checked.options,
     )
-    if points is not None:
-        enqueue_missing(study, points)
-    spec.save()
-    return Sweep(spec, study, base, (note,) if note else (), command)
+
+
+def make_study(spec: SweepSpec, searched: Mapping[str, Any], facts: Mapping[str, Any]) -> optuna.Study:
+    """Make the study, or find it and see that it is of the same search.
+
+    Args:
+        spec: of the sweep.
+        searched: what makes a study this one and no other.
+        facts: what tables and figures say of it.
+
+    Raises:
+        ConfigError: a study of that name searches something else, or the storage cannot be reached.
+    """
+    import optuna
+
+    storage = open_storage(spec.storage)
+    directions = [direction(mode) for mode in spec.modes]
+    try:
+        study = optuna.create_study(study_name=spec.study, storage=storage, directions=directions, load_if_exists=True)
+    except ValueError as error:  # other directions
+        raise _other_search(spec.study, "objectives") from error
+    known = study.user_attrs.get("searched", searched)
+    now = json.loads(json.dumps(searched))
+    differ = [key for key in now if known.get(key) != now[key] and key not in ("pruner", "min_epochs")]
+    if differ:
+        raise _other_search(spec.study, f"{differ[0]}: {known.get(differ[0])}, not {now[differ[0]]}")
+    study.set_user_attr("searched", now)
+    about = {
+        "study": spec.study,
+        "objectives": spec.objectives,
+        "modes": spec.modes,
+        "seeds": spec.options["seeds"],
+        "seed": spec.seed,
+        "total": spec.total,
+        "final": spec.options["final"],
+        "sampler": str(spec.sampler["_target_"]).rpartition(".")[2],
+        "pruner": spec.options["pruner"],
+        "fingerprint": searched["data"],
+    }
+    study.set_user_attr("mmsa", {**about, **facts})
+    study.set_user_attr(FAILED_BEFORE, len(failures(study.get_trials(deepcopy=False))))
+    return study
+
+
+def enqueue_missing(study: optuna.Study, points: Sequence[Mapping[str, Any]]) -> None:
+    """Queue the points of a grid that are neither done nor under way; those that failed are tried again."""
+    from optuna.trial import TrialState
+
+    trials = study.get_trials(deepcopy=False)
+    there = {trial.user_attrs.get("point") for trial in trials if trial.state != TrialState.FAIL}
+    for point in points:
+        name = json.dumps(point, sort_keys=True)
+        if name not in there:
+            study.enqueue_trial(dict(point), user_attrs={"point": name})
 
 
 def reopen(folder: Path) -> Sweep:
@@ -153,54 +195,11 @@ def reopen(folder: Path) -> Sweep:
     return Sweep(spec, study, base, (), study.user_attrs["mmsa"]["command"])
 
 
-def make_study(spec: SweepSpec, facts: Mapping[str, Any]) -> optuna.Study:
-    """Make the study, or find it and see that it is of the same search.
-
-    Raises:
-        ConfigError: a study of that name searches something else, or the storage cannot be reached.
-    """
-    import optuna
-
-    directions = [direction(mode) for mode in spec.modes]
-    storage = open_storage(spec.storage)
-    about = {
-        "study": spec.study, "objectives": spec.objectives, "modes": spec.modes, "seeds": spec.options["seeds"],
-        "seed": spec.seed, "final": spec.options["final"], "sampler": _sampler_name(spec.sampler),
-        "pruner": spec.options["pruner"], **facts,
-    }  # fmt: skip
-    try:
-        study = optuna.create_study(study_name=spec.study, storage=storage, directions=directions, load_if_exists=True)
-    except ValueError as error:  # other directions
-        raise _other_search(spec.study, "objectives") from error
-    known = study.user_attrs.get("mmsa") or {}
-    free = ("total", "command", "pruner")
-    differ = [
-        key for key in about if key not in free and known and known.get(key) != json.loads(json.dumps(about[key]))
-    ]
-    if differ:
-        raise _other_search(spec.study, f"{differ[0]}: {known.get(differ[0])}, not {about[differ[0]]}")
-    study.set_user_attr("mmsa", {**about, "total": spec.total})
-    return study
-
-
-def enqueue_missing(study: optuna.Study, points: Sequence[Mapping[str, Any]]) -> None:
-    """Queue the points of a grid that are neither done nor under way; those that failed are tried again."""
-    from optuna.trial import TrialState
-
-    there = {
-        trial.user_attrs.get("point") for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.FAIL
-    }
-    for number, point in enumerate(points):
-        if number not in there:
-            study.enqueue_trial(dict(point), user_attrs={"point": number})
-
-
-def open_sweep(folder: Path, slot: str) -> tuple[TrialDesk, TrialRunner]:
+def open_sweep(spec: SweepSpec, slot: str) -> tuple[TrialDesk, TrialRunner]:
     """What a worker needs of a sweep."""
     import optuna
 
     quiet_optuna()
-    spec = SweepSpec.load(folder)
     options = spec.options
     space = read_space(spec.space, spec.arguments, seeds_allowed=options["final"])
     grid = is_grid(spec.sampler)
@@ -210,10 +209,6 @@ def open_sweep(folder: Path, slot: str) -> tuple[TrialDesk, TrialRunner]:
         sampler=optuna.samplers.RandomSampler(seed=0) if grid else make_sampler(spec.sampler, spec.seed),
         pruner=make_pruner(options["pruner"], options["min_epochs"]),
     )
-    extend = _load_extender(spec.extender)
-    extended = (
-        (lambda trial: None) if extend is None else partial(extend, first_configuration(space, spec.config_folders))
-    )
     desk = TrialDesk(
         study,
         space.distributions,
@@ -221,50 +216,13 @@ def open_sweep(folder: Path, slot: str) -> tuple[TrialDesk, TrialRunner]:
         retries=options["retries"],
         max_failures=options["max_failures"],
         slot=slot,
-        extend=extended,
     )
     return desk, TrialRunner(spec, space, study)
 
 
-def as_typed(space: Mapping[Any, Any]) -> dict[str, str]:
-    """The values of a search space as they would be typed."""
-    words = {None: "null", True: "true", False: "false"}
-    return {str(k): words[v] if v is None or isinstance(v, bool) else str(v) for k, v in space.items()}
-
-
-def first_configuration(space: Space, config_folders: Sequence[str]) -> DictConfig:
-    """The configuration with what is fixed."""
-    return compose(list(space.fixed), config_folders)
-
-
-def _digest(spec: SweepSpec, fingerprint: str) -> str:
+def _digest(searched: Mapping[str, Any]) -> str:
     """Eight signs that differ where something else is searched."""
-    searched = {
-        "space": spec.space, "arguments": sorted(spec.arguments), "sampler": spec.sampler, "extender": spec.extender,
-        "objectives": spec.objectives, "data": fingerprint,
-        **{key: spec.options[key] for key in ("seeds", "confidence", "pruner", "min_epochs", "final")},
-    }  # fmt: skip
     return hashlib.sha256(json.dumps(searched, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def _mode(objective: str) -> str:
-    """ "min" or "max".
-
-    Raises:
-        ConfigError: there is no such objective.
-    """
-    if objective in OTHER_OBJECTIVES:
-        return "min"
-    fold, _, metric = objective.partition("/")
-    if fold == "test":
-        raise ConfigError(
-            f"sweep.objectives: {objective}: a search never reads the test fold.\n"
-            f"  type sweep.objectives=[valid/{metric}]"
-        )
-    if fold != "valid" or metric not in METRICS:
-        known = ", ".join([*(f"valid/{name}" for name in METRICS), *OTHER_OBJECTIVES])
-        raise ConfigError(f"sweep.objectives: there is no {objective}; there is {known}.")
-    return metric_mode(metric)
 
 
 def _other_search(study: str, difference: str) -> ConfigError:
@@ -272,27 +230,3 @@ def _other_search(study: str, difference: str) -> ConfigError:
         f"sweep.study={study}: there is a study of this name, and it searches something else ({difference}).\n"
         "  type sweep.study=ANOTHER, or leave it out"
     )
-
-
-def _sampler_name(node: Mapping[str, Any]) -> str:
-    return str(node.get("_target_", "")).rpartition(".")[2]
-
-
-def _load_extender(name: str | None) -> Any:
-    if name is None:
-        return None
-    try:
-        return get_object(name)
-    except Exception as error:  # whatever importing a user's module raises
-        raise ConfigError(f"hydra.sweeper.custom_search_space={name} cannot be imported: {error}") from error
-
-
-def _config_folders() -> list[str]:
-    from hydra.core.hydra_config import HydraConfig
-
-    sources = HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else []
-    return [str(Path(source.path).resolve()) for source in sources if source.provider == "command-line"]
-
-
-def _as_command(choice: str, arguments: Sequence[str]) -> list[str]:
-    return [f"sweep={choice}", *(argument for argument in arguments if not argument.startswith("sweep="))]

@@ -92,6 +92,11 @@ def grid_points(space: Space) -> list[dict[str, Any]]:
     return [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
 
 
+def first_point(space: Space) -> dict[str, Any]:
+    """The first choice, or the lower end, of every dimension."""
+    return {key: _values(distribution)[0] for key, distribution in space.distributions.items()}
+
+
 def overrides_of(space: Space, params: Mapping[str, Any]) -> list[str]:
     """The overrides of a trial, from which Hydra reads the very values that Optuna has.
 
@@ -118,7 +123,7 @@ def check_space(space: Space, check: Callable[[list[str]], None]) -> None:
         ConfigError: a value is refused: which one, why, and what to type.
     """
     refusal = _Refusals(space, check)
-    first = {key: _values(distribution)[0] for key, distribution in space.distributions.items()}
+    first = first_point(space)
     for key, distribution in space.distributions.items():
         for value in _values(distribution):
             point = {**first, key: value}

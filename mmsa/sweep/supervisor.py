@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -62,7 +63,7 @@ class Seat:
         """What the last worker printed."""
         with self.log.open("rb") as log:
             log.seek(self.printed)
-            return log.read()[-4000:].decode(errors="replace")
+            return log.read().decode(errors="replace")
 
     def ask_to_end(self) -> None:
         """No further trial; the running one goes on."""
@@ -89,13 +90,15 @@ class Supervisor:
     until: float | None
     say: Callable[[str], None]
     on_death: Callable[[int, str], None] = lambda trial, reason: None
-    interrupts: int = 0
+    _interrupts: int = 0
+    _heeded: int = 0
     seats: list[Seat] = field(default_factory=list)
 
     def __enter__(self) -> Supervisor:
         self._former = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-        logs = self.folder / "workers"
-        self.seats = [Seat(slot, logs / f"{re.sub(r'[^A-Za-z0-9]+', '-', slot.name)}.log") for slot in self.slots]
+        logs, host = self.folder / "workers", socket.gethostname()
+        names = [re.sub(r"[^A-Za-z0-9]+", "-", f"{host} {slot.name}") for slot in self.slots]
+        self.seats = [Seat(slot, logs / f"{name}.log") for slot, name in zip(self.slots, names, strict=True)]
         return self
 
     def __exit__(
@@ -107,6 +110,8 @@ class Supervisor:
 
     def step(self) -> bool:
         """Look after every slot once; False when all are through."""
+        if self._interrupts > self._heeded:
+            self._heed()
         if self.until is not None and time.time() > self.until:
             self._ask_all_to_end()
         for seat in self.seats:
@@ -116,6 +121,11 @@ class Supervisor:
             elif (code := seat.process.poll()) is not None:
                 self._ended(seat, code)
         return any(seat.process is not None or not seat.closed for seat in self.seats)
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether a signal asked it to end."""
+        return self._interrupts > 0
 
     @property
     def num_running(self) -> int:
@@ -161,13 +171,15 @@ class Supervisor:
             self.say(f"  all that they printed: {seat.log}")
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        self.interrupts += 1
-        if self.interrupts == 1:
-            self.say(
-                "no further trials; the running ones finish (Ctrl-C once more stops them, and keeps how far they came)"
-            )
-            self._ask_all_to_end()
-        else:
+        self._interrupts += 1  # what follows from it is for `step`: a handler may have interrupted anything
+
+    def _heed(self) -> None:
+        """Do what the user wants by Ctrl-C, or the system by SIGTERM."""
+        if self._heeded == 0:
+            self.say("no further trials; the running ones finish (Ctrl-C again stops them and keeps how far they came)")
+        self._heeded = self._interrupts
+        self._ask_all_to_end()
+        if self._interrupts > 1:
             self._stop_now()
 
     def _ask_all_to_end(self) -> None:
@@ -177,8 +189,7 @@ class Supervisor:
     def _stop_now(self) -> None:
         """End the workers; their trials keep their checkpoints and are gone on with by the next worker."""
         alive = [seat.process for seat in self.seats if seat.process is not None and seat.process.poll() is None]
-        for seat in self.seats:
-            seat.closed = True
+        self._ask_all_to_end()  # so that they know who sends the signal
         for process in alive:
             process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + STOP_SECONDS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,8 @@ LEASE_SECONDS = 300.0
 RENEW_SECONDS = 60.0
 SETTLE_SECONDS = 2.0
 """How long two hosts that claim the same abandoned trial wait to see whose name stands."""
+FAILED_BEFORE = "failed before"
+"""Attribute of a study: how many trials had failed when the sweep's command was last typed."""
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -43,9 +45,8 @@ class TrialDesk:
         distributions: dimensions in the order in which they are suggested.
         total: finished or pruned trials that the study ends with; None runs what waits, as a grid does.
         retries: how often a trial whose worker died is gone on with.
-        max_failures: failed trials with which the sweep ends.
+        max_failures: trials that fail after the command was typed, with which the sweep ends.
         slot: what the worker computes on, for people.
-        extend: suggests further parameters of a trial.
     """
 
     study: Study
@@ -54,13 +55,12 @@ class TrialDesk:
     retries: int
     max_failures: int
     slot: str = ""
-    extend: Callable[[Trial], None] = lambda trial: None
     worker: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def __post_init__(self) -> None:
         self.place = place()
         self._alive = Lock(f"worker-{self.worker}")
-        self._asking = Lock(f"study-{self.study.study_name}")
+        self._asking = Lock(study_lock(self.study.study_name))
         self._lease: threading.Event | None = None
 
     def open(self) -> None:
@@ -76,8 +76,8 @@ class TrialDesk:
         """
         with self._asking:
             trials = self.study.get_trials(deepcopy=False)
-            if len(failures(trials)) >= self.max_failures:
-                raise TooManyFailures(f"{len(failures(trials))} trials failed.")
+            if num_failed(self.study, trials) >= self.max_failures:
+                raise TooManyFailures(f"{num_failed(self.study, trials)} trials failed.")
             abandoned = [trial for trial in trials if trial.state == TrialState.RUNNING and self._is_abandoned(trial)]
             for left in abandoned:
                 if (adopted := self._adopt(left)) is not None:
@@ -101,7 +101,7 @@ class TrialDesk:
         self.let_go()
         with self._asking:
             frozen = self.study._storage.get_trial(trial._trial_id)
-            if frozen.state != TrialState.RUNNING or frozen.user_attrs["owner"]["worker"] != self.worker:
+            if not self._is_mine(frozen):
                 return False
             if reason:
                 trial.set_user_attr("reason", reason)
@@ -111,8 +111,10 @@ class TrialDesk:
     def release(self, trial: Trial) -> None:
         """Leave a trial for whoever comes next; it does not count as a death."""
         self.let_go()
-        attempts = self.study._storage.get_trial(trial._trial_id).user_attrs.get("attempts", 1)
-        trial.set_user_attr("attempts", attempts - 1)
+        with self._asking:
+            frozen = self.study._storage.get_trial(trial._trial_id)
+            if self._is_mine(frozen):
+                trial.set_user_attr("attempts", frozen.user_attrs["attempts"] - 1)
 
     def close(self) -> None:
         """This worker takes no further trials."""
@@ -125,6 +127,9 @@ class TrialDesk:
             self._lease.set()
             self._lease = None
 
+    def _is_mine(self, trial: FrozenTrial) -> bool:
+        return trial.state == TrialState.RUNNING and trial.user_attrs["owner"]["worker"] == self.worker
+
     def _may_ask(self, trials: Sequence[FrozenTrial], abandoned: set[int]) -> bool:
         if self.total is None:
             return any(trial.state == TrialState.WAITING for trial in trials)
@@ -136,12 +141,17 @@ class TrialDesk:
         return len(taken) < self.total
 
     def _is_wanted(self, trial: Trial) -> bool:
-        """Withdraw a trial that another host's worker asked for at the same moment as the last one."""
-        if self.total is None or len(self._places()) == 1:
+        """Withdraw a trial that another host's worker asked for, or took, at the same moment as the last one."""
+        if self.total is None:
+            frozen = self.study._storage.get_trial(trial._trial_id)
+            if "fixed_params" in frozen.system_attrs:  # it was queued, so it is a point of the grid
+                return True
+        elif len(self._places()) == 1:
             return True
-        before = [other for other in self.study.get_trials(deepcopy=False) if other.number < trial.number]
-        if sum(other.state in (*DONE, TrialState.RUNNING) for other in before) < self.total:
-            return True
+        else:
+            before = [other for other in self.study.get_trials(deepcopy=False) if other.number < trial.number]
+            if sum(other.state in (*DONE, TrialState.RUNNING) for other in before) < self.total:
+                return True
         trial.set_user_attr("surplus", True)
         self.tell(trial, TrialState.FAIL, reason="one more than asked for")
         return False
@@ -178,7 +188,8 @@ class TrialDesk:
 
     def _claim(self, trial: Trial, attempts: int) -> None:
         trial.set_user_attr("lease", time.time() + LEASE_SECONDS)
-        trial.set_user_attr("owner", {"worker": self.worker, "place": self.place, "slot": self.slot})
+        owner = {"worker": self.worker, "place": self.place, "slot": self.slot, "since": time.time()}
+        trial.set_user_attr("owner", owner)
         trial.set_user_attr("attempts", attempts)
         self._lease = threading.Event()
         threading.Thread(target=self._renew, args=(trial, self._lease), daemon=True).start()
@@ -199,10 +210,19 @@ class TrialDesk:
                 trial.suggest_int(name, values.low, values.high, step=values.step, log=values.log)
             elif isinstance(values, FloatDistribution):
                 trial.suggest_float(name, values.low, values.high, step=values.step, log=values.log)
-        self.extend(trial)
 
     def _places(self) -> list[str]:
         return [name for name in self.study.user_attrs if name.startswith("place ")]
+
+
+def study_lock(study: str) -> str:
+    """Name of the lock under which one host's processes ask for trials of a study."""
+    return f"study-{study}"
+
+
+def num_failed(study: Study, trials: Sequence[FrozenTrial]) -> int:
+    """How many trials failed since the sweep's command was typed: what was mended then counts no more."""
+    return len(failures(trials)) - int(study.user_attrs.get(FAILED_BEFORE, 0))
 
 
 def failures(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -211,9 +231,9 @@ def failures(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def note_death(study: Study, number: int, reason: str) -> None:
-    """Keep how the worker of a trial died, for the case that nobody brings the trial to its end."""
+    """Keep how a worker of this host died, for the case that nobody brings its trial to an end."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if trial.number == number:
+        if trial.number == number and (trial.user_attrs.get("owner") or {}).get("place") == place():
             study._storage.set_trial_user_attr(trial._trial_id, "death", reason)
 
 

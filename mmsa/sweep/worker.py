@@ -20,6 +20,7 @@ from mmsa.sweep.locks import Lock
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
+    from mmsa.sweep.options import SweepSpec
     from mmsa.sweep.running import TrialRunner
     from mmsa.sweep.trials import TrialDesk
 
@@ -41,17 +42,20 @@ def work(folder: Path, slot: str = "", until: float | None = None, stop: threadi
         until: Unix time after which no trial starts; None has no limit.
         stop: set when no further trial is to start.
     """
+    from mmsa.sweep.options import SweepSpec
     from mmsa.sweep.setup import open_sweep
     from mmsa.sweep.trials import TooManyFailures
 
+    spec = SweepSpec.load(folder)
+    enter(spec)
     stop = stop or threading.Event()
-    desk, runner = open_sweep(folder, slot)
+    desk, runner = open_sweep(spec, slot)
     desk.open()
     try:
         while not stop.is_set() and (until is None or time.time() < until):
             trial = desk.next()
             if trial is not None:
-                if not run_one(desk, runner, trial):
+                if not run_one(desk, runner, trial, stop):
                     return REPLACE
             elif desk.is_complete():
                 break
@@ -64,7 +68,26 @@ def work(folder: Path, slot: str = "", until: float | None = None, stop: threadi
     return DONE
 
 
-def run_one(desk: TrialDesk, runner: TrialRunner, trial: Trial) -> bool:
+def enter(spec: SweepSpec) -> None:
+    """Go where the sweep was started, with what its configurations may name.
+
+    Raises:
+        ConfigError: this machine does not see that folder.
+    """
+    from mmsa.errors import ConfigError
+
+    if spec.packages:
+        os.environ[PACKAGES_VARIABLE] = spec.packages
+    try:
+        os.chdir(spec.working_folder)
+    except OSError as error:
+        raise ConfigError(
+            f"{spec.folder}: its relative paths begin in {spec.working_folder}, and this machine has no such folder.\n"
+            "  mount it there"
+        ) from error
+
+
+def run_one(desk: TrialDesk, runner: TrialRunner, trial: Trial, stop: threading.Event) -> bool:
     """Run one trial to its end; False where the process had better not run another."""
     from optuna.trial import TrialState
 
@@ -80,8 +103,9 @@ def run_one(desk: TrialDesk, runner: TrialRunner, trial: Trial) -> bool:
     except Pruned as pruned:
         trial.set_user_attr("seconds", time.monotonic() - began)
         desk.tell(trial, TrialState.PRUNED, reason=str(pruned))
-    except (Stopped, KeyboardInterrupt):
-        desk.release(trial)
+    except Stopped:
+        if stop.wait(1.0):  # by the parent; what else sends a signal may do so for ever, and counts as a death
+            desk.release(trial)
         raise
     except MmsaError as error:
         desk.tell(trial, TrialState.FAIL, reason=in_few_lines(error).splitlines()[0])
@@ -110,17 +134,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return work(options.folder, options.slot, options.until, stop)
     except Stopped:
-        return DONE
+        return REPLACE
 
 
 def join(folder: Path) -> None:
     """Work on a sweep in a job that a launcher has started."""
     from mmsa.sweep.options import SweepSpec
 
-    packages = SweepSpec.load(folder).packages
-    if packages:
-        os.environ[PACKAGES_VARIABLE] = packages
-    work(folder, slot=f"job on {os.uname().nodename}")
+    minutes = SweepSpec.load(folder).options["timeout"]
+    work(folder, slot=f"job on {os.uname().nodename}", until=time.time() + 60 * minutes if minutes else None)
 
 
 def _stop_now(number: int, frame: FrameType | None) -> None:

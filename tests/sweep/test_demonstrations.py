@@ -48,8 +48,8 @@ def spans(study: optuna.Study) -> dict[str, list[tuple[float, float]]]:
     """Slot -> start and end of its trials, in the order of their starts."""
     found = defaultdict(list)
     for trial in study.trials:
-        assert trial.datetime_start is not None and trial.datetime_complete is not None
-        times = (trial.datetime_start.timestamp(), trial.datetime_complete.timestamp())
+        assert trial.datetime_complete is not None
+        times = (trial.user_attrs["owner"]["since"], trial.datetime_complete.timestamp())
         found[trial.user_attrs["owner"]["slot"]].append(times)
     return {slot: sorted(times) for slot, times in found.items()}
 

@@ -26,7 +26,7 @@ from mmsa.sweep.supervisor import Seat, Supervisor
 def spec(tmp_path: Path) -> SweepSpec:
     options = {"trials": 4, "seeds": 1, "final": False}
     return SweepSpec(
-        study="study", folder=str(tmp_path), working_folder="", extender=None, seed=1,
+        study="study", folder=str(tmp_path), working_folder="", seed=1,
         storage="postgresql://me:secret@host/name",
         space={"optimizer.lr": "interval(0.1, 0.2)", "encoder/text": "bilstm,bigru"}, arguments=["hidden_dim=4"],
         sampler={"_target_": "optuna.samplers.TPESampler"}, objectives=["valid/mae"], modes=["min"], num_points=None,

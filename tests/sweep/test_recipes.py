@@ -14,8 +14,8 @@ from mmsa.compose import compose
 from mmsa.config import check_options, conf_folder
 from mmsa.errors import ConfigError
 from mmsa.overrides import native_overrides
+from mmsa.sweep.checking import as_typed
 from mmsa.sweep.options import SweepOptions, check_together
-from mmsa.sweep.setup import as_typed
 from mmsa.sweep.space import check_space, read_space
 
 OPTIONS = sorted(path.stem for path in (conf_folder() / "sweep").glob("*.yaml"))

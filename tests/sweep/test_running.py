@@ -11,17 +11,23 @@ from typing import Any
 
 import optuna
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import open_dict
 from optuna.trial import TrialState
 
-from mmsa import experiment
+import mmsa
+from mmsa import cli, experiment
 from mmsa.compose import compose
 from mmsa.data.batches import Data, Fold
 from mmsa.errors import ConfigError
 from mmsa.overrides import native_overrides
 from mmsa.sweep import running, worker
+from mmsa.sweep.checking import check_sweep
+from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.running import seed_scores
 from mmsa.sweep.setup import Sweep, open_sweep, set_up
 from mmsa.sweep.storage import open_study
+from mmsa.sweep.trials import TrialDesk
 
 RANDOM = {"_target_": "optuna.samplers.RandomSampler", "seed": None}
 GRID = {"_target_": "optuna.samplers.GridSampler", "_partial_": True, "seed": None}
@@ -44,8 +50,13 @@ def base(stores: Path, tmp_path: Path) -> list[str]:
 def make(*arguments: str, option: str = "search", sampler: dict[str, Any] = RANDOM) -> Sweep:
     """The sweep of a command line."""
     typed = native_overrides(["-m", f"sweep={option}", *arguments])[1:]
-    places = [argument for argument in typed if argument.startswith(("sweep", "paths."))]
-    return set_up(compose(places), option, sampler, {}, None, typed)
+    parsed = OverridesParser.create().parse_overrides(typed)
+    single = [override.input_line for override in parsed if not override.is_sweep_override()]
+    cfg = compose([line for line in single if line is not None])
+    of_hydra = {"overrides": {"hydra": ["hydra.mode=MULTIRUN"]}, "runtime": {"config_sources": []}}
+    with open_dict(cfg):
+        cfg.hydra = of_hydra
+    return set_up(check_sweep(cfg, sampler, {}, typed), option)
 
 
 def work(made: Sweep) -> optuna.Study:
@@ -134,6 +145,39 @@ def test_a_trial_behind_the_others_is_pruned(base: list[str]) -> None:
     assert set(study.trials[0].intermediate_values) == {1, 2, 3, 4}
 
 
+def test_what_is_pruned_by_is_the_objective_and_its_direction(base: list[str]) -> None:
+    rates = "optimizer.lr=choice(0.01, 0.009, 0.008, 0.007, 0.006, 1e-9)"
+    wanted = ["sweep.objectives=[valid/corr]", "sweep.min_epochs=1", "trainer.max_epochs=3", "trainer.patience=10"]
+    study = work(make(*base, rates, *wanted, sampler=GRID))
+    assert [trial.state.name for trial in study.trials][-1] == "PRUNED"
+    assert study.trials[-1].params["optimizer.lr"] == 1e-9
+    first = study.trials[0]
+    history = Path(first.user_attrs["seeds"]["1"]["folder"], "history.csv").read_text().splitlines()
+    column = history[0].split(",").index("valid/corr")
+    assert list(first.intermediate_values.values()) == [float(line.split(",")[column]) for line in history[1:]]
+
+
+def test_a_trial_whose_worker_died_before_it_could_tell_that_it_was_pruned(
+    base: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(*base, LR, "sweep.trials=1", "sweep.min_epochs=1")
+    tell = TrialDesk.tell
+    monkeypatch.setattr(running.TrialRunner, "_compare_seeds", lambda *arguments: None)
+    monkeypatch.setattr(optuna.Trial, "should_prune", lambda self: True)
+
+    def dies(*arguments: Any, **keywords: Any) -> bool:
+        raise worker.Stopped
+
+    monkeypatch.setattr(TrialDesk, "tell", dies)
+    with pytest.raises(worker.Stopped):
+        worker.work(Path(made.spec.folder))
+    monkeypatch.setattr(TrialDesk, "tell", tell)
+    monkeypatch.setattr(optuna.Trial, "should_prune", lambda self: False)
+    study = work(make(*base, LR, "sweep.trials=1", "sweep.min_epochs=1"))
+    (trial,) = study.trials
+    assert trial.state == TrialState.PRUNED and set(trial.intermediate_values) == {1}
+
+
 def test_the_seeds_of_a_trial_behind_those_of_the_best_end_it(base: list[str]) -> None:
     made = make(*base, "optimizer.lr=choice(0.01, 1e-9)", "sweep.seeds=5", "trainer.max_epochs=1", sampler=GRID)
     study = work(made)
@@ -154,8 +198,8 @@ def test_a_trial_goes_on_with_what_its_dead_worker_had(base: list[str], monkeypa
         if len(epochs) == 1:  # in the second seed, after two of three epochs
             *front, _ = arguments
 
-            def stop(number: int, score: float) -> None:
-                if number == 2:
+            def stop(history: Any) -> None:
+                if len(history) == 2:
                     raise worker.Stopped
 
             arguments = (*front, stop)
@@ -191,10 +235,49 @@ def test_the_data_are_opened_once_for_all_trials(base: list[str], monkeypatch: p
 def test_the_same_command_is_the_same_study_and_another_search_is_not(base: list[str]) -> None:
     first = make(*base, LR)
     assert make(*base, LR, "sweep.trials=7", "sweep.slots=1").spec.study == first.spec.study
+    assert make(LR, *reversed(base), "tracking=none").spec.study == first.spec.study, "the order means nothing"
     assert make(*base, LR, "optimizer=adamw").spec.study != first.spec.study
     make(*base, LR, "sweep.study=named")
     with pytest.raises(ConfigError, match="searches something else"):
         make(*base, "feedback=none,static", "dataset.modalities=[text,audio]", "sweep.study=named")
+
+
+def test_a_grid_in_another_order_is_the_same_grid(base: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    dimensions = ["seed=1,2", "encoder.text.dropout=0.1,0.2"]
+    made = make(*base, *dimensions, option="grid", sampler=GRID)
+    again = make(*base, *reversed(dimensions), option="grid", sampler=GRID)
+    assert again.spec.study == made.spec.study
+    study = work(again)
+    points = [tuple(sorted(trial.params.items())) for trial in study.trials]
+    assert len(points) == len(set(points)) == 4
+
+
+def test_a_file_that_sets_what_no_trial_would_see_is_refused(base: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    import mmsa.sweep.checking as checking
+
+    original = checking._plain
+    calls: list[int] = []
+
+    def with_more(cfg: Any) -> dict[str, Any]:  # as a sweep's YAML that sets trainer.batch_size would
+        calls.append(1)
+        found = original(cfg)
+        return {**found, "trainer": {**found["trainer"], "batch_size": 7}} if len(calls) == 1 else found
+
+    monkeypatch.setattr(checking, "_plain", with_more)
+    with pytest.raises(ConfigError, match=r"trainer.batch_size=7.*\n  write it under sweep.space"):
+        make(*base, LR)
+
+
+def test_the_run_of_a_trial_meets_the_test_fold_by_no_other_way(base: list[str]) -> None:
+    study = work(make(*base, LR, "sweep.trials=1"))
+    folder = study.trials[0].user_attrs["seeds"]["1"]["folder"]
+    with pytest.raises(ConfigError, match="never reads the test fold"):
+        cli.command(["evaluate", folder])
+    cli.command(["evaluate", folder, "--fold", "valid"])
+    record = json.loads(Path(folder, "result.json").read_text())
+    Path(folder, "result.json").write_text(json.dumps({**record, "status": "failed"}))
+    with pytest.raises(ConfigError, match="never reads the test fold"):
+        mmsa.run([*base, f"trainer.resume={folder}"], quiet=True)
 
 
 def test_a_worker_that_is_told_to_end_starts_no_trial(base: list[str]) -> None:
@@ -217,4 +300,4 @@ def test_a_failed_point_of_a_grid_is_tried_again_by_the_same_command(
     monkeypatch.setenv("MMSA_LOCKS", str(Path(made.spec.folder)))
     study = work(make(*command, option="grid", sampler=GRID))
     assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE", "COMPLETE"]
-    assert open_sweep(Path(made.spec.folder), "")[0].is_complete()
+    assert open_sweep(SweepSpec.load(Path(made.spec.folder)), "")[0].is_complete()

@@ -66,7 +66,7 @@ def test_a_folder_that_is_no_sweeps(tmp_path: Path) -> None:
     place, _ = choose_storage(None, tmp_path)
     SweepSpec(
         study="a", folder=str(tmp_path), working_folder="", storage=place, space={}, arguments=[], sampler={},
-        extender=None, seed=1, objectives=[], modes=[], num_points=None, config_folders=[], packages="", options={},
+        seed=1, objectives=[], modes=[], num_points=None, config_folders=[], packages="", options={},
     ).save()  # fmt: skip
     assert (tmp_path / "sweep.json").stat().st_mode & 0o077 == 0, "a database's URL may hold a password"
     with pytest.raises(ConfigError, match="holds no study a"):

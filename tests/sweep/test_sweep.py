@@ -103,7 +103,7 @@ def test_a_search_without_m_ends_with_its_total_and_a_command_that_meets_the_tes
 
 
 def test_killed_workers_and_a_killed_parent_cost_nothing(quick: list[str], tmp_path: Path) -> None:
-    one = ["sweep.trials=5", "sweep.slots=1"]
+    one = ["sweep.trials=5", "sweep.slots=1", "hydra.sweeper.sampler.n_startup_trials=2"]
     whole = train(*quick, *one, f"paths.outputs={tmp_path / 'whole'}")
     assert whole.returncode == 0, whole.stderr + whole.stdout
     with start(*quick, *one) as parent:
@@ -162,12 +162,15 @@ def test_control_c_once_lets_trials_finish_and_twice_stops_them(quick: list[str]
         ("seed=1,2", "sweep.seeds="),
         ("sweep.objectives=[test/mae]", "never reads the test fold"),
         ("trainer.batch_size=range(0,3)", "greater than or equal to 1"),
+        ("+hydra.sweeper.sampler.foo=1", "foo"),
+        ("sweep.study=a/b", "it names a folder"),
+        ("sweep.objectives=[seconds] sweep.pruner=median", "sweep.pruner=none"),
     ],
 )
 def test_what_is_wrong_is_said_before_a_trial_starts(
     quick: list[str], tmp_path: Path, argument: str, said: str
 ) -> None:
-    done = train(*quick, argument)
+    done = train(*quick, *argument.split())
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert said in done.stderr and len(done.stderr.strip().splitlines()) <= 10, done.stderr
     assert not (tmp_path / "outputs" / "runs").exists()

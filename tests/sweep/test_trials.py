@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from mmsa.sweep import trials as trials_module
 from mmsa.sweep.sampling import make_sampler
 from mmsa.sweep.storage import open_storage, quiet_optuna
-from mmsa.sweep.trials import TooManyFailures, TrialDesk, note_death
+from mmsa.sweep.trials import FAILED_BEFORE, TooManyFailures, TrialDesk, note_death
 
 SPACE = {
     "lr": FloatDistribution(1e-4, 1e-1, log=True),
@@ -103,13 +103,13 @@ def test_a_trial_that_died_while_it_was_suggested_gets_the_same_parameters(url: 
 
 
 def test_a_living_worker_keeps_its_trial_and_a_dead_one_loses_it(url: str) -> None:
-    first, second = make_desk(url), make_desk(url)
-    mine = first.next()
-    theirs = second.next()
+    first, second, third = make_desk(url), make_desk(url), make_desk(url)
+    mine, theirs = first.next(), second.next()
     assert mine is not None and theirs is not None and mine.number != theirs.number
     first.close()
-    again = second.next()  # a worker that asks runs nothing: its own former trial comes first or after the dead one's
-    assert again is not None and again.number in (mine.number, theirs.number)
+    adopted = third.next()
+    assert adopted is not None and adopted.number == mine.number
+    assert second.tell(theirs, TrialState.COMPLETE, [1.0]), "it lives, so nobody took it"
 
 
 def test_nothing_is_told_twice(url: str) -> None:
@@ -159,6 +159,34 @@ def test_too_many_failures_end_the_sweep(url: str) -> None:
         desk.next()
 
 
+def test_failures_of_before_the_command_count_no_more(url: str) -> None:
+    desk = make_desk(url, 10, max_failures=1)
+    trial = desk.next()
+    assert trial is not None
+    desk.tell(trial, TrialState.FAIL, reason="no luck")
+    with pytest.raises(TooManyFailures):
+        desk.next()
+    desk.study.set_user_attr(FAILED_BEFORE, 1)  # as the same command does, typed once more
+    assert desk.next() is not None
+
+
+def test_a_point_that_another_host_took_first_is_not_run_twice(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = make_desk(url, None)
+    desk.study.enqueue_trial({"lr": 0.001, "width": 8, "feedback": "none"})
+    ask = desk.study.ask
+
+    def late() -> Any:
+        theirs = ask()  # in between
+        theirs.set_user_attr("owner", {"worker": "w", "place": "elsewhere:1", "slot": "", "since": 0.0})
+        theirs.set_user_attr("lease", time.time() + 100)
+        return ask()
+
+    monkeypatch.setattr(desk.study, "ask", late)
+    assert desk.next() is None
+    assert [trial.state.name for trial in desk.study.trials] == ["RUNNING", "FAIL"]
+    assert desk.study.trials[1].user_attrs["surplus"]
+
+
 def test_another_hosts_trial_is_left_alone_until_its_lease_ends(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trials_module, "SETTLE_SECONDS", 0.0)
     there = make_desk(url, 1)
@@ -177,17 +205,19 @@ def test_another_hosts_trial_is_left_alone_until_its_lease_ends(url: str, monkey
 def test_a_lease_is_renewed_while_the_trial_runs(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trials_module, "RENEW_SECONDS", 0.05)
     desk = make_desk(url)
+    before = set(threading.enumerate())
     trial = desk.next()
     assert trial is not None
+    renewing = set(threading.enumerate()) - before
     first = desk.study.trials[0].user_attrs["lease"]
     deadline = time.monotonic() + 10
     while desk.study.trials[0].user_attrs["lease"] <= first and time.monotonic() < deadline:
         time.sleep(0.05)
     assert desk.study.trials[0].user_attrs["lease"] > first
     desk.tell(trial, TrialState.COMPLETE, [1.0])
-    alive = [thread for thread in threading.enumerate() if thread.name.startswith("Thread") and thread.daemon]
-    for thread in alive:
-        thread.join(1)
+    for thread in renewing:
+        thread.join(10)
+    assert len(renewing) == 1 and not any(thread.is_alive() for thread in renewing), "told, it is renewed no longer"
 
 
 def test_a_grid_runs_each_of_its_points_once(url: str) -> None:

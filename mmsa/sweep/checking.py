@@ -1,0 +1,164 @@
+"""Checking a sweep before anything is read, made or trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from mmsa import build
+from mmsa.compose import compose
+from mmsa.config import check_options
+from mmsa.errors import ConfigError
+from mmsa.overrides import typed_overrides
+from mmsa.run_folder import check_outputs, flat_parameters
+from mmsa.sweep.options import SweepOptions, check_together
+from mmsa.sweep.sampling import is_grid, make_sampler
+from mmsa.sweep.space import Space, check_space, first_point, grid_points, overrides_of, read_space
+from mmsa.training.metrics import METRICS, metric_mode
+
+OTHER_OBJECTIVES = ("num_parameters", "seconds")
+
+
+@dataclass(frozen=True)
+class CheckedSweep:
+    """What a sweep is to do, all of it checked.
+
+    Args:
+        options: of the node `sweep`.
+        sampler: node of the sampler.
+        dimensions: the search space as given.
+        arguments: what was typed of the trials, in Hydra's own words.
+        typed: all that was typed but the option of the group `sweep`, in ours.
+        space: both of them, read.
+        points: of a grid; None is a search.
+        base: configuration of the first point.
+        config_folders: further folders of configuration files.
+        objectives: names of the objectives.
+        modes: "min" or "max" of each.
+    """
+
+    options: dict[str, Any]
+    sampler: dict[str, Any]
+    dimensions: dict[str, str]
+    arguments: list[str]
+    typed: list[str]
+    space: Space
+    points: list[dict[str, Any]] | None
+    base: DictConfig
+    config_folders: list[str]
+    objectives: list[str]
+    modes: list[str]
+
+
+def check_sweep(
+    cfg: DictConfig, sampler: Mapping[str, Any], params: Mapping[str, Any], arguments: Sequence[str]
+) -> CheckedSweep:
+    """Check the options, the space with every choice and end of it, and the sampler.
+
+    Args:
+        cfg: the configuration of the multirun, with its node `sweep`.
+        sampler: node of the sampler.
+        params: a search space as Hydra's Optuna plugin has it; that of the node `sweep` wins.
+        arguments: what was typed after train.py, in Hydra's own words.
+
+    Raises:
+        ConfigError: something is refused; the message says what to type.
+    """
+    options: dict[str, Any] = OmegaConf.to_container(cfg.sweep, resolve=True)  # type: ignore[assignment]
+    check_options(options, SweepOptions, "sweep")
+    check_together(options)
+    check_outputs(Path(cfg.paths.outputs))
+    dimensions = as_typed({**params, **cfg.sweep.space})
+    own = [argument for argument in arguments if not argument.startswith(("sweep=", "sweep.", "hydra"))]
+    space = read_space(dimensions, own, seeds_allowed=options["final"])
+    points = grid_points(space) if is_grid(sampler) else None
+    config_folders = _config_folders(cfg)
+    check_space(space, lambda overrides: build.check(compose(overrides, config_folders)))
+    _check_nothing_is_lost(cfg, own, config_folders)
+    base = first_configuration(space, config_folders)
+    if points is None:
+        make_sampler(sampler, base.seed)
+    objectives = list(options["objectives"] or [f"valid/{build.build_task(base).monitor}"])
+    if len(objectives) > 1 and str(sampler["_target_"]).endswith("CmaEsSampler"):
+        raise ConfigError(
+            "hydra/sweeper/sampler=cmaes: it knows one objective only.\n  type hydra/sweeper/sampler=nsgaii, or tpe"
+        )
+    return CheckedSweep(
+        options=options,
+        sampler=dict(sampler),
+        dimensions=dimensions,
+        arguments=own,
+        typed=_typed(cfg, arguments),
+        space=space,
+        points=points,
+        base=base,
+        config_folders=config_folders,
+        objectives=objectives,
+        modes=[_mode(name) for name in objectives],
+    )
+
+
+def as_typed(space: Mapping[Any, Any]) -> dict[str, str]:
+    """The values of a search space as they would be typed."""
+    words = {None: "null", True: "true", False: "false"}
+    return {str(k): words[v] if v is None or isinstance(v, bool) else str(v) for k, v in space.items()}
+
+
+def first_configuration(space: Space, config_folders: Sequence[str]) -> DictConfig:
+    """The configuration of the first point of a space."""
+    return compose([*space.fixed, *overrides_of(space, first_point(space))], config_folders)
+
+
+def _check_nothing_is_lost(cfg: DictConfig, own: Sequence[str], config_folders: Sequence[str]) -> None:
+    """Refuse an option of the group `sweep` that sets more than the node `sweep`: trials are composed without it."""
+    parsed = OverridesParser.create().parse_overrides(list(own))
+    single = [str(override.input_line) for override in parsed if not override.is_sweep_override()]
+    plain = compose(single, config_folders)  # as Hydra composed `cfg`, but for the option of the group
+    here = flat_parameters({str(key): value for key, value in _plain(cfg).items() if key not in ("sweep", "hydra")})
+    there = flat_parameters(_plain(plain))
+    lost = [key for key, value in here.items() if there.get(key) != value]
+    if lost:
+        raise ConfigError(
+            f"sweep: its file sets {lost[0]}={here[lost[0]]}, which no trial would see.\n"
+            f"  write it under sweep.space, as {lost[0]}: {here[lost[0]]}"
+        )
+
+
+def _plain(cfg: DictConfig) -> dict[str, Any]:
+    return OmegaConf.to_container(cfg, resolve=False)  # type: ignore[return-value]
+
+
+def _mode(objective: str) -> str:
+    """ "min" or "max".
+
+    Raises:
+        ConfigError: there is no such objective.
+    """
+    if objective in OTHER_OBJECTIVES:
+        return "min"
+    fold, _, metric = objective.partition("/")
+    if fold == "test":
+        raise ConfigError(
+            f"sweep.objectives: {objective}: a search never reads the test fold.\n"
+            f"  type sweep.objectives=[valid/{metric}]"
+        )
+    if fold != "valid" or metric not in METRICS:
+        known = ", ".join([*(f"valid/{name}" for name in METRICS), *OTHER_OBJECTIVES])
+        raise ConfigError(f"sweep.objectives: there is no {objective}; there is {known}.")
+    return metric_mode(metric)
+
+
+def _typed(cfg: DictConfig, arguments: Sequence[str]) -> list[str]:
+    """All that was typed but the option of the group `sweep`."""
+    of_hydra = [override for override in cfg.hydra.overrides.hydra if not override.startswith("hydra.mode=")]
+    return typed_overrides([*of_hydra, *(argument for argument in arguments if not argument.startswith("sweep="))])
+
+
+def _config_folders(cfg: DictConfig) -> list[str]:
+    sources = cfg.hydra.runtime.config_sources
+    return [str(Path(source.path).resolve()) for source in sources if source.provider == "command-line"]
