@@ -137,8 +137,10 @@ def run(
         training = time.monotonic()
         progress = fit(trainer, model, optimizer, scheduler, train, valid, tracker, display, bool(resumed), watch)
         record["training_seconds"] = time.monotonic() - training  # of this process; a resumed run has trained before
-        folds = ("valid",) if trial and not trial.final else ("valid", "test")
-        result = conclude(trainer, model, data, folds, progress, record, folder)
+        folds = {"train": train, "valid": valid}
+        if not trial or trial.final:
+            folds["test"] = data.fold("test")  # here and only here
+        result = conclude(trainer, model, folds, progress, record, folder)
     except BaseException as error:
         stop(error, record, folder, tracker)
         display.say(f"stopped after {time.monotonic() - began:.0f} s; run folder: {folder}")
@@ -231,22 +233,22 @@ def fit(
 def conclude(
     trainer: Trainer,
     model: Any,
-    data: Data,
-    scored: Sequence[str],
+    folds: Mapping[str, Fold],
     progress: Progress,
     record: dict[str, Any],
     folder: Path,
 ) -> RunResult:
-    """Evaluate the selected weights, here and only here on the test fold, beside the baselines.
+    """Evaluate the selected weights on the folds but the train fold, beside the baselines.
 
-    A trial, which scores the validation fold only, has no baselines: they would be the same in all of them.
+    A trial, which has no test fold, has no baselines: they would be the same in all of them.
     """
     task = trainer.task
     trainer.restore_best(model)
     metrics: dict[str, float] = {}
     predicted = {}
-    for name in scored:
-        fold = data.fold(name)
+    for name, fold in folds.items():
+        if name == "train":
+            continue
         values, predictions = trainer.evaluate(model, fold)
         metrics |= {f"{name}/{metric}": value for metric, value in values.items()}
         predicted[name] = (fold, task.truths(fold.targets), predictions)
@@ -256,7 +258,7 @@ def conclude(
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
         "metrics": metrics,
-        "baselines": baselines(task, data, record) if "test" in scored else {},
+        "baselines": baselines(task, folds, record) if "test" in folds else {},
     }
     return RunResult(
         metrics=metrics,
@@ -269,9 +271,8 @@ def conclude(
     )
 
 
-def baselines(task: Task, data: Data, record: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+def baselines(task: Task, folds: Mapping[str, Fold], record: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """The baselines' metrics on the validation and the test fold."""
-    folds = {name: data.fold(name) for name in ("train", "valid", "test")}
     pooled = {name: fold.pooled() for name, fold in folds.items()}
     truths = {name: task.truths(fold.targets) for name, fold in folds.items()}
     return fit_baselines(pooled, truths, task.metrics, task=record["task"])
