@@ -144,7 +144,7 @@ def check_together(options: Mapping[str, Any]) -> None:
         )
     if objectives is not None and not objectives:
         raise ConfigError("sweep.objectives=[]: at least one is needed.\n  type sweep.objectives=[valid/mae]")
-    if objectives and options["pruner"] != "none" and (len(objectives) > 1 or not objectives[0].startswith("valid/")):
+    if objectives and options["pruner"] != "none" and (len(objectives) > 1 or "/" not in objectives[0]):
         why = "several objectives give no order" if len(objectives) > 1 else f"{objectives[0]} is known at the end only"
         raise ConfigError(
             f"sweep.pruner={options['pruner']}: {why}, so no trial can be ended by it.\n  type sweep.pruner=none"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,15 @@ pytest_plugins = ["tests.sweep.postgres"]
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's own
 
 PROCESSES, TRIALS = 4, 40
+
+
+@pytest.fixture(autouse=True)
+def closed_connections() -> Iterator[None]:
+    """Close what libraries keep open until the program ends."""
+    yield
+    for found in gc.get_objects():
+        if issubclass(type(found), sqlalchemy.engine.Engine) and found.url.drivername.startswith("postgresql"):
+            found.dispose()
 
 
 def load_study(url: str, seed: int) -> Any:

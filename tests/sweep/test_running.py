@@ -23,6 +23,7 @@ from mmsa.errors import ConfigError
 from mmsa.overrides import native_overrides
 from mmsa.sweep import running, worker
 from mmsa.sweep.checking import check_sweep
+from mmsa.sweep.hydra_sweep import plan_slots
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.running import seed_scores
 from mmsa.sweep.setup import Sweep, open_sweep, set_up
@@ -278,6 +279,32 @@ def test_the_run_of_a_trial_meets_the_test_fold_by_no_other_way(base: list[str])
     Path(folder, "result.json").write_text(json.dumps({**record, "status": "failed"}))
     with pytest.raises(ConfigError, match="never reads the test fold"):
         mmsa.run([*base, f"trainer.resume={folder}"], quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["seed=1,2"], "sweep.seeds=2"),
+        ([LR, "sweep.objectives=[test/mae]"], "never reads the test fold"),
+        ([LR, "sweep.objectives=[valid/mea]"], "there is no valid/mea"),
+        (["trainer.batch_size=range(0,3)"], "greater than or equal to 1"),
+        ([LR, "sweep.study=a/b"], "it names a folder"),
+        ([LR, "sweep.objectives=[seconds]", "sweep.pruner=median"], "sweep.pruner=none"),
+        ([LR, "sweep.trials=0"], "sweep.trials=0"),
+        ([], "type"),
+    ],
+)
+def test_what_is_wrong_is_refused_in_a_few_lines(base: list[str], arguments: list[str], said: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        make(*base, *arguments)
+    assert said in str(refusal.value) and len(str(refusal.value).splitlines()) <= 4
+
+
+@pytest.mark.parametrize(("slots", "said"), [("cuda:7", "cuda:7"), (["cuda:0"], "cuda:0"), (["gpu"], "gpu")])
+def test_a_slot_that_is_not_there_is_refused(base: list[str], slots: Any, said: str) -> None:
+    cfg = compose([word for word in base if word != "device=cpu"])
+    with pytest.raises(ConfigError, match=said):
+        plan_slots(cfg, {"slots_per_gpu": 1, "gpu_memory": 2}, slots)
 
 
 def test_a_worker_that_is_told_to_end_starts_no_trial(base: list[str]) -> None:
