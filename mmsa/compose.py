@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mmsa.config import conf_folder
@@ -39,3 +42,38 @@ def compose(overrides: Sequence[str] = (), config_folders: Sequence[str] = ()) -
         raise ConfigError(explained(str(error), conf_folder())) from error
     finally:
         GlobalHydra.instance().hydra = former
+
+
+class Composer:
+    """Composes many configurations that differ mostly in plain values, such as those of a search, quickly.
+
+    Choices of groups are composed by Hydra, once each; plain values are set on a copy, which is what Hydra does last.
+
+    Args:
+        config_folders: further folders of configuration files (--config-dir).
+    """
+
+    def __init__(self, config_folders: Sequence[str] = ()) -> None:
+        self._config_folders = config_folders
+        self._known: dict[tuple[str, ...], DictConfig] = {}
+
+    def __call__(self, overrides: Sequence[str]) -> DictConfig:
+        """What `compose` gives for these overrides, in Hydra's own words."""
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        values = [override for override in parsed if _is_plain_value(override)]
+        choices = tuple(str(override.input_line) for override in parsed if not _is_plain_value(override))
+        if choices not in self._known:
+            self._known[choices] = compose(choices, self._config_folders)
+        config = copy.deepcopy(self._known[choices])
+        try:
+            for override in values:
+                OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
+        except OmegaConfBaseException:  # which Hydra words better
+            return compose(overrides, self._config_folders)
+        return config
+
+
+def _is_plain_value(override: Override) -> bool:
+    """Whether an override sets a key that is there to a number or a text: no choice, no addition, no deletion."""
+    key = override.key_or_group
+    return override.type == OverrideType.CHANGE and override.package is None and "." in key and "/" not in key

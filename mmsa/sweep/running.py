@@ -16,7 +16,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from mmsa import build, experiment
-from mmsa.compose import compose
+from mmsa.compose import Composer
 from mmsa.data.batches import Data
 from mmsa.data.store import Store
 from mmsa.errors import DataError, Pruned, TrainingError
@@ -75,6 +75,9 @@ class TrialRunner:
     study: optuna.Study
     data: Callable[[DictConfig], tuple[Store, Data]] = field(default_factory=DataCache)
 
+    def __post_init__(self) -> None:
+        self._compose = Composer(self.spec.config_folders)
+
     def run(self, trial: Trial) -> list[float]:
         """Run every seed of a trial and return its objectives.
 
@@ -121,7 +124,7 @@ class TrialRunner:
         return [float(value) for value in found if value is not None]
 
     def _run(self, trial: Trial, overrides: list[str], resumed: list[str], key: str, watched: bool) -> None:
-        cfg = compose([*overrides, *resumed], self.spec.config_folders)
+        cfg = self._compose([*overrides, *resumed])
 
         def started(folder: Path) -> None:
             runs = {**trial.user_attrs.get("seeds", {}), key: {"folder": str(folder.resolve())}}

@@ -6,17 +6,18 @@ import re
 import shlex
 from pathlib import Path
 
+import optuna
 import pytest
 from omegaconf import OmegaConf
 
 from mmsa import build
-from mmsa.compose import compose
+from mmsa.compose import Composer, compose
 from mmsa.config import check_options, conf_folder
 from mmsa.errors import ConfigError
 from mmsa.overrides import native_overrides
 from mmsa.sweep.checking import as_typed
 from mmsa.sweep.options import SweepOptions, check_together
-from mmsa.sweep.space import check_space, read_space
+from mmsa.sweep.space import check_space, overrides_of, read_space
 
 OPTIONS = sorted(path.stem for path in (conf_folder() / "sweep").glob("*.yaml"))
 PAGE = (conf_folder().parent / "docs" / "sweeps.md").read_text(encoding="utf-8")
@@ -66,3 +67,21 @@ def test_options_that_do_not_go_together_are_refused(options: list[str], said: s
 def test_a_sweep_is_not_one_run(small: list[str], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="many runs"):
         build.check(compose([*small, "sweep=search"]))
+
+
+@pytest.mark.parametrize("option", [name for name in OPTIONS if name not in ("search", "grid")])
+def test_quick_composition_is_composition(option: str) -> None:
+    space = read_space(as_typed(compose([f"sweep={option}"]).sweep.space), [], seeds_allowed=False)
+    study, composer = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)), Composer()
+    for _ in range(4):
+        trial = study.ask(dict(space.distributions))
+        overrides = [
+            *space.fixed,
+            *overrides_of(space, trial.params),
+            "seed=3",
+            'trainer.resume="a b"',
+            "dataset.modalities=[text,audio]",
+        ]
+        assert composer(overrides) == compose(overrides)
+    with pytest.raises(ConfigError, match="there is no such option"):
+        composer([*overrides, "optimizer.lrr=1"])
