@@ -42,14 +42,14 @@ class RunResult:
 
     Args:
         metrics: of the selected weights, named fold/metric.
-        predictions: per fold (valid, test), the prediction of every utterance by its id.
+        predictions: per fold (valid, test), the prediction of every utterance by its id; a list for columns.
         score: the monitored value on the validation fold.
         run_id: MLflow's id, None where the run is not tracked.
         folder: the run's folder, which holds everything.
     """
 
     metrics: dict[str, float]
-    predictions: dict[str, dict[str, float]]
+    predictions: dict[str, dict[str, Any]]
     score: float
     run_id: str | None
     folder: Path
@@ -252,7 +252,7 @@ def conclude(
         values, predictions = trainer.evaluate(model, fold)
         metrics |= {f"{name}/{metric}": value for metric, value in values.items()}
         predicted[name] = (fold, task.truths(fold.targets), predictions)
-    write_predictions(folder / "predictions.csv", list(predicted.values()))
+    write_predictions(folder / "predictions.csv", list(predicted.values()), task.columns)
     record |= {
         "status": "finished",
         "best_epoch": progress.best_epoch,
@@ -275,7 +275,7 @@ def baselines(task: Task, folds: Mapping[str, Fold], record: Mapping[str, Any]) 
     """The baselines' metrics on the validation and the test fold."""
     pooled = {name: fold.pooled() for name, fold in folds.items()}
     truths = {name: task.truths(fold.targets) for name, fold in folds.items()}
-    return fit_baselines(pooled, truths, task.metrics, task=record["task"])
+    return fit_baselines(pooled, truths, task.metrics, record["task"], task.levels, task.finest)
 
 
 def selected(record: Mapping[str, Any]) -> dict[str, float]:

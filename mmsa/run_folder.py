@@ -98,14 +98,18 @@ def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
     write_text(path, text.getvalue())
 
 
-def write_predictions(path: Path, folds: Sequence[tuple[Fold, np.ndarray, np.ndarray]]) -> None:
-    """One row per utterance of these folds: each with its truths (N,) and predictions (N,)."""
+def write_predictions(
+    path: Path, folds: Sequence[tuple[Fold, np.ndarray, np.ndarray]], columns: Sequence[str] = ()
+) -> None:
+    """One row per utterance of these folds: its truths and predictions, (N,), or (N, K) of K named columns."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "fold", "target", "prediction"])
+    named = [f"{side} {column}".rstrip() for side in ("target", "prediction") for column in columns or ("",)]
+    writer.writerow(["id", "fold", *named])
     for fold, truths, predictions in folds:
-        for name, truth, prediction in zip(fold.ids, truths.tolist(), predictions.tolist(), strict=True):
-            writer.writerow([name, fold.name, truth, prediction])
+        values = zip(truths.reshape(len(fold), -1).tolist(), predictions.reshape(len(fold), -1).tolist(), strict=True)
+        for name, (truth, prediction) in zip(fold.ids, values, strict=True):
+            writer.writerow([name, fold.name, *truth, *prediction])
     write_text(path, text.getvalue())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -36,7 +37,7 @@ class TrainedRun:
     data: Data
     folder: Path
 
-    def evaluate(self, fold: str = "valid") -> tuple[dict[str, float], dict[str, float]]:
+    def evaluate(self, fold: str = "valid") -> tuple[dict[str, float], dict[str, Any]]:
         """Metrics of a fold, and the prediction of every utterance by its id."""
         utterances = self.data.fold(fold)
         batch_size = self.config.trainer.batch_size
@@ -52,8 +53,9 @@ def load_run(folder: Path) -> TrainedRun:
     """
     result = read_result(folder)
     cfg = read_config(folder)
-    dataset, task = build.build_dataset(cfg), build.build_task(cfg)
-    data = build.load_data(cfg, dataset, Store.open(Path(result["data"]["store"])))
+    store = Store.open(Path(result["data"]["store"]))
+    dataset = build.build_dataset(cfg, store)
+    task, data = build.build_task(cfg, dataset), build.load_data(cfg, dataset, store)
     model = build.build_model(cfg, data.widths, task, torch.Generator(), data.aligned, data.tables)
     model.load_state_dict(load_checkpoint(folder / "checkpoints" / "best.pt")["model"])
     return TrainedRun(cfg, model.eval(), task, data, folder)

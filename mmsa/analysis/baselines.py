@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Metrics = Callable[[NDArray[Any], NDArray[Any]], dict[str, float]]
+Fit = Callable[[Mapping[str, Array], Mapping[str, NDArray[Any]]], dict[str, NDArray[Any]]]
 
 _ALPHAS = tuple(10.0**power for power in range(-1, 6))
 _CLIP = 5.0  # standard deviations: one unseen speaker's outlier would else decide a linear model's error
@@ -22,6 +23,8 @@ def fit_baselines(
     targets: Mapping[str, NDArray[Any]],
     metrics: Metrics,
     task: Literal["regression", "classification"] = "regression",
+    levels: Sequence[float] = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0),
+    finest: str = "acc7",
 ) -> dict[str, dict[str, float]]:
     """Fit every baseline on the train fold, choose its strength on the validation fold, and score it.
 
@@ -31,9 +34,11 @@ def fit_baselines(
         targets: fold -> labels, or class numbers.
         metrics: (predictions, targets) -> metrics of a whole fold.
         task: regression gives mean, majority and ridge; classification gives majority and logistic regression.
+        levels: of a regression one value in each of its finest classes; none leaves the majority out.
+        finest: the accuracy over these classes.
 
     Shapes:
-        pooled (N, D) per fold and modality, targets (N,) per fold.
+        pooled (N, D) per fold and modality, targets (N,) per fold, or (N, K), whose columns are fitted one by one.
 
     Returns:
         baseline -> `fold/metric` -> value, for the folds valid and test.
@@ -47,13 +52,14 @@ def fit_baselines(
 
     train = np.asarray(targets["train"])
     if task == "regression":
-        mean = float(train.mean(dtype=np.float64))
-        score("mean", lambda fold: np.full(len(targets[fold]), mean))
-        scores["majority"] = _majority_scores(targets, metrics, folds)
+        mean = train.mean(axis=0, dtype=np.float64)
+        score("mean", lambda fold: np.full(targets[fold].shape, mean))
+        if levels:
+            scores["majority"] = _majority_scores(targets, metrics, folds, levels, finest)
         fit, kind = _fit_ridge, "ridge"
     else:
-        most = np.bincount(train.astype(np.int64)).argmax()
-        score("majority", lambda fold: np.full(len(targets[fold]), most))
+        most = np.apply_along_axis(lambda column: np.bincount(column).argmax(), 0, train.astype(np.int64))
+        score("majority", lambda fold: np.full(targets[fold].shape, most))
         fit, kind = _fit_logistic, "logistic"
     modalities = list(pooled["train"])
     views = {modality: [modality] for modality in modalities}
@@ -61,28 +67,42 @@ def fit_baselines(
         views["joint"] = modalities
     for view, parts in views.items():
         joined = {fold: np.concatenate([pooled[fold][part] for part in parts], axis=1) for fold in ("train", *folds)}
-        predictions = fit(_standardised(joined), targets)
+        predictions = _by_column(fit, _standardised(joined), targets)
         score(f"{kind} {view}", predictions.__getitem__)
     return scores
 
 
-def _majority_scores(targets: Mapping[str, NDArray[Any]], metrics: Metrics, folds: list[str]) -> dict[str, float]:
+def _by_column(fit: Fit, features: Mapping[str, Array], targets: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Predictions per fold, of each column of the targets alone where they have columns."""
+    if np.ndim(targets["train"]) == 1:
+        return fit(features, targets)
+    num_columns = np.shape(targets["train"])[1]
+    columns = [fit(features, {fold: values[:, k] for fold, values in targets.items()}) for k in range(num_columns)]
+    return {fold: np.stack([column[fold] for column in columns], axis=1) for fold in features}
+
+
+def _majority_scores(
+    targets: Mapping[str, NDArray[Any]],
+    metrics: Metrics,
+    folds: list[str],
+    constants: Sequence[float],
+    finest: str,
+) -> dict[str, float]:
     """Each metric of the constant that names the train fold's largest class in that metric's own classes.
 
-    The binary conventions and the seven classes do not share a majority; what counts no classes (errors, correlation)
-    is that of the largest of the seven.
+    The binary conventions and the finest classes do not share a majority; what counts no classes (errors, correlation)
+    is that of the largest of the finest.
     """
     train = np.asarray(targets["train"])
-    constants = np.arange(-3.0, 4.0)
     on_train = [metrics(np.full(len(train), constant), train) for constant in constants]
     scores: dict[str, float] = {}
     for fold in folds:
         by_constant = [metrics(np.full(len(targets[fold]), constant), targets[fold]) for constant in constants]
         for name in by_constant[0]:
-            chosen_by = name if name.startswith(("acc", "f1_")) else "acc7"
+            chosen_by = name if name.startswith(("acc", "f1_")) else finest
             shares = [found[chosen_by] for found in on_train]
             if np.isnan(shares).all():  # no train label has a sign
-                shares = [found["acc7"] for found in on_train]
+                shares = [found[finest] for found in on_train]
             scores[f"{fold}/{name}"] = by_constant[int(np.nanargmax(shares))][name]
     return scores
 

@@ -149,6 +149,8 @@ def kinds_of(run: LoadedRun, fold: str) -> dict[str, tuple[str, ...]]:
         truths = planted_truth()
         named = {name: kind_of(truths[name]) for name in utterances.ids}
         return {kind: tuple(name for name in named if named[name] == kind) for kind in PLANTED_KINDS}
+    if run.task.columns:  # none of them is the sign of the utterance
+        return {"all": tuple(utterances.ids)}
     labels = run.task.select(utterances.targets)
     signs = [SIGNS[int(np.sign(label)) + 1] for label in labels]
     return {sign: tuple(name for name, s in zip(utterances.ids, signs, strict=True) if s == sign) for sign in SIGNS}

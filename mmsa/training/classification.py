@@ -12,54 +12,87 @@ from torch.nn import functional
 
 from mmsa.errors import ConfigError
 from mmsa.ranges import DropRate, NonNegative
+from mmsa.training.emotion_metrics import emotion_metrics
+from mmsa.training.kinds import KindName, KindTask
 from mmsa.training.metrics import classification_metrics
-from mmsa.training.task import Task
+
+Monitor = Literal["accuracy", "f1_weighted", "f1_macro", "wacc_emotions", "f1_emotions"]
+SHOWN = ("accuracy", "f1_weighted", "f1_macro")
+"""What tables show of classes that exclude each other, in order."""
 
 
-class Classification(Task):
-    """A linear head of one output per class, trained by cross-entropy.
+class Classification(KindTask):
+    """A linear head of one output per class, trained by cross-entropy; for emotions of one output each, by the binary.
 
     Args:
-        target: name of the target in the store, one number per utterance.
+        target: name of the target in the store; None takes the first that the data set states.
         thresholds: increasing cuts; the class is the number of cuts that the target reaches. [0] is the field's
-            negative / non-negative.
-        monitor: metric of the validation fold that selects the checkpoint.
+            negative / non-negative. None takes those of the target's kind; an emotion is present above 0.
+        monitor: metric of the validation fold that selects the checkpoint, one of the target's kind.
         head_dropout: rate in [0, 1) before the head, in training only.
         auxiliary: weight >= 0 of each auxiliary loss that a stage returns.
+        kind: what the target's numbers mean (`mmsa.training.kinds.KINDS`), or "auto" for what the data set states.
+        kinds: kind of each target that the data set states.
 
     Raises:
-        ConfigError: thresholds that do not increase, or none.
+        ConfigError: thresholds that do not increase, none where the kind has none, some where it takes none; or the
+            target's kind does not have the monitored metric.
     """
-
-    shown = ("accuracy", "f1_weighted", "f1_macro")
 
     def __init__(
         self,
-        target: str = "sentiment",
-        thresholds: Sequence[float] = (0.0,),
-        monitor: Literal["accuracy", "f1_weighted", "f1_macro"] = "accuracy",
+        target: str | None = None,
+        thresholds: Sequence[float] | None = None,
+        monitor: Monitor = "accuracy",
         head_dropout: DropRate = 0.0,
         auxiliary: Mapping[str, NonNegative] | None = None,
+        kind: KindName | Literal["auto"] = "auto",
+        kinds: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(target, monitor, head_dropout, auxiliary)
-        cuts = list(thresholds)
+        super().__init__(target, kind, kinds, monitor, head_dropout, auxiliary)
+        self.shown = ("f1_emotions", "wacc_emotions", "accuracy") if self.columns else SHOWN
+        self._thresholds = torch.tensor(self._cuts(thresholds), dtype=torch.float32)
+        self.check_monitor()
+
+    def _cuts(self, typed: Sequence[float] | None) -> list[float]:
+        if self.columns:
+            if typed is not None:
+                raise ConfigError(
+                    f"task.thresholds={list(typed)}: each column of task.target={self.target} is present above 0, "
+                    "without other cuts.\n  type task.thresholds=null"
+                )
+            return []
+        cuts = list(self.meaning.thresholds if typed is None else typed)
+        if typed is None and not cuts:
+            raise ConfigError(
+                f"task.thresholds=null: task.target={self.target} is a number of which nothing is known, and needs "
+                "cuts.\n  type for example task.thresholds=[0], or what its numbers mean: task.kind=sentiment"
+            )
         if not cuts or sorted(set(cuts)) != cuts:
             raise ConfigError(f"task.thresholds={cuts}: needs increasing numbers.\n  type task.thresholds=[0]")
-        self._thresholds = torch.tensor(cuts, dtype=torch.float32)
+        return cuts
 
     @property
     def output_dim(self) -> int:
-        return len(self._thresholds) + 1
+        return len(self.columns) or len(self._thresholds) + 1
 
     def primary_loss(self, output: Tensor, truth: Tensor) -> Tensor:
+        if self.columns:
+            return functional.binary_cross_entropy_with_logits(output, truth.to(output.dtype))
         return functional.cross_entropy(output, truth)
 
     def truth(self, target: Tensor) -> Tensor:
+        if self.columns:
+            return (target > 0).to(torch.int64)  # (N, K)
         cuts = self._thresholds.to(target.device)
         return (target[:, None] >= cuts).sum(dim=1)  # (N,) int64
 
     def decide(self, output: Tensor) -> Tensor:
+        if self.columns:
+            present = (output > 0).to(output.dtype)
+            return torch.where(output.isnan(), output, present)  # a diverged model decides nothing
         return output.argmax(dim=-1)
 
     def metrics(self, prediction: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-        return classification_metrics(prediction, truth)
+        compute = emotion_metrics if self.columns else classification_metrics
+        return compute(prediction, truth)

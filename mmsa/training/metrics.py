@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+Array = NDArray[np.float64]
+FoldMetrics = Callable[[Array, Array], dict[str, float]]
 Mode = Literal["min", "max"]
 
 
@@ -18,6 +21,9 @@ class Metric:
     definition: str
     mode: Mode
 
+
+EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")
+"""The columns of CMU-MOSEI's emotions, in the order of its labels."""
 
 _BINARY = {
     "has0": "all utterances, >= 0 against < 0 (zeros are positive)",
@@ -40,10 +46,30 @@ METRICS: dict[str, Metric] = {
         f"f1_{name}_swapped": Metric(f"F1 weighted by the predicted class sizes (MulT, MISA, M3): {rule}", "max")
         for name, rule in _BINARY.items()
     },
-    "accuracy": Metric("share of utterances whose class is right", "max"),
+    "accuracy": Metric("share of right classes: one per utterance, or one per utterance and emotion", "max"),
     "f1_weighted": Metric("F1 per class, weighted by the true class sizes", "max"),
     "f1_macro": Metric("F1 per class, mean over the classes that occur", "max"),
     "recall_macro": Metric("recall per class, mean over the classes among the labels (unweighted accuracy)", "max"),
+    "mae_sims": Metric("mean absolute error after clipping both sides to [-1, 1]", "min"),
+    "corr_sims": Metric("Pearson correlation after clipping both sides to [-1, 1]", "max"),
+    "acc3_sims": Metric("share of equal classes of [-1, -0.1], (-0.1, 0.1], (0.1, 1], after clipping", "max"),
+    "acc5_sims": Metric(
+        "share of equal classes of [-1, -0.7], (-0.7, -0.1], (-0.1, 0.1], (0.1, 0.7], (0.7, 1], after clipping", "max"
+    ),
+    "corr_emotions": Metric("mean of the six `corr_*`, over those that are defined", "max"),
+    "wacc_emotions": Metric("mean of the six `wacc_*`, over those that are defined", "max"),
+    "f1_emotions": Metric("mean of the six `f1_*`", "max"),
+    **{f"mae_{name}": Metric(f"mean absolute error: {name}", "min") for name in EMOTIONS},
+    **{f"corr_{name}": Metric(f"Pearson correlation: {name}", "max") for name in EMOTIONS},
+    **{f"acc2_{name}": Metric(f"binary accuracy: {name} present (above 0) or absent", "max") for name in EMOTIONS},
+    **{
+        f"wacc_{name}": Metric(f"weighted accuracy, the mean of the recalls of present and absent: {name}", "max")
+        for name in EMOTIONS
+    },
+    **{
+        f"f1_{name}": Metric(f"F1 of present and absent, weighted by the true class sizes: {name}", "max")
+        for name in EMOTIONS
+    },
 }
 
 
@@ -75,18 +101,51 @@ def regression_metrics(prediction: NDArray[np.floating], target: NDArray[np.floa
     Raises:
         ValueError: the shapes differ, or are not (N,) with N >= 1.
     """
-    predicted, truth = _paired(np.asarray(prediction, dtype=np.float64), np.asarray(target, dtype=np.float64))
-    if not np.isfinite(predicted).all():  # a diverged model must not earn the accuracy of "everything is negative"
-        return dict.fromkeys(regression_metrics(np.zeros_like(predicted), truth), float("nan"))
-    error = predicted - truth
-    metrics = {
-        "mae": float(np.abs(error).mean()),
-        "rmse": float(np.sqrt(np.square(error).mean())),
-        "corr": _correlation(predicted, truth),
+    return over_fold(_regression_metrics, prediction, target)
+
+
+def _regression_metrics(predicted: Array, truth: Array) -> dict[str, float]:
+    return {
+        **error_metrics(predicted, truth),
         "acc7": float((_rounded(predicted, 3) == _rounded(truth, 3)).mean()),
         "acc7_away": float((_rounded_away(predicted) == _rounded_away(truth)).mean()),
         "acc5": float((_rounded(predicted, 2) == _rounded(truth, 2)).mean()),
+        **binary_metrics(predicted, truth),
     }
+
+
+def over_fold(compute: FoldMetrics, prediction: NDArray[Any], target: NDArray[Any]) -> dict[str, float]:
+    """Metrics of a fold of finite labels; all of them are NaN where a prediction is not finite.
+
+    Args:
+        compute: (predictions, labels) as float64 -> metrics by name.
+        prediction: one number per utterance.
+        target: labels.
+
+    Shapes:
+        prediction (N,), target (N,), N >= 1.
+
+    Raises:
+        ValueError: the shapes differ, or are not (N,) with N >= 1.
+    """
+    predicted, truth = _paired(np.asarray(prediction, dtype=np.float64), np.asarray(target, dtype=np.float64))
+    if not np.isfinite(predicted).all():  # a diverged model must not earn the accuracy of "everything is negative"
+        return dict.fromkeys(compute(np.zeros_like(predicted), truth), float("nan"))
+    return compute(predicted, truth)
+
+
+def error_metrics(predicted: Array, truth: Array) -> dict[str, float]:
+    """Errors and correlation, which suppose nothing of the scale. Shapes: predicted (N,), truth (N,)."""
+    error = predicted - truth
+    return {
+        "mae": float(np.abs(error).mean()),
+        "rmse": float(np.sqrt(np.square(error).mean())),
+        "corr": correlation(predicted, truth),
+    }
+
+
+def binary_metrics(predicted: Array, truth: Array) -> dict[str, float]:
+    """Accuracy and both F1 of every binary convention. Shapes: predicted (N,), truth (N,)."""
     polar = truth != 0
     binary = {
         "has0": (predicted >= 0, truth >= 0),
@@ -94,8 +153,9 @@ def regression_metrics(prediction: NDArray[np.floating], target: NDArray[np.floa
         "non0_geq": (predicted[polar] >= 0, truth[polar] > 0),
         "neg0": (predicted > 0, truth > 0),
     }
+    metrics: dict[str, float] = {}
     for name, (predicted_class, true_class) in binary.items():
-        counts = _Counts.of(predicted_class.astype(np.int64), true_class.astype(np.int64))
+        counts = Counts.of(predicted_class.astype(np.int64), true_class.astype(np.int64))
         metrics[f"acc2_{name}"] = counts.accuracy
         metrics[f"f1_{name}"] = counts.f1(counts.true)
         metrics[f"f1_{name}_swapped"] = counts.f1(counts.predicted)
@@ -119,19 +179,19 @@ def classification_metrics(prediction: NDArray[np.generic], target: NDArray[np.i
     if scores.ndim == 2 and not np.isfinite(scores).all():
         return dict.fromkeys(("accuracy", "f1_weighted", "f1_macro", "recall_macro"), float("nan"))
     predicted, truth = _paired(scores.argmax(axis=1) if scores.ndim == 2 else scores, np.asarray(target))
-    counts = _Counts.of(predicted.astype(np.int64), truth.astype(np.int64))
+    counts = Counts.of(predicted.astype(np.int64), truth.astype(np.int64))
     present = (counts.true + counts.predicted) > 0
     labelled = counts.true > 0
     return {
         "accuracy": counts.accuracy,
         "f1_weighted": counts.f1(counts.true),
         "f1_macro": counts.f1(present),
-        "recall_macro": float((counts.hits[labelled] / counts.true[labelled]).mean()),
+        "recall_macro": counts.recall(labelled),
     }
 
 
 @dataclass(frozen=True)
-class _Counts:
+class Counts:
     """Per class (C,): utterances of the class that were found, labelled as it, and predicted as it."""
 
     hits: NDArray[np.int64]
@@ -139,15 +199,21 @@ class _Counts:
     predicted: NDArray[np.int64]
 
     @classmethod
-    def of(cls, predicted: NDArray[np.int64], truth: NDArray[np.int64]) -> _Counts:
+    def of(cls, predicted: NDArray[np.int64], truth: NDArray[np.int64]) -> Counts:
+        """Of classes from 0 on. Shapes: predicted (N,), truth (N,)."""
         num_classes = int(max(predicted.max(initial=0), truth.max(initial=0))) + 1
         hits = np.bincount(truth[predicted == truth], minlength=num_classes)
         return cls(hits, np.bincount(truth, minlength=num_classes), np.bincount(predicted, minlength=num_classes))
 
     @property
     def accuracy(self) -> float:
+        """Share of utterances whose class is right; NaN without any."""
         total = int(self.true.sum())
         return float(self.hits.sum() / total) if total else float("nan")
+
+    def recall(self, classes: NDArray[np.bool_]) -> float:
+        """The mean of these classes' recalls, each of which is among the labels."""
+        return float((self.hits[classes] / self.true[classes]).mean())
 
     def f1(self, weights: NDArray[np.integer] | NDArray[np.bool_]) -> float:
         """The mean of the classes' F1, weighted; a class nobody names or predicts counts 0."""
@@ -163,7 +229,8 @@ def _paired(prediction: NDArray[Any], target: NDArray[Any]) -> tuple[NDArray[Any
     return prediction, target
 
 
-def _correlation(prediction: NDArray[np.float64], target: NDArray[np.float64]) -> float:
+def correlation(prediction: Array, target: Array) -> float:
+    """Pearson's, NaN where one side is constant. Shapes: prediction (N,), target (N,) -> scalar."""
     if np.ptp(prediction) == 0 or np.ptp(target) == 0:  # by range: rounding leaves a constant a tiny variance
         return float("nan")
     first, second = prediction - prediction.mean(), target - target.mean()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -25,8 +24,14 @@ class Task(ABC):
         auxiliary: weight of each auxiliary loss that a stage returns, by its name.
     """
 
-    shown: ClassVar[tuple[str, ...]]
+    shown: tuple[str, ...]
     """Metrics that tables show, in order."""
+    columns: tuple[str, ...] = ()
+    """Names of the target's columns; none is one number per utterance."""
+    levels: tuple[float, ...] = ()
+    """Of a regression one value in each class, from which the majority baseline chooses; none has no such baseline."""
+    finest: str = ""
+    """The accuracy over these classes."""
 
     def __init__(self, target: str, monitor: str, head_dropout: float, auxiliary: Mapping[str, float] | None) -> None:
         self.target = target
@@ -42,15 +47,15 @@ class Task(ABC):
 
     @abstractmethod
     def primary_loss(self, output: Tensor, truth: Tensor) -> Tensor:
-        """Head's output (B, C), truth (B,) -> scalar."""
+        """Head's output (B, C), truth (B,) or (B, K) -> scalar."""
 
     @abstractmethod
     def truth(self, target: Tensor) -> Tensor:
-        """The stored target (N,) as this task sees it, (N,)."""
+        """The stored target (N,) or (N, K) as this task sees it, of the same shape."""
 
     @abstractmethod
     def decide(self, output: Tensor) -> Tensor:
-        """Head's output (B, C) -> prediction (B,) in the units of the truth."""
+        """Head's output (B, C) -> prediction (B,) or (B, K) in the units of the truth."""
 
     @abstractmethod
     def metrics(self, prediction: np.ndarray, truth: np.ndarray) -> dict[str, float]:
@@ -80,7 +85,7 @@ class Task(ABC):
         return values
 
     def truths(self, targets: Mapping[str, np.ndarray]) -> np.ndarray:
-        """What a fold's predictions are compared with, (N,)."""
+        """What a fold's predictions are compared with, (N,) or (N, K)."""
         return self.truth(torch.from_numpy(self.select(targets))).numpy()
 
     def loss(self, output: Output, batch: Batch) -> Tensor:

@@ -45,7 +45,7 @@ class Progress:
 def evaluate(
     model: nn.Module, task: Task, fold: Fold, batch_size: int, device: torch.device
 ) -> tuple[dict[str, float], np.ndarray]:
-    """Metrics of a whole fold and its mean loss, and its predictions (N,) in the order of the fold.
+    """Metrics of a whole fold and its mean loss, and its predictions, (N,) or (N, K), in the order of the fold.
 
     Args:
         model: Batch -> Output, on the device.
@@ -55,7 +55,8 @@ def evaluate(
         device: where the batches go.
     """
     model.eval()
-    predictions = np.empty(len(fold), dtype=np.float64)
+    truths = task.truths(fold.targets)
+    predictions = np.empty(truths.shape, dtype=np.float64)
     total = 0.0
     for batch in fold.batches(batch_size):
         moved = batch.to(device)
@@ -63,7 +64,7 @@ def evaluate(
         total += task.loss(output, moved).item() * len(batch.ids)
         decided = task.decide(output.predictions[output.primary])
         predictions[batch.rows.numpy()] = decided.cpu().double().numpy()  # mps has no float64
-    metrics = task.metrics(predictions, task.truths(fold.targets))
+    metrics = task.metrics(predictions, truths)
     return {"loss": total / len(fold), **metrics}, predictions
 
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
+from mmsa.training.emotion_metrics import emotion_errors, emotion_metrics
 from mmsa.training.metrics import METRICS, classification_metrics, metric_mode, regression_metrics
+from mmsa.training.sims_metrics import sims_metrics
 
 
 @pytest.fixture
@@ -106,5 +108,10 @@ def test_classes_and_scores_agree_with_scikit_learn() -> None:
 
 def test_every_metric_is_described(fold: tuple[np.ndarray, np.ndarray]) -> None:
     computed = set(regression_metrics(*fold)) | set(classification_metrics(np.array([0, 1]), np.array([0, 1])))
+    computed |= set(sims_metrics(*fold))
+    computed |= {
+        *emotion_metrics(np.zeros((2, 6)), np.zeros((2, 6))),
+        *emotion_errors(np.zeros((2, 6)), np.ones((2, 6))),
+    }
     assert computed | {"loss"} == set(METRICS)
     assert metric_mode("test/mae") == "min" and metric_mode("acc7") == "max"

@@ -1,0 +1,172 @@
+"""What the numbers of a target mean, and with that which metrics score them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsa.errors import ConfigError, DataError
+from mmsa.training.emotion_metrics import emotion_errors
+from mmsa.training.metrics import EMOTIONS, binary_metrics, error_metrics, over_fold, regression_metrics
+from mmsa.training.sims_metrics import THREE_CLASSES, sims_metrics
+from mmsa.training.task import Task
+
+KindName = Literal["sentiment", "sims", "binary", "emotions", "number"]
+Score = Callable[[NDArray[Any], NDArray[Any]], dict[str, float]]
+
+
+def _signed_metrics(prediction: NDArray[Any], target: NDArray[Any]) -> dict[str, float]:
+    """Of two classes that are regressed as -1 and 1: no label is 0, so one binary convention is left."""
+    ours = ("acc2_non0", "f1_non0")
+    return over_fold(
+        lambda p, t: {**error_metrics(p, t), **{name: binary_metrics(p, t)[name] for name in ours}}, prediction, target
+    )
+
+
+def _number_metrics(prediction: NDArray[Any], target: NDArray[Any]) -> dict[str, float]:
+    return over_fold(error_metrics, prediction, target)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of target.
+
+    Args:
+        requirement: what its values have to be, in words.
+        fits: whether the values of a fold are so.
+        score: metrics of regression.
+        shown: those of them that tables show, in order.
+        thresholds: cuts that classification makes unless others are typed; none has to be typed.
+        columns: names of its columns; none is one number per utterance.
+        levels: one value in each of its finest classes, from which the majority baseline of regression chooses.
+        finest: the accuracy over these classes.
+    """
+
+    requirement: str
+    fits: Callable[[NDArray[Any]], bool]
+    score: Score
+    shown: tuple[str, ...]
+    thresholds: tuple[float, ...] = ()
+    columns: tuple[str, ...] = ()
+    levels: tuple[float, ...] = ()
+    finest: str = ""
+
+
+KINDS: dict[str, Kind] = {
+    "sentiment": Kind(
+        "labels on the scale [-3, 3]",
+        lambda values: True,  # beyond it in genuine files: the data set bounds them
+        regression_metrics,
+        ("mae", "corr", "acc7", "acc2_has0", "acc2_non0", "f1_non0"),
+        thresholds=(0.0,),
+        levels=(-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0),
+        finest="acc7",
+    ),
+    "sims": Kind(
+        "labels in [-1, 1]",
+        lambda values: bool((np.abs(values) <= 1 + 1e-6).all()),
+        sims_metrics,
+        ("mae_sims", "corr_sims", "acc5_sims", "acc3_sims", "acc2_neg0", "f1_neg0"),
+        thresholds=THREE_CLASSES,
+        levels=(-1.0, -0.4, 0.0, 0.4, 1.0),
+        finest="acc5_sims",
+    ),
+    "binary": Kind(
+        "labels of 0 or 1",
+        lambda values: bool(np.isin(values, (0, 1)).all()),
+        _signed_metrics,
+        ("acc2_non0", "f1_non0", "mae"),
+        thresholds=(0.5,),
+        levels=(-1.0, 1.0),
+        finest="acc2_non0",
+    ),
+    "emotions": Kind(
+        "degrees of at least 0",
+        lambda values: bool((values >= 0).all()),
+        emotion_errors,
+        ("mae", "corr_emotions"),
+        columns=EMOTIONS,
+    ),
+    "number": Kind("numbers", lambda values: True, _number_metrics, ("mae", "rmse", "corr")),
+}
+
+
+USUAL = {"sentiment": "sentiment", "emotions": "emotions", "humor": "binary", "sarcasm": "binary"}
+"""Kind of a target that the data set states nothing of, by its name."""
+
+
+class KindTask(Task):
+    """A task whose metrics follow the kind of its target.
+
+    Args:
+        target: name of the target in the store; None takes the first that is stated.
+        kind: a key of KINDS, or "auto" for what the data set states.
+        stated: kind of each target that the data set states; USUAL holds that of others, which else are numbers.
+        monitor: metric of the validation fold that selects the checkpoint.
+        head_dropout: rate in [0, 1) before the head, in training only.
+        auxiliary: weight >= 0 of each auxiliary loss that a stage returns.
+
+    Raises:
+        ConfigError: the data set states a kind that there is not.
+    """
+
+    def __init__(
+        self,
+        target: str | None,
+        kind: str,
+        stated: Mapping[str, str] | None,
+        monitor: str,
+        head_dropout: float,
+        auxiliary: Mapping[str, float] | None,
+    ) -> None:
+        target = target or next(iter(stated or {}), "sentiment")
+        super().__init__(target, monitor, head_dropout, auxiliary)
+        self.kind = (USUAL | dict(stated or {})).get(target, "number") if kind == "auto" else kind
+        if self.kind not in KINDS:
+            raise ConfigError(
+                f"the data set states that its target {target} is of kind {self.kind}; there is {', '.join(KINDS)}.\n"
+                "  type task.kind=sentiment, or another of them"
+            )
+        self.meaning = KINDS[self.kind]
+        self.columns = self.meaning.columns
+
+    def check_monitor(self) -> None:
+        """Refuse a monitored metric that this task does not compute.
+
+        Raises:
+            ConfigError: it does not.
+        """
+        blank = np.zeros((1, len(self.columns)) if self.columns else 1)
+        known = ["loss", *self.metrics(blank, blank)]
+        if self.monitor not in known:
+            raise ConfigError(
+                f"task.monitor={self.monitor}: task.target={self.target} has no such metric, since its kind is "
+                f"{self.kind}; it has {', '.join(known)}.\n  type task.monitor={self.shown[0]}"
+            )
+
+    def select(self, targets: Mapping[str, np.ndarray]) -> np.ndarray:
+        """This task's target (N,) among those of a fold, or (N, K) where its kind has K columns.
+
+        Raises:
+            DataError: the data set has no such target, or its values are not of its kind.
+        """
+        if self.columns and self.target in targets:
+            values = targets[self.target]
+            if values.shape[1:] != (len(self.columns),):
+                came = f"{values.shape[1]} columns" if values.ndim == 2 else f"the shape {values.shape}"
+                raise DataError(
+                    f"task.target={self.target}: its kind is {self.kind}, which needs {len(self.columns)} columns "
+                    f"({', '.join(self.columns)}); it has {came}.\n  type task.target=sentiment, or another task.kind"
+                )
+        else:
+            values = super().select(targets)
+        if not self.meaning.fits(values):
+            raise DataError(
+                f"task.target={self.target}: its kind is {self.kind}, which needs {self.meaning.requirement}; it holds "
+                f"{values.min():g} to {values.max():g}.\n  type task.kind=sentiment, or task.kind=number"
+            )
+        return values

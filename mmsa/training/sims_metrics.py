@@ -1,0 +1,50 @@
+"""Metrics of CH-SIMS, whose sentiment lies in [-1, 1]."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsa.training.metrics import Array, binary_metrics, correlation, error_metrics, over_fold
+
+THREE_CLASSES = (-0.1, 0.1)
+"""Cuts of negative, neutral, positive; a value on a cut belongs to the class below."""
+FIVE_CLASSES = (-0.7, -0.1, 0.1, 0.7)
+
+
+def sims_metrics(prediction: NDArray[np.floating], target: NDArray[np.floating]) -> dict[str, float]:
+    """Every metric of CH-SIMS over one whole fold, and the errors and binary conventions of any sentiment.
+
+    CH-SIMS' own two classes, [-1, 0] and (0, 1], are `acc2_neg0` and `f1_neg0`: clipping changes no sign.
+
+    Args:
+        prediction: predicted sentiment, any real value.
+        target: labels in [-1, 1].
+
+    Shapes:
+        prediction (N,), target (N,), N >= 1.
+
+    Raises:
+        ValueError: the shapes differ, or are not (N,) with N >= 1.
+    """
+    return over_fold(_sims_metrics, prediction, target)
+
+
+def _sims_metrics(predicted: Array, truth: Array) -> dict[str, float]:
+    clipped, label = np.clip(predicted, -1, 1), np.clip(truth, -1, 1)
+    return {
+        **error_metrics(predicted, truth),
+        "mae_sims": float(np.abs(clipped - label).mean()),
+        "corr_sims": correlation(clipped, label),
+        "acc3_sims": float((_classes(clipped, THREE_CLASSES) == _classes(label, THREE_CLASSES)).mean()),
+        "acc5_sims": float((_classes(clipped, FIVE_CLASSES) == _classes(label, FIVE_CLASSES)).mean()),
+        **binary_metrics(predicted, truth),
+    }
+
+
+def _classes(values: Array, cuts: tuple[float, ...]) -> NDArray[Any]:
+    """Number of cuts below each value, (N,)."""
+    # In float32, as labels and predictions are: 0.1 in float32 exceeds 0.1 in float64, and would lie above its cut.
+    return np.searchsorted(np.array(cuts, dtype=np.float32), values.astype(np.float32), side="left")
