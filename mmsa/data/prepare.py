@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress as RichProgress
 
-from mmsa.data.store import FOLDS, Prepared, Ragged, Store, write_store
+from mmsa.data.store import FOLDS, Prepared, Ragged, Store, temporary_name, write_store
 
 _HASHES = "source-hashes.json"
 _CHUNK = 1 << 22
@@ -56,7 +56,7 @@ def progress_bar(shown: bool) -> Iterator[Progress]:
 
 
 def hash_files(files: Mapping[str, Path], folder: Path, progress: Progress = silent) -> dict[str, str]:
-    """SHA-256 of every file by its role; a file whose path, size and time are known is not read again.
+    """SHA-256 of every file by its role; a file whose path, size and times are known is not read again.
 
     Args:
         files: path by role.
@@ -69,15 +69,22 @@ def hash_files(files: Mapping[str, Path], folder: Path, progress: Progress = sil
     for role, path in files.items():
         stat = path.stat()
         place = str(path.resolve())
+        # The time of the last change to the entry too: a copy may bring its own time of modification.
+        state = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
         entry = known.get(place)
-        if entry is None or entry[:2] != [stat.st_size, stat.st_mtime_ns]:
-            entry = [stat.st_size, stat.st_mtime_ns, _sha256(path, stat.st_size, progress)]
-            known[place] = entry
-            temporary = cache.with_name(f".{cache.name}.{os.getpid()}.tmp")
-            temporary.write_text(json.dumps(known, indent=0))
-            os.replace(temporary, cache)
-        hashes[role] = entry[2]
+        if entry is None or entry[:-1] != state:
+            entry = known[place] = [*state, _sha256(path, stat.st_size, progress)]
+            _keep_hash(cache, place, entry)
+        hashes[role] = entry[-1]
     return hashes
+
+
+def _keep_hash(cache: Path, place: str, entry: list[Any]) -> None:
+    with _locked(cache) as alone:
+        _clear_leftovers(cache, alone)
+        temporary = temporary_name(cache)
+        temporary.write_text(json.dumps({**_known_hashes(cache), place: entry}, indent=0))
+        os.replace(temporary, cache)
 
 
 def _known_hashes(cache: Path) -> dict[str, list[Any]]:
@@ -115,25 +122,30 @@ def build_once(
     """
     if path.exists():
         return Store.open(path)
-    with _locked(path.with_name(f".{path.name}.lock")) as alone:
+    with _locked(path) as alone:
         if not path.exists():  # another process may have made it while this one waited
-            for leftover in path.parent.glob(f".{path.name}.*.tmp"):
-                if alone or stale(leftover):  # of a process that was killed; else of another builder without a lock
-                    leftover.unlink(missing_ok=True)
+            _clear_leftovers(path, alone)
             write_store(path, build(), dataset=dataset, sources=sources, options=options)
     return Store.open(path)
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[bool]:
-    """Hold a lock file, and say whether it is really held; the kernel lets go of it however the process ends."""
-    with open(path, "w") as lock:
+    """Hold the lock of a file, and say whether it is really held; the kernel lets go of it however the process ends."""
+    with open(path.with_name(f".{path.name}.lock"), "w") as lock:
         held = False
         # A file system may have no locks: then two builders waste time, but each renames a whole file.
         with suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_EX)
             held = True
         yield held
+
+
+def _clear_leftovers(path: Path, alone: bool) -> None:
+    """Remove what processes that were killed left of a file; without a lock only what no living one can be writing."""
+    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+        if alone or stale(leftover):
+            leftover.unlink(missing_ok=True)
 
 
 def stale(leftover: Path) -> bool:
@@ -144,16 +156,17 @@ def stale(leftover: Path) -> bool:
         return False
 
 
-def summarise(prepared: Prepared, *, nominal_range: tuple[float, float]) -> None:
+def summarise(prepared: Prepared, *, nominal_range: tuple[float, float], target: str = "sentiment") -> None:
     """Add to the report what every reader shares: sizes per fold, all-zero modalities, labels beyond the range.
 
     Args:
         prepared: rows of every fold; its report is extended.
         nominal_range: lowest and highest nominal label.
+        target: the labels.
     """
     folds = np.array(prepared.folds, dtype=str)
     videos = np.array(prepared.videos, dtype=str)
-    labels = prepared.targets["sentiment"]
+    labels = prepared.targets[target]
     low, high = nominal_range
     beyond = (labels < low - 1e-6) | (labels > high + 1e-6)
     prepared.report.update(
@@ -170,7 +183,7 @@ def summarise(prepared: Prepared, *, nominal_range: tuple[float, float]) -> None
 
 def _all_zero(ragged: Ragged) -> int:
     """Sequences without a single value other than 0."""
-    before = np.concatenate([[0], np.cumsum(ragged.values.any(axis=1))])  # filled steps before each step
+    before = np.concatenate([[0], np.cumsum(ragged.filled_steps())])  # filled steps before each step
     return int((np.diff(before[ragged.offsets]) == 0).sum())
 
 

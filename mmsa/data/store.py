@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
-from collections.abc import Sequence
+import secrets
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +22,7 @@ FOLDS = ("train", "valid", "test")
 SCHEMA_VERSION = 1
 
 _FORMAT = "mmsa store"
+_BLOCK = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Ragged:
     """Sequences of different lengths, end to end in one array.
 
     Args:
-        values: (total steps, D) float32.
+        values: (total steps, D) float32, in memory or mapped from a file.
         offsets: (N+1,) int64; sequence i is values[offsets[i]:offsets[i+1]].
     """
 
@@ -56,6 +59,19 @@ class Ragged:
     def width(self) -> int:
         """Features per step."""
         return int(self.values.shape[1])
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """The values in blocks (n, D) of about 4 MiB; a mapped array is never in memory as a whole meanwhile."""
+        num_steps = max(1, _BLOCK // max(1, self.values[:1].nbytes))
+        mapped: object = self.values.base
+        for start in range(0, len(self.values), num_steps):
+            yield self.values[start : start + num_steps]
+            if isinstance(mapped, mmap.mmap):
+                mapped.madvise(mmap.MADV_DONTNEED)
+
+    def filled_steps(self) -> np.ndarray:
+        """(total steps,) bool: whether a step has a value other than 0."""
+        return np.concatenate([np.zeros(0, dtype=bool), *(block.any(axis=1) for block in self.blocks())])
 
 
 @dataclass
@@ -93,6 +109,11 @@ def store_fingerprint(dataset: str, sources: dict[str, str], options: dict[str, 
     return hashlib.sha256(json.dumps(defining, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def temporary_name(path: Path) -> Path:
+    """What `path` is called until it is whole: no two processes, on any machine, take the same name."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+
+
 def write_store(
     path: Path, prepared: Prepared, *, dataset: str, sources: dict[str, str], options: dict[str, Any]
 ) -> None:
@@ -104,8 +125,11 @@ def write_store(
         dataset: name of the data set.
         sources: SHA-256 of every source file, by its role.
         options: preparation options, JSON-able.
+
+    Raises:
+        DataError: the disk is full, or the folder cannot be written to.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_name(path)
     try:
         # Aligned arrays, since a mapped float that straddles its own size is slow or refused.
         with h5py.File(temporary, "w", alignment_threshold=1, alignment_interval=64) as file:
@@ -115,6 +139,11 @@ def write_store(
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        raise DataError(
+            f"The store {path} cannot be written: {_first_line(error)}.\n"
+            "  type paths.data=FOLDER on a disk with room that you may write to"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -130,7 +159,11 @@ def _write_rows(file: h5py.File, prepared: Prepared) -> None:
     for name, target in prepared.targets.items():
         file.create_dataset(f"targets/{name}", data=np.asarray(target, dtype=np.float32))
     for name, ragged in prepared.features.items():
-        file.create_dataset(f"features/{name}/values", data=np.ascontiguousarray(ragged.values, dtype=np.float32))
+        values = file.create_dataset(f"features/{name}/values", shape=ragged.values.shape, dtype=np.float32)
+        start = 0
+        for block in ragged.blocks():
+            values[start : start + len(block)] = block
+            start += len(block)
         file.create_dataset(f"features/{name}/offsets", data=ragged.offsets)
     if prepared.words is not None:
         counts = [len(words) for words in prepared.words]

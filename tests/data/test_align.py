@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import random
+import tracemalloc
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from mmsa.data.readers import align
 from mmsa.data.readers.align import EPSILON, mean_onto, overlapping
 
 
@@ -76,3 +82,64 @@ def test_an_interval_that_is_no_number_never_overlaps() -> None:
     )
     assert rows.tolist() == [2]
     assert counts.tolist() == [1, 0]
+
+
+@st.composite
+def lattice(draw: st.DrawFn, least: int = 0) -> np.ndarray:
+    """Up to 12 intervals whose ends coincide, or nearly so: by less than EPSILON, by more, or not at all."""
+    near = st.sampled_from([0.0, 0.3 * EPSILON, 3 * EPSILON])  # no sum of two differences is EPSILON
+    count = draw(st.integers(least, 12))
+    start = np.array(draw(st.lists(st.integers(0, 16), min_size=count, max_size=count)), dtype=float) / 4
+    steps = np.array(draw(st.lists(st.integers(0, 6), min_size=count, max_size=count)), dtype=float) / 4
+    shifts = np.array(draw(st.lists(st.tuples(near, near), min_size=count, max_size=count))).reshape(-1, 2)
+    return np.stack([start, start + steps], axis=1).reshape(-1, 2) + shifts
+
+
+DTYPES = st.sampled_from(["float32", "float64", "int16", "int64", "uint8", "float16"])
+
+
+@settings(deadline=None, max_examples=150)
+@given(lattice(), lattice(), DTYPES, st.sampled_from([1, 7, 1 << 20]), st.integers(0, 2**31))
+def test_any_intervals_and_numbers_give_the_obvious_means(
+    intervals: np.ndarray, onto: np.ndarray, dtype: str, at_once: int, seed: int
+) -> None:
+    values = np.random.default_rng(seed).integers(0, 100, (len(intervals), 2)).astype(dtype)
+    with pytest.MonkeyPatch.context() as patched:  # however few pairs are tested at once
+        patched.setattr(align, "_PAIRS", at_once)
+        patched.setattr(align, "_VALUES", at_once)
+        rows, counts = overlapping(intervals, onto)
+        means, covered = mean_onto(intervals, values, onto)
+    expected = [obvious_rows(intervals, span) for span in onto]
+    assert counts.tolist() == [len(group) for group in expected]
+    assert rows.tolist() == [row for group in expected for row in group]
+    assert covered.tolist() == [bool(group) for group in expected]
+    for mean, group in zip(means, expected, strict=True):
+        obvious = [sum(float(values[row, i]) for row in group) / max(1, len(group)) for i in range(2)]
+        np.testing.assert_allclose(mean, obvious, rtol=1e-5, atol=1e-4)
+
+
+@settings(deadline=None, max_examples=50)
+@given(lattice(), lattice(), st.randoms(use_true_random=False))
+def test_the_order_of_the_intervals_changes_no_mean(
+    intervals: np.ndarray, onto: np.ndarray, shuffler: random.Random
+) -> None:
+    order = list(range(len(intervals)))
+    shuffler.shuffle(order)
+    values = np.arange(len(intervals), dtype=np.float32)[:, None]
+    straight, _ = mean_onto(intervals, values, onto)
+    shuffled, _ = mean_onto(intervals[order], values[order], onto)
+    np.testing.assert_allclose(shuffled, straight, rtol=1e-6)
+
+
+def test_one_frame_as_long_as_the_video_does_not_fill_the_memory() -> None:
+    count = 10_000
+    edges = np.arange(count + 1, dtype=float)
+    short = np.stack([edges[:-1], edges[1:]], axis=1)
+    tracemalloc.start()
+    try:
+        means, _ = mean_onto(np.concatenate([[[0.0, count]], short]), np.ones((count + 1, 1), np.int8), short)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (means == 1).all()
+    assert peak < 100e6  # 50 million pairs of a frame and a word

@@ -188,12 +188,71 @@ def test_a_word_in_two_utterances_is_in_both(tmp_path: Path) -> None:
     assert prepared.words[:2] == [["very", "good", "not"], ["not", "bad"]]
 
 
-def test_seven_label_columns_are_sentiment_and_six_emotions(tmp_path: Path) -> None:
+def test_videos_without_words_frames_or_labels_have_no_say(tmp_path: Path) -> None:
+    for dtype, shape in (("float32", (0,)), ("float64", (0, 0)), ("int64", (0, 7)), ("S1", (0, 1))):
+        sequences = tiny_sequences()
+        none = np.zeros((0,) if shape == (0,) else (0, 2)), np.zeros(shape, dtype=dtype)
+        sequences["words"]["a"] = sequences["visual"]["b"] = sequences["labels"]["c"] = none
+        numeric = np.dtype(dtype).kind != "S"
+        if not numeric:
+            sequences["visual"]["b"] = none[0], np.zeros((0, 2))
+        prepared = read(tmp_path / f"{dtype}{len(shape)}", sequences)
+        assert prepared.ids == ["b[0]", "b[1]"]
+        assert prepared.report["dropped"] == {"no words": ["a[0]", "a[1]"]}
+        assert prepared.report["steps_without_frames"]["visual"] == 4
+        assert not prepared.features["visual"].values.any()
+
+
+def test_a_modality_without_a_frame_anywhere_is_refused(tmp_path: Path) -> None:
     sequences = tiny_sequences()
-    sequences["labels"] = {video: labels((0, 2, 1.5, *range(6)), (2, 4, -2.0, *range(6))) for video in "abc"}
+    sequences["audio"] = dict.fromkeys("abc", (np.zeros((0, 2)), np.zeros((0, 3), np.float32)))
+    with pytest.raises(DataError, match=r"TINY_Audio.csd has no frame in any video"):
+        read(tmp_path, sequences)
+
+
+def test_words_that_overlap_keep_their_order_in_every_modality(tmp_path: Path) -> None:
+    sequences = tiny_sequences()
+    sequences["words"]["a"] = words((1.0, 2.0, "second"), (0.0, 3.0, "first"), (2.5, 2.5, "none"), (1.0, 1.5, "third"))
+    sequences["text"]["a"] = sequences["words"]["a"][0], np.ones((4, 4), np.float32)
+    sequences["labels"]["a"] = labels((0.0, 4.0, 1.0))
     prepared = read(tmp_path, sequences)
-    np.testing.assert_array_equal(prepared.targets["sentiment"], [1.5, -2.0] * 3)
-    np.testing.assert_array_equal(prepared.targets["emotions"], [list(range(6))] * 6)
+    assert prepared.words is not None
+    assert prepared.words[0] == ["first", "second", "third"]
+    np.testing.assert_allclose(prepared.features["audio"][0][:, 0], [15.5, 15.5, 13.0])  # frames 0-29, 10-19, 10-14
+    assert prepared.report["words_too_short"] == 1
+
+
+def test_a_word_that_an_utterance_cuts_keeps_all_its_modalities(tmp_path: Path) -> None:
+    sequences = tiny_sequences()
+    sequences["labels"]["a"] = labels((0.0, 0.5, 1.0), (0.5, 2.0, -1.0))
+    times, values = frames(40, 2)
+    early = times[:, 1] < 0.5
+    sequences["visual"]["a"] = times[early], values[early]  # none in the second utterance, where "very" ends
+    prepared = read(tmp_path, sequences)
+    assert prepared.words is not None
+    assert prepared.words[:2] == [["very"], ["very", "good"]]
+    np.testing.assert_array_equal(prepared.features["visual"][1][0], prepared.features["visual"][0][0])
+    for i in range(2):
+        assert {len(ragged[i]) for ragged in prepared.features.values()} == {len(prepared.words[i])}
+
+
+def test_numbers_of_every_kind_give_the_same_means(tmp_path: Path) -> None:
+    results = []
+    for dtype in ("int8", "uint16", "int64", "float16", "float32", "float64"):
+        sequences = tiny_sequences()
+        for role in ("text", "audio", "visual", "labels"):
+            for video, (times, values) in sequences[role].items():
+                sequences[role][video] = times, values.round().astype(dtype if role != "labels" else "float32")
+        prepared = read(tmp_path / dtype, sequences)
+        results.append(np.concatenate([ragged.values.ravel() for ragged in prepared.features.values()]))
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+
+
+def test_a_single_frame_without_its_axis_is_a_frame(tmp_path: Path) -> None:
+    sequences = tiny_sequences()
+    sequences["visual"]["a"] = np.array([0.0, 4.0]), np.array([3.0, 5.0], dtype=np.float32)
+    np.testing.assert_array_equal(read(tmp_path, sequences).features["visual"][0], [[3.0, 5.0]] * 2)
 
 
 def test_only_the_modalities_that_are_asked_for_are_read(tmp_path: Path) -> None:
@@ -209,7 +268,9 @@ def test_only_the_modalities_that_are_asked_for_are_read(tmp_path: Path) -> None
         ("audio", words((0, 1, "word")), "numbers are required"),
         ("audio", frames(40, 7), "7 features per frame"),
         ("audio", (np.zeros((3, 2)), np.zeros((4, 3), np.float32)), "needs intervals"),
+        ("audio", (np.array([[b"0", b"1"]]), np.zeros((1, 3), np.float32)), "intervals in seconds"),
         ("labels", labels((0, 1, 1.0, 2.0)), "1 label column"),
+        ("labels", labels((0, 1, *range(7))), "7 label columns, others 1"),
     ],
 )
 def test_content_that_contradicts_its_role_is_refused(tmp_path: Path, role: str, content: Video, said: str) -> None:
@@ -237,15 +298,6 @@ def test_intervals_are_read_in_float64_and_features_as_stored(tmp_path: Path) ->
     assert (intervals.dtype.name, features.dtype.name) == ("float64", "float32")
     with SequenceFile(files["words"]) as sequence:
         assert sequence.read("a")[1][0, 0] == b"very"
-
-
-def test_a_sequence_is_found_by_its_other_names_and_by_its_root_group(tmp_path: Path) -> None:
-    files = write_corpus(tmp_path, tiny_sequences())
-    old_audio = files["audio"].rename(tmp_path / "TINY_OldAudio.csd")
-    renamed = files["visual"].rename(tmp_path / "download (1).csd")
-    files["labels"].unlink()
-    found = find_sequences(tmp_path, Tiny.sequences)
-    assert found == {"words": files["words"], "text": files["text"], "audio": old_audio, "visual": renamed}
 
 
 def test_files_that_we_write_load_in_the_sdk_without_a_question(tmp_path: Path) -> None:

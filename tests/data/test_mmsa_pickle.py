@@ -1,15 +1,18 @@
-"""MMSA's aligned pickle is stripped to true lengths; other layouts are refused by name."""
+"""MMSA's pickles of every kind are stripped to true lengths; what is damaged is refused by what it lacks."""
 
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from mmsa.data.readers.mmsa_pickle import read_aligned_pickle
+from mmsa.data.prepare import silent
+from mmsa.data.readers.families import ReadOptions, read_file
+from mmsa.data.store import FOLDS, Prepared
 from mmsa.errors import DataError
 
 Content = dict[str, dict[str, Any]]
@@ -33,14 +36,46 @@ def content(num_steps: int = 6) -> Content:
     }
 
 
+def unaligned() -> Content:
+    """The same, where audio has 7 and 2 steps of 8, and vision 4 and 9 of 9."""
+    made = content()
+    for part in made.values():
+        for key, lengths, num_steps in (("audio", [7, 2], 8), ("vision", [4, 9], 9)):
+            inside = np.arange(num_steps) < np.array(lengths)[:, None]
+            part[key] = np.where(inside, np.arange(1.0, num_steps + 1), 0)[:, :, None].repeat(3, axis=2)
+            part[f"{key}_lengths"] = lengths if key == "audio" else np.array(lengths)
+    return made
+
+
+def sims() -> Content:
+    """CH-SIMS's layout: not aligned, labels per modality, ids and text of its own kind."""
+    made = unaligned()
+    for fold, part in made.items():
+        part["id"] = np.array([f"video_{fold}$_$0010", f"video_{fold}$_$0009"])
+        part["raw_text"] = ["我不想嫁给李茶 OK", "好"]
+        part["regression_labels"] = [0.8, -0.2]
+        part["annotations"] = ["Positive", "Negative"]
+        for place, modality in enumerate("TAV"):
+            part[f"regression_labels_{modality}"] = [0.1 * place, 0.2 * place]
+    return made
+
+
 def write(folder: Path, what: object) -> Path:
     path = folder / "aligned_50.pkl"
     path.write_bytes(pickle.dumps(what, protocol=4))
     return path
 
 
+def read(path: Path, required: Sequence[str] = ("text", "audio", "visual")) -> Prepared:
+    return read_file(path, ReadOptions(tuple(required)), silent)
+
+
+def read_made(folder: Path, what: object, required: Sequence[str] = ("text", "audio", "visual")) -> Prepared:
+    return read(write(folder, what), required)
+
+
 def test_the_shared_file_has_its_utterances_and_lengths(mmsa_pickle: Path) -> None:
-    prepared = read_aligned_pickle(mmsa_pickle)
+    prepared = read(mmsa_pickle)
     assert [prepared.folds.count(fold) for fold in ("train", "valid", "test")] == [131, 53, 45]
     source = pickle.loads(mmsa_pickle.read_bytes())
     row = 0
@@ -59,7 +94,7 @@ def test_the_shared_file_has_its_utterances_and_lengths(mmsa_pickle: Path) -> No
 
 
 def test_rows_are_ordered_by_clip_number_and_named_alike(tmp_path: Path) -> None:
-    prepared = read_aligned_pickle(write(tmp_path, content()))
+    prepared = read_made(tmp_path, content())
     assert prepared.ids[:2] == ["train[9]", "train[10]"]
     assert prepared.videos[:2] == ["train", "train"]
     assert prepared.words is not None
@@ -72,7 +107,7 @@ def test_rows_are_ordered_by_clip_number_and_named_alike(tmp_path: Path) -> None
 def test_labels_may_be_a_list_or_an_array(tmp_path: Path, labels: object) -> None:
     made = content()
     made["train"]["regression_labels"] = labels
-    assert read_aligned_pickle(write(tmp_path, made)).targets["sentiment"][:2].tolist() == [-2.0, 1.5]
+    assert read_made(tmp_path, made).targets["sentiment"][:2].tolist() == [-2.0, 1.5]
 
 
 def test_without_token_ids_the_trailing_zeros_of_all_modalities_are_padding(tmp_path: Path) -> None:
@@ -83,24 +118,24 @@ def test_without_token_ids_the_trailing_zeros_of_all_modalities_are_padding(tmp_
         part["text"][1, 1:3] = part["audio"][1, 1:3] = part["vision"][1, 1:3] = 0  # nor is a gap in the middle
         part["audio"][0, 2] = np.nan
         part["vision"][0, 2] = 0  # so that only a NaN is left in this step
-    prepared = read_aligned_pickle(write(tmp_path, made))
+    prepared = read_made(tmp_path, made)
     assert prepared.features["text"].lengths.tolist() == [5, 3] * 3
-    assert read_aligned_pickle(tmp_path / "aligned_50.pkl", required=("text",)).features["text"].lengths[1] == 3
+    assert read(tmp_path / "aligned_50.pkl", required=("text",)).features["text"].lengths[1] == 3
 
 
 def test_every_modality_of_the_pickle_is_read_and_only_those_required_must_be_there(tmp_path: Path) -> None:
     path = write(tmp_path, content())
-    assert list(read_aligned_pickle(path, required=["audio"]).features) == ["text", "audio", "visual"]
+    assert list(read(path, required=["audio"]).features) == ["text", "audio", "visual"]
     made = without(content(), "vision")
     made["train"]["vision"] = content()["train"]["vision"]  # a modality of one fold is none
-    assert list(read_aligned_pickle(write(tmp_path, made), required=["audio"]).features) == ["text", "audio"]
+    assert list(read_made(tmp_path, made, required=["audio"]).features) == ["text", "audio"]
 
 
 def test_values_that_are_not_finite_become_zero_and_are_counted_within_the_length(tmp_path: Path) -> None:
     made = content()
     made["valid"]["audio"][0, :2, 1] = [np.nan, -np.inf]
     made["valid"]["audio"][0, 5, 1] = np.inf  # padding
-    prepared = read_aligned_pickle(write(tmp_path, made))
+    prepared = read_made(tmp_path, made)
     assert prepared.report["non_finite"] == {"text": 0, "audio": 2, "visual": 0}
     assert prepared.report["non_finite_utterances"]["audio"] == 1
     assert prepared.features["audio"][3][:2, 1].tolist() == [0.0, 0.0]
@@ -110,7 +145,7 @@ def test_empty_utterances_and_missing_labels_are_dropped_and_reported(tmp_path: 
     made = content()
     made["train"]["text_bert"][0, 1] = 0
     made["test"]["regression_labels"][1] = np.nan
-    prepared = read_aligned_pickle(write(tmp_path, made))
+    prepared = read_made(tmp_path, made)
     assert prepared.report["dropped"] == {"no steps": ["train[10]"], "label not finite": ["test[9]"]}
     assert len(prepared.ids) == 4
 
@@ -127,31 +162,160 @@ def having(made: Content, key: str, value: object) -> Content:
     return made
 
 
+def test_each_modality_of_an_unaligned_pickle_keeps_its_own_length(tmp_path: Path) -> None:
+    prepared = read_made(tmp_path, unaligned())
+    assert prepared.features["text"].lengths.tolist() == [5, 3] * 3
+    assert prepared.features["audio"].lengths.tolist() == [2, 7] * 3
+    assert prepared.features["visual"].lengths.tolist() == [9, 4] * 3
+    assert prepared.features["audio"][1][:, 0].tolist() == [1, 2, 3, 4, 5, 6, 7]
+    assert prepared.report["padding"]["audio"] == dict.fromkeys(FOLDS, "right")
+
+
+def test_a_stated_length_of_zero_is_an_absent_modality_and_one_beyond_the_array_the_whole(tmp_path: Path) -> None:
+    made = unaligned()
+    made["train"]["audio_lengths"] = [0, 1000]
+    prepared = read_made(tmp_path, made)
+    assert prepared.features["audio"].lengths.tolist()[:2] == [8, 0]
+    made["train"]["text_bert"][0, 1] = 0
+    made["train"]["vision_lengths"][0] = 0
+    assert read_made(tmp_path, made).report["dropped"] == {"no steps": ["train[10]"]}
+
+
+def test_unaligned_arrays_without_lengths_end_at_their_last_step(tmp_path: Path) -> None:
+    made = unaligned()
+    for part in made.values():
+        del part["audio_lengths"], part["vision_lengths"]
+        part["audio"][0, 3] = 0  # a gap
+    prepared = read_made(tmp_path, made)
+    assert {m: ragged.lengths.tolist()[:2] for m, ragged in prepared.features.items()} == {
+        "text": [5, 3],
+        "audio": [2, 7],
+        "visual": [9, 4],
+    }
+
+
+def test_a_modality_without_lengths_beside_one_that_has_them_is_not_cut_as_the_text_is(tmp_path: Path) -> None:
+    made = unaligned()
+    for part in made.values():
+        del part["audio_lengths"]
+        part["audio"] = np.ones((2, 6, 3)) * (np.arange(6) < np.array([[6], [1]]))[:, :, None]  # as many steps as text
+    assert read_made(tmp_path, made).features["audio"].lengths.tolist() == [1, 6] * 3
+
+
+@pytest.mark.parametrize("made", [content(), unaligned()], ids=["aligned", "unaligned"])
+def test_left_padding_is_found(tmp_path: Path, made: Content) -> None:
+    right = read_made(tmp_path, made)
+    for part in made.values():
+        for key in ("text", "audio", "vision"):
+            array, lengths = part[key], (part[key] != 0).any(axis=2).sum(axis=1)
+            part[key] = np.stack([np.roll(row, len(row) - n, axis=0) for row, n in zip(array, lengths, strict=True)])
+        part["text_bert"] = part["text_bert"][:, :, ::-1]
+    left = read_made(tmp_path, made)
+    assert left.report["padding"]["text"] == dict.fromkeys(FOLDS, "left")
+    for modality, ragged in right.features.items():
+        np.testing.assert_array_equal(left.features[modality].values, ragged.values)
+        np.testing.assert_array_equal(left.features[modality].offsets, ragged.offsets)
+
+
+def test_sims_has_a_target_per_modality_and_words_of_one_character(tmp_path: Path) -> None:
+    prepared = read_made(tmp_path, sims())
+    assert prepared.ids[:2] == ["video_train[9]", "video_train[10]"]
+    assert {name: target[:2].tolist() for name, target in prepared.targets.items()} == {
+        "sentiment": pytest.approx([-0.2, 0.8]),
+        "sentiment_text": [0.0, 0.0],
+        "sentiment_audio": pytest.approx([0.2, 0.1]),
+        "sentiment_visual": pytest.approx([0.4, 0.2]),
+    }
+    assert all(target.dtype == np.float32 for target in prepared.targets.values())
+    assert prepared.words is not None
+    assert prepared.words[1] == [*"我不想嫁给李茶", "OK"]
+    made = sims()
+    del made["test"]["regression_labels_A"]  # of two folds is none
+    assert set(read_made(tmp_path, made).targets) == {"sentiment", "sentiment_text", "sentiment_visual"}
+
+
+@pytest.mark.parametrize(("key", "modality"), [("text", "text"), ("audio", "audio"), ("vision", "visual")])
+def test_a_file_of_one_modality_holds_that_one(tmp_path: Path, key: str, modality: str) -> None:
+    kept = {key, f"{key}_lengths", "id", "raw_text", "regression_labels", "annotations"}
+    made = {fold: {k: v for k, v in part.items() if k in kept} for fold, part in unaligned().items()}
+    prepared = read_made(tmp_path, made, [modality])
+    assert list(prepared.features) == [modality]
+    assert prepared.features[modality].lengths.tolist()[:2] == {"text": [5, 3], "audio": [2, 7]}.get(key, [9, 4])
+    with pytest.raises(DataError, match=rf"lacks .*Go without: dataset.modalities=\[{modality}\]"):
+        read(tmp_path / "aligned_50.pkl")
+
+
+def test_the_order_of_rows_and_further_keys_of_an_extraction_do_not_matter(tmp_path: Path) -> None:
+    first = read_made(tmp_path, unaligned())
+    made = unaligned()
+    for fold, part in made.items():
+        part.update({key: np.asarray(values)[::-1] for key, values in part.items()})
+        part.update(align=np.array(["wav2vec", "wav2vec"]), mode=[fold, fold], text=part["text"].astype(np.float64))
+    again = read_made(tmp_path, made)
+    assert again.ids == first.ids and again.words == first.words and again.report == first.report
+    np.testing.assert_array_equal(again.targets["sentiment"], first.targets["sentiment"])
+    for modality, ragged in first.features.items():
+        assert again.features[modality].values.dtype == np.float32
+        np.testing.assert_array_equal(again.features[modality].values, ragged.values)
+
+
+@pytest.mark.parametrize("width", [300, 768])
+def test_widths_are_those_of_the_file(tmp_path: Path, width: int) -> None:
+    made = content()
+    for part in made.values():
+        part["text"] = np.ones((2, 6, width), dtype=np.float32)
+    assert read_made(tmp_path, made).features["text"].width == width
+
+
+def test_numbers_beyond_float32_are_not_finite(tmp_path: Path) -> None:
+    made = unaligned()
+    made["train"]["audio"][0, 0, 0] = 1e300
+    made["test"]["regression_labels"] = [1e300, 1.0]
+    prepared = read_made(tmp_path, made)
+    assert prepared.report["non_finite"]["audio"] == 1
+    assert prepared.report["dropped"] == {"label not finite": ["test[10]"]}
+
+
 @pytest.mark.parametrize(
     ("what", "said"),
     [
-        ([(1, 2)], "got list"),
-        ({"train": {}, "test": {}}, r"got \['test', 'train'\]"),
-        (having(content(), "audio_lengths", [1, 2]), "unaligned layout, which is not readable yet"),
-        (without(content(), "regression_labels"), "lacks regression_labels"),
-        (having(without(content(), "regression_labels"), "labels", 0), "MulT"),
+        ([(1, 2)], "a list of 1 tuple"),
+        ({"train": {}, "test": {}}, "a dict of train, test, which is no known layout"),
+        (without(content(), "regression_labels"), "fold train lacks regression_labels"),
+        (without(content(), "id"), "fold train lacks id"),
         (without(content(), "vision"), r"lacks visual. Go without: dataset.modalities=\[text,audio\]"),
-        (having(content(), "audio", np.zeros((2, 9, 3))), "are required, got"),
-        (having(content(), "regression_labels", [1.0]), "1 labels"),
+        (having(content(), "audio", np.zeros((3, 6, 3))), "'audio': 3"),
+        (having(content(), "audio", np.zeros((2, 6))), "3 axes"),
+        (having(content(), "regression_labels", [1.0]), "'regression_labels': 1"),
         (having(content(), "text_bert", np.zeros((2, 6))), "text_bert of shape"),
-        (having(content(), "id", ["a", "b"]), "got 'a'"),
+        (having(content(), "id", "ab"), "one entry per utterance"),
+        (having(content(), "raw_text", None), "one entry per utterance"),
         (having(content(), "audio", "loud"), "audio must hold numbers"),
+        (having(unaligned(), "audio_lengths", [3, -1]), "lengths"),
+        (having(unaligned(), "audio_lengths", [3]), "lengths"),
+        (having(unaligned(), "audio_lengths", [3, None]), "lengths"),
     ],
 )
-def test_other_layouts_are_refused_by_what_they_lack(tmp_path: Path, what: object, said: str) -> None:
-    with pytest.raises(DataError, match=said):
-        read_aligned_pickle(write(tmp_path, what))
+def test_what_does_not_fit_together_is_refused_in_few_lines(tmp_path: Path, what: object, said: str) -> None:
+    with pytest.raises(DataError, match=said) as refused:
+        read_made(tmp_path, what)
+    assert str(tmp_path) in str(refused.value)
+    assert len(str(refused.value)) < 700
 
 
-@pytest.mark.parametrize(
-    "name", ["mmsa_unaligned_50", "mult_mosi_data", "multibench_mosi_raw", "misa/train", "ur_funny_v2/language_sdk"]
-)
-def test_the_other_shared_pickles_are_refused_in_one_message(shared: Path, name: str) -> None:
-    with pytest.raises(DataError) as refused:
-        read_aligned_pickle(shared / "data" / "pickles" / f"{name}.pkl")
-    assert len(str(refused.value)) < 500
+def test_the_shared_unaligned_file_has_its_lengths_and_what_was_planted(shared: Path, mmsa_pickle: Path) -> None:
+    path = mmsa_pickle.with_name("mmsa_unaligned_50.pkl")
+    prepared, aligned = read(path), read(mmsa_pickle)
+    assert (prepared.ids, prepared.folds, prepared.words) == (aligned.ids, aligned.folds, aligned.words)
+    np.testing.assert_array_equal(prepared.targets["sentiment"], aligned.targets["sentiment"])
+    np.testing.assert_array_equal(prepared.features["text"].values, aligned.features["text"].values[:, :20])
+    folds = np.array(prepared.folds)
+    assert [prepared.features["audio"].lengths[folds == fold].sum() for fold in FOLDS] == [3484, 1527, 958]
+    assert prepared.report["non_finite"] == {"text": 0, "audio": 6, "visual": 0}
+    source = pickle.loads(path.read_bytes())
+    for fold, places in {"train": [(4, 3, 2), (4, 4, 2), (77, 0, 0)], "valid": [(10, 5, 1)]}.items():
+        for row, step, column in places:
+            assert source[fold]["audio"][row, step, column] == -np.inf
+            i = prepared.ids.index(str(source[fold]["id"][row]).replace("$_$", "[") + "]")
+            assert prepared.features["audio"][i][step, column] == 0
+            assert len(prepared.features["visual"][i]) == source[fold]["vision_lengths"][row]

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import collections
+import copyreg
 import os
 import pickle
 import pickletools
+import struct
 import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mmsa.data.readers.restricted_pickle import load_pickle
 from mmsa.errors import DataError
@@ -42,10 +50,11 @@ ARRAYS = {
     "no dimension": np.array(3.5),
     "empty": np.zeros((0, 4), dtype=np.float32),
     "float16": np.array([1.5], dtype=np.float16),
+    "long": np.arange(3000.0),
 }
 
 
-@pytest.mark.parametrize("protocol", [3, 4, 5])
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
 @pytest.mark.parametrize("name", ARRAYS)
 def test_arrays_come_back_as_they_were(tmp_path: Path, name: str, protocol: int) -> None:
     array = ARRAYS[name]
@@ -56,7 +65,7 @@ def test_arrays_come_back_as_they_were(tmp_path: Path, name: str, protocol: int)
     np.testing.assert_array_equal(loaded, array)
 
 
-@pytest.mark.parametrize("protocol", [3, 4, 5])
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
 def test_containers_numbers_and_arrays_of_objects_come_back(tmp_path: Path, protocol: int) -> None:
     objects = np.empty((2, 2), dtype=object)
     objects[:] = [["a", None], [[1, 2], {"k": 3}]]
@@ -170,3 +179,196 @@ def test_every_flipped_byte_of_an_array_gives_an_error_or_a_value(tmp_path: Path
             load_pickle(path)
         except DataError as error:
             assert str(path) in str(error)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_arrays_of_objects_keep_their_places(tmp_path: Path, order: str) -> None:
+    array = np.array([["a", "b", "c"], ["d", "e", "f"]], dtype=object, order="F" if order == "F" else "C")
+    np.testing.assert_array_equal(np.asarray(load_pickle(dumped(tmp_path / "x.pkl", array))), array)
+
+
+PLAIN = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(codec="utf-8"))
+    | st.binary(),
+    lambda inner: (
+        st.lists(inner)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text(st.characters(codec="utf-8")) | st.integers(0, 300), inner)
+        | st.frozensets(st.integers(-5, 70000))
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=PLAIN, protocol=st.integers(0, 5), shortened=st.booleans())
+def test_plain_data_of_every_protocol_come_back(
+    tmp_path: Path, content: object, protocol: int, shortened: bool
+) -> None:
+    written = pickle.dumps(content, protocol)
+    path = tmp_path / "x.pkl"
+    path.write_bytes(pickletools.optimize(written) if shortened else written)
+    assert load_pickle(path) == content
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+def test_dictionaries_with_a_default_come_back_without_it(
+    tmp_path: Path, protocol: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType("create_dataset")
+    exec("def return_unk():\n    return 1", module.__dict__)
+    monkeypatch.setitem(sys.modules, "create_dataset", module)
+    content = [collections.defaultdict(int, a=1), collections.defaultdict(module.return_unk, a=2)]
+    path = dumped(tmp_path / "x.pkl", content, protocol)
+    monkeypatch.delitem(sys.modules, "create_dataset")
+    loaded = load_pickle(path)
+    assert loaded == [{"a": 1}, {"a": 2}]
+    assert isinstance(loaded, list) and all(type(part) is dict for part in loaded)
+    assert "create_dataset" not in sys.modules
+
+
+def test_a_pickle_of_python_2_is_read(tmp_path: Path) -> None:
+    values = np.array([1.5, -2.0], dtype="<f4")
+    escaped = "".join(f"\\x{byte:02x}" for byte in values.tobytes()).encode()
+    head = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR(I1\n(I2\nt"
+    kind = b"cnumpy\ndtype\n(S'f4'\nI0\nI1\ntR(I3\nS'<'\nNNNI-1\nI-1\nI0\ntb"
+    path = tmp_path / "x.pkl"
+    path.write_bytes(b"(dS'x'\n" + head + kind + b"I00\nS'" + escaped + b"'\ntbsS'id'\nS'caf\\xe9'\ns.")
+    loaded = load_pickle(path)
+    assert isinstance(loaded, dict) and loaded["id"] == "caf\xe9"
+    np.testing.assert_array_equal(np.asarray(loaded["x"]), values)
+
+
+def short(text: str) -> bytes:
+    return b"\x8c" + bytes([len(text)]) + text.encode()
+
+
+def named(module: str, name: str) -> bytes:
+    return short(module) + short(name) + b"\x93"
+
+
+def array_of(kind: str, shape: bytes, content: bytes, order: str = "|", fields: bytes = b"NNN") -> bytes:
+    """The instructions of an array: its shape and content as instructions of their own."""
+    blank = named("numpy._core.multiarray", "_reconstruct") + named("numpy", "ndarray") + b"K\x00\x85C\x01b\x87R"
+    dtype = (
+        named("numpy", "dtype") + short(kind) + b"\x89\x88\x87R(K\x03" + short(order) + fields + b"J\xff\xff\xff\xff"
+    )
+    return blank + b"(K\x01" + shape + dtype + b"J\xff\xff\xff\xffK\x00tb" + b"\x89" + content + b"tb"
+
+
+def whole(*numbers: int) -> bytes:
+    """The instructions of a tuple."""
+    return b"(" + b"".join(b"\x8a\x08" + struct.pack("<q", number) for number in numbers) + b"t"
+
+
+REFUSED: dict[str, tuple[bytes, str]] = {
+    "extension": (b"\x82\xf0(X\x02\x00\x00\x00idtR", "EXT1"),
+    "persistent id": (b"Pfile\n", "PERSID"),
+    "persistent object": (b"NQ", "BINPERSID"),
+    "instance": (b"(ios\nsystem\n", "INST"),
+    "object of a class": (b"(" + named("numpy", "dtype") + short("f4") + b"o", "OBJ"),
+    "new object": (named("collections", "OrderedDict") + b")\x81", "NEWOBJ"),
+    "new object with names": (named("collections", "OrderedDict") + b")}\x92", "NEWOBJ_EX"),
+    "buffer from elsewhere": (b"\x97", "NEXT_BUFFER"),
+    "attribute of an admitted name": (named("numpy", "ndarray.__class__"), "numpy.ndarray.__class__"),
+    "name of another module": (named("numpy.core.multiarray", "fromfile"), "fromfile"),
+    "name that moves the cursor": (named("os\x1b[2J", "system\n"), r"os\?\[2J\.system\?"),
+    "rot13": (named("_codecs", "encode") + short("x") + short("rot13") + b"\x86R", "rot13"),
+    "unpacking": (named("_codecs", "encode") + b"C\x01x" + short("zlib") + b"\x86R", "zlib"),
+    "state of a dictionary": (b"}}b", "state"),
+    "state of a class": (named("numpy", "ndarray") + b"}b", "state"),
+    "call of a dictionary": (b"})R", "no admitted name"),
+    "call of what is only mentioned": (named("numpy", "ndarray") + b"K\x02\x85R", "no admitted name"),
+    "class as content": (named("numpy", "ndarray"), "by itself"),
+    "factory as content": (b"]" + named("builtins", "int") + b"a", "by itself"),
+    "array without a state": (array_of("f4", whole(1), b"C\x041234").split(b"(K\x01")[0], "without its state"),
+    "state given twice": (array_of("f4", whole(1), b"C\x041234") + b"}b", "state"),
+    "structured array": (array_of("f4", whole(1), b"C\x041234", fields=b"N}N"), "structured"),
+    "type that is several": (array_of("f4,O", whole(1), b"C\x041234"), "not admitted"),
+    "type of a shape": (array_of("(3,)f4", whole(1), b"C\x041234"), "not admitted"),
+    "dates": (array_of("M8[s]", whole(1), b"C\x0812345678"), "not admitted"),
+    "raw type": (array_of("V4", whole(1), b"C\x041234"), "not admitted"),
+    "addresses": (array_of("O", whole(1), b"C\x0812345678"), "array of objects"),
+    "negative shape": (array_of("f4", whole(-1), b"C\x041234"), "shape"),
+    "shape too large": (array_of("f4", whole(1 << 40), b"C\x041234"), "larger than the file"),
+    "shape that overflows": (array_of("f4", whole(1 << 62, 1 << 62, 0), b"C\x00"), "larger than the file"),
+    "empty rows without end": (array_of("f4", whole(1 << 40, 0), b"C\x00"), "larger than the file"),
+    "texts of no length": (array_of("U0", whole(1 << 40), b"C\x00"), "larger than the file"),
+    "text without end": (array_of("U99999999", whole(0), b"C\x00"), "far more memory"),
+    "too little content": (array_of("f4", whole(2), b"C\x041234"), "does not fill"),
+    "no characters": (array_of("U1", whole(1), b"C\x04\xff\xff\xff\x7f", order="<"), "text is damaged"),
+    "bytes without end": (b"\x8e" + struct.pack("<Q", 1 << 45), "too early"),
+    "bytes to fill without end": (b"\x96" + struct.pack("<Q", 1 << 45), "too early"),
+    "text without an end": (b"X\xff\xff\xff\x7f", "too early"),
+    "memo without end": (b"Nr\xff\xff\xff\x7f", "far more memory"),
+    "memo without end in text": (b"Np4000000000\n", "far more memory"),
+    "memo below 0": (b"Np-4\n", "finds no object"),
+    "number without end": (b"\x8b\xff\xff\xff\x7f", "number of 2147483647 bytes"),
+    "digits without end": (b"I" + b"9" * 5000 + b"\n", "digits"),
+    "sets without end": (b"(" + b"\x8f" * 200_000 + b"t", "far more memory"),
+    "lists without end": (b"(" + b"]" * 420_000 + b"t", "far more memory"),
+    "marks without end": (b"(" * 420_000, "far more memory"),
+    "one array many times": (
+        b"\x8e" + struct.pack("<Q", 1 << 20) + bytes(1 << 20) + b"q\x010("
+        + array_of("u1", whole(1 << 20), b"h\x01") * 100 + b"t",
+        "far more memory",
+    ),
+    "tuples as a key": (b"})" + b"\x85" * 60_000 + b"Ns", "a key of type tuple"),
+    "tuples in a set": (b"\x8f()" + b"\x85" * 60_000 + b"\x90", "a key of type tuple"),
+    "large number as a key": (b"}\x8a\x09" + b"\x01" * 9 + b"Ns", "a key of type int"),
+    "tuples in tuples": (b")" + b"\x85" * 60_000, "nested more than"),
+    "lists in lists": (b"(" * 30 + b"l" * 30, "nested more than"),
+    "list in itself": (b"]q\x01h\x01a", "within itself"),
+    "dictionary in itself": (b"}q\x01Nh\x01s", "within itself"),
+    "array in itself": (array_of("O", whole(1), b"]h\x01a").replace(b"\x87R(K", b"\x87Rq\x01(K", 1), "within itself"),
+    "lists of the same lists": (b"]q\x01" + b"".join(
+        b"](" + b"h" + bytes([i]) + (b"h" + bytes([i])) * 9 + b"eq" + bytes([i + 1]) for i in range(1, 20)
+    ), "far more memory"),
+    "one text encoded many times": (
+        b"X" + struct.pack("<I", 1 << 20) + b"a" * (1 << 20) + b"q\x01("
+        + (named("_codecs", "encode") + b"h\x01" + short("latin1") + b"\x86R") * 450 + b"t",
+        "far more memory",
+    ),
+    "one long text in a long list": (
+        b"](X" + struct.pack("<I", 1 << 20) + b"a" * (1 << 20) + b"N" * 100_000 + b"e", "far more memory"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_hostile_instructions_are_refused_by_name_in_bounded_memory(tmp_path: Path, name: str) -> None:
+    instructions, said = REFUSED[name]
+    path = tmp_path / "x.pkl"
+    path.write_bytes(b"\x80\x04" + instructions + b".")
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=said) as refused:
+            load_pickle(path)
+        assert tracemalloc.get_traced_memory()[1] < 400 << 20
+    finally:
+        tracemalloc.stop()
+    assert len(str(refused.value)) < 500 + len(str(path))
+
+
+def test_an_extension_that_this_process_knows_is_refused_as_well(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    copyreg.add_extension("posix", "system", 240)
+    request.addfinalizer(lambda: copyreg.remove_extension("posix", "system", 240))
+    path = dumped(tmp_path / "x.pkl", Calls(os.system, f"touch {tmp_path / 'made'}"))
+    assert b"\x82\xf0" in path.read_bytes()
+    with pytest.raises(DataError, match="EXT1"):
+        load_pickle(path)
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("make", [list, tuple])
+def test_what_is_mentioned_a_few_times_is_read(tmp_path: Path, make: Callable[[list[np.ndarray]], object]) -> None:
+    array = np.arange(2000.0)
+    loaded = load_pickle(dumped(tmp_path / "x.pkl", make([array] * 20)))
+    assert isinstance(loaded, list | tuple) and loaded[0] is loaded[19]
+    np.testing.assert_array_equal(loaded[0], array)

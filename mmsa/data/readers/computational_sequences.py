@@ -2,46 +2,71 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
 from mmsa.data.prepare import Progress, silent
 from mmsa.data.readers.align import EPSILON, mean_onto, overlapping
 from mmsa.data.readers.sequence_file import SequenceFile
+from mmsa.data.spool import Spool
 from mmsa.data.store import FOLDS, Prepared, Ragged
-from mmsa.errors import DataError
+from mmsa.errors import ConfigError, DataError
 
 PAUSE = "sp"
 _EMOTIONS = 6
 
 
-def find_sequences(folder: Path, names: Mapping[str, tuple[str, ...]]) -> dict[str, Path]:
+def find_sequences(
+    folder: Path, names: Mapping[str, tuple[str, ...]], chosen: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Path]:
     """The file of every role that `folder` holds, by file name, else by the name of the root group.
 
     Args:
         folder: holds .csd files.
         names: per role the accepted names, the usual one first; the first that is there is taken.
+        chosen: per role the one name to take, any that is there.
 
     Raises:
-        DataError: a role is not found by file name and a file cannot be read.
+        ConfigError: a sequence is chosen for what is no role.
+        DataError: what was chosen is not there; or a role is not found by file name and a file cannot be read.
     """
+    _check_roles(names, chosen)
+    asked = {role: (chosen[role],) if role in chosen else accepted for role, accepted in names.items()}
     by_file = {path.stem: path for path in sorted(folder.glob("*.csd"))}
     by_root: dict[str, Path] = {}
-    if not all(any(name in by_file for name in accepted) for accepted in names.values()):
+    if not all(any(name in by_file for name in accepted) for accepted in asked.values()):
         for path in by_file.values():
             with SequenceFile(path) as sequence:
                 by_root.setdefault(sequence.name, path)
     found = {}
-    for role, accepted in names.items():
+    for role, accepted in asked.items():
         for name in accepted:
             if name in by_file or name in by_root:
                 found[role] = by_file.get(name) or by_root[name]
                 break
+    for role, name in chosen.items():
+        if role not in found:
+            held = sorted(by_file.keys() | by_root.keys())
+            raise DataError(
+                f"{folder} has no sequence {name}, which dataset.feature_sets chooses for {role}. "
+                f"It has: {', '.join(held) or 'none'}.\n  type dataset.feature_sets={{{role}:NAME}} with one of them"
+            )
     return found
+
+
+def _check_roles(names: Mapping[str, tuple[str, ...]], chosen: Mapping[str, str]) -> None:
+    unknown = sorted(chosen.keys() - names.keys())
+    if unknown:
+        raise ConfigError(
+            f"dataset.feature_sets is refused: {', '.join(unknown)} is none of {', '.join(names)}.\n"
+            f"  type dataset.feature_sets={{{next(iter(names))}:{chosen[unknown[0]]}}} or another of them"
+        )
 
 
 def read_sequences(
@@ -50,20 +75,29 @@ def read_sequences(
     fold_of: Mapping[str, str],
     keep_pauses: bool = False,
     modalities: Sequence[str] = ("text", "audio", "visual"),
+    label_columns: Sequence[str] = (),
+    folder: Path | None = None,
     progress: Progress = silent,
 ) -> Prepared:
     """Align every modality to the words and cut the words into the labelled utterances.
 
     Each word takes the unweighted mean of the frames that overlap it, zeros where there are none; each utterance takes
     the words that overlap it, so a word may be in two. A mean that is not finite becomes 0 and is counted. A video that
-    any of the sequences lacks is skipped, as in the SDK. One point differs from the SDK: a word that an utterance cuts
-    keeps all its modalities, where the SDK asks each modality's frames for an overlap of their own.
+    any of the sequences lacks is skipped, as in the SDK. One video is in memory at a time; the features of the result
+    are mapped from a file without a name.
+
+    Where the SDK's modalities would no longer share their steps, this differs from it: a word that an utterance cuts
+    keeps all its modalities, and words that overlap keep their order in all of them, where the SDK asks and sorts by
+    the frames of each modality. An interval that ends before it starts counts for nothing.
 
     Args:
         files: path by role: words, labels, and every modality.
         fold_of: fold (train, valid, test) by video; the others are skipped and reported.
         keep_pauses: keep the steps whose word is `sp`.
         modalities: roles to read.
+        label_columns: a name for every label column, each of which becomes a target (N,); () takes 1 column as
+            `sentiment`, 7 as `sentiment` and `emotions` (N, 6).
+        folder: has room for the aligned steps until they are in the store; None takes the system's temporary folder.
         progress: shown per video.
 
     Raises:
@@ -71,7 +105,8 @@ def read_sequences(
     """
     with ExitStack() as stack:
         opened = {role: stack.enter_context(SequenceFile(files[role])) for role in ("words", *modalities, "labels")}
-        aligner = _Aligner(opened, tuple(modalities), keep_pauses)
+        spools = {modality: stack.enter_context(Spool(folder)) for modality in modalities}
+        aligner = _Aligner(opened, spools, keep_pauses, tuple(label_columns))
         present = {role: set(sequence.videos) for role, sequence in opened.items()}
         skipped: dict[str, list[str]] = {"in no fold": sorted(present["labels"] - set(fold_of))}
         chosen = sorted(present["labels"] & set(fold_of), key=lambda video: (FOLDS.index(fold_of[video]), video))
@@ -91,24 +126,32 @@ class _Aligner:
 
     Args:
         opened: sequence by role.
-        modalities: roles that become features.
+        spools: per modality where its steps go.
         keep_pauses: keep the steps whose word is `sp`.
+        label_columns: names of the label columns, or ().
     """
 
-    def __init__(self, opened: Mapping[str, SequenceFile], modalities: tuple[str, ...], keep_pauses: bool) -> None:
+    def __init__(
+        self,
+        opened: Mapping[str, SequenceFile],
+        spools: Mapping[str, Spool],
+        keep_pauses: bool,
+        label_columns: tuple[str, ...],
+    ) -> None:
         self._opened = opened
+        self._spools = spools
         self._keep_pauses = keep_pauses
+        self._label_columns = label_columns
         self._ids: list[str] = []
         self._videos: list[str] = []
         self._folds: list[str] = []
         self._words: list[list[str]] = []
         self._labels: list[np.ndarray] = []
         self._lengths: list[np.ndarray] = []
-        self._blocks: dict[str, list[np.ndarray]] = {modality: [] for modality in modalities}
         self._dropped: defaultdict[str, list[str]] = defaultdict(list)
-        self._non_finite = Counter(dict.fromkeys(modalities, 0))
-        self._non_finite_utterances = Counter(dict.fromkeys(modalities, 0))
-        self._imputed = Counter(dict.fromkeys(modalities, 0))
+        self._non_finite = Counter(dict.fromkeys(spools, 0))
+        self._non_finite_utterances = Counter(dict.fromkeys(spools, 0))
+        self._imputed = Counter(dict.fromkeys(spools, 0))
         self._pauses_removed = 0
         self._short_words = 0
 
@@ -125,8 +168,8 @@ class _Aligner:
         lengths = np.bincount(groups[kept], minlength=len(spans))
         self._note_dropped(video, spans, counts, finite, lengths)
         rows = rows[kept]
-        for modality, blocks in self._blocks.items():
-            blocks.append(self._align(modality, video, word_intervals, rows, groups[kept]))
+        for modality, spool in self._spools.items():
+            spool.append(self._align(modality, video, word_intervals, rows, groups[kept]))
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         for k in np.flatnonzero(lengths):
             self._ids.append(f"{video}[{k}]")
@@ -144,11 +187,13 @@ class _Aligner:
         intervals, features = self._opened[modality].read(video)
         if features.dtype.kind not in "fiu":
             raise DataError(f"{self._opened[modality].path}: numbers are required, got {features.dtype} in {video}.")
-        blocks = self._blocks[modality]
-        if blocks and blocks[0].shape[1] != features.shape[1]:
+        width = self._opened[modality].width
+        if not width:
+            raise DataError(f"{self._opened[modality].path} has no frame in any video. Download the file again.")
+        if features.shape[1] != width:
             raise DataError(
-                f"{self._opened[modality].path}: video {video} has {features.shape[1]} features per frame, "
-                f"the videos before it {blocks[0].shape[1]}. Is it another version's file?"
+                f"{self._opened[modality].path}: video {video} has {features.shape[1]} features per frame, others "
+                f"{width}. Are they of another version's file?"
             )
         means, covered = mean_onto(intervals, features, word_intervals)
         wrong = ~np.isfinite(means)
@@ -162,7 +207,7 @@ class _Aligner:
     def _read_words(self, video: str) -> tuple[np.ndarray, list[str]]:
         """Intervals (n, 2) of the words, by start, and the words."""
         intervals, features = self._opened["words"].read(video)
-        if features.dtype.kind not in "SUO" or features.shape[1:] != (1,):
+        if len(features) and (features.dtype.kind not in "SUO" or features.shape[1] != 1):
             raise DataError(
                 f"{self._opened['words'].path}: one word per interval is required, "
                 f"got {features.dtype} {features.shape} in {video}."
@@ -172,18 +217,21 @@ class _Aligner:
         return intervals[order], [_decoded(token) for token in features[order, 0]]
 
     def _read_labels(self, video: str) -> tuple[np.ndarray, np.ndarray]:
-        """Intervals (n, 2) and labels (n, 1 or 7) of the utterances."""
-        spans, labels = self._opened["labels"].read(video)
+        """Intervals (n, 2) and labels (n, columns) of the utterances."""
+        sequence = self._opened["labels"]
+        spans, labels = sequence.read(video)
         wide = labels.shape[1]
-        if labels.dtype.kind not in "fiu" or wide not in (1, 1 + _EMOTIONS):
-            raise DataError(
-                f"{self._opened['labels'].path}: 1 label column, or 7 (sentiment and six emotions), is required, "
-                f"got {labels.dtype} {labels.shape} in {video}."
+        accepted = (len(self._label_columns),) if self._label_columns else (1, 1 + _EMOTIONS)
+        if len(labels) and (labels.dtype.kind not in "fiu" or wide not in accepted):
+            stated = ", ".join(self._label_columns)
+            required = (
+                f"{accepted[0]} label columns ({stated}) are"
+                if stated
+                else "1 label column, or 7 (sentiment and six emotions), is"
             )
-        if self._labels and self._labels[0].shape[1] != wide:
-            raise DataError(
-                f"{self._opened['labels'].path}: video {video} has {wide} label columns, others another number."
-            )
+            raise DataError(f"{sequence.path}: {required} required, got {labels.dtype} {labels.shape} in {video}.")
+        if wide != sequence.width:
+            raise DataError(f"{sequence.path}: video {video} has {wide} label columns, others {sequence.width}.")
         return spans, labels.astype(np.float32)
 
     def _note_dropped(
@@ -201,16 +249,13 @@ class _Aligner:
 
     def prepared(self) -> Prepared:
         """Everything that was added."""
-        labels = np.concatenate(self._labels) if self._labels else np.zeros((0, 1), dtype=np.float32)
-        targets = {"sentiment": labels[:, 0].copy()}
-        if labels.shape[1] > 1:
+        columns = len(self._label_columns) or 1
+        labels = np.concatenate(self._labels) if self._labels else np.zeros((0, columns), dtype=np.float32)
+        targets = {name: labels[:, i].copy() for i, name in enumerate(self._label_columns or ("sentiment",))}
+        if not self._label_columns and labels.shape[1] > 1:
             targets["emotions"] = labels[:, 1:].copy()
         offsets = np.concatenate([[0], np.cumsum(np.concatenate([[], *self._lengths]))]).astype(np.int64)
-        features = {}
-        for modality in self._blocks:
-            blocks = self._blocks[modality] or [np.zeros((0, 1), dtype=np.float32)]
-            features[modality] = Ragged(np.concatenate(blocks), offsets)
-            self._blocks[modality] = []  # the largest data sets fit twice in memory only one modality at a time
+        features = {modality: Ragged(spool.array(), offsets) for modality, spool in self._spools.items()}
         report = {
             "dropped": dict(self._dropped),
             "non_finite": dict(self._non_finite),
@@ -223,4 +268,5 @@ class _Aligner:
 
 
 def _decoded(token: bytes | str) -> str:
-    return token.decode("utf-8", errors="replace") if isinstance(token, bytes) else str(token)
+    text = token.decode("utf-8", errors="replace") if isinstance(token, bytes) else str(token)
+    return sys.intern(text)  # a corpus has hundreds of thousands of words, and some thousand different ones

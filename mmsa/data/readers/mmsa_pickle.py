@@ -1,176 +1,163 @@
-"""Reader of MMSA's aligned pickle (aligned_50.pkl): {train, valid, test} -> arrays padded on the right."""
+"""Reader of MMSA's pickles and those of MMSA-FET: {train, valid, test} -> padded arrays, aligned or each on its own."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmsa.data.prepare import Progress, silent
-from mmsa.data.readers.restricted_pickle import load_pickle
+from mmsa.data.prepare import Progress
+from mmsa.data.readers.ids import segment_ids
+from mmsa.data.readers.padding import strip_padding, strip_together
+from mmsa.data.readers.rows import Row, gather, numbers
 from mmsa.data.store import FOLDS, Prepared, Ragged
 from mmsa.errors import DataError
 
+if TYPE_CHECKING:
+    from mmsa.data.readers.families import ReadOptions
+
+FAMILY = "MMSA"
 _KEYS = {"text": "text", "audio": "audio", "visual": "vision"}
-_ID = re.compile(r"(?P<video>.+)\$_\$(?P<clip>\d+)")
+_TARGETS = {
+    "sentiment": "regression_labels",
+    "sentiment_text": "regression_labels_T",
+    "sentiment_audio": "regression_labels_A",
+    "sentiment_visual": "regression_labels_V",
+}
+_OWN_KEYS = {"regression_labels", "classification_labels", "text_bert", "raw_text", "annotations"}
+# Chinese has no spaces between words: each character stands for itself, as in BERT's own tokeniser.
+_WORD = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]|[^\s\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+")
 
 
-def read_aligned_pickle(
-    path: Path, *, required: Sequence[str] = ("text", "audio", "visual"), progress: Progress = silent
-) -> Prepared:
-    """Read all of MMSA's aligned pickle and strip the padding; values that are not finite become 0 and are counted.
+def matches(content: Any) -> bool:
+    """Whether this is MMSA's layout: train, valid and test with keys that no other family has."""
+    if not isinstance(content, dict) or not all(isinstance(content.get(fold), dict) for fold in FOLDS):
+        return False
+    return all(content[fold].keys() & _OWN_KEYS and "labels" not in content[fold] for fold in FOLDS)
 
-    The true length is the sum of the attention mask in `text_bert`; without that key, whatever follows the last step
-    that is not zero in every modality is padding.
+
+def read(content: Any, options: ReadOptions, progress: Progress) -> Prepared:
+    """Read all of the pickle without its padding: of CMU-MOSI, CMU-MOSEI, CH-SIMS, one modality, or MMSA-FET.
+
+    Steps of a modality: what `audio_lengths` and `vision_lengths` state; without either, and for text, the sum of the
+    attention mask in `text_bert`; without that, whatever precedes or follows the steps that are not zero is padding,
+    in an aligned file those that are zero in every modality. A length of 0 is an absent modality. CH-SIMS's labels per
+    modality are the targets sentiment_text, sentiment_audio and sentiment_visual.
 
     Args:
-        path: the pickle.
-        required: those of text, audio, visual that must be there; the others are read where every fold has them.
+        content: of which `matches`; its arrays are let go as they are read.
+        options: modalities that have to be there; the others are read where every fold has them.
         progress: shown per fold.
 
     Raises:
-        DataError: the pickle is damaged, holds a foreign object, or is not of this layout.
+        DataError: a key is missing, or the arrays do not fit together.
     """
-    folds = _recognised(path, load_pickle(path), required)
-    modalities = [m for m, key in _KEYS.items() if all(key in folds[fold] for fold in FOLDS)]
-    rows: list[_Row] = []
-    dropped: defaultdict[str, list[str]] = defaultdict(list)
-    non_finite = Counter(dict.fromkeys(modalities, 0))
-    touched = Counter(dict.fromkeys(modalities, 0))
-    for fold in progress(FOLDS, f"reading {path.name}", len(FOLDS)):
-        content = _Fold(path, fold, folds[fold], modalities)
-        for row in content.rows():
-            if not len(row.steps[modalities[0]]):
-                dropped["no steps"].append(row.id)
-            elif not np.isfinite(row.label):
-                dropped["label not finite"].append(row.id)
-            else:
-                rows.append(row)
-                for modality, steps in row.steps.items():
-                    wrong = ~np.isfinite(steps)
-                    non_finite[modality] += int(wrong.sum())
-                    touched[modality] += bool(wrong.any())
-                    steps[wrong] = 0.0
-    empty = [np.zeros((0, 1), dtype=np.float32)]
-    return Prepared(
-        ids=[row.id for row in rows],
-        videos=[row.video for row in rows],
-        folds=[row.fold for row in rows],
-        targets={"sentiment": np.array([row.label for row in rows], dtype=np.float32)},
-        features={m: Ragged.join([row.steps[m] for row in rows] or empty) for m in modalities},
-        words=[row.words for row in rows] if all("raw_text" in folds[fold] for fold in FOLDS) else None,
-        report={"dropped": dict(dropped), "non_finite": dict(non_finite), "non_finite_utterances": dict(touched)},
-    )
+    for fold in FOLDS:
+        _check_keys(content[fold], fold, options.required)
+    modalities = [m for m, key in _KEYS.items() if all(key in content[fold] for fold in FOLDS)]
+    targets = [name for name, key in _TARGETS.items() if all(key in content[fold] for fold in FOLDS)]
+    folds = []
+    for fold in progress(FOLDS, "reading MMSA's pickle", len(FOLDS)):
+        folds.append(_Fold(fold, content[fold], modalities, targets))
+        content[fold] = {}  # CMU-MOSEI's text alone takes 3.5 GB
+    names, odd = segment_ids([raw for fold in folds for raw in fold.ids])
+    rows: list[Row] = []
+    for read_fold in folds:
+        rows += read_fold.rows(names[len(rows) : len(rows) + len(read_fold.ids)])
+    sides = {m: {fold.name: fold.sides[m] for fold in folds} for m in modalities}
+    return gather(rows, modalities, {"ids": odd, "padding": sides})
 
 
-class _Row:
-    """One utterance of the pickle."""
-
-    def __init__(
-        self, fold: str, video: str, clip: int, label: float, words: list[str], steps: dict[str, np.ndarray]
-    ) -> None:
-        self.fold = fold
-        self.video = video
-        self.clip = clip
-        self.id = f"{video}[{clip}]"
-        self.label = label
-        self.words = words
-        self.steps = steps
+def _check_keys(part: Mapping[str, Any], fold: str, required: Sequence[str]) -> None:
+    missing = sorted({"id", "regression_labels"} - part.keys())
+    if missing:
+        raise DataError(
+            f"fold {fold} lacks {', '.join(missing)} of MMSA's layout; it has {', '.join(sorted(map(str, part)))}."
+        )
+    lacking = [modality for modality in required if _KEYS.get(modality) not in part]
+    if lacking:
+        present = [m for m in required if m not in lacking] or [m for m, key in _KEYS.items() if key in part]
+        without = f" Go without: dataset.modalities=[{','.join(present)}]" if present else ""
+        raise DataError(f"fold {fold} lacks {', '.join(lacking)}.{without}")
 
 
 class _Fold:
-    """The arrays of one fold, checked against each other.
+    """The utterances of one fold, checked against each other and stripped of their padding.
 
     Args:
-        path: named in errors.
-        fold: train, valid or test.
-        content: the fold's dictionary.
-        modalities: what is read.
+        name: train, valid or test.
+        part: the fold's dictionary.
+        modalities: what is read of it.
+        targets: which labels are.
     """
 
-    def __init__(self, path: Path, fold: str, content: Mapping[str, Any], modalities: Sequence[str]) -> None:
-        self._where = f"{path}, fold {fold}"
-        self._fold = fold
-        self._ids = [str(name) for name in content["id"]]
-        self._texts = [str(text) for text in content["raw_text"]] if "raw_text" in content else None
-        self._labels = self._numbers(content["regression_labels"], "regression_labels").reshape(-1)
-        self._arrays = {m: self._numbers(content[key], key) for m, key in _KEYS.items() if key in content}
-        shapes = {array.shape[:2] for array in self._arrays.values()}
-        counts = {len(self._ids), len(self._labels), *(shape[0] for shape in shapes)}
-        if len(shapes) != 1 or len(counts) != 1 or any(array.ndim != 3 for array in self._arrays.values()):
-            found = {m: array.shape for m, array in self._arrays.items()}
-            raise DataError(
-                f"{self._where}: one id and label per utterance and arrays (utterances, steps, features) are required, "
-                f"got {len(self._ids)} ids, {len(self._labels)} labels, {found}."
+    def __init__(self, name: str, part: Mapping[str, Any], modalities: Sequence[str], targets: Sequence[str]) -> None:
+        self.name = name
+        self.ids = self._column(part, "id")
+        texts = self._column(part, "raw_text") if "raw_text" in part else None
+        self._words = None if texts is None else [_WORD.findall(str(text)) for text in texts]
+        with np.errstate(over="ignore"):  # beyond float32 is not finite, and dropped as that
+            self._targets = {name: self._labels(part, _TARGETS[name]).astype(np.float32) for name in targets}
+        arrays = {m: numbers(part[_KEYS[m]], self._place(_KEYS[m]), num_axes=3) for m in modalities}
+        counts = {"id": len(self.ids)} | {_TARGETS[name]: len(labels) for name, labels in self._targets.items()}
+        counts |= {_KEYS[m]: len(array) for m, array in arrays.items()}
+        counts |= {"raw_text": len(self._words)} if self._words is not None else {}
+        if len(set(counts.values())) != 1:
+            raise DataError(f"fold {name}: as many ids, labels and rows of every modality are required, got {counts}.")
+        self._steps, self.sides = self._stripped(part, arrays)
+
+    def rows(self, names: Sequence[tuple[str, int]]) -> list[Row]:
+        """The utterances under these names."""
+        return [
+            Row(
+                self.name,
+                *names[i],
+                {target: labels[i] for target, labels in self._targets.items()},
+                {modality: steps[i] for modality, steps in self._steps.items()},
+                self._words[i] if self._words is not None else None,
             )
-        self._lengths = self._true_lengths(content)
-        self._modalities = modalities
+            for i in range(len(self.ids))
+        ]
 
-    def rows(self) -> list[_Row]:
-        """The utterances by video and clip, without padding."""
-        rows = []
-        for i, name in enumerate(self._ids):
-            matched = _ID.fullmatch(name)
-            if matched is None:
-                raise DataError(f"{self._where}: an id video$_$clip is required, got {name!r}.")
-            steps = {m: self._arrays[m][i, : self._lengths[i]].astype(np.float32) for m in self._modalities}
-            words = self._texts[i].split() if self._texts is not None else []
-            rows.append(_Row(self._fold, matched["video"], int(matched["clip"]), float(self._labels[i]), words, steps))
-        return sorted(rows, key=lambda row: (row.video, row.clip))
-
-    def _true_lengths(self, content: Mapping[str, Any]) -> np.ndarray:
-        num_steps = next(iter(self._arrays.values())).shape[1]
-        if "text_bert" not in content:
-            used = np.any([(array != 0).any(axis=2) for array in self._arrays.values()], axis=0)  # (N, T); NaN is used
-            return np.where(used.any(axis=1), num_steps - used[:, ::-1].argmax(axis=1), 0)
-        tokens = self._numbers(content["text_bert"], "text_bert")
-        if tokens.shape != (len(self._ids), 3, num_steps):
-            raise DataError(
-                f"{self._where}: text_bert of shape {(len(self._ids), 3, num_steps)} is required, got {tokens.shape}."
-            )
-        lengths: np.ndarray = tokens[:, 1].sum(axis=1).astype(np.int64)
-        return lengths
-
-    def _numbers(self, values: object, key: str) -> np.ndarray:
+    def _stripped(
+        self, part: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+    ) -> tuple[dict[str, Ragged], dict[str, str]]:
+        """The true steps per modality, and the side of their padding."""
+        lengths = {m: self._labels(part, f"{_KEYS[m]}_lengths") for m in arrays if f"{_KEYS[m]}_lengths" in part}
+        mask = self._mask(part)
+        if mask is not None:
+            of_mask = [m for m in arrays if m not in lengths and arrays[m].shape[1] == mask.shape[1]]
+            lengths |= {m: (mask != 0).sum(axis=1) for m in of_mask if m == "text" or not lengths}
+        if not lengths and arrays:
+            return strip_together(arrays)
         try:
-            array = np.asarray(values)
-            return array if array.dtype.kind in "fiu" else array.astype(np.float32)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{self._where}: {key} must hold numbers ({error}).") from error
+            cut = {m: strip_padding(array, lengths.get(m)) for m, array in arrays.items()}
+        except DataError as error:
+            raise DataError(f"fold {self.name}: {error}") from error
+        return {m: steps for m, (steps, _) in cut.items()}, {m: side for m, (_, side) in cut.items()}
 
+    def _mask(self, part: Mapping[str, Any]) -> np.ndarray | None:
+        """(N, T) the attention mask, where there is one."""
+        if "text_bert" not in part:
+            return None
+        tokens = numbers(part["text_bert"], self._place("text_bert"))
+        if tokens.ndim != 3 or tokens.shape[:2] != (len(self.ids), 3):
+            raise DataError(
+                f"{self._place('text_bert')} of shape ({len(self.ids)}, 3, steps) is required, got {tokens.shape}."
+            )
+        mask: np.ndarray = tokens[:, 1]
+        return mask
 
-def _recognised(path: Path, content: object, required: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
-    """The folds of an aligned pickle of MMSA; any other layout is refused by its name."""
-    found = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
-    if not isinstance(content, dict) or not all(isinstance(content.get(fold), dict) for fold in FOLDS):
-        raise DataError(
-            f"{path}: MMSA's aligned layout, a dictionary with {', '.join(FOLDS)}, is required; got {found}."
-        )
-    for fold in FOLDS:
-        keys = set(content[fold])
-        if keys & {"audio_lengths", "vision_lengths"}:
-            raise DataError(
-                f"{path} is MMSA's unaligned layout, which is not readable yet: its modalities have their own steps. "
-                "Give the aligned file instead: dataset.source=.../aligned_50.pkl"
-            )
-        missing = {"id", "regression_labels"} - keys
-        if missing:
-            other = (
-                " It looks like the layout of MulT or MultiBench, which is not readable yet."
-                if "labels" in keys
-                else ""
-            )
-            raise DataError(
-                f"{path}: fold {fold} lacks {', '.join(sorted(missing))} of MMSA's aligned layout; "
-                f"it has {', '.join(sorted(map(str, keys)))}.{other}"
-            )
-        lacking = [modality for modality in required if _KEYS.get(modality) not in keys]
-        if lacking:
-            present = [modality for modality in required if modality not in lacking]
-            without = f" Go without: dataset.modalities=[{','.join(present)}]" if present else ""
-            raise DataError(f"{path}: fold {fold} lacks {', '.join(lacking)}.{without}")
-    return content
+    def _labels(self, part: Mapping[str, Any], key: str) -> np.ndarray:
+        return numbers(part[key], self._place(key)).reshape(-1)
+
+    def _column(self, part: Mapping[str, Any], key: str) -> list[Any]:
+        values = part[key]
+        if not isinstance(values, list | tuple | np.ndarray) or getattr(values, "ndim", 1) != 1:
+            raise DataError(f"{self._place(key)}: one entry per utterance is required, got {type(values).__name__}.")
+        return list(values)
+
+    def _place(self, key: str) -> str:
+        return f"fold {self.name}, {key}"

@@ -6,6 +6,7 @@ import json
 import math
 import uuid
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
@@ -59,6 +60,11 @@ def write_sequence(
             file.create_dataset(f"{name}/metadata/{key}", data=[json.dumps(value)], dtype=h5py.string_dtype())
 
 
+_SINGLE = (2,)  # intervals of a video of one frame whose arrays lack the axis of frames: the SDK takes it as well
+_METADATA_CACHE = 1 << 17
+_DAMAGE = (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError)  # h5py's, on a damaged entry
+
+
 class SequenceFile:
     """An open computational sequence, whatever the name of its root group.
 
@@ -76,6 +82,10 @@ class SequenceFile:
         except OSError as error:
             reason = str(error).strip().split("\n")[0]
             raise DataError(f"{path} cannot be read as HDF5: {reason}. Download it again.") from error
+        # HDF5 would keep up to 32 MiB of what it knows about groups, of which each is opened once.
+        cache = self._file.id.get_mdc_config()
+        cache.set_initial_size, cache.initial_size, cache.min_size, cache.max_size = True, *(_METADATA_CACHE,) * 3
+        self._file.id.set_mdc_config(cache)
         roots = list(self._file)
         try:
             if len(roots) != 1:
@@ -97,22 +107,50 @@ class SequenceFile:
     ) -> None:
         self._file.close()
 
+    @cached_property
+    def width(self) -> int:
+        """Features per frame of the first video that has a frame; 0 if none has.
+
+        Raises:
+            DataError: an entry is damaged.
+        """
+        for video in self.videos:
+            try:
+                group = self._data[video]
+                shape = group["features"].shape
+                if group["intervals"].shape == _SINGLE:
+                    shape = (1, *shape)
+            except _DAMAGE as error:
+                raise self._unreadable(video, error) from error
+            if shape and shape[0]:
+                return math.prod(shape[1:])
+        return 0
+
     def read(self, video: str) -> tuple[np.ndarray, np.ndarray]:
-        """One video's intervals (n, 2) float64 in seconds and features (n, d) as stored.
+        """One video's intervals (n, 2) float64 in seconds and features (n, d) as stored; n may be 0.
 
         Raises:
             DataError: the entry is damaged or its shapes disagree.
         """
         try:
             group = self._data[video]
-            intervals, features = group["intervals"][()], group["features"][()]
-        except (KeyError, OSError, TypeError, RuntimeError) as error:
-            raise DataError(f"{self.path}: video {video} cannot be read ({error}). Download the file again.") from error
-        if features.ndim == 1:
+            intervals, features = np.asarray(group["intervals"][()]), np.asarray(group["features"][()])
+        except _DAMAGE as error:
+            raise self._unreadable(video, error) from error
+        if intervals.size == 0 and features.size == 0:  # in any shape, without the number of features
+            return np.zeros((0, 2)), np.zeros((0, self.width), dtype=features.dtype)
+        if intervals.shape == _SINGLE:
+            intervals, features = intervals[None], features[None]
+        elif features.ndim == 1:
             features = features[:, None]
-        if intervals.ndim != 2 or intervals.shape[1] != 2 or len(intervals) != len(features):
+        if intervals.ndim != 2 or intervals.shape[1] != 2 or features.shape[:1] != intervals.shape[:1]:
             raise DataError(
                 f"{self.path}: video {video} needs intervals (n, 2) and features (n, d), "
                 f"got {intervals.shape} and {features.shape}."
             )
+        if intervals.dtype.kind not in "fiu":
+            raise DataError(f"{self.path}: video {video} needs intervals in seconds, got {intervals.dtype}.")
         return intervals.astype(np.float64), features.reshape(len(features), math.prod(features.shape[1:]))
+
+    def _unreadable(self, video: str, error: Exception) -> DataError:
+        return DataError(f"{self.path}: video {video} cannot be read ({error}). Download the file again.")

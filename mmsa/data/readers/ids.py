@@ -1,0 +1,96 @@
+"""The names of utterances: every family writes video and segment in a way of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmsa.errors import DataError
+
+# The last underscore, since the name of a video may hold others.
+_FORMS = (
+    re.compile(r"(?P<video>.+)\$_\$(?P<segment>\d{1,9})"),
+    re.compile(r"(?P<video>.+)\[(?P<segment>\d{1,9})\]"),
+    re.compile(r"(?P<video>.+)_(?P<segment>\d{1,9})"),
+)
+_ACCEPTED = "video$_$3, video[3], video_3, or three fields of which the first is video_3"
+
+
+def segment_id(raw: object) -> tuple[str, int]:
+    """Video and segment of one id: "vid$_$3", "vid[3]", "vid_3", as text or bytes, or the first of three fields.
+
+    Raises:
+        DataError: it has none of these forms.
+    """
+    name = _fields(raw)[0]
+    split = _split(name)
+    if split is None:
+        raise DataError(f"an id such as {_ACCEPTED} is required, got {name!r}.")
+    return split
+
+
+def segment_ids(raws: Sequence[object]) -> tuple[list[tuple[str, int]], dict[str, int]]:
+    """Video and segment of all ids of a source.
+
+    Three fields [video, start, end] name no segment: those of a video are numbered from 0 by start. They are told from
+    [video_clip, start, end] by their first fields, which do not all end in a clip or are not all different. An id of
+    no known form is a video of its own, of one segment.
+
+    Args:
+        raws: the ids of all folds together, since a video's segments are counted over all of them.
+
+    Returns:
+        The pairs in the order of the ids, and how many were numbered by start or stand alone, for the report.
+
+    Raises:
+        DataError: an id is empty, or its start is no number.
+    """
+    fields = [_fields(raw) for raw in raws]
+    firsts = [entry[0] for entry in fields]
+    split = [_split(name) for name in firsts]
+    if any(len(entry) == 3 for entry in fields) and (None in split or len(set(firsts)) < len(firsts)):
+        return _numbered(fields), {"numbered_by_start": len(fields)}
+    alone = sum(pair is None for pair in split)
+    pairs = [pair or (name, 0) for name, pair in zip(firsts, split, strict=True)]
+    return pairs, {"own_video": alone} if alone else {}
+
+
+def _numbered(fields: Sequence[list[str]]) -> list[tuple[str, int]]:
+    seconds = [[_seconds(field) for field in entry[1:]] for entry in fields]
+    counts: dict[str, int] = {}
+    pairs: list[tuple[str, int]] = [("", 0)] * len(fields)
+    for i in sorted(range(len(fields)), key=lambda row: (seconds[row], row)):
+        video = fields[i][0]
+        pairs[i] = (video, counts.get(video, 0))
+        counts[video] = pairs[i][1] + 1
+    return pairs
+
+
+def _seconds(field: str) -> float:
+    try:
+        return float(field)
+    except ValueError:
+        raise DataError(f"an id [video, start, end] needs times in seconds, got {field!r}.") from None
+
+
+def _split(name: str) -> tuple[str, int] | None:
+    for form in _FORMS:
+        matched = form.fullmatch(name)
+        if matched is not None:
+            return matched["video"], int(matched["segment"])
+    return None
+
+
+def _fields(raw: object) -> list[str]:
+    """One id as text: one field, or three."""
+    entries = np.asarray(raw).ravel().tolist() if isinstance(raw, np.ndarray) else raw
+    fields = [_text(entry) for entry in (entries if isinstance(entries, list | tuple) else [entries])]
+    if len(fields) not in (1, 3) or not fields[0]:
+        raise DataError(f"an id such as {_ACCEPTED} is required, got {fields}.")
+    return fields
+
+
+def _text(entry: object) -> str:
+    return entry.decode("utf-8", errors="replace") if isinstance(entry, bytes) else str(entry)

@@ -1,0 +1,70 @@
+"""Reader of the folders of MISA, BBFN and MMIM: train.pkl, dev.pkl and test.pkl, lists of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mmsa.data.prepare import Progress
+from mmsa.data.readers.restricted_pickle import load_pickle
+from mmsa.data.readers.samples import Lexicon, is_samples, read_samples
+from mmsa.data.readers.torch_file import load_torch
+from mmsa.data.store import FOLDS, Prepared
+from mmsa.errors import DataError
+
+if TYPE_CHECKING:
+    from mmsa.data.readers.families import ReadOptions
+
+FAMILY = "MISA"
+_NAMES = {"train": ("train.pkl",), "valid": ("dev.pkl", "valid.pkl"), "test": ("test.pkl",)}
+_VECTORS = "embedding_and_mapping.pt"
+
+
+def find(folder: Path) -> dict[str, Path] | None:
+    """The samples of every fold and, as "vectors", the file of word vectors where it is there; None without a fold."""
+    found: dict[str, Path] = {}
+    for fold, names in _NAMES.items():
+        there = [folder / name for name in names if (folder / name).is_file()]
+        if not there:
+            return None
+        found[fold] = there[0]
+    if (folder / _VECTORS).is_file():
+        found["vectors"] = folder / _VECTORS
+    return found
+
+
+def read(files: Mapping[str, Path], options: ReadOptions, progress: Progress) -> Prepared:
+    """Read the samples, and their text features where the file of word vectors is there.
+
+    Args:
+        files: of `find`.
+        options: which modalities have to be there.
+        progress: shown per fold.
+
+    Raises:
+        DataError: a file is damaged or not of this layout, or a required modality is missing.
+    """
+    folds = {}
+    for fold in FOLDS:
+        samples = load_pickle(files[fold])
+        if not isinstance(samples, list) or not is_samples(samples):
+            raise DataError(
+                f"{files[fold]}: MISA's layout, a list of ((words, visual, acoustic, words), label, segment), is "
+                f"required; got {type(samples).__name__}."
+            )
+        folds[fold] = samples
+    lexicon = _lexicon(files["vectors"]) if "vectors" in files else Lexicon()
+    return read_samples(folds, lexicon, options, progress, FAMILY)
+
+
+def _lexicon(path: Path) -> Lexicon:
+    """Vectors and words of embedding_and_mapping.pt, a pair (tensor (V, D), number by word)."""
+    content = load_torch(path)
+    table, mapping = content if isinstance(content, tuple | list) and len(content) == 2 else (None, None)
+    if not isinstance(table, np.ndarray) or table.ndim != 2:
+        raise DataError(f"{path}: a pair of a tensor (words, dimensions) and a table of words is required.")
+    words = {int(number): str(word) for word, number in mapping.items()} if isinstance(mapping, dict) else None
+    return Lexicon(table.astype(np.float32, copy=False), words)

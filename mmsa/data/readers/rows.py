@@ -1,0 +1,170 @@
+"""Utterances one by one, as most families hold them, and what becomes of them: ordered, mended, counted."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mmsa.data.store import FOLDS, Prepared, Ragged
+from mmsa.errors import DataError
+
+MODALITIES = ("text", "audio", "visual")
+NUM_EMOTIONS = 6
+
+
+@dataclass(frozen=True)
+class Row:
+    """One utterance.
+
+    Args:
+        fold: train, valid or test.
+        video: its video.
+        segment: its place in the video, counted as in the source.
+        targets: one number or one vector each.
+        features: (T, D) float32 per modality; no steps where the modality is absent.
+        words: None where the source does not say them.
+    """
+
+    fold: str
+    video: str
+    segment: int
+    targets: Mapping[str, Any]
+    features: Mapping[str, np.ndarray]
+    words: list[str] | None = None
+
+    @property
+    def id(self) -> str:
+        return f"{self.video}[{self.segment}]"
+
+
+def gather(rows: Iterable[Row], modalities: Sequence[str], report: Mapping[str, Any]) -> Prepared:
+    """All rows by fold, video and segment; values that are not finite become 0 and are counted.
+
+    Rows without steps in any modality, and without words, are dropped, as are those whose label is not finite.
+
+    Args:
+        rows: of all folds, with the same targets and modalities each.
+        modalities: those of the rows.
+        report: what the reader counted; extended.
+
+    Raises:
+        DataError: there are no rows, or the rows of a modality differ in width.
+    """
+    dropped: defaultdict[str, list[str]] = defaultdict(list)
+    kept = []
+    for row in sorted(rows, key=lambda row: (FOLDS.index(row.fold), row.video, row.segment)):
+        if not any(map(len, row.features.values())) and not (row.words and not modalities):
+            dropped["no steps"].append(row.id)
+        elif not all(np.isfinite(target).all() for target in row.targets.values()):
+            dropped["label not finite"].append(row.id)
+        else:
+            kept.append(row)
+    if not kept:
+        counts = ", ".join(f"{reason} {len(ids)}" for reason, ids in dropped.items())
+        raise DataError(f"no utterance is left; dropped: {counts or 'none, since there were none'}.")
+    features, non_finite, touched = {}, {}, {}
+    for modality in modalities:
+        features[modality] = _joined(kept, modality)
+        non_finite[modality], touched[modality] = _mend(features[modality])
+    words = [row.words or [] for row in kept]
+    for reason, ids in report.get("dropped", {}).items():
+        dropped[reason] += ids
+    return Prepared(
+        ids=[row.id for row in kept],
+        videos=[row.video for row in kept],
+        folds=[row.fold for row in kept],
+        targets={name: np.array([row.targets[name] for row in kept], dtype=np.float32) for name in kept[0].targets},
+        features=features,
+        words=None if all(row.words is None for row in kept) else words,
+        report={**report, "dropped": dict(dropped), "non_finite": non_finite, "non_finite_utterances": touched},
+    )
+
+
+def sentiment_targets(labels: np.ndarray, where: str) -> dict[str, np.ndarray]:
+    """Labels (N, 1) or (N, 7), with any axes of 1 -> "sentiment" (N,), and of seven columns "emotions" (N, 6).
+
+    Raises:
+        DataError: there is another number of columns.
+    """
+    columns = labels.reshape(len(labels), -1) if labels.size else labels.reshape(len(labels), 1)
+    if columns.shape[1] not in (1, 1 + NUM_EMOTIONS):
+        raise DataError(
+            f"{where}: 1 label column, or 7 (sentiment and six emotions), is required, got labels {labels.shape}."
+        )
+    targets = {"sentiment": columns[:, 0]}
+    if columns.shape[1] > 1:
+        targets["emotions"] = columns[:, 1:]
+    return targets
+
+
+def numbers(values: object, where: str, num_axes: int | None = None) -> np.ndarray:
+    """`values` as an array of numbers.
+
+    Args:
+        values: an array, or lists.
+        where: what they are, for the message.
+        num_axes: how many axes are required; None takes any.
+
+    Raises:
+        DataError: they are no numbers, or have other axes.
+    """
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind not in "fiub":
+            with np.errstate(over="ignore", invalid="ignore"):
+                array = array.astype(np.float32)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{where} must hold numbers ({str(error).splitlines()[0]}).") from error
+    if num_axes is not None and array.ndim != num_axes:
+        raise DataError(f"{where}: an array of {num_axes} axes is required, got shape {array.shape}.")
+    return array
+
+
+def as_steps(values: object, where: str) -> np.ndarray:
+    """`values` as (T, D) float32; what is beyond float32 becomes infinite, which `gather` counts.
+
+    Raises:
+        DataError: they are no numbers, or not of two axes.
+    """
+    array = numbers(values, where)
+    if not array.size and array.ndim < 2:  # an empty list of steps says no width
+        array = array.reshape(0, 0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return numbers(array, where, num_axes=2).astype(np.float32, copy=False)
+
+
+def check_required(required: Sequence[str], held: Sequence[str], where: str) -> None:
+    """Refuse a source that lacks a modality of the run.
+
+    Raises:
+        DataError: it does; the message says what to go without.
+    """
+    lacking = [modality for modality in required if modality not in held]
+    if lacking:
+        left = [modality for modality in required if modality in held] or list(held)
+        raise DataError(f"{where} has no {', '.join(lacking)}.\n  type dataset.modalities=[{','.join(left)}]")
+
+
+def _joined(rows: Sequence[Row], modality: str) -> Ragged:
+    sequences = [row.features[modality] for row in rows]
+    widths = sorted({steps.shape[1] for steps in sequences if len(steps)})
+    if len(widths) > 1:
+        odd = next(row.id for row in rows if row.features[modality].shape[1] == widths[-1])
+        raise DataError(
+            f"as many {modality} features per step are required in every utterance; {odd} has {widths[-1]}, "
+            f"others {widths[0]}."
+        )
+    width = widths[0] if widths else 1
+    return Ragged.join([steps if len(steps) else np.zeros((0, width), np.float32) for steps in sequences])
+
+
+def _mend(ragged: Ragged) -> tuple[int, int]:
+    """Set what is not finite to 0; how many values and utterances that were."""
+    wrong = ~np.isfinite(ragged.values)
+    ragged.values[wrong] = 0.0
+    before = np.concatenate([[0], np.cumsum(wrong.any(axis=1))])
+    return int(wrong.sum()), int((np.diff(before[ragged.offsets]) > 0).sum())

@@ -1,0 +1,68 @@
+"""Steps that wait on disk until all of a data set's are there."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from mmsa.errors import DataError
+
+
+class Spool:
+    """A growing (total steps, D) float32 array in a file without a name: nothing is left of it, however a run ends.
+
+    Args:
+        folder: where there is room for the whole array; None takes the system's temporary folder.
+
+    Raises:
+        DataError: the folder cannot be written to.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._place = folder or Path(tempfile.gettempdir())
+        self._num_steps = 0
+        self.width: int | None = None
+        """D, known from the first block on."""
+        try:
+            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115, closed by __exit__
+        except OSError as error:
+            raise self._no_room(error) from error
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def append(self, steps: np.ndarray) -> None:
+        """Add a block (n, D), D that of the blocks before it.
+
+        Raises:
+            DataError: the disk is full.
+        """
+        self.width = int(steps.shape[1])
+        self._num_steps += len(steps)
+        try:
+            self._file.write(np.ascontiguousarray(steps, dtype=np.float32).data)
+            self._file.flush()
+        except OSError as error:
+            raise self._no_room(error) from error
+
+    def array(self) -> np.ndarray:
+        """All blocks, mapped read-only; it outlives the spool."""
+        shape = (self._num_steps, self.width or 0)
+        if 0 in shape:  # of which there is nothing to map
+            return np.zeros((shape[0], self.width or 1), dtype=np.float32)
+        return np.memmap(self._file, dtype=np.float32, mode="r", shape=shape)
+
+    def _no_room(self, error: OSError) -> DataError:
+        megabytes = self._num_steps * (self.width or 0) * 4 / 1e6
+        return DataError(
+            f"{self._place} cannot take the aligned steps, {megabytes:.0f} MB so far ({error.strerror}).\n"
+            "  type paths.data=FOLDER on a disk with room that you may write to"
+        )

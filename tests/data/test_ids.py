@@ -1,0 +1,58 @@
+"""Ids of all families name the same video and segment."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmsa.data.readers.ids import segment_id, segment_ids
+from mmsa.errors import DataError
+
+videos = st.text(st.sampled_from("aZ09_-$[]."), min_size=1, max_size=12)
+
+
+@given(videos, st.integers(0, 10**6))
+def test_every_form_is_read_back_whatever_the_video_is_called(video: str, segment: int) -> None:
+    for name in (f"{video}$_${segment}", f"{video}[{segment}]", f"{video}_{segment}"):
+        if name == f"{video}_{segment}" and video.endswith("$"):
+            continue  # "a$_$3" is the first form
+        for raw in (name, name.encode(), np.str_(name), np.bytes_(name.encode()), [name], np.array([name])):
+            assert segment_id(raw) == (video, segment)
+        assert segment_id([name.encode(), b"1.5", b"2.5"]) == (video, segment)
+    assert segment_ids([f"{video}[{segment}]"]) == ([(video, segment)], {})
+
+
+def test_zeros_before_the_number_do_not_count() -> None:
+    assert segment_id("video_0001$_$0010") == ("video_0001", 10)
+
+
+@pytest.mark.parametrize("raw", ["", "abc", "abc_", "_3", [], ["a_1", "2"], 7, None])
+def test_what_is_no_id_is_refused(raw: object) -> None:
+    with pytest.raises(DataError, match="an id such as"):
+        segment_id(raw)
+
+
+@given(st.permutations(range(6)))
+def test_times_number_the_segments_of_each_video_by_start(order: list[int]) -> None:
+    rows = [[video, str(start), str(start + 5)] for video in ("a_1", "b") for start in (2.5, 9.0, 10.0)]
+    names, report = segment_ids([np.array(rows[i]) for i in order])
+    assert names == [("a_1" if i < 3 else "b", i % 3) for i in order]
+    assert report == {"numbered_by_start": 6}
+
+
+def test_first_fields_that_all_name_a_different_clip_are_clips_not_videos() -> None:
+    rows = [[b"a_2", b"0.0", b"1.0"], [b"a_1", b"5.0", b"6.0"]]
+    assert segment_ids([np.array(row) for row in rows]) == ([("a", 2), ("a", 1)], {})
+    repeated = [*rows, [b"a_1", b"9.0", b"9.5"]]  # then they are videos whose names end in a number
+    assert segment_ids(repeated)[0] == [("a_2", 0), ("a_1", 0), ("a_1", 1)]
+
+
+def test_an_id_without_a_segment_is_a_video_of_its_own_and_counted() -> None:
+    assert segment_ids([17, "18", b"x_4"]) == ([("17", 0), ("18", 0), ("x", 4)], {"own_video": 2})
+
+
+def test_a_time_that_is_none_is_refused() -> None:
+    with pytest.raises(DataError, match="times in seconds, got 'soon'"):
+        segment_ids([["video", "soon", "2"]])

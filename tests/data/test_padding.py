@@ -1,0 +1,137 @@
+"""Stripping gives back what was padded, on either side, wherever the side can be told."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmsa.data.readers.padding import strip_padding, strip_together
+from mmsa.errors import DataError
+from tests.data.pickles import padded
+
+NUM_STEPS = 7
+steps = st.lists(st.sampled_from([0.0, 0.0, 1.0, -2.0, np.nan]), max_size=NUM_STEPS)
+folds = st.lists(steps, min_size=1, max_size=6)
+sides = st.sampled_from(["left", "right"])
+
+
+def rows_of(fold: list[list[float]]) -> list[np.ndarray]:
+    """(T_i, 2) arrays; a step is zero in both features or in none."""
+    return [np.repeat(np.array(row, dtype=np.float32)[:, None], 2, axis=1).reshape(-1, 2) for row in fold]
+
+
+def zeros_at_ends(array: np.ndarray) -> tuple[int, int]:
+    """Zero steps at the head and at the tail of the rows that are not all zero."""
+    filled = [np.flatnonzero(row.any(axis=1)) for row in array]
+    return sum(int(f[0]) for f in filled if len(f)), sum(array.shape[1] - 1 - int(f[-1]) for f in filled if len(f))
+
+
+def without_end(row: np.ndarray, side: str) -> np.ndarray:
+    """A row without its zeros at that end."""
+    used = np.flatnonzero(row.any(axis=1))
+    if not len(used):
+        return row[:0]
+    return row[used[0] :] if side == "left" else row[: used[-1] + 1]
+
+
+@given(folds, sides)
+def test_the_side_is_that_with_more_zeros_and_only_they_go(fold: list[list[float]], side: str) -> None:
+    rows = rows_of(fold)
+    array = padded(rows, NUM_STEPS, side)
+    head, tail = zeros_at_ends(array)
+    ragged, found = strip_padding(array)
+    if (
+        (head > tail) if side == "left" else (tail > head)
+    ):  # decidable: padding outweighs what the rows have of their own
+        assert found == side
+        assert all(np.array_equal(ragged[i], without_end(row, side), equal_nan=True) for i, row in enumerate(rows))
+    elif head == tail:
+        assert found == ("none" if not head else "right (assumed)")
+
+
+@given(folds, sides)
+def test_rows_that_do_not_end_in_zeros_come_back_as_they_were(fold: list[list[float]], side: str) -> None:
+    rows = rows_of([[1.0, *row[1:-1], 2.0][: max(len(row), 1)] for row in fold])
+    ragged, _ = strip_padding(padded(rows, NUM_STEPS, side))
+    assert [len(row) for row in rows] == ragged.lengths.tolist()
+    assert all(np.array_equal(ragged[i], row, equal_nan=True) for i, row in enumerate(rows))
+
+
+@given(folds, sides)
+def test_stated_lengths_give_back_everything_where_they_tell_the_side(fold: list[list[float]], side: str) -> None:
+    rows = rows_of(fold)
+    array = padded(rows, NUM_STEPS, side)
+    lengths = [len(row) for row in rows]
+    other = [row[: NUM_STEPS - n] if side == "right" else row[n:] for row, n in zip(array, lengths, strict=True)]
+    ragged, found = strip_padding(array, lengths)
+    assert ragged.lengths.tolist() == lengths
+    if any(part.any() for part in other):  # cut on the wrong side, a value would be lost
+        assert found == side
+        assert all(np.array_equal(ragged[i], row, equal_nan=True) for i, row in enumerate(rows))
+
+
+@given(folds, sides, sides, st.data())
+def test_modalities_on_one_axis_keep_it_whatever_their_sides(
+    fold: list[list[float]], side: str, other: str, data: st.DataObject
+) -> None:
+    rows = rows_of([[1.0, *row[1:-1], 2.0][: max(len(row), 1)] for row in fold])
+    gaps = [row * data.draw(st.sampled_from([0, 1])) for row in rows]  # a modality that is silent throughout
+    arrays = {
+        "text": padded(rows, NUM_STEPS, side),
+        "audio": padded(rows, NUM_STEPS, other),
+        "visual": padded(gaps, NUM_STEPS, side),
+    }
+    stripped, _ = strip_together(arrays)
+    for modality, expected in (("text", rows), ("audio", rows), ("visual", gaps)):
+        assert stripped[modality].lengths.tolist() == [len(row) for row in rows]
+        assert all(np.array_equal(stripped[modality][i], row, equal_nan=True) for i, row in enumerate(expected))
+
+
+def test_a_gap_at_the_padded_end_of_one_aligned_modality_is_kept() -> None:
+    text = padded([np.ones((3, 2)), np.ones((5, 2))], NUM_STEPS, "left")
+    visual = text.copy()
+    visual[1, :5] = 0  # no face in the first three of five words
+    stripped, sides = strip_together({"text": text, "visual": visual})
+    assert stripped["visual"].lengths.tolist() == [3, 5]
+    assert stripped["visual"][1].any(axis=1).tolist() == [False, False, False, True, True]
+    assert sides == {"text": "left", "visual": "left"}
+
+
+def test_a_zero_step_at_every_head_is_no_padding_where_more_follows() -> None:
+    rows = [np.array([[0.0], [1.0], [1.0], [0.0]])[:n] for n in (3, 4, 3)]  # as at MMSA's [CLS]
+    ragged, side = strip_padding(padded(rows, 12, "right"))
+    assert side == "right"
+    assert ragged.lengths.tolist() == [3, 3, 3]
+
+
+def test_modalities_on_axes_of_their_own_are_cut_on_their_own() -> None:
+    arrays = {
+        "text": padded([np.ones((3, 2)), np.ones((4, 2))], 5, "left"),
+        "audio": padded([np.ones((9, 1)), np.ones((2, 1))], 20, "right"),
+    }
+    stripped, sides = strip_together(arrays)
+    assert {m: ragged.lengths.tolist() for m, ragged in stripped.items()} == {"text": [3, 4], "audio": [9, 2]}
+    assert sides == {"text": "left", "audio": "right"}
+
+
+def test_where_the_side_cannot_be_told_the_documented_one_is_assumed_and_said() -> None:
+    array = padded([np.ones((3, 1))], 4, "left")
+    array = np.concatenate([array, array[:, ::-1]])
+    for documented, lengths in (("left", [3, 4]), ("right", [4, 3])):
+        ragged, side = strip_padding(array, documented=documented)
+        assert side == f"{documented} (assumed)"
+        assert ragged.lengths.tolist() == lengths
+    assert strip_padding(np.ones((2, 3, 1)))[1] == "none"
+    assert strip_padding(np.zeros((2, 3, 1)))[0].lengths.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("lengths", [[1], [1, -1], [1, np.nan], [[1], [2]], ["a", "b"]])
+def test_lengths_that_are_none_are_refused(lengths: list[object]) -> None:
+    with pytest.raises(DataError, match="2 lengths"):
+        strip_padding(np.ones((2, 3, 1)), np.array(lengths))
+
+
+def test_a_length_beyond_the_array_is_the_array() -> None:
+    assert strip_padding(np.ones((1, 3, 1)), [9])[0].lengths.tolist() == [3]
