@@ -32,12 +32,18 @@ GIVEN: dict[str, tuple[str, ...]] = {
     "fusion": ("input_dims",),
     "regularizer": ("modalities", "generator", "reads"),
     "feedback": ("input_dims", "source_dims"),
-    "task": (),
+    "task": ("kinds",),
     "optimizer": ("parameters",),
     "scheduler": ("optimizer", "mode"),
     "tracking": ("outputs", "warn"),
 }
 """Per group what the program fills in, since only the data or another part knows it."""
+WITHOUT_ALIGNMENT = {
+    "fusion": "fusion=concat",
+    "feedback": "feedback.source=utterance feedback.generator=linear, or feedback=none",
+    "regularizer": "regularizer.per_step=false, or regularizer=none",
+}
+"""Per group what works where the modalities have steps of their own."""
 
 
 def part(cfg: DictConfig, place: str) -> Callable[..., Any]:
@@ -74,8 +80,11 @@ def check(cfg: DictConfig) -> None:
     places += [f"encoder.{name}" for name in cfg.encoder]
     for place in places:
         check_node(cfg, place)
-    dataset, task = build_dataset(cfg), build_task(cfg)
+    dataset = build_dataset(cfg)
+    task = build_task(cfg, dataset)
     check_text(cfg, dataset)
+    if not dataset.modalities:
+        return  # the source says them, and there is none: preparing it says that
     try:
         with torch.device("meta"):  # sizes are not known yet, and none of our checks looks at them
             build_model(cfg, dict.fromkeys(dataset.modalities, 1), task, torch.Generator("cpu"))
@@ -129,14 +138,19 @@ def check_node(cfg: DictConfig, place: str) -> None:
     check_options(_values(cfg, place), _target(cfg, place), place, GIVEN[place.partition(".")[0]])
 
 
-def build_dataset(cfg: DictConfig) -> Dataset:
-    """The data set, not yet prepared."""
-    return cast(Dataset, _built(cfg, "dataset"))
+def build_dataset(cfg: DictConfig, store: Store | None = None) -> Dataset:
+    """The data set, not yet prepared.
+
+    Args:
+        cfg: the composed configuration.
+        store: what was prepared of it before; without it, a custom file's header is read.
+    """
+    return cast(Dataset, _built(cfg, "dataset")).settled(store)
 
 
-def build_task(cfg: DictConfig) -> Task:
-    """The task."""
-    return cast(Task, _built(cfg, "task"))
+def build_task(cfg: DictConfig, dataset: Dataset | None = None) -> Task:
+    """The task, of a data set that may have been built before."""
+    return cast(Task, _built(cfg, "task", kinds=(dataset or build_dataset(cfg)).stated_kinds))
 
 
 def build_tracker(cfg: DictConfig, warn: Callable[[str], None]) -> Tracker:
@@ -224,7 +238,7 @@ def build_model(
             if stage.requires_alignment:
                 raise ConfigError(
                     f"{group}={_target(cfg, group).__name__} needs modalities on one time axis, and these are not.\n"
-                    f"  type {group}={'concat' if group == 'fusion' else 'none'}, or prepare an aligned source"
+                    f"  type {WITHOUT_ALIGNMENT[group]}, or dataset.source=SOURCE of an aligned one"
                 )
     return MultimodalModel(encoders, feedback, regularizer, fusion, task.head(fusion.output_dim), task.target)
 

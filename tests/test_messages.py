@@ -59,7 +59,7 @@ TYPED = {
     "encoder.text.freeze=9": ["chosen encoder, but of bert", "type encoder/text=bert encoder.text.freeze=9"],
     "encoder/smell=bigru": ["encoder/smell", "text, audio, visual"],
     "regularizer.p=0.3": ["regularizer.p", "chosen regularizer, but of", "m3", " regularizer.p=0.3"],
-    "dataset.source=x": ["dataset.source", "cmu_mosi", "type dataset=cmu_mosei dataset.source=x"],
+    "dataset.source=x": ["dataset.source", "cmu_mosi", "type dataset=ch_sims dataset.source=x"],
     "feedback=null": ["name of one of its options", "type for example feedback=none"],
     "optimizer.lr": ["optimizer.lr:", "KEY=VALUE"],
     "task.target=a=b": ["task.target=a=b", "type 'task.target=\"a=b\"'"],
@@ -194,7 +194,7 @@ def test_a_damaged_run(small: list[str], told: Callable[[Callable[[], object]], 
 
 
 COMMANDS = {
-    "prepare nonsense": ["nonsense", "cmu_mosei, cmu_mosi, synthetic", "type mmsa prepare cmu_mosei"],
+    "prepare nonsense": ["nonsense", "cmu_mosei, cmu_mosi, custom", "type mmsa prepare ch_sims"],
     "prepare cmu_mosi dataset.keep_pauses=perhaps": ["dataset.keep_pauses=perhaps", "type for example"],
     "prepare": ["mmsa prepare: Missing argument 'name'", "type mmsa prepare --help"],
     "prepair": ["No such command 'prepair'", "type mmsa --help"],

@@ -22,6 +22,7 @@ class CmuMosei(Dataset):
     title = "CMU-MOSEI"
     nominal_range = (-3.0, 3.0)
     stated_bound = (-6.0, 6.0)
+    kinds: ClassVar[Mapping[str, str]] = {"sentiment": "sentiment", "emotions": "emotions"}
     canonical_sizes: ClassVar[dict[str, int]] = {"train": 16326, "valid": 1871, "test": 4659}
     sequences: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "words": ("CMU_MOSEI_TimestampedWords",),

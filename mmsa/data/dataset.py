@@ -7,19 +7,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from copy import copy
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 from mmsa.data.glove import embed_words, glove_file
 from mmsa.data.normalise import Normalize, check_normalize, per_modality
 from mmsa.data.prepare import Progress, announce, build_once, hash_files, progress_bar, summarise
 from mmsa.data.readers.computational_sequences import find_sequences, read_sequences
-from mmsa.data.readers.mmsa_pickle import read_aligned_pickle
+from mmsa.data.readers.families import ReadOptions, read_file, read_folder, recognise_folder
 from mmsa.data.store import FOLDS, Prepared, Store, store_fingerprint
 from mmsa.data.word_vectors import TEXT, WordVectors, check_word_vectors
 from mmsa.errors import ConfigError, DataError
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _PICKLE_SIGNATURE = b"\x80"
+_DATASET_OF = {"humor": "ur_funny"}
+"""Where files go whose target is no sentiment."""
 
 
 class Dataset(ABC):
@@ -28,28 +31,36 @@ class Dataset(ABC):
     A subclass states the class attributes below and `fold_of`; it needs no method more.
 
     Args:
-        source: folder of computational sequences (.csd) or an aligned pickle of MMSA; None takes the prepared store.
+        source: folder of computational sequences (.csd), or a file or folder of another family of
+            mmsa.data.readers.families; None takes the prepared store.
         modalities: non-empty selection of text, audio, visual that a run loads; a store holds all that the source has.
         keep_pauses: keep the steps whose word is a pause (`sp`).
         normalize: "train" standardises by the statistics of the train fold when a run loads the data, "utterance" by
             those of each utterance, "none" does not; or one of them per modality, "train" where none is named.
         word_vectors: "fixed" gives text as feature vectors, "trained" as words with a table of vectors to train.
         glove: GloVe text file; text becomes the vectors of the words. None takes the source's own text features.
+        feature_sets: the computational sequence to take for a modality, where a folder holds several; others take the
+            first that `sequences` names.
 
     Raises:
         ConfigError: an option is out of its range.
     """
 
-    name: ClassVar[str]
-    title: ClassVar[str]
-    nominal_range: ClassVar[tuple[float, float]]
-    stated_bound: ClassVar[tuple[float, float]]
+    name: str
+    title: str
+    nominal_range: tuple[float, float]
+    stated_bound: tuple[float, float]
     """Labels beyond this are refused; those between the nominal range and this bound are counted and reported."""
+    kinds: ClassVar[Mapping[str, str]] = {"sentiment": "sentiment"}
+    """What the numbers of each target mean (mmsa.training.kinds); a run predicts the first unless it names another."""
     canonical_sizes: ClassVar[dict[str, int]]
     """Published number of utterances per fold; empty where nothing is published."""
     sequences: ClassVar[Mapping[str, tuple[str, ...]]]
-    """Per role (words, labels, and one per modality) the names of its computational sequence, the usual one first."""
-    origin: ClassVar[str]
+    """Per role (words, labels, and one per modality) the names of its computational sequence, the usual one first; none
+    where the modalities may have any names."""
+    label_columns: tuple[str, ...] = ()
+    """Names of the columns of the sequence of labels; () is a sentiment, or one and six emotions."""
+    origin: str
     """Where a user gets the source files."""
 
     def __init__(
@@ -60,23 +71,42 @@ class Dataset(ABC):
         normalize: Normalize | Mapping[str, Normalize] = "train",
         word_vectors: WordVectors = "fixed",
         glove: str | None = None,
+        feature_sets: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        known = _modalities_in(self.sequences)
-        asked = tuple(modalities)
-        if not asked or len(set(asked)) != len(asked) or not set(asked) <= set(known):
-            raise ConfigError(
-                f"dataset.modalities={list(asked)} is refused: choose from {', '.join(known)}, each at most once. "
-                f"Type for example dataset.modalities=[{','.join(known[:2])}]"
-            )
-        check_normalize(normalize, known)
-        check_word_vectors(word_vectors, per_modality(normalize, asked))
         self.source = source
-        self.modalities = asked
         self.keep_pauses = keep_pauses
         self.normalize = normalize
-        self.word_vectors = word_vectors
+        self.word_vectors: WordVectors = word_vectors
         self.glove = glove
+        self.feature_sets = dict(feature_sets)
+        self._choose(tuple(modalities))
+
+    def _choose(self, asked: tuple[str, ...]) -> None:
+        """Take these modalities, where they are some that there are and suit the other options."""
+        known = _modalities_in(self.sequences) or list(asked)
+        if not asked or len(set(asked)) != len(asked) or not set(asked) <= set(known):
+            there = ", ".join(known) or "those of the source"
+            raise ConfigError(
+                f"dataset.modalities={list(asked)} is refused: choose from {there}, "
+                f"each at most once. Type for example dataset.modalities=[{','.join(known[:2]) or 'text,audio'}]"
+            )
+        check_normalize(self.normalize, known)
+        check_word_vectors(self.word_vectors, per_modality(self.normalize, asked))
+        self.modalities = asked
         self._needed = asked  # those whose features have to be there
+
+    def settled(self, store: Store | None = None) -> Self:
+        """The same once its modalities and targets are known, where they are the source's to say.
+
+        Args:
+            store: what was prepared of the source; None asks the source itself.
+        """
+        return self
+
+    @property
+    def stated_kinds(self) -> Mapping[str, str]:
+        """What is known of the targets before any data are read."""
+        return self.kinds
 
     @abstractmethod
     def fold_of(self, source: Path) -> Mapping[str, str]:
@@ -99,7 +129,8 @@ class Dataset(ABC):
         Not the modalities: runs that differ in them alone read the same store, so the same utterances. A GloVe file is
         one of the sources.
         """
-        return {"keep_pauses": self.keep_pauses}
+        chosen = {"feature_sets": self.feature_sets} if self.feature_sets else {}
+        return {"keep_pauses": self.keep_pauses, **chosen}
 
     def prepare(self, folder: Path, progress: bool = True) -> Store:
         """The store of these options under `folder`: found by the content of the source, or made from it.
@@ -133,7 +164,7 @@ class Dataset(ABC):
             path = folder / f"{self.name}-{store_fingerprint(self.name, sources, self.options)}.h5"
 
             def build() -> Prepared:
-                return self._read(source, files, bar, say)
+                return self._read(source, files, folder, bar, say)
 
             store = build_once(path, build, dataset=self.name, sources=sources, options=self.options)
         absent = [modality for modality in self._needed if modality not in store.features]
@@ -146,7 +177,11 @@ class Dataset(ABC):
     def _source_files(self, source: Path) -> dict[str, Path]:
         """The files that are read: one per role, or the one pickle."""
         if source.is_dir():
-            return self._sequence_files(source)
+            whole = None if any(source.glob("*.csd")) else recognise_folder(source)
+            if whole is None:
+                return self._sequence_files(source)
+            self._refuse_pauses()
+            return whole[1]
         if not source.is_file():
             raise DataError(f"dataset.source={source}: no such file or folder.\n{self._wanted()}")
         with open(source, "rb") as file:
@@ -158,17 +193,15 @@ class Dataset(ABC):
             )
         if not start.startswith(_PICKLE_SIGNATURE) and source.suffix not in (".pkl", ".pickle"):
             raise DataError(f"dataset.source={source} is neither a folder nor a pickle.\n{self._wanted()}")
-        if self.keep_pauses:
-            raise DataError("dataset.keep_pauses=true does nothing for a pickle, which holds no pauses: leave it out.")
-        if self.glove is not None:
-            raise DataError(
-                f"dataset.glove needs the word of every step, and {source} is a pickle, which does not say it.\n"
-                "  type dataset.glove=null, or dataset.source=FOLDER of computational sequences (.csd)"
-            )
+        self._refuse_pauses()
         return {"pickle": source}
 
+    def _refuse_pauses(self) -> None:
+        if self.keep_pauses:
+            raise DataError("dataset.keep_pauses=true does nothing for a pickle, which holds no pauses: leave it out.")
+
     def _sequence_files(self, source: Path) -> dict[str, Path]:
-        found = find_sequences(source, self.sequences)
+        found = find_sequences(source, self.sequences, self.feature_sets)
         if not found:
             pickles = sorted(source.glob("*.pkl"))
             instead = f" Did you mean dataset.source={pickles[0]}?" if pickles else ""
@@ -195,10 +228,18 @@ class Dataset(ABC):
         return [modality for modality in self.modalities if modality in held or modality not in self._needed]
 
     def _read(
-        self, source: Path, files: Mapping[str, Path], bar: Progress, say: Callable[[Sequence[str]], None]
+        self,
+        source: Path,
+        files: Mapping[str, Path],
+        folder: Path,
+        bar: Progress,
+        say: Callable[[Sequence[str]], None],
     ) -> Prepared:
-        if "pickle" in files:
-            prepared = read_aligned_pickle(files["pickle"], required=self._needed, progress=bar)
+        if not any(path.suffix == ".csd" for path in files.values()):
+            read = read_folder if source.is_dir() else read_file
+            required = tuple(m for m in self._needed if m != TEXT or "glove" not in files)
+            prepared = read(source, self._read_options(required), bar)
+            self._check_family(source, prepared)
             say(list(prepared.features))  # only now, since a pickle does not say what it holds before it is read
         else:
             modalities = [m for m in _modalities_in(self.sequences) if m in files]
@@ -208,6 +249,8 @@ class Dataset(ABC):
                 fold_of=self.fold_of(source),
                 keep_pauses=self.keep_pauses,
                 modalities=modalities,
+                label_columns=self.label_columns,
+                folder=folder,
                 progress=bar,
             )
         if "glove" in files and prepared.words:
@@ -215,9 +258,34 @@ class Dataset(ABC):
             prepared.features = {TEXT: vectors, **prepared.features}
         prepared.report["files"] = {role: path.name for role, path in files.items()}
         prepared.report["canonical"] = dict(self.canonical_sizes)
-        summarise(prepared, nominal_range=self.nominal_range)
+        summarise(prepared, target=self._primary, nominal_range=self.nominal_range)
         self._check(source, prepared)
         return prepared
+
+    def _read_options(self, required: tuple[str, ...]) -> ReadOptions:
+        """What a reader is asked for."""
+        return ReadOptions(required, canonical=self.canonical_sizes)
+
+    @property
+    def _primary(self) -> str:
+        return next(iter(self.stated_kinds))
+
+    def _check_family(self, source: Path, prepared: Prepared) -> None:
+        """Refuse a pickle that holds another data set, or not the word of every step where they are needed."""
+        family = prepared.report["family"]
+        if self._primary not in prepared.targets:
+            held = next(iter(prepared.targets))
+            instead = f"\n  type dataset={_DATASET_OF[held]}" if held in _DATASET_OF else ""
+            raise DataError(
+                f"dataset.source={source} is {family}'s layout with labels of {held}, and those of {self.title} are of "
+                f"{self._primary}.{instead}"
+            )
+        said = None if prepared.words is None else [len(words) for words in prepared.words]
+        if self.glove is not None and any(ragged.lengths.tolist() != said for ragged in prepared.features.values()):
+            raise DataError(
+                f"dataset.glove needs the word of every step, and {source} is a pickle, which does not say it.\n"
+                "  type dataset.glove=null, or dataset.source=FOLDER of computational sequences (.csd)"
+            )
 
     def _check(self, source: Path, prepared: Prepared) -> None:
         for fold in FOLDS:
@@ -226,7 +294,7 @@ class Dataset(ABC):
                     f"dataset.source={source}: the {fold} fold of {self.title} is empty; each of {', '.join(FOLDS)} "
                     f"needs an utterance.\n{self._wanted()}"
                 )
-        labels = prepared.targets["sentiment"]
+        labels = prepared.targets[self._primary]
         low, high = self.stated_bound
         refused = (labels < low - 1e-6) | (labels > high + 1e-6)
         if refused.any():

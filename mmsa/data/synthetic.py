@@ -97,9 +97,14 @@ class Synthetic(Dataset):
             write_sequence(target / f"{name}.csd", name, {video.name: video.streams[role] for video in _corpus()})
 
     def _read(
-        self, source: Path, files: Mapping[str, Path], bar: Progress, say: Callable[[Sequence[str]], None]
+        self,
+        source: Path,
+        files: Mapping[str, Path],
+        folder: Path,
+        bar: Progress,
+        say: Callable[[Sequence[str]], None],
     ) -> Prepared:
-        prepared = super()._read(source, files, bar, say)
+        prepared = super()._read(source, files, folder, bar, say)
         truths = planted_truth()
         folds = np.array(prepared.folds)
         rows = [truths[name] for name in prepared.ids]

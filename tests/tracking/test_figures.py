@@ -42,7 +42,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_three_figures_are_drawn_without_a_display(folder: Path, result: dict[str, Any]) -> None:
+def test_three_figures_are_drawn_without_a_display(
+    folder: Path, result: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "matplotlib.pyplot", raising=False)  # of another test
     drawn = write_figures(folder, result)
     assert [path.name for path in drawn] == ["learning_curves.png", "predictions.png", "baselines.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 10_000 for path in drawn)
