@@ -6,13 +6,17 @@ import difflib
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from mmsa.config import conf_folder
-from mmsa.errors import ConfigError
+from mmsa.errors import ConfigError, DataError
 from mmsa.reporting import report_errors
+
+if TYPE_CHECKING:
+    from mmsa.data.dataset import Dataset
+    from mmsa.data.store import Store
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -25,19 +29,69 @@ def mmsa() -> None:
     """
 
 
+# The arguments that reading and examining data share.
+_NAME = typer.Argument(help="cmu_mosi, cmu_mosei, synthetic, or another in conf/dataset.")
+_SOURCE = typer.Option(help="Folder of .csd files, or a file or folder of pickles, as MMSA's aligned_50.pkl.")
+_GLOVE = typer.Option(help="GloVe text file: text becomes its vectors of the words.")
+_DATA = typer.Option(help="Folder of the stores.", show_default="paths.data")
+_OPTIONS = typer.Argument(help="As for train.py: dataset.keep_pauses=true")
+
+
 @app.command()
 def prepare(
-    name: Annotated[str, typer.Argument(help="cmu_mosi, cmu_mosei or synthetic.")],
-    source: Annotated[str | None, typer.Option(help="Folder of .csd files, or MMSA's aligned_50.pkl.")] = None,
-    glove: Annotated[str | None, typer.Option(help="GloVe text file: text becomes its vectors of the words.")] = None,
-    data: Annotated[str | None, typer.Option(help="Folder of the stores.", show_default="paths.data")] = None,
-    options: Annotated[list[str] | None, typer.Argument(help="As for train.py: dataset.keep_pauses=true")] = None,
+    name: Annotated[str, _NAME],
+    source: Annotated[str | None, _SOURCE] = None,
+    glove: Annotated[str | None, _GLOVE] = None,
+    data: Annotated[str | None, _DATA] = None,
+    options: Annotated[list[str] | None, _OPTIONS] = None,
 ) -> None:
     """Read a data set's source files into the store that training maps, and describe it."""
-    from mmsa import build
     from mmsa.commands import train_command
-    from mmsa.compose import compose
+    from mmsa.data.doctor import brief, examine
     from mmsa.data.prepare import describe
+
+    _, dataset, store, overrides = _prepared(name, source, glove, data, options)
+    print("\n".join(describe(store)))
+    print("\n".join(brief(examine(store, dataset))))
+    print(f"train on it: {train_command(overrides)}")
+
+
+@app.command()
+def doctor(
+    name: Annotated[str, _NAME],
+    source: Annotated[str | None, _SOURCE] = None,
+    glove: Annotated[str | None, _GLOVE] = None,
+    data: Annotated[str | None, _DATA] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the report.", show_default="outputs/doctor/STORE")
+    ] = None,
+    options: Annotated[list[str] | None, _OPTIONS] = None,
+) -> None:
+    """Examine a prepared data set and write a report; the exit code is 1 where there are errors."""
+    from mmsa.data.doctor import examine, summary
+    from mmsa.data.doctor_page import page
+    from mmsa.run_folder import write_json, write_text
+
+    if output is not None and output.exists() and not output.is_dir():
+        raise ConfigError(f"--output {output} is a file, a folder is needed.\n  type --output FOLDER")
+    cfg, dataset, store, _ = _prepared(name, source, glove, data, options)
+    diagnosis = examine(store, dataset)
+    folder = output or Path(cfg.paths.outputs, "doctor", store.path.stem)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "report.json", diagnosis.as_json())
+    write_text(folder / "report.html", page(diagnosis))
+    print("\n".join(summary(diagnosis)))
+    print(f"report: {folder / 'report.html'}, {folder / 'report.json'}")
+    if diagnosis.of("error"):
+        raise DataError(f"{name}: {diagnosis.verdict}.\n  mend the errors above before you train on {store.path}")
+
+
+def _prepared(
+    name: str, source: str | None, glove: str | None, data: str | None, options: list[str] | None
+) -> tuple[Any, Dataset, Store, list[str]]:
+    """The configuration, data set and store that the arguments of a command name, and their overrides."""
+    from mmsa import build
+    from mmsa.compose import compose
 
     known = sorted(path.stem for path in (conf_folder() / "dataset").glob("*.yaml"))
     if name not in known:
@@ -52,9 +106,7 @@ def prepare(
     build.check_node(cfg, "dataset")
     dataset = build.build_dataset(cfg)
     dataset = dataset.reading_words([m for m in dataset.modalities if build.reads_pieces(cfg, m)])
-    store = dataset.prepare(Path(cfg.paths.data))
-    print("\n".join(describe(store)))
-    print(f"train on it: {train_command(overrides)}")
+    return cfg, dataset, dataset.prepare(Path(cfg.paths.data)), overrides
 
 
 @app.command()
