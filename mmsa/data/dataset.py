@@ -12,7 +12,15 @@ from typing import Any, ClassVar, Self
 
 from mmsa.data.glove import embed_words, glove_file
 from mmsa.data.normalise import Normalize, check_normalize, per_modality
-from mmsa.data.prepare import Progress, announce, build_once, hash_files, progress_bar, summarise
+from mmsa.data.prepare import (
+    Progress,
+    announce,
+    build_once,
+    drawn_vectors_line,
+    hash_files,
+    progress_bar,
+    summarise,
+)
 from mmsa.data.readers.computational_sequences import find_sequences, read_sequences
 from mmsa.data.readers.families import ReadOptions, read_file, read_folder, recognise_folder
 from mmsa.data.store import FOLDS, Prepared, Store, store_fingerprint
@@ -143,8 +151,12 @@ class Dataset(ABC):
             DataError: there is neither source nor store, or the source is not what the data set states.
         """
         if self.source is None:
-            return self._kept_store(folder, progress)
-        return self.prepare_source(Path(self.source), folder, progress)
+            store = self._kept_store(folder, progress)
+        else:
+            store = self.prepare_source(Path(self.source), folder, progress)
+        if progress and TEXT in self._needed and store.report.get("drawn_vectors"):
+            announce(drawn_vectors_line(store.report["drawn_vectors"]))
+        return store
 
     def prepare_source(self, source: Path, folder: Path, progress: bool = True) -> Store:
         """As `prepare`, from the source that is given here.
@@ -255,7 +267,8 @@ class Dataset(ABC):
             )
         if "glove" in files and prepared.words:
             vectors, prepared.report["glove"] = embed_words(prepared.words, files["glove"], bar)
-            prepared.features = {TEXT: vectors, **prepared.features}
+            prepared.features = {TEXT: vectors, **{m: r for m, r in prepared.features.items() if m != TEXT}}
+            prepared.report.pop("drawn_vectors", None)
         prepared.report["files"] = {role: path.name for role, path in files.items()}
         prepared.report["canonical"] = dict(self.canonical_sizes)
         summarise(prepared, target=self._primary, nominal_range=self.nominal_range)

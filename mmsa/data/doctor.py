@@ -82,6 +82,7 @@ def examine(store: Store, dataset: Dataset) -> Diagnosis:
         },
         "dropped": {reason: len(ids) for reason, ids in store.report.get("dropped", {}).items() if ids},
         "skipped_videos": {reason: len(ids) for reason, ids in store.report.get("skipped_videos", {}).items() if ids},
+        "drawn_vectors": store.report.get("drawn_vectors", 0),
         "card": data_card(store),
     }
     return Diagnosis(tuple(judge(numbers)), numbers)

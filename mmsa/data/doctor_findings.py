@@ -50,6 +50,13 @@ def judge(numbers: Mapping[str, Any]) -> list[Finding]:
 
 def _of_rows(numbers: Mapping[str, Any]) -> Iterator[Finding]:
     folds = numbers["folds"]
+    if numbers["drawn_vectors"]:
+        yield Finding(
+            "warning",
+            "drawn_vectors",
+            f"the source has no word vectors: each of its {numbers['drawn_vectors']} different words has a random one.",
+            "They tell words apart and say nothing of their meaning: prepare with --glove FILE.",
+        )
     empty = [fold for fold in FOLDS if not folds[fold]["utterances"]]
     if empty:
         yield Finding(

@@ -203,6 +203,8 @@ def describe(store: Store) -> list[str]:
         lines.append(f"steps per utterance: {steps.min()} to {steps.max()}, median {np.median(steps):g}")
     if "glove" in report:
         lines += _coverage(report["glove"], report["files"]["glove"])
+    if report.get("drawn_vectors"):
+        lines.append(drawn_vectors_line(report["drawn_vectors"]))
     lines.append(f"values that were not finite, set to 0: {_counts(report['non_finite'])}")
     lines.append(f"utterances with nothing but zeros: {_counts(report['all_zero'])}")
     beyond = report["beyond_nominal"]
@@ -217,6 +219,14 @@ def describe(store: Store) -> list[str]:
     if report.get("pauses_removed"):
         lines.append(f"pauses removed: {report['pauses_removed']}")
     return lines
+
+
+def drawn_vectors_line(number: int) -> str:
+    """What has to be known of text whose source has words and no vectors."""
+    return (
+        f"text: the source has no word vectors; each of its {number} different words has a fixed random one, which "
+        "says nothing of its meaning (dataset.glove=FILE gives GloVe's)"
+    )
 
 
 def _coverage(glove: Mapping[str, Any], file: str) -> list[str]:

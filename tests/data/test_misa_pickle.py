@@ -51,7 +51,8 @@ def shared_folder(shared: Path) -> Path:
 def test_the_shared_folder_has_its_counts_and_is_the_shared_corpus(shared: Path, shared_folder: Path) -> None:
     prepared = prepared_from(shared_folder)
     assert [prepared.folds.count(fold) for fold in FOLDS] == [131, 53, 45]
-    assert {m: ragged.width for m, ragged in prepared.features.items()} == {"audio": 74, "visual": 47}
+    assert {m: ragged.width for m, ragged in prepared.features.items()} == {"text": 300, "audio": 74, "visual": 47}
+    del prepared.features["text"]  # random vectors: the folder has none
     rows = source_rows(shared)
     assert_same_rows(prepared, {name: {m: row[m] for m in ("audio", "visual")} for name, row in rows.items()})
     assert prepared.words == [rows[name]["words"] for name in prepared.ids]
@@ -106,9 +107,23 @@ def test_words_are_looked_up_where_only_their_numbers_are_there(tmp_path: Path) 
     assert prepared_from(tmp_path, ALL).words == [["c", "a"]] * 3
 
 
-def test_without_the_word_vectors_text_is_refused_with_what_to_type(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"type dataset.glove=FILE.* or dataset.modalities=\[audio,visual\]"):
-        prepared_from(made(tmp_path), ALL)
+def test_without_vectors_each_word_has_a_random_one_of_its_own_and_that_is_told(tmp_path: Path) -> None:
+    prepared = prepared_from(made(tmp_path), ALL)
+    words = [word for utterance in prepared.words or [] for word in utterance]
+    assert prepared.report["drawn_vectors"] == len(set(words))
+    vectors: dict[str, np.ndarray] = {}
+    for word, vector in zip(words, prepared.features["text"].values, strict=True):
+        np.testing.assert_array_equal(vectors.setdefault(word, vector), vector)
+    assert len({vector.tobytes() for vector in vectors.values()}) == len(vectors)
+    again = prepared_from(made(tmp_path / "again"), ALL)
+    np.testing.assert_array_equal(again.features["text"].values, prepared.features["text"].values)
+
+
+def test_numbers_of_words_alone_are_refused_with_what_to_type(tmp_path: Path) -> None:
+    samples = {fold: [((np.array([2, 0]), filled(2, 2), filled(2, 3)), 1.0, f"{fold}[0]")] for fold in FOLDS}
+    folder_of(tmp_path, samples)
+    with pytest.raises(DataError, match=r"put it there, or type dataset.modalities=\[audio,visual\]"):
+        prepared_from(tmp_path, ALL)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +179,7 @@ def test_what_is_dropped_and_mended_is_reported(tmp_path: Path) -> None:
     samples["test"][0][0][1][1, 0] = np.inf
     prepared = prepared_from(folder_of(tmp_path, samples))
     assert prepared.report["dropped"] == {"no steps": ["train[1]"], "label not finite": ["train[2]"]}
-    assert prepared.report["non_finite"] == {"audio": 0, "visual": 1}
+    assert prepared.report["non_finite"] == {"text": 0, "audio": 0, "visual": 1}
     assert prepared.features["visual"][2].tolist() == [[1.0, 2.0], [0.0, 4.0]]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,9 @@ from mmsa.errors import DataError
 
 if TYPE_CHECKING:
     from mmsa.data.readers.families import ReadOptions
+
+DRAWN_WIDTH = 300
+"""Numbers of a random vector of a word: as many as GloVe has."""
 
 
 @dataclass(frozen=True)
@@ -58,19 +62,21 @@ def read_samples(
     Raises:
         DataError: a required modality is missing, or a sample is not of this layout.
     """
-    modalities = ["text"] if lexicon.vectors is not None else []
-    modalities += ["audio", "visual"]
-    if "text" in options.required and "text" not in modalities:
-        rest = ",".join(m for m in options.required if m != "text") or "audio,visual"
-        raise DataError(
-            f"{family} keeps words by number, and the file of their vectors, embedding_and_mapping.pt, is not there.\n"
-            f"  type dataset.glove=FILE for vectors of GloVe, or dataset.modalities=[{rest}]"
-        )
-    check_required(options.required, modalities, f"{family}'s layout")
     read: list[tuple[str, _Sample]] = []
     for fold in progress(FOLDS, f"reading {family}'s samples", len(FOLDS)):
         where = f"{family}'s samples, fold {fold}"
         read += [(fold, _Sample(sample, lexicon, f"{where}, row {i}")) for i, sample in enumerate(folds[fold])]
+    drawn = 0
+    if lexicon.vectors is None and all(sample.words is not None for _, sample in read):
+        drawn = _draw_text([sample for _, sample in read])
+    modalities = [m for m in ("text", "audio", "visual") if m != "text" or drawn or lexicon.vectors is not None]
+    if "text" in options.required and "text" not in modalities:
+        rest = ",".join(m for m in options.required if m != "text") or "audio,visual"
+        raise DataError(
+            f"{family} keeps words by number, and the file of their vectors, embedding_and_mapping.pt, is not there.\n"
+            f"  put it there, or type dataset.modalities=[{rest}]"
+        )
+    check_required(options.required, modalities, f"{family}'s layout")
     labels = _labels([sample.label for _, sample in read], family)
     names, report = _names(read)
     alone = report["ids"].get("absent", 0) + report["ids"].get("own_video", 0) == len(read)
@@ -82,7 +88,24 @@ def read_samples(
     for i, (fold, sample) in enumerate(read):
         of_row = {name: target[i] for name, target in targets.items()}
         rows.append(Row(fold, *names[i], of_row, {m: sample.features[m] for m in modalities}, sample.words))
-    return gather(rows, modalities, report)
+    return gather(rows, modalities, report | ({"drawn_vectors": drawn} if drawn else {}))
+
+
+def _draw_text(samples: Sequence[_Sample]) -> int:
+    """Give each different word a random vector, the same in every file and run; returns how many there are.
+
+    MISA itself starts words without a vector from such numbers. They tell words apart and say nothing of their meaning.
+    """
+    table: dict[str, np.ndarray] = {}
+    for sample in samples:
+        words = sample.words or []
+        for word in words:
+            if word not in table:
+                seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "little")
+                table[word] = np.random.default_rng(seed).standard_normal(DRAWN_WIDTH).astype(np.float32)
+        empty = np.zeros((0, DRAWN_WIDTH), np.float32)
+        sample.features["text"] = np.stack([table[word] for word in words]) if words else empty
+    return len(table)
 
 
 class _Sample:
