@@ -23,8 +23,6 @@ from mmsa.sweep.storage import open_study
 from tests.sweep.test_sweep import results, start, wait_for
 from tests.test_command_line import train
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
-
 
 @pytest.fixture
 def short(stores: Path, tmp_path: Path) -> list[str]:
@@ -88,6 +86,27 @@ def sleeping_methods(folder: Path) -> tuple[list[str], dict[str, str]]:
     return ["--config-dir", str(folder / "conf")], environment
 
 
+def test_a_slot_is_refilled_while_another_is_busy(short: list[str], tmp_path: Path) -> None:
+    """The short version of what follows: asking takes as long, the trials a tenth, hence the lower bound."""
+    own, environment = sleeping_methods(tmp_path / "own")
+    space = "fusion.seconds=choice(6.0,0.5,1.0,0.6,0.8,1.2,0.7)"
+    words = [
+        "sweep=search",
+        "hydra/sweeper/sampler=grid",
+        "sweep.pruner=none",
+        "sweep.slots=[cpu,cpu]",
+        "tracking=none",
+    ]
+    done = train(*own, *short, "fusion=sleeping", space, *words, "sweep.study=study", environment=environment)
+    assert done.returncode == 0, done.stderr + done.stdout
+    found = spans(study_of(tmp_path))
+    assert sorted(map(len, found.values())) == [1, 6], "one slot has the long trial, the other all the short ones"
+    (times,) = (times for times in found.values() if len(times) == 6)
+    assert busy_share({"short ones": times}, 1) > 0.7
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_slots_are_refilled_at_once(short: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     seconds = np.round(3 + 4 * np.random.default_rng(0).pareto(1.5, size=40), 2).clip(max=60)
     own, environment = sleeping_methods(tmp_path / "own")
@@ -123,6 +142,8 @@ def test_slots_are_refilled_at_once(short: list[str], tmp_path: Path, capsys: py
     assert ours_busy > 0.95 and plain_busy < ours_busy
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_overhead_of_a_trial(short: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     space = ["optimizer.lr=tag(log,interval(1e-3,1e-2))", "encoder.text.dropout=interval(0.0,0.5)"]
     done = train(*short, *space, "sweep=search", "sweep.trials=100", "sweep.pruner=none", "sweep.study=study")
@@ -138,6 +159,8 @@ def test_the_overhead_of_a_trial(short: list[str], tmp_path: Path, capsys: pytes
     assert overhead < 0.5
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_killed_workers_and_parents_cost_nothing(
     short: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -182,6 +205,8 @@ def test_killed_workers_and_parents_cost_nothing(
         print(f"\n100 of 100 trials after {killed} killed workers and 2 killed parents")
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_pretended_gpus_are_never_shared(short: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MMSA_PRETEND_GPUS", "24,24,0.5")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
@@ -200,6 +225,8 @@ def test_pretended_gpus_are_never_shared(short: list[str], tmp_path: Path, monke
         assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(times)), slot
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("launcher", ["submitit_local", "ray"])
 def test_a_launcher_starts_workers(launcher: str, short: list[str], tmp_path: Path) -> None:
     pytest.importorskip(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import threading
+import time
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -220,6 +222,24 @@ def test_a_trial_goes_on_with_what_its_dead_worker_had(base: list[str], monkeypa
     assert study.trials[0].values == whole.trials[0].values and seed_scores(study.trials[0]) == seed_scores(
         whole.trials[0]
     )
+
+
+def test_a_trial_costs_little_beside_its_training(base: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The short version of what test_demonstrations measures by the clock, which on a busy machine tells nothing."""
+    made = make(*base, LR, "sweep.trials=7", "sweep.pruner=none")
+    fit = experiment.fit
+    marks: list[tuple[float, float]] = []
+
+    def timed(*arguments: Any) -> Any:
+        before = time.process_time()
+        progress = fit(*arguments)
+        marks.append((before, time.process_time()))
+        return progress
+
+    monkeypatch.setattr(experiment, "fit", timed)
+    work(made)
+    beside = [begin - end for (_, end), (begin, _) in itertools.pairwise(marks)]
+    assert len(beside) == 6 and sum(beside) / len(beside) < 0.5
 
 
 def test_the_data_are_opened_once_for_all_trials(base: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
