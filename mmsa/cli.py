@@ -43,6 +43,8 @@ def prepare(
     source: Annotated[str | None, _SOURCE] = None,
     glove: Annotated[str | None, _GLOVE] = None,
     data: Annotated[str | None, _DATA] = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch the computational sequences first.")] = False,
+    mirror: Annotated[str | None, typer.Option(help="Fetch them from this address of a folder.", metavar="URL")] = None,
     options: Annotated[list[str] | None, _OPTIONS] = None,
 ) -> None:
     """Read a data set's source files into the store that training maps, and describe it."""
@@ -50,6 +52,10 @@ def prepare(
     from mmsa.data.doctor import brief, examine
     from mmsa.data.prepare import describe
 
+    if mirror is not None and not download:
+        raise ConfigError(f"--mirror says where to fetch from.\n  type mmsa prepare {name} --download --mirror URL")
+    if download:
+        source = _downloaded(name, source, glove, data, options, mirror)
     _, dataset, store, overrides = _prepared(name, source, glove, data, options)
     print("\n".join(describe(store)))
     print("\n".join(brief(examine(store, dataset))))
@@ -90,6 +96,25 @@ def _prepared(
     name: str, source: str | None, glove: str | None, data: str | None, options: list[str] | None
 ) -> tuple[Any, Dataset, Store, list[str]]:
     """The configuration, data set and store that the arguments of a command name, and their overrides."""
+    cfg, dataset, overrides = _named(name, source, glove, data, options)
+    return cfg, dataset, dataset.prepare(Path(cfg.paths.data)), overrides
+
+
+def _downloaded(
+    name: str, source: str | None, glove: str | None, data: str | None, options: list[str] | None, mirror: str | None
+) -> str:
+    """The folder of the source, once its files have been fetched."""
+    from mmsa.data.download import download
+
+    cfg, dataset, _ = _named(name, source, glove, data, options)
+    given = [*(["--glove", glove] if glove else []), *(["--data", data] if data else []), *(options or [])]
+    return str(download(dataset, Path(cfg.paths.data), mirror, given))
+
+
+def _named(
+    name: str, source: str | None, glove: str | None, data: str | None, options: list[str] | None
+) -> tuple[Any, Dataset, list[str]]:
+    """The configuration and data set that the arguments of a command name, and their overrides."""
     from mmsa import build
     from mmsa.compose import compose
 
@@ -106,7 +131,7 @@ def _prepared(
     build.check_node(cfg, "dataset")
     dataset = build.build_dataset(cfg)
     dataset = dataset.reading_words([m for m in dataset.modalities if build.reads_pieces(cfg, m)])
-    return cfg, dataset, dataset.prepare(Path(cfg.paths.data)), overrides
+    return cfg, dataset, overrides
 
 
 @app.command()

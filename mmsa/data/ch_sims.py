@@ -18,6 +18,7 @@ class ChSims(Dataset):
         source: MMSA's unaligned_39.pkl, or sims_unaligned.pkl of version 2; None takes the prepared store.
         modalities: non-empty selection of text, audio, visual that a run loads; a store holds all that the source has.
         normalize: as of `Dataset`.
+        keep_pauses: as recipes set it; its files hold no pauses, so true is refused.
 
     Raises:
         ConfigError: an option is out of its range.
@@ -45,8 +46,10 @@ class ChSims(Dataset):
         source: str | None = None,
         modalities: Sequence[str] = ("text", "audio", "visual"),
         normalize: Normalize | Mapping[str, Normalize] = "train",
+        keep_pauses: bool = False,
     ) -> None:
-        super().__init__(source, modalities, normalize=normalize)
+        super().__init__(source, modalities, keep_pauses, normalize)
+        self._refuse_pauses()
 
     def fold_of(self, source: Path) -> Mapping[str, str]:
         """Of no video: the pickle states the fold of every utterance."""

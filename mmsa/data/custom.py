@@ -32,6 +32,7 @@ class Custom(Dataset):
         name: of the data set in tables and of its stores: letters, digits, - and _.
         normalize: as of `Dataset`.
         word_vectors: as of `Dataset`.
+        keep_pauses: as recipes set it; its files hold no pauses, so true is refused.
 
     Raises:
         ConfigError: an option is out of its range.
@@ -52,12 +53,14 @@ class Custom(Dataset):
         name: str = "custom",
         normalize: Normalize | Mapping[str, Normalize] = "train",
         word_vectors: WordVectors = "fixed",
+        keep_pauses: bool = False,
     ) -> None:
         if not _FILE_NAME.fullmatch(name):
             raise ConfigError(f"dataset.name={name}: letters, digits, - and _ only.\n  type dataset.name=my_data")
         self._all = modalities is None
         self._targets: tuple[str, ...] = ()
-        super().__init__(source, modalities or (), normalize=normalize, word_vectors=word_vectors)
+        super().__init__(source, modalities or (), keep_pauses, normalize, word_vectors)
+        self._refuse_pauses()
         self.kind = kind
         self.name = name
 

@@ -210,7 +210,9 @@ class Dataset(ABC):
 
     def _refuse_pauses(self) -> None:
         if self.keep_pauses:
-            raise DataError("dataset.keep_pauses=true does nothing for a pickle, which holds no pauses: leave it out.")
+            raise DataError(
+                "dataset.keep_pauses=true does nothing here: no pauses are held.\n  type dataset.keep_pauses=false"
+            )
 
     def _sequence_files(self, source: Path) -> dict[str, Path]:
         found = find_sequences(source, self.sequences, self.feature_sets)

