@@ -6,7 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+settings.register_profile("repeatable", derandomize=True)  # the same examples in every run of the same test
+settings.load_profile("repeatable")
 os.environ["OMP_NUM_THREADS"] = "1"  # two threads that wait for each other on a busy machine are ten times slower
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test's model is made on the spot
 os.environ.pop("MMSA_DATA", None)
