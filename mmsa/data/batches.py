@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 
 import numpy as np
 import torch
@@ -139,13 +140,27 @@ class Data:
         """Per modality whose features are numbers of words, their vectors (V, D) float32; row 0, padding, is zeros."""
         if self._vocabulary is not None:
             self.tables[TEXT] = torch.from_numpy(self._vocabulary.table)
+        self._closed: dict[str, str] = {}
+
+    def closed(self, fold: str, reason: str) -> Data:
+        """The same data with one fold that nobody can open.
+
+        Args:
+            fold: its name.
+            reason: what who asks for it is told.
+        """
+        other = copy(self)
+        other._closed = {**self._closed, fold: reason}
+        return other
 
     def fold(self, name: str) -> Fold:
         """One fold; the test fold is opened only by who asks for it.
 
         Raises:
-            DataError: it is empty.
+            DataError: it is empty, or closed.
         """
+        if name in self._closed:
+            raise DataError(self._closed[name])
         rows = np.flatnonzero(np.asarray(self.store.folds) == name)
         if not len(rows):
             raise DataError(

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from torch import nn
 
-from mmsa.data.dataset import Dataset
+from mmsa.data.dataset import Dataset, Reading
 from mmsa.data.normalise import Normalize
-from mmsa.data.prepare import Progress, summarise
+from mmsa.data.prepare import summarise
 from mmsa.data.readers.arrays import contents, read_arrays
 from mmsa.data.store import Prepared, Store
 from mmsa.data.word_vectors import WordVectors
@@ -115,22 +115,15 @@ class Custom(Dataset):
             raise DataError(f"dataset.source={source}: no such file.\n{self._wanted()}")
         return {"arrays": source}
 
-    def _read(
-        self,
-        source: Path,
-        files: Mapping[str, Path],
-        folder: Path,
-        bar: Progress,
-        say: Callable[[Sequence[str]], None],
-    ) -> Prepared:
-        held = contents(source)
-        say(held.modalities or ("text",))
-        prepared = read_arrays(source, self._needed, bar)
+    def _read(self, reading: Reading) -> Prepared:
+        held = contents(reading.source)
+        reading.say(held.modalities or ("text",))
+        prepared = read_arrays(reading.source, self._needed, reading.bar)
         labels = prepared.targets[held.targets[0]]
         prepared.report.update(family="named arrays", folds="those of the source", canonical={})
-        prepared.report["files"] = {role: path.name for role, path in files.items()}
+        prepared.report["files"] = {role: path.name for role, path in reading.files.items()}
         summarise(prepared, target=held.targets[0], nominal_range=(float(labels.min()), float(labels.max())))
-        self._check(source, prepared)
+        self._check(reading.source, prepared)
         return prepared
 
     def _kept_store(self, folder: Path, progress: bool) -> Store:

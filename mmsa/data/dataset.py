@@ -6,6 +6,7 @@ import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
@@ -18,6 +19,7 @@ from mmsa.data.prepare import (
     build_once,
     drawn_vectors_line,
     hash_files,
+    kept_stores,
     progress_bar,
     summarise,
 )
@@ -31,6 +33,25 @@ _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _PICKLE_SIGNATURE = b"\x80"
 _DATASET_OF = {"humor": "ur_funny"}
 """Where files go whose target is no sentiment."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One reading of a source.
+
+    Args:
+        source: what was given: a file or a folder.
+        files: those that are read, by role.
+        folder: of the stores, where large parts may wait on the disk.
+        bar: progress.
+        say: told the modalities once they are known.
+    """
+
+    source: Path
+    files: Mapping[str, Path]
+    folder: Path
+    bar: Progress
+    say: Callable[[Sequence[str]], None]
 
 
 class Dataset(ABC):
@@ -176,7 +197,7 @@ class Dataset(ABC):
             path = folder / f"{self.name}-{store_fingerprint(self.name, sources, self.options)}.h5"
 
             def build() -> Prepared:
-                return self._read(source, files, folder, bar, say)
+                return self._read(Reading(source, files, folder, bar, say))
 
             store = build_once(path, build, dataset=self.name, sources=sources, options=self.options)
         absent = [modality for modality in self._needed if modality not in store.features]
@@ -241,14 +262,8 @@ class Dataset(ABC):
         """Those of the modalities asked for that are held, or need not be."""
         return [modality for modality in self.modalities if modality in held or modality not in self._needed]
 
-    def _read(
-        self,
-        source: Path,
-        files: Mapping[str, Path],
-        folder: Path,
-        bar: Progress,
-        say: Callable[[Sequence[str]], None],
-    ) -> Prepared:
+    def _read(self, reading: Reading) -> Prepared:
+        source, files, bar, say = reading.source, reading.files, reading.bar, reading.say
         if not any(path.suffix == ".csd" for path in files.values()):
             read = read_folder if source.is_dir() else read_file
             required = tuple(m for m in self._needed if m != TEXT or "glove" not in files)
@@ -264,7 +279,7 @@ class Dataset(ABC):
                 keep_pauses=self.keep_pauses,
                 modalities=modalities,
                 label_columns=self.label_columns,
-                folder=folder,
+                folder=reading.folder,
                 progress=bar,
             )
         if "glove" in files and prepared.words:
@@ -321,7 +336,8 @@ class Dataset(ABC):
 
     def _kept_store(self, folder: Path, progress: bool) -> Store:
         """The newest store of this data set, these options and this GloVe file that holds every modality asked for."""
-        kept = self._kept_stores(folder)
+        glove = hash_files(glove_file(self.glove), folder) if folder.is_dir() else {}
+        kept = kept_stores(folder, self.name, self.options, glove.get("glove"))
         if not kept:
             raise DataError(
                 f"No prepared {self.title} with keep_pauses={str(self.keep_pauses).lower()} "
@@ -339,24 +355,6 @@ class Dataset(ABC):
         if len(whole) > 1 and progress:
             announce(f"{len(whole)} stores of {self.title} in {folder}: the newest is used, {whole[0].path.name}")
         return whole[0]
-
-    def _kept_stores(self, folder: Path) -> list[Store]:
-        """The stores of this data set, these options and this GloVe file, the newest first."""
-        glove = hash_files(glove_file(self.glove), folder) if folder.is_dir() else {}
-        kept = []
-        unreadable = None
-        for path in folder.glob(f"{self.name}-*.h5"):
-            try:
-                store = Store.open(path)
-            except DataError as error:  # an older version's or a damaged store: no obstacle to using another
-                unreadable = error
-                continue
-            same_text = store.sources.get("glove") == glove.get("glove")
-            if store.dataset == self.name and store.options == self.options and same_text:
-                kept.append((path.stat().st_mtime_ns, path.name, store))
-        if not kept and unreadable is not None:
-            raise unreadable
-        return [store for *_, store in sorted(kept, key=lambda entry: entry[:2], reverse=True)]
 
     def _go_without(self, held: Sequence[str]) -> str:
         """What to type where only these modalities are held: those of them that were asked for, else all of them."""

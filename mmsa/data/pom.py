@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import ClassVar
 
 import numpy as np
 
-from mmsa.data.dataset import Dataset
+from mmsa.data.dataset import Dataset, Reading
 from mmsa.data.folds import standard_folds
-from mmsa.data.prepare import Progress
 from mmsa.data.readers.computational_sequences import find_sequences
 from mmsa.data.readers.sequence_file import SequenceFile, write_sequence
 from mmsa.data.store import Prepared
@@ -60,23 +60,17 @@ class Pom(Dataset):
     def _sequence_files(self, source: Path) -> dict[str, Path]:
         return super()._sequence_files(source) | find_sequences(source, _MORE_LABELS)
 
-    def _read(
-        self,
-        source: Path,
-        files: Mapping[str, Path],
-        folder: Path,
-        bar: Progress,
-        say: Callable[[Sequence[str]], None],
-    ) -> Prepared:
+    def _read(self, reading: Reading) -> Prepared:
+        files = reading.files
         roles = [role for role in ("labels", *_MORE_LABELS) if role in files]
         if len(roles) < 2:
-            return super()._read(source, files, folder, bar, say)
-        with TemporaryDirectory(prefix=f".{self.name}.", dir=folder) as place:
+            return super()._read(reading)
+        with TemporaryDirectory(prefix=f".{self.name}.", dir=reading.folder) as place:
             joined = Path(place, f"{_STEM}.csd")
             other = copy(self)
             other.label_columns, lacking = _join({role: files[role] for role in roles}, joined)
             rest = {role: path for role, path in files.items() if role not in roles}
-            prepared = super(Pom, other)._read(source, {**rest, "labels": joined}, folder, bar, say)
+            prepared = super(Pom, other)._read(replace(reading, files={**rest, "labels": joined}))
         prepared.report["files"] = {role: path.name for role, path in files.items()}
         prepared.report["skipped_videos"] |= {f"absent from {role}": sorted(lost) for role, lost in lacking.items()}
         return prepared

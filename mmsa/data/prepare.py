@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import Progress as RichProgress
 
 from mmsa.data.store import FOLDS, Prepared, Ragged, Store, temporary_name, write_store
+from mmsa.errors import DataError
 
 _HASHES = "source-hashes.json"
 _CHUNK = 1 << 22
@@ -127,6 +128,33 @@ def build_once(
             _clear_leftovers(path, alone)
             write_store(path, build(), dataset=dataset, sources=sources, options=options)
     return Store.open(path)
+
+
+def kept_stores(folder: Path, dataset: str, options: Mapping[str, Any], glove: str | None) -> list[Store]:
+    """The stores of a data set in a folder, the newest first.
+
+    Args:
+        folder: of the stores.
+        dataset: its name.
+        options: the preparation options that they have.
+        glove: SHA-256 of the GloVe file that they have, or None.
+
+    Raises:
+        DataError: none can be opened, and one is damaged or of an older version.
+    """
+    kept = []
+    unreadable = None
+    for path in folder.glob(f"{dataset}-*.h5"):
+        try:
+            store = Store.open(path)
+        except DataError as error:  # no obstacle to using another
+            unreadable = error
+            continue
+        if store.dataset == dataset and store.options == options and store.sources.get("glove") == glove:
+            kept.append((path.stat().st_mtime_ns, path.name, store))
+    if not kept and unreadable is not None:
+        raise unreadable
+    return [store for *_, store in sorted(kept, key=lambda entry: entry[:2], reverse=True)]
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from mmsa.data import planted, planted_streams
-from mmsa.data.dataset import Dataset
+from mmsa.data.dataset import Dataset, Reading
 from mmsa.data.normalise import Normalize
 from mmsa.data.planted import Truth, best_predictions
 from mmsa.data.planted_streams import Video, draw_corpus
@@ -96,15 +96,8 @@ class Synthetic(Dataset):
         for role, (name,) in bar(self.sequences.items(), "writing the built-in corpus", len(self.sequences)):
             write_sequence(target / f"{name}.csd", name, {video.name: video.streams[role] for video in _corpus()})
 
-    def _read(
-        self,
-        source: Path,
-        files: Mapping[str, Path],
-        folder: Path,
-        bar: Progress,
-        say: Callable[[Sequence[str]], None],
-    ) -> Prepared:
-        prepared = super()._read(source, files, folder, bar, say)
+    def _read(self, reading: Reading) -> Prepared:
+        prepared = super()._read(reading)
         truths = planted_truth()
         folds = np.array(prepared.folds)
         rows = [truths[name] for name in prepared.ids]
