@@ -164,10 +164,8 @@ def worker(
     """Work on a sweep that another machine has started, on the slots of this one; both have to see its folder."""
     from mmsa.sweep.hydra_sweep import join_here
 
-    words = slots or ["auto"]
-    join_here(
-        folder, "auto" if words == ["auto"] else int(words[0]) if len(words) == 1 and words[0].isdecimal() else words
-    )
+    first, *more = slots or ["auto"]
+    join_here(folder, [first, *more] if more else int(first) if first.isdecimal() else first)
 
 
 @app.command()
@@ -187,20 +185,12 @@ def evaluate(
     The trials of a search have not been, and are refused.
     """
     from mmsa.analysis import evaluation
-    from mmsa.run_folder import read_result
     from mmsa.trained import load_run
 
     if output is not None and output.exists() and not output.is_dir():
         raise ConfigError(f"--output {output} is a file, a folder is needed.\n  type --output FOLDER")
     if output is not None and not (missing or masks):
         raise ConfigError("--output is where tables go: without --missing or --masks there is none.\n  type --missing")
-    for folder in runs if fold == "test" else []:
-        search = read_result(folder).get("sweep") if read_result(folder).get("trial") is not None else None
-        if search:
-            raise ConfigError(
-                f"{folder} is a trial of the search {search}, which never reads the test fold.\n"
-                f"  type --fold valid, or the command that mmsa report --sweep {search} prints"
-            )
     if missing:
         evaluation.probe_missing(runs, load_run, fold, output, print)
     if masks:

@@ -24,7 +24,7 @@ from mmsa.data.store import FOLDS, Store
 from mmsa.display import Display
 from mmsa.errors import Pruned, TrainingError
 from mmsa.resume import open_folder, resume_line
-from mmsa.run_folder import flat_parameters, run_name, write_history, write_json, write_predictions
+from mmsa.run_folder import closed_to_trials, flat_parameters, run_name, write_history, write_json, write_predictions
 from mmsa.tracking.figures import write_figures
 from mmsa.tracking.tracker import RunInfo, Tracker
 from mmsa.training.device import make_fabric
@@ -97,6 +97,8 @@ def run(
     fabric = make_fabric(**cfg.device)
     task = build.build_task(cfg)
     store, data = trial.data(cfg) if trial else build.open_data(cfg, progress=not quiet)
+    if trial and not trial.final:
+        data = data.closed("test", closed_to_trials(f"trial {trial.number}", trial.sweep))
     train, valid = data.fold("train"), data.fold("valid")
     task.truths(train.targets)
 

@@ -132,6 +132,14 @@ def read_result(folder: Path) -> dict[str, Any]:
     return result
 
 
+def closed_to_trials(run: str, sweep: str) -> str:
+    """Why a trial of a search has no test fold, and what to type instead."""
+    return (
+        f"{run} is a trial of the search {sweep}, which never reads the test fold.\n"
+        f"  type --fold valid, or the command that mmsa report --sweep {sweep} prints"
+    )
+
+
 def read_config(folder: Path) -> DictConfig:
     """The configuration that a run was started with.
 

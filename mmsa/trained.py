@@ -13,7 +13,7 @@ from mmsa import build
 from mmsa.data.batches import Data
 from mmsa.data.store import Store
 from mmsa.model import MultimodalModel
-from mmsa.run_folder import read_config, read_result
+from mmsa.run_folder import closed_to_trials, read_config, read_result
 from mmsa.training.checkpoints import load_checkpoint
 from mmsa.training.task import Task
 from mmsa.training.trainer import evaluate
@@ -46,7 +46,7 @@ class TrainedRun:
 
 
 def load_run(folder: Path) -> TrainedRun:
-    """Load a run from its folder.
+    """Load a run from its folder; to the trial of a search the test fold is closed.
 
     Raises:
         DataError: the folder is not a run's, or its store is no longer there.
@@ -56,6 +56,8 @@ def load_run(folder: Path) -> TrainedRun:
     store = Store.open(Path(result["data"]["store"]))
     dataset = build.build_dataset(cfg, store)
     task, data = build.build_task(cfg, dataset), build.load_data(cfg, dataset, store)
+    if result.get("trial") is not None:
+        data = data.closed("test", closed_to_trials(str(folder), result["sweep"]))
     model = build.build_model(cfg, data.widths, task, torch.Generator(), data.aligned, data.tables)
     model.load_state_dict(load_checkpoint(folder / "checkpoints" / "best.pt")["model"])
     return TrainedRun(cfg, model.eval(), task, data, folder)

@@ -41,12 +41,12 @@ def markdown(tables: Sequence[Table]) -> str:
     """Tables as Markdown; the best value of a column is bold, and every metric is defined below."""
     parts = []
     for table in tables:
-        head = [f"**{_plain(table.title)}**", *(f"*{note}*" for note in table.notes)]
-        lines = ["  \n".join(head), "", _markdown_line(["", *map(_headed, table.metrics)])]
-        lines.append(_markdown_line([":---", *["---:"] * len(table.metrics)]))
+        head = [f"**{plain(table.title)}**", *(f"*{note}*" for note in table.notes)]
+        lines = ["  \n".join(head), "", markdown_line(["", *map(_headed, table.metrics)])]
+        lines.append(markdown_line([":---", *["---:"] * len(table.metrics)]))
         for row in (*table.rows, *table.baselines):
             cells = [_bold(table, metric, row.cells[metric]) for metric in table.metrics]
-            lines.append(_markdown_line([_plain(_labelled(row)), *cells]))
+            lines.append(markdown_line([plain(_labelled(row)), *cells]))
         parts.append("\n".join(lines))
     shown = dict.fromkeys(metric for table in tables for metric in table.metrics if metric in METRICS)
     definitions = [f"- `{metric}`: {METRICS[metric].definition}" for metric in shown]
@@ -67,7 +67,7 @@ def comma_separated(tables: Sequence[Table]) -> str:
             line += [kind, row.label, row.num_seeds or ""]
             for metric in metrics:
                 cell = row.cells.get(metric)
-                line += ["", ""] if cell is None else [_precise(cell.mean), _precise(cell.std)]
+                line += ["", ""] if cell is None else [precise(cell.mean), precise(cell.std)]
             writer.writerow(line)
     return text.getvalue().rstrip("\n")
 
@@ -143,16 +143,18 @@ def _bold(table: Table, metric: str, cell: Cell) -> str:
     return f"**{_celled(cell)}**" if _is_best(table, metric, cell) else _celled(cell)
 
 
-def _markdown_line(cells: Sequence[str]) -> str:
+def markdown_line(cells: Sequence[str]) -> str:
+    """A row of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that Markdown shows as it is."""
     for sign in "\\|*_[]<":
         text = text.replace(sign, f"\\{sign}")
     return text
 
 
-def _precise(value: float | None) -> str:
+def precise(value: float | None) -> str:
+    """A number without loss; nothing where there is none."""
     return "" if value is None or not math.isfinite(value) else repr(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,9 +20,10 @@ from mmsa.commands import report_command
 from mmsa.errors import ConfigError, MmsaError
 from mmsa.sweep.checking import check_sweep
 from mmsa.sweep.drive import SweepDisplay, opening_lines, usual_seconds, while_running
+from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.report import report
 from mmsa.sweep.setup import Sweep, reopen, set_up
-from mmsa.sweep.slots import SlotPlan, choose_slots
+from mmsa.sweep.slots import Slot, SlotPlan, choose_slots
 from mmsa.sweep.study_run import StudyRun
 from mmsa.sweep.summary import summarise
 from mmsa.sweep.supervisor import POLL_SECONDS, Supervisor
@@ -164,7 +166,7 @@ def study_run(made: Sweep) -> StudyRun | None:
     tracker.prepare()
     if not isinstance(tracker, MLflowTracker) or made.spec.options["final"]:
         return None
-    run = StudyRun(tracker.outputs, tracker.uri, tracker.experiment, print)
+    run = StudyRun(tracker)
     opened = run.open(summarise(made.study), made.study.user_attrs.get(RUN_ID))
     if opened is not None:
         made.study.set_user_attr(RUN_ID, opened)
@@ -221,3 +223,18 @@ def join_here(folder: Path, slots: str | int | list[str]) -> None:
     made = reopen(folder)
     enter(made.spec)
     on_slots(made, plan_slots(made.base, made.spec.options, slots), None, None)
+
+
+def join(folder: Path) -> None:
+    """Work on a sweep in a job that a launcher has started, on what the launcher gave to the job.
+
+    Args:
+        folder: the sweep's folder.
+    """
+    minutes = SweepSpec.load(folder).options["timeout"]
+    until = time.time() + 60 * minutes if minutes else None
+    host, job = os.uname().nodename, os.getpid()
+    slot = Slot(name=f"job {job} on {host}", lock=f"job {job}", accelerator="cpu", environment={}, threads=1)
+    with Supervisor(folder, (slot,), until, print) as supervisor:
+        while supervisor.step():
+            time.sleep(POLL_SECONDS)

@@ -8,15 +8,14 @@ from mmsa.analysis import tables
 from mmsa.analysis.tables import Style
 from mmsa.commands import report_command
 from mmsa.errors import MmsaError
+from mmsa.sweep.options import SPEC_FILE
 from mmsa.sweep.summary import Summary, rerun_command, summarise, text
 from mmsa.sweep.trial_tables import standing, value_text
-
-_SPEC = "sweep.json"
 
 
 def is_study(outputs: Path, name: str) -> bool:
     """Whether a study of this name was kept under `outputs`."""
-    return (outputs / "sweeps" / name / _SPEC).is_file()
+    return (outputs / "sweeps" / name / SPEC_FILE).is_file()
 
 
 def report(outputs: Path, name: str, style: Style = "table") -> str:
@@ -50,7 +49,7 @@ def rerun_note(summary: Summary) -> str:
 def study_lines(outputs: Path) -> list[str]:
     """One line per study under `outputs`, in the order of their names; one that cannot be read says so."""
     lines = []
-    for spec in sorted((outputs / "sweeps").glob(f"*/{_SPEC}")):
+    for spec in sorted((outputs / "sweeps").glob(f"*/{SPEC_FILE}")):
         try:
             lines.append(study_line(_summary(spec.parent), str(outputs)))
         except MmsaError as error:

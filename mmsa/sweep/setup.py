@@ -27,6 +27,7 @@ from mmsa.sweep.sampling import is_grid, make_sampler
 from mmsa.sweep.space import read_space
 from mmsa.sweep.storage import choose_storage, open_storage, open_study, quiet_optuna
 from mmsa.sweep.trials import FAILED_BEFORE, TrialDesk, failures, study_lock
+from mmsa.tracking.database import default_uri
 from mmsa.tracking.tracker import without_password
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def set_up(checked: CheckedSweep, choice: str) -> Sweep:
     folder = Path(checked.base.paths.outputs).resolve() / "sweeps" / name
     folder.mkdir(parents=True, exist_ok=True)
     storage, note = choose_storage(checked.options["storage"], folder)
-    if storage == checked.base.tracking.get("uri"):
+    if storage == (checked.base.tracking.get("uri") or default_uri(checked.base.paths.outputs)):
         raise ConfigError(
             "sweep.storage and tracking.uri are one database, and the tables of Optuna and MLflow do not go together.\n"
             "  type another database for one of them"

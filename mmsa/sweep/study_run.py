@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,20 +21,11 @@ class StudyRun:
     The first failure is told in one line and costs no trial; what was missed is handed in as soon as MLflow is back.
 
     Args:
-        outputs: the outputs folder, where the default database lies.
-        uri: an MLflow tracking URI; None is SQLite in `outputs`.
-        experiment: name of the MLflow experiment.
-        warn: takes the line that tells a failure; None is the logger "mmsa".
+        tracker: of the runs, not started; says where they are shown.
     """
 
-    def __init__(
-        self,
-        outputs: Path | str = "outputs",
-        uri: str | None = None,
-        experiment: str = "mmsa",
-        warn: Callable[[str], None] | None = None,
-    ) -> None:
-        self._tracker = MLflowTracker(outputs, uri, experiment, warn)
+    def __init__(self, tracker: MLflowTracker) -> None:
+        self._tracker = tracker
         self._not_before = 0.0
         self._step = -1
 

@@ -127,11 +127,6 @@ class Supervisor:
         """Whether a signal asked it to end."""
         return self._interrupts > 0
 
-    @property
-    def num_running(self) -> int:
-        """Workers that are alive."""
-        return sum(seat.process is not None for seat in self.seats)
-
     def _fill(self, seat: Seat) -> None:
         who = holder(seat.slot.lock)
         if who is None:
@@ -156,12 +151,16 @@ class Supervisor:
     def _died(self, seat: Seat, code: int) -> None:
         words = seat.last_words()
         told = f"killed by signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"
-        trials = re.findall(r"^trial (\d+)$", words, flags=re.MULTILINE)
+        trials = re.findall(r"^trial (\d+)( ended)?$", words, flags=re.MULTILINE)
         if trials:
             seat.deaths_at_start = 0
+            number, ended = trials[-1]
+            if ended:
+                self.say(f"a worker died between two trials ({told}) on {seat.slot.name}; see {seat.log}")
+                return
             reason = f"its worker died ({told})"
-            self.on_death(int(trials[-1]), reason)
-            self.say(f"trial {trials[-1]}: {reason} on {seat.slot.name}; see {seat.log}")
+            self.on_death(int(number), reason)
+            self.say(f"trial {number}: {reason} on {seat.slot.name}; see {seat.log}")
             return
         seat.deaths_at_start += 1
         if seat.deaths_at_start >= MAX_DEATHS_AT_START:

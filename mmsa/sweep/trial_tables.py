@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from mmsa.analysis import rendering
+from mmsa.analysis.rendering import markdown_line, plain, precise
 from mmsa.analysis.tables import PLANTED
 from mmsa.sweep.summary import Row, Summary
 
@@ -52,20 +53,22 @@ def terminal(summary: Summary, width: int | None, top: int) -> str:
 def markdown(summary: Summary, top: int) -> str:
     """As Markdown; what is best is bold."""
     shown = _shown(summary, top)
-    head = [f"**{_plain(_title(summary))}**", *(f"*{_plain(note)}*" for note in _notes(summary, shown))]
+    head = [f"**{plain(_title(summary))}**", *(f"*{plain(note)}*" for note in _notes(summary, shown))]
     parts = ["  \n".join(head)]
     if shown:
         keys = summary.varying()
         heads = ["trial", *_headed(summary), "seconds", *keys]
-        lines = [_line(list(map(_plain, heads))), _line(["---:"] * len(heads))]
+        lines = [markdown_line(list(map(plain, heads))), markdown_line(["---:"] * len(heads))]
         for row in shown:
             values = _values(summary, row)
             values = [f"**{value}**" for value in values] if row in summary.best else values
             lines.append(
-                _line([str(row.number), *values, _seconds(row.seconds), *(_plain(_chosen(row, key)) for key in keys)])
+                markdown_line(
+                    [str(row.number), *values, _seconds(row.seconds), *(plain(_chosen(row, key)) for key in keys)]
+                )
             )
         parts.append("\n".join(lines))
-    parts += ["  \n".join(map(_plain, _foot(summary, shown)))]
+    parts += ["  \n".join(map(plain, _foot(summary, shown)))]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -78,9 +81,9 @@ def comma_separated(summary: Summary) -> str:
     writer.writerow([*known, *summary.objectives, f"{summary.objectives[0]}_std", *keys])
     for row in summary.rows:
         line: list[object] = [summary.name, summary.dataset, summary.fingerprint, str(summary.planted).lower()]
-        line += [row.number, row.state, len(row.scores) or "", _precise(row.seconds), row.reason]
-        line += [_precise(value) for value in row.values] or [""] * len(summary.objectives)
-        line.append(_precise(row.deviation) if row.values else "")
+        line += [row.number, row.state, len(row.scores) or "", precise(row.seconds), row.reason]
+        line += [precise(value) for value in row.values] or [""] * len(summary.objectives)
+        line.append(precise(row.deviation) if row.values else "")
         writer.writerow([*line, *(row.overrides.get(key, "") for key in keys)])
     return page.getvalue().rstrip("\n")
 
@@ -194,18 +197,3 @@ def _grid(columns: Sequence[Sequence[str]], width: int) -> str:
 def _needed(columns: Sequence[Sequence[str]]) -> int:
     """Columns of the screen that these columns take."""
     return sum(max(len(line) for cell in cells for line in cell.split("\n")) + _GAP for cells in columns) - _GAP
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _plain(text: str) -> str:
-    """Text that Markdown shows as it is."""
-    for sign in "\\|*_[]<":
-        text = text.replace(sign, f"\\{sign}")
-    return text
-
-
-def _precise(value: float | None) -> str:
-    return "" if value is None or not math.isfinite(value) else repr(value)

@@ -113,6 +113,8 @@ def run_one(desk: TrialDesk, runner: TrialRunner, trial: Trial, stop: threading.
         traceback.print_exc()
         desk.tell(trial, TrialState.FAIL, reason=in_few_lines(error).splitlines()[0])
         return False
+    finally:
+        print(f"trial {trial.number} ended", flush=True)
     return True
 
 
@@ -135,14 +137,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return work(options.folder, options.slot, options.until, stop)
     except Stopped:
         return REPLACE
-
-
-def join(folder: Path) -> None:
-    """Work on a sweep in a job that a launcher has started."""
-    from mmsa.sweep.options import SweepSpec
-
-    minutes = SweepSpec.load(folder).options["timeout"]
-    work(folder, slot=f"job on {os.uname().nodename}", until=time.time() + 60 * minutes if minutes else None)
 
 
 def _stop_now(number: int, frame: FrameType | None) -> None:

@@ -107,7 +107,7 @@ def supervise(
         deadline = time.monotonic() + 60
         while supervisor.step() and time.monotonic() < deadline:
             time.sleep(0.02)
-    assert not supervisor.num_running
+    assert not any(seat.process for seat in supervisor.seats)
     return said, died
 
 
@@ -129,6 +129,19 @@ if not mark.exists():
 """
     said, died = supervise(tmp_path, monkeypatch, code)
     assert died == [(3, "its worker died (killed by signal 9 (SIGKILL))")] and "trial 3" in said[0]
+
+
+def test_a_death_between_two_trials_is_no_trials_death(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = f"""
+import os, pathlib, signal
+mark = pathlib.Path({str(tmp_path / "mark")!r})
+if not mark.exists():
+    mark.touch()
+    print("trial 3\\ntrial 3 ended", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    said, died = supervise(tmp_path, monkeypatch, code)
+    assert not died and "between two trials" in said[0]
 
 
 def test_a_slot_of_another_sweep_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ import mmsa
 from mmsa import cli, experiment
 from mmsa.compose import compose
 from mmsa.data.batches import Data, Fold
-from mmsa.errors import ConfigError
+from mmsa.errors import ConfigError, DataError
 from mmsa.overrides import native_overrides
 from mmsa.sweep import running, worker
 from mmsa.sweep.checking import check_sweep
@@ -292,8 +292,11 @@ def test_a_file_that_sets_what_no_trial_would_see_is_refused(base: list[str], mo
 def test_the_run_of_a_trial_meets_the_test_fold_by_no_other_way(base: list[str]) -> None:
     study = work(make(*base, LR, "sweep.trials=1"))
     folder = study.trials[0].user_attrs["seeds"]["1"]["folder"]
-    with pytest.raises(ConfigError, match="never reads the test fold"):
-        cli.command(["evaluate", folder])
+    for way in ([], ["--missing"]):
+        with pytest.raises(DataError, match="never reads the test fold"):
+            cli.command(["evaluate", folder, *way])
+    with pytest.raises(DataError, match="never reads the test fold"):
+        mmsa.load(folder).evaluate("test")
     cli.command(["evaluate", folder, "--fold", "valid"])
     record = json.loads(Path(folder, "result.json").read_text())
     Path(folder, "result.json").write_text(json.dumps({**record, "status": "failed"}))

@@ -10,6 +10,7 @@ import pytest
 from mmsa.sweep import study_run
 from mmsa.sweep.study_run import StudyRun, description
 from mmsa.sweep.summary import rerun_command, summarise
+from mmsa.tracking.mlflow import MLflowTracker
 from tests.sweep.studies import new_study, realistic_study, trial
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's own
@@ -25,7 +26,7 @@ def shown_in(outputs: Path) -> StudyRun:
     def refuse(line: str) -> None:
         pytest.fail(line)
 
-    return StudyRun(outputs, warn=refuse)
+    return StudyRun(MLflowTracker(outputs, warn=refuse))
 
 
 def read(outputs: Path, run_id: str) -> Any:
@@ -98,7 +99,7 @@ def test_figures_lie_beside_the_run(outputs: Path, tmp_path: Path) -> None:
 def test_a_database_that_cannot_be_opened_is_told_once_and_costs_nothing(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("this is not a database, and long enough to be read as one" * 50)
     told: list[str] = []
-    study, run = realistic_study(), StudyRun(tmp_path, warn=told.append)
+    study, run = realistic_study(), StudyRun(MLflowTracker(tmp_path, warn=told.append))
     assert run.open(summarise(study)) is None
     run.update(summarise(study))
     run.add_figures(tmp_path)
@@ -110,7 +111,7 @@ def test_what_an_outage_missed_is_handed_in_later(outputs: Path, monkeypatch: py
     from mlflow import MlflowClient
 
     told: list[str] = []
-    study, run = new_study(study="outage"), StudyRun(outputs, warn=told.append)
+    study, run = new_study(study="outage"), StudyRun(MLflowTracker(outputs, warn=told.append))
     run_id = opened(run, study)
     calls: list[str] = []
 
