@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from mmsa.sweep import machine, slots
+from tests.sweep.slot_plans import SMI
 
 
 @pytest.fixture(autouse=True)
@@ -14,3 +20,39 @@ def locks(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     folder = tmp_path_factory.mktemp("locks")
     monkeypatch.setenv("MMSA_LOCKS", str(folder))
     yield folder
+
+
+VARIABLES = (
+    *("CUDA_VISIBLE_DEVICES", "SLURM_STEP_GPUS", "SLURM_JOB_GPUS", "GPU_DEVICE_ORDINAL", "MMSA_PRETEND_GPUS"),
+    *("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE", "SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_LOCALID"),
+)
+
+
+@pytest.fixture
+def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with the cores 2, 3, 6 and 7, no GPU, and nothing that chooses among them."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {7, 2, 3, 6}, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(machine, "cgroup_cores", lambda: None)
+    monkeypatch.setattr(machine, "num_torch_gpus", lambda: 0)
+    monkeypatch.setattr(slots, "_has_mps", lambda: False)
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Puts an nvidia-smi on the path, for a PyTorch that can use what it lists."""
+
+    def install(listing: str = SMI, status: int = 0) -> None:
+        (tmp_path / "listing").write_text(listing)
+        script = tmp_path / "nvidia-smi"
+        script.write_text(
+            f'#!/bin/sh\n[ "$1" = --query-gpu=index,uuid,name,memory.free,memory.total ] || exit 9\n'
+            f"cat {tmp_path}/listing\nexit {status}\n"
+        )
+        script.chmod(stat.S_IRWXU)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        monkeypatch.setattr(machine, "num_torch_gpus", lambda: 3)
+
+    return install

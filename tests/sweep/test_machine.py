@@ -1,0 +1,172 @@
+"""Cores and GPUs are those that are here and allowed, by whichever of the system's words."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmsa.errors import ConfigError
+from mmsa.sweep import machine
+from mmsa.sweep.machine import Gpu, cgroup_cores, found_gpus, num_cores
+from tests.sweep.slot_plans import SMI, names, plan
+
+pytestmark = pytest.mark.usefixtures("four_cores")
+
+
+# --- Cores ------------------------------------------------------------------------------------------------------------
+
+
+def groups(tmp_path: Path, lines: str, **files: str) -> int | None:
+    """The limit by a made-up /proc/self/cgroup and folder of groups."""
+    (tmp_path / "cgroup").write_text(lines)
+    for name, text in files.items():
+        file = tmp_path / "groups" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return cgroup_cores(tmp_path / "cgroup", tmp_path / "groups")
+
+
+@pytest.mark.parametrize(
+    ("lines", "files", "expected"),
+    [
+        ("0::/user/job\n", {"user/job/cpu.max": "250000 100000\n"}, 3),  # rounded up
+        ("0::/user/job\n", {"user/job/cpu.max": "max 100000\n"}, None),
+        ("0::/user/job\n", {"user/job/cpu.max": "max 100000\n", "user/cpu.max": "200000 100000\n"}, 2),
+        ("0::/user/job\n", {"user/job/cpu.max": "100000 100000\n", "user/cpu.max": "200000 100000\n"}, 1),
+        ("0::/user/job\n", {"other/cpu.max": "100000 100000\n"}, None),
+        ("0::/user/job\n", {"cpu.max": "10000 100000\n"}, 1),  # at least one
+        ("0::/../../outside\n", {"cpu.max": "300000 100000\n"}, 3),  # in a container with its own view
+        (
+            "2:cpuset:/\n1:cpu,cpuacct:/job\n",
+            {"cpu,cpuacct/job/cpu.cfs_quota_us": "350000\n", "cpu,cpuacct/job/cpu.cfs_period_us": "100000\n"},
+            4,
+        ),
+        ("1:cpu:/job\n0::/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ("2:cpuset:/other\n1:cpu:/\n", {"cpu/other/cpu.max": "100000 100000\n"}, None),  # other words with cpu in them
+        ("", {}, None),
+    ],
+)
+def test_the_quota_of_the_control_groups(
+    lines: str, files: dict[str, str], expected: int | None, tmp_path: Path
+) -> None:
+    assert groups(tmp_path, lines, **files) == expected
+
+
+def test_without_control_groups_there_is_no_quota(tmp_path: Path) -> None:
+    assert cgroup_cores(tmp_path / "absent", tmp_path) is None
+
+
+def test_cores_are_the_least_of_all_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert num_cores() == 4
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "3")
+    assert num_cores() == 3
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "2")  # the task's share counts, not the job's
+    assert num_cores() == 2
+    monkeypatch.setattr(machine, "cgroup_cores", lambda: 1)
+    assert num_cores() == 1
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "16")
+    monkeypatch.setattr(machine, "cgroup_cores", lambda: 8)
+    assert num_cores() == 4
+
+
+def test_this_machine_has_cores_and_a_quota_that_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert 1 <= num_cores() <= (os.cpu_count() or 1)
+
+
+# --- GPUs -------------------------------------------------------------------------------------------------------------
+
+
+def test_gpus_as_nvidia_smi_lists_them(nvidia_smi: Callable[..., None]) -> None:
+    nvidia_smi()
+    assert found_gpus() == [
+        Gpu(0, "GPU-aaaa1111", "NVIDIA A100, SXM4", 2**30, 40 * 2**30),
+        Gpu(1, "GPU-aaaa2222", "NVIDIA A100, SXM4", 39 * 2**30, 40 * 2**30),
+        Gpu(2, "GPU-bbbb3333", "NVIDIA GB10", None, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [
+        ("2,0", ["GPU-bbbb3333", "GPU-aaaa1111"]),
+        (" 1 ", ["GPU-aaaa2222"]),
+        ("GPU-b,GPU-aaaa2", ["GPU-bbbb3333", "GPU-aaaa2222"]),
+        ("GPU-a", []),  # which of the two
+        ("1,9,0", ["GPU-aaaa2222"]),  # CUDA ends at the first that is not there
+        ("1,GPU-aaaa2222", ["GPU-aaaa2222"]),
+        ("MIG-1/2/0,0", ["MIG-1/2/0", "GPU-aaaa1111"]),
+        ("", []),
+        ("-1", []),
+    ],
+)
+def test_cuda_visible_devices_chooses_and_orders(
+    visible: str, expected: list[str], nvidia_smi: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvidia_smi()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setenv("SLURM_JOB_GPUS", "0")
+    found = found_gpus()
+    assert [gpu.id for gpu in found] == expected
+    assert [gpu.index for gpu in found] == list(range(len(expected)))
+    assert all(gpu.free is None for gpu in found if gpu.id.startswith("MIG"))
+
+
+def test_a_job_of_slurm_has_its_own_gpus_only(nvidia_smi: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    nvidia_smi()
+    monkeypatch.setenv("SLURM_JOB_GPUS", "1,2")
+    assert [gpu.id for gpu in found_gpus()] == ["GPU-aaaa2222", "GPU-bbbb3333"]
+    monkeypatch.setenv("SLURM_STEP_GPUS", "2")
+    assert [gpu.id for gpu in found_gpus()] == ["GPU-bbbb3333"]
+    nvidia_smi(SMI.splitlines()[0])  # the system shows the job nothing else, numbered anew
+    assert [gpu.id for gpu in found_gpus()] == ["GPU-aaaa1111"]
+
+
+@pytest.mark.parametrize("failing", [True, False])
+def test_without_nvidia_smi_pytorch_counts(
+    failing: bool, nvidia_smi: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if failing:
+        nvidia_smi("NVIDIA-SMI has failed", status=9)
+    else:
+        monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(machine, "num_torch_gpus", lambda: 2)
+    assert found_gpus() == [Gpu(0, "0", "GPU", None, None), Gpu(1, "1", "GPU", None, None)]
+    assert names(plan()) == ["cuda:0 1/1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-c,3")
+    assert [(gpu.index, gpu.id) for gpu in found_gpus()] == [(0, "GPU-c"), (1, "3")]
+    assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in plan().slots] == ["GPU-c", "3"]
+
+
+def test_a_hanging_nvidia_smi_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "nvidia-smi").chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(machine, "_SMI_SECONDS", 0.1)
+    assert found_gpus() == []
+
+
+def test_gpus_are_none_for_a_pytorch_without_them(
+    nvidia_smi: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvidia_smi()
+    monkeypatch.setattr(machine, "num_torch_gpus", lambda: 0)
+    assert found_gpus() == []
+    assert names(plan()) == ["cpu 1", "cpu 2", "cpu 3", "cpu 4"]
+
+
+def test_pytorch_agrees_on_the_number_of_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert machine.num_torch_gpus() == (torch.cuda.device_count() if torch.cuda.is_available() else 0)
+
+
+@pytest.mark.parametrize("text", ["8,much", "nan", "inf"])
+def test_a_pretended_gpu_has_a_size(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MMSA_PRETEND_GPUS", text)
+    with pytest.raises(ConfigError, match=r"  type export MMSA_PRETEND_GPUS="):
+        found_gpus()
