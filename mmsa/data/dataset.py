@@ -305,10 +305,10 @@ class Dataset(ABC):
         family = prepared.report["family"]
         if self._primary not in prepared.targets:
             held = next(iter(prepared.targets))
-            instead = f"\n  type dataset={_DATASET_OF[held]}" if held in _DATASET_OF else ""
+            other = _DATASET_OF.get(held, "custom, with a file of named arrays: docs/custom_data.md")
             raise DataError(
                 f"dataset.source={source} is {family}'s layout with labels of {held}, and those of {self.title} are of "
-                f"{self._primary}.{instead}"
+                f"{self._primary}.\n  type dataset={other}"
             )
         said = None if prepared.words is None else [len(words) for words in prepared.words]
         if self.glove is not None and any(ragged.lengths.tolist() != said for ragged in prepared.features.values()):
