@@ -100,9 +100,12 @@ def test_a_slot_is_refilled_while_another_is_busy(short: list[str], tmp_path: Pa
     done = train(*own, *short, "fusion=sleeping", space, *words, "sweep.study=study", environment=environment)
     assert done.returncode == 0, done.stderr + done.stdout
     found = spans(study_of(tmp_path))
-    assert sorted(map(len, found.values())) == [1, 6], "one slot has the long trial, the other all the short ones"
-    (times,) = (times for times in found.values() if len(times) == 6)
-    assert busy_share({"short ones": times}, 1) > 0.7
+    begin, end = max((span for times in found.values() for span in times), key=lambda span: span[1] - span[0])
+    beside = [start for times in found.values() for start, _ in times if begin < start < end]
+    assert len(beside) >= 4, "the other slot goes on while one has the long trial"
+    for slot, times in found.items():
+        if len(times) > 1:
+            assert busy_share({slot: times}, 1) > 0.7
 
 
 @pytest.mark.slow
