@@ -108,7 +108,7 @@ def check_text(cfg: DictConfig, dataset: Dataset) -> None:
             "  type encoder=bilstm encoder/text=bert: one for vectors, and this one for text alone"
         )
     in_pieces = bool(tokenizers(cfg, dataset))
-    if in_pieces and dataset.word_vectors == "trained":
+    if in_pieces and dataset.loading.word_vectors == "trained":
         raise ConfigError(
             "dataset.word_vectors=trained trains vectors of words, and encoder/text reads word pieces.\n"
             "  type dataset.word_vectors=fixed, or encoder/text=bilstm"
@@ -174,7 +174,7 @@ def open_data(cfg: DictConfig, progress: bool = False) -> tuple[Store, Data]:
 
 def load_data(cfg: DictConfig, dataset: Dataset, store: Store) -> Data:
     """A prepared data set as this configuration reads it: text as word pieces where its encoder wants them."""
-    return Data(store, dataset.modalities, dataset.normalize, dataset.word_vectors, tokenizers(cfg, dataset))
+    return Data(store, dataset.modalities, dataset.loading, tokenizers(cfg, dataset))
 
 
 def parameter_groups(model: torch.nn.Module) -> list[dict[str, Any]]:
@@ -234,11 +234,13 @@ def build_model(
     fusion = _built(cfg, "fusion", input_dims=read_dims)
     regularizer = _built(cfg, "regularizer", modalities=list(widths), generator=generator, reads=reads)
     if not aligned:
+        axis = TEXT if TEXT in widths else next(iter(widths))
         for group, stage in (("fusion", fusion), ("feedback", feedback), ("regularizer", regularizer)):
             if stage.requires_alignment:
                 raise ConfigError(
                     f"{group}={_target(cfg, group).__name__} needs modalities on one time axis, and these are not.\n"
-                    f"  type {WITHOUT_ALIGNMENT[group]}, or dataset.source=SOURCE of an aligned one"
+                    f"  type {WITHOUT_ALIGNMENT[group]}, or dataset.source=SOURCE of an aligned one, or "
+                    f"dataset.resample={axis}, which averages the others' steps over each of its own"
                 )
     return MultimodalModel(encoders, feedback, regularizer, fusion, task.head(fusion.output_dim), task.target)
 

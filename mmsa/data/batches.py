@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mmsa.data.normalise import Normalize, Scale, per_modality, within_utterances
+from mmsa.data.loading import Loading, words_are_not_averaged
+from mmsa.data.normalise import Normalizer, Scale, per_modality, within_utterances
 from mmsa.data.store import FOLDS, Store
-from mmsa.data.streams import IdStream, PieceStream, Stream, VectorStream
-from mmsa.data.word_vectors import TEXT, WordVectors, number_words
+from mmsa.data.streams import IdStream, PieceStream, Stream, VectorStream, cut
+from mmsa.data.word_vectors import TEXT, number_words
 from mmsa.data.words import Tokenizer, words_of
 from mmsa.errors import DataError
 from mmsa.types import Batch
@@ -101,41 +103,45 @@ class Data:
     Args:
         store: the prepared data set.
         modalities: those to load, in the order of the model.
-        normalize: "train" standardises by the steps of the train fold, "utterance" by those of each utterance, "none"
-            does not; one for all modalities or one for each, "train" for those that are not named.
-        word_vectors: "fixed" gives text as feature vectors; "trained" as numbers of words, with `tables["text"]`,
-            (V, D) float32, the vector of each.
+        loading: how; with trained word vectors text is numbers of words, and `tables["text"]`, (V, D) float32, has the
+            vector of each.
         tokenizers: of the modalities that are read as word pieces, from the store's words.
 
     Raises:
         DataError: the store lacks a modality, or words that are needed.
+        ConfigError: words would have to be resampled.
     """
 
     def __init__(
         self,
         store: Store,
         modalities: Sequence[str],
-        normalize: Normalize | Mapping[str, Normalize] = "train",
-        word_vectors: WordVectors = "fixed",
+        loading: Loading = Loading(),  # noqa: B008  (frozen)
         tokenizers: Mapping[str, Tokenizer] | None = None,
     ) -> None:
         self.store = store
         self.modalities = tuple(modalities)
         self._tokenizers = {m: tokenizer for m, tokenizer in (tokenizers or {}).items() if m in modalities}
-        self._normalize = per_modality(normalize, modalities)
+        self.loading = loading
+        self._normalize = per_modality(loading.normalize, modalities)
+        if loading.resample not in (None, TEXT) and TEXT in self._tokenizers:
+            raise words_are_not_averaged(loading.resample)
         absent = [m for m in modalities if m not in store.features and m not in self._tokenizers]
         if absent:
             raise DataError(
                 f"{store.path} has no {', '.join(absent)}; it has {', '.join(store.features)}.\n"
                 f"  type dataset.modalities=[{','.join(m for m in modalities if m not in absent)}]"
             )
-        lengths = np.stack([self._lengths(m) for m in self.modalities])  # (M, N)
+        read = {m: cut(self._held_lengths(m), loading.most_steps(m)) for m in self.modalities}
+        self._axis = _common_axis(read, loading.resample) if loading.resample is not None else None
+        seen = read.values() if self._axis is None else [np.where(n > 0, self._axis, 0) for n in read.values()]
+        lengths = np.stack(list(seen))  # (M, N)
         self.aligned = bool(np.all((lengths == 0) | (lengths == lengths.max(axis=0))))
         self.widths = {m: 1 if m in self._tokenizers else store.features[m].width for m in self.modalities}
         """Features per step, in the order of the model; 1 of word pieces."""
         self._held = [m for m in self.modalities if m in store.features]
         self._scales = {m: self._scale(m) for m in self._held if self._normalize[m] == "train"}
-        self._vocabulary = number_words(store, self._scales.get(TEXT)) if word_vectors == "trained" else None
+        self._vocabulary = number_words(store, self._scales.get(TEXT)) if loading.word_vectors == "trained" else None
         self.tables: dict[str, Tensor] = {}
         """Per modality whose features are numbers of words, their vectors (V, D) float32; row 0, padding, is zeros."""
         if self._vocabulary is not None:
@@ -168,20 +174,29 @@ class Data:
                 f"  prepare a source with a {name} fold: mmsa prepare {self.store.dataset} --source PATH"
             )
         streams = {m: self._stream(m, rows) for m in self.modalities}
-        vectors = {m: VectorStream(self.store.features[m], rows, self._scales.get(m)) for m in self._held}
+        vectors = {
+            m: VectorStream(self.store.features[m], rows, self._scales.get(m), self.loading.most_steps(m))
+            for m in self._held
+        }
         return Fold(self.store, name, rows, streams, vectors)
 
     def _stream(self, modality: str, rows: np.ndarray) -> Stream:
+        most = self.loading.most_steps(modality)
         if modality in self._tokenizers:
             words = words_of(self.store, modality)
-            return PieceStream([words[row] for row in rows], self._tokenizers[modality])
+            return PieceStream([words[row][:most] for row in rows], self._tokenizers[modality])
         ragged = self.store.features[modality]
         if self._vocabulary is not None and modality == TEXT:
-            return IdStream(self._vocabulary.ids, ragged.offsets, rows)
-        within = self._normalize[modality] == "utterance"
-        return VectorStream(ragged, rows, within_utterances if within else self._scales.get(modality))
+            return IdStream(self._vocabulary.ids, ragged.offsets, rows, most)
+        normalizer: Normalizer | None = self._scales.get(modality)
+        if self._normalize[modality] == "utterance":
+            normalizer = partial(within_utterances, clip=self.loading.clip)
+        resampled = None
+        if self._axis is not None and modality != self.loading.resample:
+            resampled = np.where(ragged.lengths[rows] > 0, self._axis[rows], 0)
+        return VectorStream(ragged, rows, normalizer, most, resampled)
 
-    def _lengths(self, modality: str) -> np.ndarray:
+    def _held_lengths(self, modality: str) -> np.ndarray:
         """(rows of the store,) int64 steps, or words of a modality that is read as word pieces."""
         if modality in self._tokenizers:
             return np.array([len(words) for words in words_of(self.store, modality)], dtype=np.int64)
@@ -189,5 +204,12 @@ class Data:
 
     def _scale(self, modality: str) -> Scale:
         ragged = self.store.features[modality]
-        train = np.asarray(self.store.folds) == FOLDS[0]
-        return Scale.of(np.asarray(ragged.values[np.repeat(train, ragged.lengths)]))
+        train = np.flatnonzero(np.asarray(self.store.folds) == FOLDS[0])
+        read, _ = VectorStream(ragged, train, None, self.loading.most_steps(modality)).steps(np.arange(len(train)))
+        return Scale.of(read, self.loading.clip)
+
+
+def _common_axis(lengths: Mapping[str, np.ndarray], modality: str) -> np.ndarray:
+    """(rows of the store,) the steps of this modality; of the longest one where it has none."""
+    own = lengths[modality]
+    return np.where(own > 0, own, np.max(list(lengths.values()), axis=0))

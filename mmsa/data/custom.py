@@ -11,12 +11,14 @@ from typing import Any, ClassVar, Literal, Self
 from torch import nn
 
 from mmsa.data.dataset import Dataset, Reading
-from mmsa.data.normalise import Normalize
+from mmsa.data.loading import MaxLength
+from mmsa.data.normalise import CLIP, Normalize
 from mmsa.data.prepare import summarise
 from mmsa.data.readers.arrays import contents, read_arrays
 from mmsa.data.store import Prepared, Store
 from mmsa.data.word_vectors import WordVectors
 from mmsa.errors import ConfigError, DataError
+from mmsa.ranges import Positive
 
 Kind = Literal["sentiment", "sims", "binary", "emotions", "number"]
 _FILE_NAME = re.compile(r"[A-Za-z0-9][\w-]*")
@@ -31,6 +33,9 @@ class Custom(Dataset):
         kind: what the numbers of the main target mean, which is `target`, or the first `target/NAME` of the file.
         name: of the data set in tables and of its stores: letters, digits, - and _.
         normalize: as of `Dataset`.
+        clip: as of `Dataset`.
+        max_length: as of `Dataset`.
+        resample: as of `Dataset`.
         word_vectors: as of `Dataset`.
         keep_pauses: as recipes set it; its files hold no pauses, so true is refused.
 
@@ -52,6 +57,9 @@ class Custom(Dataset):
         kind: Kind = "number",
         name: str = "custom",
         normalize: Normalize | Mapping[str, Normalize] = "train",
+        clip: Positive | None = CLIP,
+        max_length: MaxLength = None,
+        resample: str | None = None,
         word_vectors: WordVectors = "fixed",
         keep_pauses: bool = False,
     ) -> None:
@@ -59,7 +67,7 @@ class Custom(Dataset):
             raise ConfigError(f"dataset.name={name}: letters, digits, - and _ only.\n  type dataset.name=my_data")
         self._all = modalities is None
         self._targets: tuple[str, ...] = ()
-        super().__init__(source, modalities or (), keep_pauses, normalize, word_vectors)
+        super().__init__(source, modalities or (), keep_pauses, normalize, clip, max_length, resample, word_vectors)
         self._refuse_pauses()
         self.kind = kind
         self.name = name

@@ -12,7 +12,8 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 from mmsa.data.glove import embed_words, glove_file
-from mmsa.data.normalise import Normalize, check_normalize, per_modality
+from mmsa.data.loading import Loading, MaxLength
+from mmsa.data.normalise import CLIP, Normalize
 from mmsa.data.prepare import (
     Progress,
     announce,
@@ -26,12 +27,13 @@ from mmsa.data.prepare import (
 from mmsa.data.readers.computational_sequences import find_sequences, read_sequences
 from mmsa.data.readers.families import ReadOptions, read_file, read_folder, recognise_folder
 from mmsa.data.store import FOLDS, Prepared, Store, store_fingerprint
-from mmsa.data.word_vectors import TEXT, WordVectors, check_word_vectors
+from mmsa.data.word_vectors import TEXT, WordVectors
 from mmsa.errors import ConfigError, DataError
+from mmsa.ranges import Positive
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _PICKLE_SIGNATURE = b"\x80"
-_DATASET_OF = {"humor": "ur_funny"}
+_DATASET_OF = {"humor": "ur_funny", "sarcasm": "mustard"}
 """Where files go whose target is no sentiment."""
 
 
@@ -66,6 +68,9 @@ class Dataset(ABC):
         keep_pauses: keep the steps whose word is a pause (`sp`).
         normalize: "train" standardises by the statistics of the train fold when a run loads the data, "utterance" by
             those of each utterance, "none" does not; or one of them per modality, "train" where none is named.
+        clip: standard deviations at which standardised features are clipped; None does not clip.
+        max_length: steps of an utterance that a run reads, from its first; one number, or one per modality.
+        resample: the modality onto whose steps those of the others are averaged, which gives all one time axis.
         word_vectors: "fixed" gives text as feature vectors, "trained" as words with a table of vectors to train.
         glove: GloVe text file; text becomes the vectors of the words. None takes the source's own text features.
         feature_sets: the computational sequence to take for a modality, where a folder holds several; others take the
@@ -98,14 +103,16 @@ class Dataset(ABC):
         modalities: Sequence[str] = ("text", "audio", "visual"),
         keep_pauses: bool = False,
         normalize: Normalize | Mapping[str, Normalize] = "train",
+        clip: Positive | None = CLIP,
+        max_length: MaxLength = None,
+        resample: str | None = None,
         word_vectors: WordVectors = "fixed",
         glove: str | None = None,
         feature_sets: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.source = source
         self.keep_pauses = keep_pauses
-        self.normalize = normalize
-        self.word_vectors: WordVectors = word_vectors
+        self.loading = Loading(normalize, clip, max_length, resample, word_vectors)
         self.glove = glove
         self.feature_sets = dict(feature_sets)
         self._choose(tuple(modalities))
@@ -119,8 +126,7 @@ class Dataset(ABC):
                 f"dataset.modalities={list(asked)} is refused: choose from {there}, "
                 f"each at most once. Type for example dataset.modalities=[{','.join(known[:2]) or 'text,audio'}]"
             )
-        check_normalize(self.normalize, known)
-        check_word_vectors(self.word_vectors, per_modality(self.normalize, asked))
+        self.loading.check(asked, known)
         self.modalities = asked
         self._needed = asked  # those whose features have to be there
 

@@ -15,7 +15,7 @@ Normalizer = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(steps of several utterances, end to end (S, D), their lengths (N,)) -> the steps, normalised."""
 
 CLIP = 10.0
-"""Standard deviations at which standardised features are clipped: COVAREP has outliers of thousands."""
+"""Standard deviations at which standardised features are usually clipped: COVAREP has outliers of thousands."""
 
 
 def check_normalize(normalize: Normalize | Mapping[str, Normalize], known: Sequence[str]) -> None:
@@ -56,29 +56,31 @@ class Scale:
     Args:
         mean: (D,) float32.
         factor: (D,) float32, one over the standard deviation; 0 for a constant feature.
+        clip: standard deviations at which the result is clipped; None does not clip.
     """
 
     mean: np.ndarray
     factor: np.ndarray
+    clip: float | None = CLIP
 
     @classmethod
-    def of(cls, steps: np.ndarray) -> Scale:
+    def of(cls, steps: np.ndarray, clip: float | None = CLIP) -> Scale:
         """Statistics of (steps, D) features."""
         filled = steps[steps.any(axis=1)].astype(np.float64)
         if not len(filled):
-            return cls(np.zeros(steps.shape[1], np.float32), np.zeros(steps.shape[1], np.float32))
+            return cls(np.zeros(steps.shape[1], np.float32), np.zeros(steps.shape[1], np.float32), clip)
         mean, deviation = filled.mean(axis=0), filled.std(axis=0)
         varies = deviation > 1e-6 * np.maximum(np.abs(mean), 1e-6)
         factor = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)
-        return cls(mean.astype(np.float32), factor.astype(np.float32))
+        return cls(mean.astype(np.float32), factor.astype(np.float32), clip)
 
     def __call__(self, steps: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
         """(steps, D) -> the same, standardised, whatever the utterances' lengths."""
-        scaled = np.clip((steps - self.mean) * self.factor, -CLIP, CLIP)
+        scaled = _clipped((steps - self.mean) * self.factor, self.clip)
         return np.where(steps.any(axis=1, keepdims=True), scaled, 0.0)
 
 
-def within_utterances(steps: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def within_utterances(steps: np.ndarray, lengths: np.ndarray, clip: float | None = CLIP) -> np.ndarray:
     """Standardise each feature over the steps of its own utterance, clipped; what is not finite becomes 0.
 
     All-zero steps mean "no frames": they are left out of the statistics and stay zero. A feature that is constant in
@@ -89,6 +91,7 @@ def within_utterances(steps: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     Args:
         steps: (S, D) float32, the utterances end to end.
         lengths: (N,) int64 steps of each, S in all.
+        clip: standard deviations at which the result is clipped; None does not clip.
     """
     normalised = np.zeros(steps.shape, dtype=np.float32)
     filled = steps.any(axis=1)  # (S,)
@@ -103,5 +106,9 @@ def within_utterances(steps: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         centred = values - np.repeat(np.add.reduceat(values, starts) / counts[:, None], counts, axis=0)
         deviation = np.sqrt(np.add.reduceat(centred**2, starts) / counts[:, None])
         scaled = centred / (1e-6 + np.repeat(deviation, counts, axis=0))
-    normalised[filled] = np.clip(np.where(np.isfinite(scaled), scaled, 0.0), -CLIP, CLIP)
+    normalised[filled] = _clipped(np.where(np.isfinite(scaled), scaled, 0.0), clip)
     return normalised
+
+
+def _clipped(values: np.ndarray, clip: float | None) -> np.ndarray:
+    return values if clip is None else np.clip(values, -clip, clip)

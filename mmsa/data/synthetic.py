@@ -15,7 +15,8 @@ import numpy as np
 
 from mmsa.data import planted, planted_streams
 from mmsa.data.dataset import Dataset, Reading
-from mmsa.data.normalise import Normalize
+from mmsa.data.loading import MaxLength
+from mmsa.data.normalise import CLIP, Normalize
 from mmsa.data.planted import Truth, best_predictions
 from mmsa.data.planted_streams import Video, draw_corpus
 from mmsa.data.prepare import Progress, progress_bar, stale
@@ -23,6 +24,7 @@ from mmsa.data.readers.sequence_file import write_sequence
 from mmsa.data.store import FOLDS, Prepared, Store
 from mmsa.data.word_vectors import WordVectors
 from mmsa.errors import DataError
+from mmsa.ranges import Positive
 
 SEED = 0
 
@@ -36,6 +38,9 @@ class Synthetic(Dataset):
         modalities: non-empty selection of text, audio, visual that a run loads; the store holds all.
         keep_pauses: keep the steps whose word is a pause (`sp`).
         normalize: as of every data set.
+        clip: as of every data set.
+        max_length: as of every data set.
+        resample: as of every data set.
         word_vectors: as of every data set.
 
     Raises:
@@ -62,9 +67,12 @@ class Synthetic(Dataset):
         modalities: Sequence[str] = ("text", "audio", "visual"),
         keep_pauses: bool = False,
         normalize: Normalize | Mapping[str, Normalize] = "train",
+        clip: Positive | None = CLIP,
+        max_length: MaxLength = None,
+        resample: str | None = None,
         word_vectors: WordVectors = "fixed",
     ) -> None:
-        super().__init__(None, modalities, keep_pauses, normalize, word_vectors)
+        super().__init__(None, modalities, keep_pauses, normalize, clip, max_length, resample, word_vectors)
 
     def fold_of(self, source: Path) -> Mapping[str, str]:
         """The fold in which each video was drawn."""

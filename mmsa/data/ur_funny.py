@@ -7,14 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mmsa.data.dataset import Dataset
-from mmsa.data.normalise import Normalize
+from mmsa.data.loading import MaxLength
+from mmsa.data.normalise import CLIP, Normalize
+from mmsa.data.pickled import PickledDataset
 from mmsa.data.readers.families import ReadOptions
 from mmsa.data.word_vectors import WordVectors
 from mmsa.errors import DataError
+from mmsa.ranges import Positive
 
 
-class UrFunny(Dataset):
+class UrFunny(PickledDataset):
     """UR-FUNNY with the folds of its data_folds.pkl; the target is "humor", 0 or 1.
 
     It has no computational sequences: its folder of pickles is read, or a pickle or folder that others made of it. The
@@ -25,6 +27,9 @@ class UrFunny(Dataset):
         modalities: non-empty selection of text, audio, visual that a run loads; a store holds all that the source has.
         context: the steps of the sentences before the punchline stand before its own; else the punchline alone.
         normalize: as of `Dataset`.
+        clip: as of `Dataset`.
+        max_length: as of `Dataset`.
+        resample: as of `Dataset`.
         word_vectors: as of `Dataset`.
         glove: as of `Dataset`.
         keep_pauses: as recipes set it; its files hold no pauses, so true is refused.
@@ -41,7 +46,11 @@ class UrFunny(Dataset):
     nominal_range = (0.0, 1.0)
     stated_bound = (0.0, 1.0)
     canonical_sizes: ClassVar[dict[str, int]] = {"train": 10598, "valid": 2626, "test": 3290}  # of version 1
-    sequences: ClassVar[Mapping[str, tuple[str, ...]]] = {"text": (), "audio": (), "visual": ()}
+    files = (
+        "a folder with data_folds.pkl, humor_label_sdk.pkl, language_sdk.pkl, word_embedding_list.pkl, "
+        "covarep_features_sdk.pkl and openface_features_sdk.pkl"
+    )
+    place = "FOLDER_OR_FILE"
     origin = "Its pickles come from github.com/ROC-HCI/UR-FUNNY."
 
     def __init__(
@@ -50,17 +59,15 @@ class UrFunny(Dataset):
         modalities: Sequence[str] = ("text", "audio", "visual"),
         context: bool = False,
         normalize: Normalize | Mapping[str, Normalize] = "train",
+        clip: Positive | None = CLIP,
+        max_length: MaxLength = None,
+        resample: str | None = None,
         word_vectors: WordVectors = "fixed",
         glove: str | None = None,
         keep_pauses: bool = False,
     ) -> None:
-        super().__init__(source, modalities, keep_pauses, normalize, word_vectors, glove)
-        self._refuse_pauses()
+        super().__init__(source, modalities, normalize, clip, max_length, resample, keep_pauses, word_vectors, glove)
         self.context = context
-
-    def fold_of(self, source: Path) -> Mapping[str, str]:
-        """Of no video: every source states the fold of its segments."""
-        return {}
 
     @property
     def options(self) -> dict[str, Any]:
@@ -78,18 +85,6 @@ class UrFunny(Dataset):
                 "another layout, of the punchlines.\n  type dataset.context=false, or dataset.source=FOLDER"
             )
         return files
-
-    def _sequence_files(self, source: Path) -> dict[str, Path]:
-        raise DataError(
-            f"dataset.source={source}: data_folds.pkl and humor_label_sdk.pkl are not there.\n{self._wanted()}"
-        )
-
-    def _wanted(self, folder: Path | None = None) -> str:
-        return (
-            f"{self.title} is read from a folder with data_folds.pkl, humor_label_sdk.pkl, language_sdk.pkl, "
-            f"word_embedding_list.pkl, covarep_features_sdk.pkl and openface_features_sdk.pkl.\n{self.origin}\n"
-            f"Type: {self._prepare_line(folder)} (or add dataset.source={self._place} to a run)"
-        )
 
     def _prepare_line(self, folder: Path | None) -> str:
         return super()._prepare_line(folder) + (" dataset.context=true" if self.context else "")

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mmsa.data.batches import Data, Fold
+from mmsa.data.loading import Loading
 from mmsa.data.normalise import CLIP, Scale
 from mmsa.data.store import Prepared, Ragged, Store, write_store
 from mmsa.errors import DataError
@@ -81,7 +82,7 @@ def test_a_batch_is_its_utterances_and_zeros(store: Store) -> None:
 
 
 def test_utterances_of_similar_length_travel_together(tmp_path: Path) -> None:
-    fold = Data(store_of(tmp_path / "large.h5", prepared(1020)), ["text"], normalize="none").fold("train")
+    fold = Data(store_of(tmp_path / "large.h5", prepared(1020)), ["text"], Loading("none")).fold("train")
     computed = sum(batch.features["text"].shape[0] * batch.features["text"].shape[1] for batch in fold.batches(32))
     shuffled = list(fold.shuffled(32, torch.Generator().manual_seed(0)))
     trained = sum(batch.features["text"].shape[0] * batch.features["text"].shape[1] for batch in shuffled)
@@ -107,7 +108,7 @@ def test_steps_without_frames_stay_zero_constants_vanish_and_outliers_are_clippe
     steps = np.concatenate([content(fold, row)["audio"] for row in range(len(fold))])
     assert not steps[:, 2].any()
     assert steps.max() == CLIP
-    plain = Data(store, ["audio"], normalize="none").fold("train")
+    plain = Data(store, ["audio"], Loading("none")).fold("train")
     assert np.array_equal(content(plain, 6)["audio"], store.features["audio"][6])
 
 

@@ -198,7 +198,7 @@ def test_labels_of_another_data_set_are_refused_by_its_name(tmp_path: Path, stor
         "  type dataset=ur_funny"
     )
     sarcasm = left_padded({fold: [f"{i}_1" for i in (1, 2)] for fold in FOLDS})
-    with pytest.raises(DataError, match=r"labels of sarcasm.*\n  type dataset=custom"):
+    with pytest.raises(DataError, match=r"labels of sarcasm.*\n  type dataset=mustard"):
         Tiny(str(write(tmp_path / "sarcasm.pkl", sarcasm))).prepare(stores)
     assert not list(stores.glob("*.h5"))
 

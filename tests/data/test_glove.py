@@ -16,6 +16,7 @@ from mmsa.compose import compose
 from mmsa.data.batches import Data
 from mmsa.data.cmu_mosi import CmuMosi
 from mmsa.data.glove import embed_words, read_vectors
+from mmsa.data.loading import Loading
 from mmsa.data.prepare import describe
 from mmsa.data.readers.computational_sequences import PAUSE
 from mmsa.data.store import Store
@@ -198,8 +199,8 @@ def test_words_of_no_known_step_and_files_that_are_not_there_are_refused(
 
 def test_trained_vectors_may_be_those_of_glove(source: Path, stores: Path, glove: Path) -> None:
     store = Tiny(str(source), glove=str(glove)).prepare(stores)
-    table = Data(store, ["text"], "none", "trained").tables["text"]
-    batch = Data(store, ["text"], "none", "trained").fold("test").batch(np.arange(2))
+    table = Data(store, ["text"], Loading("none", word_vectors="trained")).tables["text"]
+    batch = Data(store, ["text"], Loading("none", word_vectors="trained")).fold("test").batch(np.arange(2))
     assert table[batch.features["text"]].reshape(4, 3).tolist() == [
         *torch.tensor(list(VECTORS.values())).tolist(),
         [0, 0, 0],

@@ -11,6 +11,7 @@ import pytest
 from mmsa import build
 from mmsa.compose import compose
 from mmsa.data.batches import Data
+from mmsa.data.loading import Loading
 from mmsa.data.normalise import CLIP, Scale, within_utterances
 from mmsa.errors import ConfigError
 from tests.data.corpora import Tiny
@@ -48,11 +49,11 @@ def test_a_mapping_gives_each_modality_its_own_and_train_to_the_rest(tmp_path: P
     train = np.repeat(np.asarray(store.folds) == "train", store.features["text"].lengths)
     by_train = Scale.of(np.asarray(store.features["text"].values[train]))(store.features["text"][6])
     for normalize in ("train", {"audio": "none"}, {"text": "train", "audio": "none", "visual": "utterance"}):
-        batch = Data(store, ["text", "audio"], normalize).fold("train").batch(np.array([6]))  # type: ignore[arg-type]
+        batch = Data(store, ["text", "audio"], Loading(normalize)).fold("train").batch(np.array([6]))  # type: ignore[arg-type]
         assert np.array_equal(batch.features["text"][0].numpy(), by_train)
         if normalize != "train":
             assert np.array_equal(batch.features["audio"][0].numpy(), store.features["audio"][6])
-    fold = Data(store, ["text", "audio"], {"audio": "utterance"}).fold("train")
+    fold = Data(store, ["text", "audio"], Loading({"audio": "utterance"})).fold("train")
     alone, among = fold.batch(np.array([4])), fold.batch(np.array([9, 4, 3]))
     steps = int(alone.lengths["audio"])
     expected = within_utterances(store.features["audio"][4], np.array([steps]))
@@ -63,7 +64,7 @@ def test_a_mapping_gives_each_modality_its_own_and_train_to_the_rest(tmp_path: P
 
 def test_the_baselines_read_features_that_say_something_where_utterances_are_normalised(tmp_path: Path) -> None:
     store = store_of(tmp_path / "made.h5", prepared())
-    pooled, raw = (Data(store, ["text"], how).fold("train").pooled() for how in ("utterance", "none"))  # type: ignore[arg-type]
+    pooled, raw = (Data(store, ["text"], Loading(how)).fold("train").pooled() for how in ("utterance", "none"))  # type: ignore[arg-type]
     assert np.array_equal(pooled["text"], raw["text"])
 
 
@@ -83,7 +84,7 @@ def test_what_is_no_normalisation_is_refused(normalize: Any, said: str) -> None:
 def test_a_configuration_may_name_one_or_one_per_modality() -> None:
     cfg = compose(["dataset.normalize={text: none, audio: utterance, visual: utterance}"])
     build.check_node(cfg, "dataset")
-    assert build.build_dataset(cfg).normalize == {"text": "none", "audio": "utterance", "visual": "utterance"}
+    assert build.build_dataset(cfg).loading.normalize == {"text": "none", "audio": "utterance", "visual": "utterance"}
     for wrong in ("dataset.normalize=minmax", "dataset.normalize={text: 3}", "dataset.normalize=null"):
         with pytest.raises(ConfigError, match=r"dataset\.normalize.*needs 'train', 'utterance' or 'none'"):
             build.check_node(compose([wrong]), "dataset")

@@ -45,12 +45,12 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def take_a_step(overrides: list[str]) -> None:
-    """Check, build and train one batch."""
+def take_a_step(overrides: list[str], aligned: bool = False) -> None:
+    """Check, build and train one batch of data with one time axis, or without."""
     cfg = compose(overrides)
     build.check(cfg)
     _, data = build.open_data(cfg)
-    assert not data.aligned
+    assert data.aligned == aligned
     task, train = build.build_task(cfg), data.fold("train")
     torch.manual_seed(0)
     model = build.build_model(cfg, data.widths, task, torch.Generator().manual_seed(0), data.aligned, data.tables)
@@ -91,6 +91,14 @@ def test_every_option_trains_or_says_what_does(group: str, option: str, source: 
     pytest.fail(f"what {group}={option} says to type is refused as well")
 
 
+@pytest.mark.parametrize(("group", "option"), [choice for choice in CHOICES if choice not in TRAIN_AS_THEY_ARE])
+def test_what_needs_one_time_axis_trains_on_resampled_steps(
+    group: str, option: str, source: Path, stores: Path
+) -> None:
+    common = ["dataset=custom", f"dataset.source={source}", f"paths.data={stores}", "hidden_dim=4", "device=cpu"]
+    take_a_step([*common, "dataset.resample=audio", *chosen(group, option)], aligned=True)
+
+
 def test_masks_of_steps_on_the_inputs_are_refused(source: Path, stores: Path) -> None:
     typed = ["dataset=custom", f"dataset.source={source}", f"paths.data={stores}", "hidden_dim=4", "device=cpu"]
     with pytest.raises(ConfigError, match=r"regularizer=M3 needs .*one time axis.*\n  type regularizer.per_step=false"):
@@ -108,5 +116,7 @@ def test_the_shared_unaligned_pickle_trains(shared: Path, stores: Path, small: l
     run = [*small, "dataset=cmu_mosi", f"dataset.source={pickle}", "trainer.max_epochs=1", "trainer.batch_size=64"]
     result = mmsa.run([*run, "fusion=concat", "encoder=bigru"], quiet=True)
     assert 0 < result.metrics["test/mae"] < 3
-    with pytest.raises(ConfigError, match=r"AttentionFusion needs .*one time axis.*\n  type fusion=concat"):
+    with pytest.raises(ConfigError, match=r"AttentionFusion needs .*\n  type fusion=concat, .* dataset.resample=text"):
         mmsa.run([*run, "fusion=attention"], quiet=True)
+    result = mmsa.run([*run, "dataset.resample=text", "regularizer=m3", "feedback=mmlatch"], quiet=True)
+    assert 0 < result.metrics["test/mae"] < 3

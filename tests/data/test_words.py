@@ -12,6 +12,7 @@ import torch
 
 from mmsa.data.batches import Data
 from mmsa.data.cmu_mosi import CmuMosi
+from mmsa.data.loading import Loading
 from mmsa.data.readers.computational_sequences import PAUSE
 from mmsa.data.store import Store
 from mmsa.errors import ConfigError, DataError
@@ -171,7 +172,8 @@ def test_looked_up_trained_vectors_are_the_fixed_ones(tmp_path: Path, normalize:
     rows.words = [[f"w{random.integers(40)}" for _ in text] for text in rows.features["text"]]
     rows.features["text"].values[:] = [vectors[word] for words in rows.words for word in words]
     store = store_of(tmp_path / "vectors.h5", rows)
-    fixed, trained = (Data(store, ["text", "audio"], normalize, how) for how in ("fixed", "trained"))  # type: ignore[arg-type]
+    loads = (Loading(normalize, word_vectors=how) for how in ("fixed", "trained"))  # type: ignore[arg-type]
+    fixed, trained = (Data(store, ["text", "audio"], loading) for loading in loads)
     table = trained.tables["text"]
     assert table.shape == (41, 4) and table.dtype == torch.float32 and not table[0].any()
     assert trained.widths == fixed.widths and trained.aligned and fixed.tables == {}
@@ -191,14 +193,14 @@ def test_a_words_vector_is_that_of_its_first_occurrence_that_has_one(tmp_path: P
     rows.words = [["same"] * len(text) for text in rows.features["text"]]
     rows.features["text"].values[0] = 0.0
     store = store_of(tmp_path / "same.h5", rows)
-    table = Data(store, ["text"], "none", "trained").tables["text"]
+    table = Data(store, ["text"], Loading("none", word_vectors="trained")).tables["text"]
     assert np.array_equal(table[1].numpy(), rows.features["text"].values[1])
 
 
 def test_trained_vectors_need_a_word_per_step_text_and_one_vector_per_word(store: Store) -> None:
     for words, held in ((None, "no words"), ([["one"]] * len(store.ids), "not one per step")):
         with pytest.raises(DataError, match=rf"{held}[\s\S]*type dataset.word_vectors=fixed"):
-            Data(replace(store, words=words), ["text"], word_vectors="trained")
+            Data(replace(store, words=words), ["text"], Loading(word_vectors="trained"))
     with pytest.raises(ConfigError, match=r"dataset.normalize=\{text: none\}"):
         Tiny(normalize="utterance", word_vectors="trained")
     with pytest.raises(ConfigError, match=r"dataset.modalities has none"):
@@ -238,7 +240,7 @@ def test_the_shared_folder_in_pieces_and_with_trained_vectors(csd_folder: Path, 
     for row, row_id in enumerate(batch.ids):
         spelled = words_in(batch.pieces["text"], batch.features["text"], row, len(said[row_id]))
         assert spelled == said[row_id]
-    trained = Data(store, modalities, word_vectors="trained")
+    trained = Data(store, modalities, Loading(word_vectors="trained"))
     assert trained.tables["text"].shape == (len({word for words in said.values() for word in words}) + 1, 300)
     looked_up = trained.tables["text"][trained.fold("valid").batch(np.arange(20)).features["text"]]
     assert torch.equal(looked_up, Data(store, modalities).fold("valid").batch(np.arange(20)).features["text"])
