@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
+from mmsa.data.checks import check_folds, check_labels, check_target, check_words
 from mmsa.data.glove import embed_words, glove_file
 from mmsa.data.loading import Loading, MaxLength
 from mmsa.data.normalise import CLIP, Normalize
@@ -26,15 +27,13 @@ from mmsa.data.prepare import (
 )
 from mmsa.data.readers.computational_sequences import find_sequences, read_sequences
 from mmsa.data.readers.families import ReadOptions, read_file, read_folder, recognise_folder
-from mmsa.data.store import FOLDS, Prepared, Store, store_fingerprint
+from mmsa.data.store import Prepared, Store, store_fingerprint
 from mmsa.data.word_vectors import TEXT, WordVectors
 from mmsa.errors import ConfigError, DataError
 from mmsa.ranges import Positive
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _PICKLE_SIGNATURE = b"\x80"
-_DATASET_OF = {"humor": "ur_funny", "sarcasm": "mustard"}
-"""Where files go whose target is no sentiment."""
 
 
 @dataclass(frozen=True)
@@ -274,7 +273,9 @@ class Dataset(ABC):
             read = read_folder if source.is_dir() else read_file
             required = tuple(m for m in self._needed if m != TEXT or "glove" not in files)
             prepared = read(source, self._read_options(required), bar)
-            self._check_family(source, prepared)
+            check_target(prepared, self._primary, source, self.title)
+            if self.glove is not None:
+                check_words(prepared, source)
             say(list(prepared.features))  # only now, since a pickle does not say what it holds before it is read
         else:
             modalities = [m for m in _modalities_in(self.sequences) if m in files]
@@ -306,39 +307,9 @@ class Dataset(ABC):
     def _primary(self) -> str:
         return next(iter(self.stated_kinds))
 
-    def _check_family(self, source: Path, prepared: Prepared) -> None:
-        """Refuse a pickle that holds another data set, or not the word of every step where they are needed."""
-        family = prepared.report["family"]
-        if self._primary not in prepared.targets:
-            held = next(iter(prepared.targets))
-            other = _DATASET_OF.get(held, "custom, with a file of named arrays: docs/custom_data.md")
-            raise DataError(
-                f"dataset.source={source} is {family}'s layout with labels of {held}, and those of {self.title} are of "
-                f"{self._primary}.\n  type dataset={other}"
-            )
-        said = None if prepared.words is None else [len(words) for words in prepared.words]
-        if self.glove is not None and any(ragged.lengths.tolist() != said for ragged in prepared.features.values()):
-            raise DataError(
-                f"dataset.glove needs the word of every step, and {source} is a pickle, which does not say it.\n"
-                "  type dataset.glove=null, or dataset.source=FOLDER of computational sequences (.csd)"
-            )
-
     def _check(self, source: Path, prepared: Prepared) -> None:
-        for fold in FOLDS:
-            if not prepared.report["utterances"][fold]:
-                raise DataError(
-                    f"dataset.source={source}: the {fold} fold of {self.title} is empty; each of {', '.join(FOLDS)} "
-                    f"needs an utterance.\n{self._wanted()}"
-                )
-        labels = prepared.targets[self._primary]
-        low, high = self.stated_bound
-        refused = (labels < low - 1e-6) | (labels > high + 1e-6)
-        if refused.any():
-            first = int(refused.argmax())
-            raise DataError(
-                f"dataset.source={source}: {int(refused.sum())} labels lie outside [{low:g}, {high:g}], the bound of "
-                f"{self.title}; the first is {labels[first]:g} of {prepared.ids[first]}. Is it another data set's file?"
-            )
+        check_folds(prepared.report["utterances"], source, self.title, self._wanted())
+        check_labels(prepared, self._primary, self.stated_bound, source, self.title)
 
     def _kept_store(self, folder: Path, progress: bool) -> Store:
         """The newest store of this data set, these options and this GloVe file that holds every modality asked for."""
