@@ -13,6 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")
+"""The columns of CMU-MOSEI's emotions, in the order of its labels."""
+
 
 @dataclass
 class Batch:

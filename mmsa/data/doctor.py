@@ -14,6 +14,7 @@ from mmsa.data.doctor_measures import duplicates, measure_modality, measure_rows
 from mmsa.data.known_files import data_card, known_file, meaning
 from mmsa.data.readers.pickle_machine import printable
 from mmsa.data.store import Store
+from mmsa.types import EMOTIONS
 
 _MAX_LINES = 28
 _BRIEF = 5
@@ -55,7 +56,7 @@ def examine(store: Store, dataset: Dataset) -> Diagnosis:
     """
     low, high = dataset.nominal_range
     primary = next((name for name in dataset.kinds if name in store.targets), next(iter(store.targets)))
-    labels = _columns(store.targets[primary])[0]
+    labels = next(iter(_columns(primary, store.targets[primary]).values()))
     modalities, contents = {}, {}
     for modality in store.features:
         measured, contents[modality] = measure_modality(store, modality, labels)
@@ -74,11 +75,11 @@ def examine(store: Store, dataset: Dataset) -> Diagnosis:
         "duplicates": duplicates(store, contents),
         "primary": primary,
         "targets": {
-            name if values.ndim == 1 else f"{name} {i + 1}": measure_target(
-                store, column, *bounds.get(name, (-np.inf, np.inf)), kind=dataset.kinds.get(name, "number")
+            column: measure_target(
+                store, values, *bounds.get(name, (-np.inf, np.inf)), kind=dataset.kinds.get(name, "number")
             )
-            for name, values in store.targets.items()
-            for i, column in enumerate(_columns(values))
+            for name, target in store.targets.items()
+            for column, values in _columns(name, target).items()
         },
         "dropped": {reason: len(ids) for reason, ids in store.report.get("dropped", {}).items() if ids},
         "skipped_videos": {reason: len(ids) for reason, ids in store.report.get("skipped_videos", {}).items() if ids},
@@ -138,9 +139,13 @@ def _source(store: Store, role: str) -> dict[str, Any]:
     }
 
 
-def _columns(values: np.ndarray) -> list[np.ndarray]:
-    """The columns of a target, each (N,)."""
-    return [values] if values.ndim == 1 else list(values.reshape(len(values), -1).T)
+def _columns(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
+    """The columns of a target, each (N,), by what they are called."""
+    if values.ndim == 1:
+        return {name: values}
+    columns = values.reshape(len(values), -1).T
+    named = EMOTIONS if name == "emotions" and len(columns) == len(EMOTIONS) else range(1, len(columns) + 1)
+    return {f"{name} {of}": column for of, column in zip(named, columns, strict=True)}
 
 
 def _number(value: float | None) -> str:

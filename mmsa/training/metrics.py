@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsa.types import EMOTIONS
+
 Array = NDArray[np.float64]
 FoldMetrics = Callable[[Array, Array], dict[str, float]]
 Mode = Literal["min", "max"]
@@ -21,9 +23,6 @@ class Metric:
     definition: str
     mode: Mode
 
-
-EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")
-"""The columns of CMU-MOSEI's emotions, in the order of its labels."""
 
 _BINARY = {
     "has0": "all utterances, >= 0 against < 0 (zeros are positive)",

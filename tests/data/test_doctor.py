@@ -15,6 +15,7 @@ from mmsa.data.doctor_page import page
 from mmsa.data.known_files import KNOWN_FILES, known_file
 from mmsa.data.store import Prepared, Ragged, Store, write_store
 from mmsa.data.ur_funny import UrFunny
+from mmsa.types import EMOTIONS
 from tests.data.corpora import Tiny
 
 WIDTHS = {"text": 5, "audio": 4, "visual": 3}
@@ -255,3 +256,12 @@ def test_a_store_without_features_or_with_other_names_is_examined(tmp_path: Path
     prepared = clean()
     prepared.features = {"$gaze_{": prepared.features["audio"]}
     assert "$gaze_{" in page(diagnosed(tmp_path, prepared))
+
+
+def test_the_columns_of_a_target_have_the_names_that_are_known(tmp_path: Path) -> None:
+    prepared = clean()
+    drawn = np.random.default_rng(3).normal(size=(36, 6)).astype(np.float32)
+    prepared.targets |= {"emotions": drawn, "trait": drawn[:, :2]}
+    numbers = diagnosed(tmp_path, prepared).numbers
+    names = ["sentiment", *(f"emotions {name}" for name in EMOTIONS), "trait 1", "trait 2"]
+    assert list(numbers["targets"]) == names
