@@ -132,6 +132,11 @@ def run(
         f"{record['name']}: {store.dataset}, {len(train)} train and {len(valid)} valid utterances, "
         f"{record['num_parameters']:,} parameters, {fabric.device}"
     )
+    if data.num_cut:
+        display.say(f"dataset.max_length cuts {data.num_cut:,} of {len(store.ids):,} utterances")
+    for modality in train.num_cut:
+        if beyond := train.num_cut[modality] + valid.num_cut[modality]:
+            display.say(f"encoder.{modality} cuts {beyond:,} utterances, which are longer than its transformer")
     try:
         trainer = make_trainer(cfg, fabric, task, folder, generators)
         model, optimizer = fabric.setup(model, optimizer)

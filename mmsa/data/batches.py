@@ -51,6 +51,8 @@ class Fold:
         self.targets = {target: np.asarray(values)[rows] for target, values in store.targets.items()}
         self.lengths = {m: stream.lengths for m, stream in streams.items()}
         self.steps = np.max(list(self.lengths.values()), axis=0)  # (N,)
+        self.num_cut = {m: stream.num_cut for m, stream in streams.items() if isinstance(stream, PieceStream)}
+        """Per modality that is read as word pieces the utterances that are longer than its encoder."""
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -132,7 +134,10 @@ class Data:
                 f"{store.path} has no {', '.join(absent)}; it has {', '.join(store.features)}.\n"
                 f"  type dataset.modalities=[{','.join(m for m in modalities if m not in absent)}]"
             )
-        read = {m: cut(self._held_lengths(m), loading.most_steps(m)) for m in self.modalities}
+        held = {m: self._held_lengths(m) for m in self.modalities}
+        read = {m: cut(lengths, loading.most_steps(m)) for m, lengths in held.items()}
+        self.num_cut = int(np.any([held[m] > read[m] for m in held], axis=0).sum())
+        """Utterances of the store that are longer than `max_length` in some modality."""
         self._axis = _common_axis(read, loading.resample) if loading.resample is not None else None
         seen = read.values() if self._axis is None else [np.where(n > 0, self._axis, 0) for n in read.values()]
         lengths = np.stack(list(seen))  # (M, N)

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from mmsa.data.normalise import Normalizer
+from mmsa.data.readers.computational_sequences import PAUSE
 from mmsa.data.store import Ragged
 from mmsa.data.words import Tokenizer, tokenize
 
@@ -117,6 +118,10 @@ class PieceStream:
         self._counts = np.array([len(pieces.ids) for pieces in split], dtype=np.int64)
         self._starts = np.cumsum(self._counts) - self._counts
         self.lengths = np.array([len(words) for words in utterances], dtype=np.int64)
+        last = [max((place for place, word in enumerate(words) if word != PAUSE), default=-1) for words in utterances]
+        reached = [int(pieces.words.max(initial=-1)) for pieces in split]
+        self.num_cut = sum(read < spoken for read, spoken in zip(reached, last, strict=True))
+        """Utterances of which the tokenizer left the end out."""
 
     def padded(self, rows: np.ndarray, num_steps: int) -> tuple[np.ndarray, np.ndarray]:
         counts = self._counts[rows]

@@ -31,6 +31,7 @@ def kept(store: Store, modality: str, row: int, most: int) -> np.ndarray:
 def test_the_first_steps_are_read_and_make_the_statistics(tmp_path: Path, most: int) -> None:
     store = store_of(tmp_path / "made.h5", prepared())
     data = Data(store, ["text", "audio"], Loading(max_length=most))
+    assert data.num_cut == sum(len(store.features["text"][row]) > most for row in range(len(store.ids)))
     train = [row for row, fold in enumerate(store.folds) if fold == "train"]
     for modality in ("text", "audio"):
         scale = Scale.of(np.concatenate([kept(store, modality, row, most) for row in train]))

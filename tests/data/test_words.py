@@ -99,10 +99,10 @@ def test_a_fold_is_tokenised_once(store: Store) -> None:
 
 
 def test_words_beyond_what_the_tokenizer_kept_have_no_pieces(store: Store) -> None:
-    whole, cut = (
-        Data(store, ["text"], tokenizers={"text": Characters(most)}).fold("train").batch(np.arange(6))
-        for most in (None, 5)
-    )
+    folds = [Data(store, ["text"], tokenizers={"text": Characters(most)}).fold("train") for most in (None, 5)]
+    whole, cut = (fold.batch(np.arange(6)) for fold in folds)
+    longer = sum(sum(map(len, words[:-1])) >= 5 for words in store.words[:40] if words)  # type: ignore[index]
+    assert [fold.num_cut for fold in folds] == [{"text": 0}, {"text": longer}] and longer
     assert torch.equal(whole.lengths["text"], cut.lengths["text"])
     assert cut.features["text"].shape[1] == 5 + 2
     assert cut.pieces["text"].shape[1] == whole.pieces["text"].shape[1]
@@ -122,6 +122,9 @@ def test_pauses_have_no_pieces(tmp_path: Path) -> None:
     batch = Data(store, ["text"], tokenizers={"text": Characters()}).fold("train").batch(np.arange(1))
     said = store.words[0]  # type: ignore[index]
     assert batch.lengths["text"].item() == len(said) > 1
+    ended = worded(tmp_path / "ended.h5")
+    ended.words[0][-1] = PAUSE  # type: ignore[index]
+    assert Data(ended, ["text"], tokenizers={"text": Characters()}).fold("train").num_cut == {"text": 0}
     assert words_in(batch.pieces["text"], batch.features["text"], 0, len(said)) == ["", *said[1:]]
 
 
