@@ -208,3 +208,7 @@ def main() -> None:
 def command(arguments: list[str]) -> None:
     """Do what `mmsa ARGUMENTS` does; errors are raised."""
     app(arguments or ["--help"], prog_name="mmsa", standalone_mode=False)
+
+
+if __name__ == "__main__":
+    main()

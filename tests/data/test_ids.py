@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmsa.data.readers.ids import segment_id, segment_ids
+from mmsa.data.readers.ids import as_text, column, name_rows, segment_id, segment_ids
 from mmsa.errors import DataError
 
 videos = st.text(st.sampled_from("aZ09_-$[]."), min_size=1, max_size=12)
@@ -56,3 +56,34 @@ def test_an_id_without_a_segment_is_a_video_of_its_own_and_counted() -> None:
 def test_a_time_that_is_none_is_refused() -> None:
     with pytest.raises(DataError, match="times in seconds, got 'soon'"):
         segment_ids([["video", "soon", "2"]])
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ("视频_1", "视频_1"),
+        ("视频_1".encode(), "视频_1"),
+        ("视频_1".encode().decode("latin-1"), "视频_1"),  # a string of Python 2
+        ("caf\u00e9", "café"),  # latin-1 that is no UTF-8
+        (3.0, "3"),
+        (3.5, "3.5"),
+        (7, "7"),
+    ],
+)
+def test_text_is_the_same_whoever_wrote_it(raw: object, said: str) -> None:
+    assert as_text(raw) == said
+
+
+def test_a_row_without_an_id_is_a_video_of_its_own_beside_those_that_have_one() -> None:
+    folds = {"train": [None, "a_3"], "valid": [None], "test": [b"17"]}
+    names = [("train-0", 0), ("a", 3), ("valid-0", 0), ("17", 0)]
+    assert name_rows(folds) == (names, {"own_video": 1, "absent": 2})
+    assert name_rows({"train": ["a_3"]}) == ([("a", 3)], {})
+
+
+def test_a_column_has_an_entry_per_row() -> None:
+    assert column(None, 2, "id") == [None, None]
+    assert column(np.array(["a", "b"]), 2, "id") == ["a", "b"]
+    for odd in ("ab", 7, np.array("ab"), {"a": 1}):
+        with pytest.raises(DataError, match="id: one entry per utterance is required"):
+            column(odd, 2, "id")

@@ -51,8 +51,16 @@ def test_words_may_stand_in_the_samples(tmp_path: Path) -> None:
     assert read_file(path, WITHOUT_TEXT).words == [["a", "fine", "film"]] * 3
 
 
+def test_the_table_may_hold_bytes(tmp_path: Path) -> None:
+    write(tmp_path / "mosi.pkl", {name.encode(): samples for name, samples in content().items()})
+    write(tmp_path / "word2id.pickle", {b"fine": 0, b"film": 1, b"a": 2})
+    files = find(tmp_path)
+    assert files is not None
+    assert read(files, WITHOUT_TEXT, silent).words == [["a", "fine", "film"]] * 3
+
+
 def test_text_is_refused_since_there_are_no_vectors(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"dataset.modalities=\[audio,visual\]"):
+    with pytest.raises(DataError, match=r"vectors are not there.\n  type dataset.modalities=\[audio,visual\]"):
         read_file(write(tmp_path / "mosi.pkl", content()), ALL)
 
 

@@ -19,7 +19,7 @@ from mmsa.data.readers.restricted_pickle import load_pickle
 from mmsa.data.store import FOLDS, Prepared
 from mmsa.errors import DataError
 from tests.conftest import existing
-from tests.data.pickles import ALL, assert_same_rows, filled, source_rows, write
+from tests.data.pickles import ALL, assert_same_rows, filled, padded, source_rows, write
 
 WITHOUT_TEXT = ReadOptions(required=("audio", "visual"))
 NAMES = {"train": "train", "valid": "dev", "test": "test"}
@@ -131,7 +131,7 @@ def test_numbers_of_words_alone_are_refused_with_what_to_type(tmp_path: Path) ->
     [
         (torch.ones(2, 2), "a pair of a tensor"),
         ((torch.ones(1, 1).expand(10**9, 10**6), {}), "larger than its numbers"),
-        ((torch.ones(2, 6), {"w0": 0}), "word 3 of a table of 2 vectors"),
+        ((torch.ones(2, 6), {"w0": 0}), "word 2 of a table of 2 vectors"),
         ((torch.ones(2, 6), Path("x")), "it names pathlib"),
         (b"not a file of torch", "no file of torch.save"),
     ],
@@ -157,6 +157,59 @@ def test_mmim_s_extra_lengths_cut_its_padding_and_seven_columns_are_emotions(tmp
         np.testing.assert_array_equal(prepared.features["audio"][i], filled(6, 3))
     assert prepared.targets["sentiment"].tolist() == [0.0] * 3
     assert prepared.targets["emotions"].tolist() == [[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]] * 3
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_side_of_mmim_s_padding_is_that_of_all_its_rows(tmp_path: Path, side: str, count: int) -> None:
+    """Of one row the sound alone tells it, of two also the other row's face."""
+    unseen = np.concatenate([np.zeros((3, 2)), filled(1, 2), np.zeros((3, 2))])  # as many steps as are padding
+    seen, heard = filled(7, 2), filled(7, 3)
+    samples = []
+    for k, visual in enumerate((unseen, seen)[:count]):
+        arrays = [padded([steps], 10, side)[0] for steps in (visual, heard)]
+        samples.append(((np.arange(4), *arrays, ["a", "b", "c", "d"], 7, 7), np.array([[1.0]]), f"v[{k}]"))
+    prepared = prepared_from(folder_of(tmp_path, dict.fromkeys(FOLDS, samples)))
+    np.testing.assert_array_equal(prepared.features["visual"][0], unseen)
+    np.testing.assert_array_equal(prepared.features["audio"][0], heard)
+
+
+def test_where_no_row_tells_the_side_of_mmim_s_padding_it_is_the_left(tmp_path: Path) -> None:
+    streams = [np.zeros((5, width)) for width in (2, 3)]
+    for steps in streams:
+        steps[2] = 1
+    samples = [((np.arange(2), *streams, ["a", "b"], 3, 3), np.array([[1.0]]), "v[0]")]
+    prepared = prepared_from(folder_of(tmp_path, dict.fromkeys(FOLDS, samples)))
+    assert prepared.features["audio"][0].any(axis=1).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [np.array(["a", "caf\u00e9"]), [b"a", "café".encode()], np.array([[b"a"], ["café".encode()]]), ("a", "café")],
+)
+def test_words_may_be_bytes_and_arrays(tmp_path: Path, words: Any) -> None:
+    parts = (np.arange(2), filled(2, 2), list(filled(2, 3)), words)
+    made = folder_of(tmp_path, {fold: [(parts, 1.5, f"{fold}[0]".encode())] for fold in FOLDS})
+    prepared = prepared_from(made, ALL)
+    assert prepared.words == [["a", "café"]] * 3
+    assert prepared.ids == [f"{fold}[0]" for fold in FOLDS]
+    np.testing.assert_array_equal(prepared.features["audio"][2], filled(2, 3))
+
+
+def test_a_sample_may_lack_its_segment_or_a_modality_and_a_fold_may_be_a_tuple_under_another_name(
+    tmp_path: Path,
+) -> None:
+    samples = {fold: (sample(2, [[1.5]], f"{fold}[0]"), sample(3, [[-2.5]])) for fold in FOLDS}
+    words, visual, _, said = sample(1, 0.0)[0]
+    samples["train"] += (((words, visual, None, said), 0.5, "train[1]"),)
+    write(tmp_path / "train.pkl", samples["train"])
+    write(tmp_path / "val.pkl", samples["valid"])
+    write(tmp_path / "test.pkl", samples["test"])
+    prepared = prepared_from(tmp_path)
+    assert prepared.ids[:3] == ["train[0]", "train[1]", "train-1[0]"]
+    assert prepared.report["ids"] == {"absent": 3}
+    assert prepared.features["audio"].lengths.tolist()[:3] == [2, 0, 3]
+    assert prepared.targets["sentiment"].tolist()[:3] == [1.5, 0.5, -2.5]
 
 
 def test_samples_of_ur_funny_have_no_segment_and_become_videos_of_their_own(tmp_path: Path) -> None:

@@ -217,6 +217,101 @@ def test_left_padding_is_found(tmp_path: Path, made: Content) -> None:
         np.testing.assert_array_equal(left.features[modality].offsets, ragged.offsets)
 
 
+def test_labels_of_seven_columns_are_a_sentiment_and_six_emotions(tmp_path: Path) -> None:
+    made = content()
+    for part in made.values():
+        part["regression_labels"] = np.arange(14.0).reshape(2, 1, 7)
+    prepared = read_made(tmp_path, made)
+    assert prepared.targets["sentiment"].tolist() == [7.0, 0.0] * 3
+    assert prepared.targets["emotions"][1].tolist() == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    made["test"]["regression_labels"] = [1.0, 2.0]
+    with pytest.raises(DataError, match="same labels are required in every fold, got sentiment and sentiment, emo"):
+        read_made(tmp_path, made)
+
+
+def test_a_file_that_has_labels_under_another_name_too_is_mmsa_s(tmp_path: Path) -> None:
+    made = having(content(), "labels", np.array([[9.0], [9.0]]))
+    assert read_made(tmp_path, made).targets["sentiment"].tolist() == [-2.0, 1.5] * 3
+
+
+@pytest.mark.parametrize("lacking", [FOLDS, FOLDS[2:]])
+def test_without_ids_every_row_is_a_video_of_its_own(tmp_path: Path, lacking: Sequence[str]) -> None:
+    made = content()
+    for fold in lacking:
+        made[fold]["id"] = None
+    prepared = read_made(tmp_path, made)
+    assert prepared.ids[-2:] == ["test-0[0]", "test-1[0]"]
+    assert prepared.features["text"].lengths[-2:].tolist() == [3, 5]
+    assert prepared.report["ids"] == {"absent": 2 * len(lacking)}
+    assert ("train[10]" in prepared.ids) == ("train" not in lacking)
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ([b"GOOD FILM", "caf\u00c3\u00a9"], [["café"], ["GOOD", "FILM"]]),  # the second as Python 2 wrote it
+        (np.array([["GOOD FILM"], ["NO"]]), [["NO"], ["GOOD", "FILM"]]),
+        ([["GOOD", "FILM"], []], [[], ["GOOD", "FILM"]]),
+        ([None, "NO"], [["NO"], []]),
+    ],
+)
+def test_the_text_may_be_bytes_or_words_or_missing(tmp_path: Path, said: object, words: list[list[str]]) -> None:
+    assert (read_made(tmp_path, having(content(), "raw_text", said)).words or [])[:2] == words
+
+
+def test_a_modality_that_is_none_or_without_a_step_is_not_held(tmp_path: Path) -> None:
+    made = having(content(), "audio", None)
+    assert list(read_made(tmp_path, made, ["text"]).features) == ["text", "visual"]
+    with pytest.raises(DataError, match=r"lacks audio. Go without: dataset.modalities=\[text,visual\]"):
+        read_made(tmp_path, made)
+    for made in (having(content(), "audio", np.zeros((2, 6, 0))), having(unaligned(), "audio_lengths", [0, 0])):
+        prepared = read_made(tmp_path, made, ["text"])
+        assert list(prepared.features) == ["text", "visual"]
+        assert prepared.report["without_steps"] == ["audio"]
+
+
+def test_token_ids_may_have_their_channels_last(tmp_path: Path) -> None:
+    made = content()
+    for part in made.values():
+        part["text_bert"] = part["text_bert"].transpose(0, 2, 1)
+    assert read_made(tmp_path, made).features["audio"].lengths.tolist() == [5, 3] * 3
+
+
+def test_only_arrays_that_are_all_as_long_as_the_text_are_cut_as_it_is(tmp_path: Path) -> None:
+    made = unaligned()
+    for part in made.values():
+        del part["audio_lengths"], part["vision_lengths"]
+        part["audio"] = np.ones((2, 6, 3)) * (np.arange(6) < np.array([[6], [1]]))[:, :, None]
+    assert read_made(tmp_path, made).features["audio"].lengths.tolist() == [1, 6] * 3
+
+
+def test_rows_that_nobody_padded_keep_all_their_steps(tmp_path: Path) -> None:
+    made = content()
+    steps = [np.array([[0.0], [1.0], [0.0]]), np.ones((7, 1))]
+    for part in made.values():
+        part["audio"] = steps
+    prepared = read_made(tmp_path, made)
+    assert prepared.features["audio"][1].tolist() == steps[0].tolist()
+    assert prepared.features["audio"].lengths.tolist() == [7, 3] * 3
+    assert prepared.features["text"].lengths.tolist() == [5, 3] * 3
+
+
+def test_what_stated_lengths_leave_out_is_counted(tmp_path: Path) -> None:
+    made = unaligned()
+    made["train"]["audio_lengths"] = [5, 2]  # of 7 and 2
+    prepared = read_made(tmp_path, made)
+    assert prepared.features["audio"][1][:, 0].tolist() == [1, 2, 3, 4, 5]
+    assert prepared.report["beyond_length"] == {"text": 0, "audio": 2, "visual": 0}
+
+
+def test_a_fold_without_rows_does_not_hinder_the_others(tmp_path: Path) -> None:
+    made = content()
+    made["valid"] = {key: [] for key in made["valid"]}
+    prepared = read_made(tmp_path, made)
+    assert prepared.folds == ["train", "train", "test", "test"]
+    assert prepared.features["audio"].lengths.tolist() == [5, 3] * 2
+
+
 def test_sims_has_a_target_per_modality_and_words_of_one_character(tmp_path: Path) -> None:
     prepared = read_made(tmp_path, sims())
     assert prepared.ids[:2] == ["video_train[9]", "video_train[10]"]
@@ -282,18 +377,24 @@ def test_numbers_beyond_float32_are_not_finite(tmp_path: Path) -> None:
         ([(1, 2)], "a list of 1 tuple"),
         ({"train": {}, "test": {}}, "a dict of train, test, which is no known layout"),
         (without(content(), "regression_labels"), "fold train lacks regression_labels"),
-        (without(content(), "id"), "fold train lacks id"),
         (without(content(), "vision"), r"lacks visual. Go without: dataset.modalities=\[text,audio\]"),
         (having(content(), "audio", np.zeros((3, 6, 3))), "'audio': 3"),
         (having(content(), "audio", np.zeros((2, 6))), "3 axes"),
         (having(content(), "regression_labels", [1.0]), "'regression_labels': 1"),
         (having(content(), "text_bert", np.zeros((2, 6))), "text_bert of shape"),
         (having(content(), "id", "ab"), "one entry per utterance"),
-        (having(content(), "raw_text", None), "one entry per utterance"),
+        (having(content(), "raw_text", ["one"]), "'raw_text': 1"),
+        (having(sims(), "regression_labels_A", np.zeros((2, 2))), "'regression_labels_A': 4"),
         (having(content(), "audio", "loud"), "audio must hold numbers"),
         (having(unaligned(), "audio_lengths", [3, -1]), "lengths"),
         (having(unaligned(), "audio_lengths", [3]), "lengths"),
         (having(unaligned(), "audio_lengths", [3, None]), "lengths"),
+        (having(unaligned(), "audio_lengths", [3, 2.5]), r"fold train, audio: 2 lengths, whole .* got \[3.0, 2.5\]"),
+        (having(content(), "audio", [np.ones((2, 3)), np.ones((3, 2))]), r"as many features per step .* got \[2, 3\]"),
+        (
+            having(content(), "audio", [np.ones((2, 3)), [[1.0, 2.0], [3.0]]]),
+            "audio must hold numbers .its rows differ",
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_refused_in_few_lines(tmp_path: Path, what: object, said: str) -> None:

@@ -102,6 +102,8 @@ def test_without_ids_every_row_is_a_video_of_its_own(tmp_path: Path) -> None:
 def test_iemocap_is_refused_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="IEMOCAP file: its labels are four emotions"):
         read_file(write(tmp_path / "iemocap_data.pkl", left_padded(IDS, np.zeros((4, 2)))))
+    with pytest.raises(DataError, match="IEMOCAP file"):
+        read_file(write(tmp_path / "x.pkl", left_padded({fold: ["a[1]", "b[1]"] for fold in FOLDS}, np.zeros((4, 2)))))
 
 
 def test_values_that_are_not_finite_become_zero_and_are_counted(tmp_path: Path) -> None:
@@ -131,7 +133,8 @@ def test_a_modality_that_is_not_asked_for_may_be_absent(tmp_path: Path) -> None:
         ("audio", np.zeros((2, 6)), "an array of 3 axes is required"),
         ("text", [["a"]], "must hold numbers"),
         ("labels", np.zeros((2, 3)), "1 label column, or 7"),
-        ("labels", [[1.0], [1.0, 2.0]], "must hold numbers"),
+        ("labels", [[1.0], [1.0, 2.0]], "labels must hold numbers .its rows differ in shape"),
+        ("id", "ab", "one entry per utterance"),
     ],
 )
 def test_arrays_that_do_not_fit_together_are_refused(tmp_path: Path, key: str, value: object, said: str) -> None:
@@ -150,11 +153,42 @@ def test_a_file_without_an_utterance_is_refused(tmp_path: Path) -> None:
         read_file(write(tmp_path / "x.pkl", content))
 
 
-def test_a_fold_that_does_not_tell_its_side_is_taken_as_padded_on_the_left(tmp_path: Path) -> None:
+def test_a_fold_that_does_not_tell_its_side_is_padded_as_the_others_are(tmp_path: Path) -> None:
     content = left_padded(IDS)
     for key in ("text", "audio", "vision"):
         content["test"][key][:] = 1
-        content["test"][key][:, [0, -1]] = 0
+        content["test"][key][:, [0, -2, -1]] = 0  # silence at the end, longer than the padding
     prepared = read_file(write(tmp_path / "x.pkl", content))
-    assert prepared.report["padding"]["text"] == {"train": "left", "valid": "left", "test": "left (assumed)"}
+    assert prepared.report["padding"]["text"] == dict.fromkeys(FOLDS, "left")
     assert prepared.features["text"].lengths.tolist() == [5, 3, 5, 3, 5, 5]
+
+
+def test_a_file_that_does_not_tell_its_side_is_taken_as_padded_on_the_left(tmp_path: Path) -> None:
+    content = left_padded(IDS)
+    for part in content.values():
+        for key in ("text", "audio", "vision"):
+            part[key][:] = 1
+            part[key][:, [0, -1]] = 0
+    prepared = read_file(write(tmp_path / "x.pkl", content))
+    assert prepared.report["padding"]["text"] == dict.fromkeys(FOLDS, "left (assumed)")
+    assert prepared.features["text"].lengths.tolist() == [5] * 6
+
+
+def test_rows_that_nobody_padded_keep_all_their_steps(tmp_path: Path) -> None:
+    content = left_padded(IDS)
+    steps = [np.concatenate([np.zeros((1, 3)), filled(n, 3), np.zeros((2, 3))]) for n in (1, 4)]
+    for part in content.values():
+        part["audio"] = steps
+    prepared = read_file(write(tmp_path / "x.pkl", content))
+    np.testing.assert_array_equal(prepared.features["audio"][1], steps[0])
+    assert prepared.features["audio"].lengths.tolist() == [7, 4] * 3
+    assert prepared.features["text"].lengths.tolist() == [5, 3] * 3
+
+
+def test_folds_may_lack_ids_and_shape_their_labels_differently(tmp_path: Path) -> None:
+    content = left_padded(IDS)
+    del content["train"]["id"]
+    content["test"]["labels"] = content["test"]["labels"].ravel()
+    prepared = read_file(write(tmp_path / "x.pkl", content))
+    assert prepared.ids == ["train-0[0]", "train-1[0]", "valid[9]", "valid[10]", "test[9]", "test[10]"]
+    assert prepared.targets["sentiment"].tolist() == [0.0, 1.0, 1.0, 0.0, 1.0, 0.0]

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmsa.data.readers.padding import strip_padding, strip_together
+from mmsa.data.readers.padding import PaddedFold, Side, padded_rows, strip_folds
+from mmsa.data.store import Ragged
 from mmsa.errors import DataError
 from tests.data.pickles import padded
 
@@ -15,6 +16,19 @@ NUM_STEPS = 7
 steps = st.lists(st.sampled_from([0.0, 0.0, 1.0, -2.0, np.nan]), max_size=NUM_STEPS)
 folds = st.lists(steps, min_size=1, max_size=6)
 sides = st.sampled_from(["left", "right"])
+
+
+def strip_padding(array: np.ndarray, lengths: object = None, documented: Side = "right") -> tuple[Ragged, str]:
+    """One modality of a file of one fold."""
+    stated = {} if lengths is None else {"m": np.asarray(lengths)}
+    (cut,) = strip_folds([PaddedFold({"m": array}, stated)], documented)
+    return cut.steps["m"], cut.sides["m"]
+
+
+def strip_together(arrays: dict[str, np.ndarray]) -> tuple[dict[str, Ragged], dict[str, str]]:
+    """The modalities of a file of one fold."""
+    (cut,) = strip_folds([PaddedFold(arrays, {})])
+    return cut.steps, cut.sides
 
 
 def rows_of(fold: list[list[float]]) -> list[np.ndarray]:
@@ -136,3 +150,67 @@ def test_lengths_that_are_none_are_refused(lengths: list[object]) -> None:
 
 def test_a_length_beyond_the_array_is_the_array() -> None:
     assert strip_padding(np.ones((1, 3, 1)), [9])[0].lengths.tolist() == [3]
+
+
+def test_a_fold_that_does_not_tell_its_side_follows_the_others() -> None:
+    told = PaddedFold({"m": padded([np.ones((2, 1))] * 3, NUM_STEPS, "right")}, {})
+    late = np.array([0, 0, 0, 0, 1, 1, 0.0]).reshape(1, NUM_STEPS, 1)  # begins with more zeros than it ends in
+    *_, cut = strip_folds([told, PaddedFold({"m": np.zeros((0, 3, 1))}, {}), PaddedFold({"m": late}, {})])
+    assert cut.sides == {"m": "right"}
+    assert cut.steps["m"][0].ravel().tolist() == [0, 0, 0, 0, 1, 1]
+
+
+def test_a_gap_at_the_other_end_of_one_aligned_modality_does_not_turn_its_side() -> None:
+    text = padded([np.ones((5, 2)), np.ones((4, 2))], NUM_STEPS, "right")
+    visual = text.copy()
+    visual[:, :3] = 0  # no face in the first three words, as many as are padding or more
+    *_, cut = strip_folds(
+        [
+            PaddedFold({"text": np.zeros((0, 3, 2)), "visual": np.zeros((0, 4, 2))}, {}),  # of no rows, and so no axis
+            PaddedFold({"text": text, "visual": visual}, {}),
+        ]
+    )
+    assert cut.sides == {"text": "right", "visual": "right"}
+    assert cut.steps["visual"].lengths.tolist() == [5, 4]
+    assert cut.steps["visual"][0].any(axis=1).tolist() == [False, False, False, True, True]
+
+
+def test_lengths_that_cut_nothing_on_either_side_leave_it_to_the_zeros() -> None:
+    left = padded([np.ones((3, 1)), np.ones((2, 1))], NUM_STEPS, "left")
+    left[:, :, 0] *= np.array([[1], [0]])
+    late = padded([np.array([[0.0], [1.0], [0.0]])], 5, "left")  # zeros on both sides: 3 and 1
+    assert strip_padding(late, [3])[1] == "left"
+    assert strip_padding(late, [3])[0].values.ravel().tolist() == [0, 1, 0]
+    assert strip_padding(left, [3, 0])[0].lengths.tolist() == [3, 0]
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_column_that_is_nowhere_finite_does_not_hide_the_padding(value: float, side: str) -> None:
+    array = padded([np.ones((3, 2)), np.ones((5, 2))], NUM_STEPS, side)
+    array[:, :, 1] = value
+    ragged, found = strip_padding(array)
+    assert found == side
+    assert ragged.lengths.tolist() == [3, 5]
+    assert strip_padding(np.full((2, 3, 2), value))[0].lengths.tolist() == [3, 3]  # nothing else says what is padding
+
+
+def test_rows_of_their_own_lengths_are_padded_on_the_right_and_their_lengths_kept() -> None:
+    rows = [np.ones((2, 3)), None, [[0.0, 0.0, 0.0]]]
+    for held in (rows, tuple(rows), np.array(rows, dtype=object)):
+        array, lengths = padded_rows(held, "audio")
+        assert array.shape == (3, 2, 3)
+        assert lengths is not None
+        assert lengths.tolist() == [2, 0, 1]
+        assert strip_padding(array, lengths)[0].lengths.tolist() == [2, 0, 1]
+
+
+def test_rows_of_one_length_are_an_array_however_they_are_held() -> None:
+    array = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
+    of_rows = np.empty(2, dtype=object)
+    of_rows[:] = list(array)
+    for held in (array, list(array), array.tolist(), of_rows, array.astype(object), array.astype(">f4")):
+        same, lengths = padded_rows(held, "audio")
+        assert lengths is None
+        np.testing.assert_array_equal(same, array)
+    assert padded_rows([], "audio")[0].shape == (0, 0, 0)

@@ -170,6 +170,42 @@ def test_a_modality_may_be_absent_as_a_file_or_of_a_segment(tmp_path: Path) -> N
     assert prepared.features["visual"].lengths.tolist() == [0, 2, 2, 2, 2, 2]
 
 
+def test_keys_may_be_bytes_or_text_or_numbers_in_any_of_the_files(tmp_path: Path) -> None:
+    plain = prepared_from(version_1(tmp_path / "plain"), context=True)
+    indexes = {
+        str(s).encode(): {
+            b"punchline_embedding_indexes": np.array([[3], [0]]),
+            b"context_embedding_indexes": [[s % 4]] * (s % 2),
+        }
+        for s in range(1, 7)
+    }
+    folder = version_1(
+        tmp_path / "odd",
+        data_folds={b"train": [1.0, 2.0], b"Validation": np.array([["3"], ["4"]]), b"test": {5, 6}},
+        humor_label_sdk={str(s): [s % 2] for s in range(1, 7)},
+        word_embedding_indexes_sdk=indexes,
+        word_embedding_list={str(k): vector for k, vector in enumerate(filled(4, 5))},
+        word_list=[b"fun", b"is", b"what", b"no"],
+    )
+    odd = prepared_from(folder, context=True)
+    assert (odd.ids, odd.folds, odd.words) == (plain.ids, plain.folds, plain.words)
+    assert odd.targets["humor"].tolist() == plain.targets["humor"].tolist()
+    for modality, ragged in plain.features.items():
+        np.testing.assert_array_equal(odd.features[modality].values, ragged.values)
+        np.testing.assert_array_equal(odd.features[modality].offsets, ragged.offsets)
+
+
+def test_what_a_file_does_not_say_of_a_segment_is_absent_and_counted(tmp_path: Path) -> None:
+    openface = {
+        s: {"punchline_features": None if s == 2 else filled(2, 75), "context_features": None} for s in range(1, 7)
+    }
+    prepared = prepared_from(version_1(tmp_path, openface_features_sdk=openface), context=True)
+    assert prepared.report["absent"] == {"text": 0, "audio": 0, "visual": 1}
+    assert prepared.report["without_context"] == {"text": 0, "audio": 0, "visual": 6}
+    assert prepared.features["visual"].lengths.tolist() == [2, 0, 2, 2, 2, 2]
+    assert prepared.features["audio"].lengths.tolist() == [3, 2] * 3
+
+
 def test_a_segment_without_a_label_is_dropped_and_named(tmp_path: Path) -> None:
     prepared = prepared_from(version_1(tmp_path, humor_label_sdk=dict.fromkeys(range(2, 7), 1)))
     assert prepared.report["dropped"] == {"no label": ["1[0]"]}
@@ -198,17 +234,23 @@ def test_ids_that_name_a_video_keep_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"data_folds": {"train": [1], "test": [2]}}, "dev is not there"),
-        ({"data_folds": [1]}, "train is not there"),
+        ({"data_folds": {"train": [1], "test": [2]}}, "train, dev and test are required; got a dict of train, test."),
+        ({"data_folds": [1]}, "got a list of 1 int"),
         ({"data_folds": {"train": [1], "dev": [1], "test": [2]}}, "segment 1 is in train and in valid"),
+        ({"data_folds": {"train": [1, 1], "dev": [2], "test": [3]}}, "segment 1 is in train twice"),
         ({"humor_label_sdk": [0, 1]}, "a dictionary by segment is required, got list"),
         ({"humor_label_sdk": dict.fromkeys(range(1, 7), "funny")}, "segment 1 must hold numbers"),
-        ({"covarep_features_sdk": {1: {"context_features": []}}}, "segment 1: punchline_features are required"),
+        ({"covarep_features_sdk": {1: {"context_features": []}}}, "segment 1: punchline_features is required"),
         ({"covarep_features_sdk": {1: {"punchline_features": [1.0]}}}, "an array of 2 axes"),
         ({"word_embedding_list": list(filled(3, 5))}, "word 3 of a list of 3 vectors"),
         ({"word_embedding_list": {1: [0.0]}}, "an entry for every number"),
         ({"word_embedding_list": 7}, "a list with an entry per word is required, got int"),
         ({"word_list": ["fun"]}, "word 3 of a list of 1 words"),
+        (
+            {"word_embedding_indexes_sdk": {1: {"punchline_embedding_indexes": [3, -1]}}},
+            "word -1 of a list of 4 vectors",
+        ),
+        ({"data_folds": {"train": [7], "dev": [8], "test": [9]}}, "no utterance is left; dropped: no label 3"),
     ],
 )
 def test_contents_of_another_form_are_refused(tmp_path: Path, changed: dict[str, Any], said: str) -> None:

@@ -11,14 +11,23 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from mmsa.data.prepare import Progress
+from mmsa.data.readers.ids import as_text
 from mmsa.data.readers.pickle_machine import printable
 from mmsa.data.readers.restricted_pickle import load_pickle
+from mmsa.data.readers.rows import by_fold
 from mmsa.data.store import Prepared
 from mmsa.errors import DataError
 
 # In the order of asking: the first that knows the content reads it.
 _OF_A_FILE = ("mmsa_pickle", "multibench_pickle", "mult_pickle", "mag_pickle")
 _OF_A_FOLDER = ("ur_funny", "misa_pickle", "mag_pickle")
+_KEYS = {
+    "visual": "vision",
+    "acoustic": "audio",
+    "visual_lengths": "vision_lengths",
+    "acoustic_lengths": "audio_lengths",
+}
+"""What others call the parts of a fold."""
 _SHOWN_KEYS = 8
 _LONGEST_LINE = 700
 _ODD = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -69,10 +78,17 @@ def recognise_file(content: object) -> FileFamily:
     for family in known:
         if family.matches(content):
             return family
-    raise DataError(
-        f"it holds {describe(content)}, which is no known layout: a pickle of "
-        f"{', '.join(family.FAMILY for family in known)} is a dict of train, valid (MAG: dev) and test."
-    )
+    folds = by_fold(content)
+    if folds is None:
+        names = ", ".join(family.FAMILY for family in known)
+        wanted = f"a pickle of {names} is a dict of train, valid (or dev) and test."
+    else:
+        held = " and ".join(sorted({describe(part) for part in folds.values()}))
+        wanted = (
+            f"its folds are {held}, and those of MMSA are dicts with regression_labels, of MultiBench and MulT dicts "
+            "with labels and text, audio or vision, of MAG lists of ((words, visual, acoustic), label, segment)."
+        )
+    raise DataError(f"it holds {describe(content)}, which is no known layout: {wanted}")
 
 
 def recognise_folder(folder: Path) -> tuple[FolderFamily, dict[str, Path]] | None:
@@ -91,7 +107,7 @@ def read_file(path: Path, options: ReadOptions, progress: Progress) -> Prepared:
     Raises:
         DataError: the file is damaged, of no known family, or not what its family states.
     """
-    content = load_pickle(path)
+    content = _named_alike(load_pickle(path))
     try:
         family = recognise_file(content)
     except DataError as error:
@@ -159,6 +175,19 @@ def _read(
     prepared.report["family"] = family
     prepared.report["folds"] = "those of the source"
     return prepared
+
+
+def _named_alike(content: object) -> Any:
+    """The folds of a pickle and their parts under the usual names, without what is None; anything else as it is."""
+    folds = by_fold(content)
+    return content if folds is None else {fold: _parts_named_alike(part) for fold, part in folds.items()}
+
+
+def _parts_named_alike(part: object) -> object:
+    if not isinstance(part, dict):
+        return part
+    named = {as_text(key): value for key, value in part.items() if value is not None}
+    return {key if _KEYS.get(key, key) in named else _KEYS[key]: value for key, value in named.items()}
 
 
 def _brief(message: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -57,6 +58,53 @@ def segment_ids(raws: Sequence[object]) -> tuple[list[tuple[str, int]], dict[str
     return pairs, {"own_video": alone} if alone else {}
 
 
+def name_rows(folds: Mapping[str, Sequence[object]]) -> tuple[list[tuple[str, int]], dict[str, int]]:
+    """Video and segment of every row of a source; a row without an id is a video of its own, named by fold and place.
+
+    Args:
+        folds: the ids by fold; None where a row has none.
+
+    Returns:
+        The pairs, fold after fold, and counts as of `segment_ids`, with "absent" ids.
+
+    Raises:
+        DataError: as of `segment_ids`.
+    """
+    pairs = [(f"{fold}-{i}", 0) for fold, raws in folds.items() for i in range(len(raws))]
+    flat = [raw for raws in folds.values() for raw in raws]
+    there = [row for row, raw in enumerate(flat) if raw is not None]
+    named, report = segment_ids([flat[row] for row in there])
+    for row, pair in zip(there, named, strict=True):
+        pairs[row] = pair
+    absent = len(flat) - len(there)
+    return pairs, report | ({"absent": absent} if absent else {})
+
+
+def column(values: object, count: int, where: str) -> list[Any]:
+    """One entry per row, of a list or an array; of a source that has none, None for each.
+
+    Raises:
+        DataError: it is no list and no array.
+    """
+    if values is None:
+        return [None] * count
+    if not isinstance(values, list | tuple | np.ndarray) or getattr(values, "ndim", 1) == 0:
+        raise DataError(f"{where}: one entry per utterance is required, got {type(values).__name__}.")
+    return list(values)
+
+
+def as_text(entry: object) -> str:
+    """A name or a word as text: bytes are UTF-8, also those that Python 2 wrote as a string, and 3.0 is 3."""
+    if isinstance(entry, str) and not entry.isascii():
+        try:
+            return entry.encode("latin-1").decode("utf-8")  # which text of other origin hardly ever is by chance
+        except ValueError:
+            return str(entry)
+    if isinstance(entry, bytes):
+        return entry.decode("utf-8", errors="replace")
+    return str(int(entry)) if isinstance(entry, float) and entry.is_integer() else str(entry)
+
+
 def _numbered(fields: Sequence[list[str]]) -> list[tuple[str, int]]:
     seconds = [[_seconds(field) for field in entry[1:]] for entry in fields]
     counts: dict[str, int] = {}
@@ -86,11 +134,7 @@ def _split(name: str) -> tuple[str, int] | None:
 def _fields(raw: object) -> list[str]:
     """One id as text: one field, or three."""
     entries = np.asarray(raw).ravel().tolist() if isinstance(raw, np.ndarray) else raw
-    fields = [_text(entry) for entry in (entries if isinstance(entries, list | tuple) else [entries])]
+    fields = [as_text(entry) for entry in (entries if isinstance(entries, list | tuple) else [entries])]
     if len(fields) not in (1, 3) or not fields[0]:
         raise DataError(f"an id such as {_ACCEPTED} is required, got {fields}.")
     return fields
-
-
-def _text(entry: object) -> str:
-    return entry.decode("utf-8", errors="replace") if isinstance(entry, bytes) else str(entry)

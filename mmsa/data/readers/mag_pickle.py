@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmsa.data.prepare import Progress
+from mmsa.data.readers.ids import as_text
 from mmsa.data.readers.restricted_pickle import load_pickle
+from mmsa.data.readers.rows import by_fold
 from mmsa.data.readers.samples import Lexicon, is_samples, read_samples
 from mmsa.data.store import Prepared
 from mmsa.errors import DataError
@@ -21,7 +22,7 @@ _WORDS = ("word2id.pickle", "word2id.pkl")
 
 def matches(content: Any) -> bool:
     """Whether this is MAG's layout: lists of samples under train, dev (or valid) and test."""
-    return isinstance(content, dict) and _folds(content) is not None
+    return _folds(content) is not None
 
 
 def find(folder: Path) -> dict[str, Path] | None:
@@ -48,7 +49,7 @@ def read(content_or_files: Any, options: ReadOptions, progress: Progress) -> Pre
     if isinstance(content.get("samples"), Path):
         lexicon = _lexicon(content["words"])
         content = load_pickle(content_or_files["samples"])
-    folds = _folds(content) if isinstance(content, dict) else None
+    folds = _folds(content)
     if folds is None:
         raise DataError(
             "MAG's layout, a dictionary with train, dev and test, each a list of ((words, visual, acoustic), label, "
@@ -57,15 +58,13 @@ def read(content_or_files: Any, options: ReadOptions, progress: Progress) -> Pre
     return read_samples(folds, lexicon, options, progress, FAMILY)
 
 
-def _folds(content: Mapping[Any, Any]) -> dict[str, list[Any]] | None:
-    named = {"train": content.get("train"), "test": content.get("test")}
-    named["valid"] = content.get("dev", content.get("valid"))
-    folds = {fold: samples for fold, samples in named.items() if isinstance(samples, list) and is_samples(samples)}
-    return folds if len(folds) == len(named) else None
+def _folds(content: Any) -> dict[str, Any] | None:
+    folds = by_fold(content)
+    return folds if folds is not None and all(is_samples(samples) for samples in folds.values()) else None
 
 
 def _lexicon(path: Path) -> Lexicon:
     mapping = load_pickle(path)
     if not isinstance(mapping, dict) or not all(type(number) is int for number in mapping.values()):
         raise DataError(f"{path}: a table of numbers by word is required, got {type(mapping).__name__}.")
-    return Lexicon(words={number: str(word) for word, number in mapping.items()})
+    return Lexicon(words={number: as_text(word) for word, number in mapping.items()})

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mmsa.data.prepare import Progress
+from mmsa.data.readers.ids import as_text
 from mmsa.data.readers.restricted_pickle import load_pickle
+from mmsa.data.readers.rows import FOLD_NAMES
 from mmsa.data.readers.samples import Lexicon, is_samples, read_samples
 from mmsa.data.readers.torch_file import load_torch
 from mmsa.data.store import FOLDS, Prepared
@@ -19,15 +21,14 @@ if TYPE_CHECKING:
     from mmsa.data.readers.families import ReadOptions
 
 FAMILY = "MISA"
-_NAMES = {"train": ("train.pkl",), "valid": ("dev.pkl", "valid.pkl"), "test": ("test.pkl",)}
 _VECTORS = "embedding_and_mapping.pt"
 
 
 def find(folder: Path) -> dict[str, Path] | None:
     """The samples of every fold and, as "vectors", the file of word vectors where it is there; None without a fold."""
     found: dict[str, Path] = {}
-    for fold, names in _NAMES.items():
-        there = [folder / name for name in names if (folder / name).is_file()]
+    for fold, names in FOLD_NAMES.items():
+        there = [folder / f"{name}.pkl" for name in names if (folder / f"{name}.pkl").is_file()]
         if not there:
             return None
         found[fold] = there[0]
@@ -47,17 +48,17 @@ def read(files: Mapping[str, Path], options: ReadOptions, progress: Progress) ->
     Raises:
         DataError: a file is damaged or not of this layout, or a required modality is missing.
     """
-    folds = {}
+    folds: dict[str, Any] = {}
     for fold in FOLDS:
         samples = load_pickle(files[fold])
-        if not isinstance(samples, list) or not is_samples(samples):
+        if not is_samples(samples):
             raise DataError(
                 f"{files[fold]}: MISA's layout, a list of ((words, visual, acoustic, words), label, segment), is "
                 f"required; got {type(samples).__name__}."
             )
         folds[fold] = samples
     lexicon = _lexicon(files["vectors"]) if "vectors" in files else Lexicon()
-    return read_samples(folds, lexicon, options, progress, FAMILY)
+    return read_samples(folds, lexicon, options, progress, FAMILY, _VECTORS)
 
 
 def _lexicon(path: Path) -> Lexicon:
@@ -66,5 +67,5 @@ def _lexicon(path: Path) -> Lexicon:
     table, mapping = content if isinstance(content, tuple | list) and len(content) == 2 else (None, None)
     if not isinstance(table, np.ndarray) or table.ndim != 2:
         raise DataError(f"{path}: a pair of a tensor (words, dimensions) and a table of words is required.")
-    words = {int(number): str(word) for word, number in mapping.items()} if isinstance(mapping, dict) else None
+    words = {int(number): as_text(word) for word, number in mapping.items()} if isinstance(mapping, dict) else None
     return Lexicon(table.astype(np.float32, copy=False), words)

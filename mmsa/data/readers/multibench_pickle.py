@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmsa.data.prepare import Progress
-from mmsa.data.readers.padded_folds import holds_padded_folds, ids_of, read_padded_folds
+from mmsa.data.readers.padded_folds import fields_of_ids, holds_padded_folds, read_padded_folds
 from mmsa.data.readers.rows import Row, gather, sentiment_targets
 from mmsa.data.store import Prepared
 
@@ -24,10 +24,7 @@ _MUSTARD = re.compile(r"\d+_\d+\D*")
 
 def matches(content: Any) -> bool:
     """Whether this is MultiBench's layout: padded folds whose ids have one field."""
-    if not holds_padded_folds(content):
-        return False
-    ids = ids_of(content)
-    return ids is not None and not (ids.ndim == 2 and ids.shape[1] == 3)
+    return holds_padded_folds(content) and fields_of_ids(content) not in (3, None)
 
 
 def read(content: Any, options: ReadOptions, progress: Progress) -> Prepared:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmsa.data.prepare import Progress
-from mmsa.data.readers.ids import segment_ids
-from mmsa.data.readers.padding import strip_together
+from mmsa.data.readers.ids import column, name_rows
+from mmsa.data.readers.padding import PaddedFold, padded_rows, strip_folds
 from mmsa.data.readers.rows import Row, check_required, numbers
 from mmsa.data.store import FOLDS
 from mmsa.errors import DataError
@@ -18,6 +18,7 @@ from mmsa.errors import DataError
 if TYPE_CHECKING:
     from mmsa.data.readers.families import ReadOptions
 
+_IEMOCAP = (4, 2)
 KEYS = {"text": "text", "audio": "audio", "visual": "vision"}
 
 
@@ -45,13 +46,13 @@ def holds_padded_folds(content: Any) -> bool:
     return all("labels" in content[fold] and content[fold].keys() & set(KEYS.values()) for fold in FOLDS)
 
 
-def ids_of(content: Mapping[str, Any]) -> np.ndarray | None:
-    """The train fold's ids as an array, (N,) or (N, 3); None where the file has none."""
-    ids = content["train"].get("id")
-    try:
-        return None if ids is None else np.asarray(ids)
-    except ValueError:  # rows of different lengths, which are no ids
-        return np.empty(0, dtype=object)
+def fields_of_ids(content: Mapping[str, Any]) -> int | None:
+    """How many fields an id has, by the first that there is; None where the file has none."""
+    for fold in FOLDS:
+        ids = content[fold].get("id")
+        if isinstance(ids, list | tuple | np.ndarray) and np.iterable(ids) and len(ids):
+            return len(ids[0]) if isinstance(ids[0], list | tuple) else int(np.size(ids[0]))
+    return None
 
 
 def read_padded_folds(content: Mapping[str, Any], options: ReadOptions, progress: Progress, family: str) -> PaddedFolds:
@@ -66,29 +67,32 @@ def read_padded_folds(content: Mapping[str, Any], options: ReadOptions, progress
         family: named in errors.
 
     Raises:
-        DataError: a required modality is missing, or the arrays do not fit together.
+        DataError: it is IEMOCAP's file, a required modality is missing, or the arrays do not fit together.
     """
     modalities = [m for m, key in KEYS.items() if all(key in content[fold] for fold in FOLDS)]
     check_required(options.required, modalities, f"{family}'s pickle")
-    arrays = {fold: _arrays(content[fold], modalities, f"{family}'s pickle, fold {fold}") for fold in FOLDS}
-    names, report = _names(content, {fold: len(arrays[fold]["labels"]) for fold in FOLDS})
+    labels, ids, folds = [], {}, []
+    for fold in FOLDS:
+        of_fold, ids[fold], padded = _checked(content[fold], modalities, f"{family}'s pickle, fold {fold}")
+        labels.append(of_fold)
+        folds.append(padded)
+    joined = _joined(labels, family)
+    if joined.shape[1:] == _IEMOCAP:
+        raise DataError(
+            "this is MulT's IEMOCAP file: its labels are four emotions, each present or not, and no task predicts "
+            "them. Give the file of CMU-MOSI or CMU-MOSEI."
+        )
+    names, odd = name_rows(ids)
     rows: list[Row] = []
     sides: dict[str, dict[str, str]] = {modality: {} for modality in modalities}
-    for fold in progress(FOLDS, f"reading {family}'s pickle", len(FOLDS)):
-        part = arrays[fold]
-        steps, found = strip_together({m: part[m] for m in modalities}, documented="left")
+    stripped = progress(strip_folds(folds, documented="left"), f"reading {family}'s pickle", len(FOLDS))
+    for fold, cut in zip(FOLDS, stripped, strict=True):
         for modality in modalities:
-            sides[modality][fold] = found[modality]
-        start = len(rows)
-        for i in range(len(part["labels"])):
-            video, segment = names[start + i]
-            rows.append(Row(fold, video, segment, {}, {m: steps[m][i] for m in modalities}))
-    shapes = sorted({arrays[fold]["labels"].shape[1:] for fold in FOLDS})
-    if len(shapes) > 1:
-        raise DataError(f"{family}'s pickle: the labels of its folds differ in shape: {shapes}.")
-    labels = np.concatenate([arrays[fold]["labels"] for fold in FOLDS])
-    report |= {"padding": sides, "text_all_zero": _silent(rows)}
-    return PaddedFolds(rows, labels, modalities, report)
+            sides[modality][fold] = cut.sides[modality]
+        for i in range(len(ids[fold])):
+            rows.append(Row(fold, *names[len(rows)], {}, {m: cut.steps[m][i] for m in modalities}))
+    report = {"ids": odd, "padding": sides, "text_all_zero": _silent(rows)}
+    return PaddedFolds(rows, joined, modalities, report)
 
 
 def _silent(rows: list[Row]) -> list[str]:
@@ -97,23 +101,25 @@ def _silent(rows: list[Row]) -> list[str]:
     return [row.id for row in with_text if not row.features["text"].any() and any(map(len, row.features.values()))]
 
 
-def _arrays(part: Mapping[str, Any], modalities: list[str], where: str) -> dict[str, np.ndarray]:
-    arrays = {m: numbers(part[KEYS[m]], f"{where}, {KEYS[m]}", num_axes=3) for m in modalities}
-    arrays["labels"] = numbers(part["labels"], f"{where}, labels")
-    counts = {name: array.shape[0] if array.ndim else 0 for name, array in arrays.items()}
-    if "id" in part:
-        counts["id"] = (
-            len(part["id"]) if isinstance(part["id"], list | tuple | np.ndarray) and np.ndim(part["id"]) else 0
-        )
+def _checked(part: Mapping[str, Any], modalities: list[str], where: str) -> tuple[np.ndarray, list[Any], PaddedFold]:
+    """Labels, ids and modalities of a fold, of which there are as many."""
+    labels = numbers(part["labels"], f"{where}, labels")
+    rows = {m: padded_rows(part[KEYS[m]], f"{where}, {KEYS[m]}") for m in modalities}
+    counts = {"labels": len(labels) if labels.ndim else 0} | {m: len(array) for m, (array, _) in rows.items()}
+    ids = column(part.get("id"), counts["labels"], f"{where}, id")
+    counts["id"] = len(ids)
     if len(set(counts.values())) != 1:
         raise DataError(f"{where}: as many labels, ids and rows of every modality are required, got {counts}.")
-    return arrays
+    lengths = {m: own for m, (_, own) in rows.items() if own is not None}
+    return labels, ids, PaddedFold({m: array for m, (array, _) in rows.items()}, lengths, f"{where}, ")
 
 
-def _names(content: Mapping[str, Any], counts: Mapping[str, int]) -> tuple[list[tuple[str, int]], dict[str, Any]]:
-    """Video and segment of all rows; without ids each row is a video of its own."""
-    if all("id" in content[fold] for fold in FOLDS):
-        names, odd = segment_ids([raw for fold in FOLDS for raw in content[fold]["id"]])
-        return names, {"ids": odd}
-    alone = [(f"{fold}-{i}", 0) for fold in FOLDS for i in range(counts[fold])]
-    return alone, {"ids": {"absent": len(alone)}}
+def _joined(labels: list[np.ndarray], family: str) -> np.ndarray:
+    """The labels of all folds; axes of 1 that only some folds have do not matter."""
+    there = [of_fold for of_fold in labels if len(of_fold)] or labels[:1]
+    if len({of_fold.shape[1:] for of_fold in there}) > 1:
+        there = [of_fold.reshape(len(of_fold), -1) for of_fold in there]
+    if len({of_fold.shape[1:] for of_fold in there}) > 1:
+        shapes = [of_fold.shape for of_fold in labels]
+        raise DataError(f"{family}'s pickle: the labels of its folds differ in shape: {shapes}.")
+    return np.concatenate(there)

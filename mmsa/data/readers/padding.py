@@ -2,79 +2,148 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mmsa.data.readers.rows import as_steps, numbers
 from mmsa.data.store import Ragged
 from mmsa.errors import DataError
 
 Side = Literal["left", "right"]
 
 
-def strip_padding(
-    array: np.ndarray, lengths: ArrayLike | None = None, documented: Side = "right"
-) -> tuple[Ragged, str]:
-    """Cut every row to its true length, at the side on which the fold is padded.
-
-    The side is that with more zero steps over all rows: padding outweighs what a row has of its own. Without `lengths`
-    a row ends at its last step that is not zero, so zeros of its own at that end go with the padding, and a row of
-    nothing but zeros has no steps: the modality is absent there. Values that are not finite are no zeros.
+class PaddedFold:
+    """The padded modalities of one fold.
 
     Args:
-        array: (N, T, D) numbers, one fold.
-        lengths: (N,) true steps of every row where the source states them; more than T counts as T.
-        documented: the family's side, taken where the rows do not tell.
-
-    Returns:
-        The steps, and what the side is: "left", "right", "left (assumed)", "right (assumed)", or "none" where no row
-        begins or ends in zeros.
+        arrays: (N, T, D) numbers per modality; let go as they are stripped.
+        lengths: (N,) true steps of every row for the modalities of which the source states them; more than T counts
+            as T.
+        where: named in errors.
 
     Raises:
         DataError: there are not as many lengths as rows, or some are no counts.
     """
-    filled = _filled(array)
-    stated = None if lengths is None else _checked(lengths, filled)
-    side = _told(filled) if stated is None else _told_by(filled, stated)
-    found = side or documented
-    return _cut(array, _span(filled, found) if stated is None else stated, found), _named(filled, side, found)
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], lengths: Mapping[str, ArrayLike], where: str = "") -> None:
+        self.arrays = dict(arrays)
+        self.filled = {modality: _filled(array) for modality, array in arrays.items()}
+        self.lengths = {m: _checked(stated, self.filled[m], f"{where}{m}") for m, stated in lengths.items()}
+
+    @property
+    def aligned(self) -> bool:
+        """Whether all modalities have the same T, and none has stated lengths."""
+        return not self.lengths and len({steps.shape[1] for steps in self.filled.values()}) <= 1
 
 
-def strip_together(
-    arrays: Mapping[str, np.ndarray], documented: Side = "right"
-) -> tuple[dict[str, Ragged], dict[str, str]]:
-    """Cut the modalities of one fold, those on one time axis to the same lengths.
-
-    Modalities whose arrays all have the same T are taken for aligned: a row has as many steps in each of them as in the
-    longest, since the zeros of one, a face that is not seen, are a gap and no padding. Where T differs, each is cut
-    on its own.
+@dataclass(frozen=True)
+class Stripped:
+    """One fold without its padding.
 
     Args:
-        arrays: (N, T, D) numbers per modality.
+        steps: of every row, per modality.
+        sides: of the padding, per modality: "left", "right", "left (assumed)", "right (assumed)", or "none" where no
+            row begins or ends in zeros.
+        beyond: how many steps that hold something lay beyond the stated lengths, and so were dropped, per modality.
+    """
+
+    steps: dict[str, Ragged]
+    sides: dict[str, str]
+    beyond: dict[str, int]
+
+
+def strip_folds(folds: Sequence[PaddedFold], documented: Side = "right") -> Iterator[Stripped]:
+    """Cut every row of a file to its true length, at the side on which its modality is padded.
+
+    A modality has one side in the whole file, since a fold of few rows does not tell: where lengths are stated, that on
+    which they leave fewer filled steps outside; else, or where they leave as many, that with more zero steps, for
+    padding outweighs what rows have of their own. Without stated lengths a row ends at its last step that is not zero:
+    zeros of its own at that end go with the padding, and a row of nothing but zeros has no steps, the modality is
+    absent there. Values that are not finite are no zeros, unless a column holds nothing else.
+
+    Where no length is stated and all modalities have the same T they are taken for aligned: a row has as many steps in
+    each of them as in the longest, since the zeros of one, a face that is not seen, are a gap and no padding.
+
+    Args:
+        folds: all of the file, with the same modalities each.
         documented: the family's side, taken where the rows do not tell.
+    """
+    inhabited = [fold for fold in folds if any(map(len, fold.filled.values()))]
+    aligned = all(fold.aligned for fold in inhabited)
+    sides = dict.fromkeys(folds[0].filled) | _sides(inhabited, aligned)
+    for fold in folds:
+        used = {m: fold.lengths.get(m, _span(filled, sides[m] or documented)) for m, filled in fold.filled.items()}
+        if aligned and used:
+            used = dict.fromkeys(used, np.max(list(used.values()), axis=0))
+        cut = Stripped({}, {}, {})
+        for modality, filled in fold.filled.items():
+            side, kept = sides[modality], _kept(filled.shape[1], used[modality], sides[modality] or documented)
+            cut.steps[modality] = _cut(fold.arrays.pop(modality), kept, used[modality])
+            cut.sides[modality] = side or _assumed(filled, documented)
+            cut.beyond[modality] = int((filled & ~kept).sum())
+        yield cut
+
+
+def padded_rows(values: object, where: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """The rows of one modality as (N, T, D) numbers; rows that are not padded yet are, on the right.
+
+    Args:
+        values: an array, or N rows of steps, a row that is None having none.
+        where: named in errors.
 
     Returns:
-        The steps and the side per modality, as of `strip_padding`.
+        The array, and (N,) lengths where the rows had different ones.
+
+    Raises:
+        DataError: they are no numbers, or not of three axes.
     """
-    if len({array.shape[1] for array in arrays.values()}) != 1:
-        cut = {modality: strip_padding(array, documented=documented) for modality, array in arrays.items()}
-        return {m: ragged for m, (ragged, _) in cut.items()}, {m: side for m, (_, side) in cut.items()}
-    filled = {modality: _filled(array) for modality, array in arrays.items()}
+    rows = values.tolist() if isinstance(values, np.ndarray) and values.dtype.hasobject else values
+    if not isinstance(rows, list | tuple) or len({_count(row) for row in rows}) <= 1:
+        array = numbers(values, where)
+        if not array.size and 0 < array.ndim < 3:  # empty lists say neither T nor D
+            array = array.reshape(len(array), 0, 0)
+        return numbers(array, where, num_axes=3), None
+    steps = [as_steps(row, f"{where}, row {i}") for i, row in enumerate(rows)]
+    widths = sorted({row.shape[1] for row in steps if len(row)})
+    if len(widths) > 1:
+        raise DataError(f"{where}: as many features per step are required in every row, got {widths}.")
+    lengths = np.array([len(row) for row in steps])
+    array = np.zeros((len(rows), lengths.max(), widths[0]), np.float32)
+    for padded, row in zip(array, steps, strict=True):
+        padded[: len(row)] = row if len(row) else 0
+    return array, lengths
+
+
+def _count(row: object) -> int:
+    return len(row) if isinstance(row, list | tuple) or (isinstance(row, np.ndarray) and row.ndim) else 0
+
+
+def _sides(folds: Sequence[PaddedFold], aligned: bool) -> dict[str, Side | None]:
+    """The side of every modality in all folds; None where they do not tell."""
+    found: dict[str, Side | None] = {}
     # A step that is zero in every modality is padding, hardly ever data; only mixed sides leave none of them.
-    joint = _told(np.any(list(filled.values()), axis=0))
-    sides = {modality: joint or _told(steps) for modality, steps in filled.items()}
-    used = np.max([_span(steps, sides[modality] or documented) for modality, steps in filled.items()], axis=0)
-    return (
-        {modality: _cut(array, used, sides[modality] or documented) for modality, array in arrays.items()},
-        {m: _named(steps, sides[m], sides[m] or documented) for m, steps in filled.items()},
-    )
+    joint = [np.any(list(fold.filled.values()), axis=0) for fold in folds] if aligned else []
+    for modality in folds[0].filled if folds else ():
+        stated = [(fold.filled[modality], fold.lengths[modality]) for fold in folds if modality in fold.lengths]
+        own = _zeros_at_ends(fold.filled[modality] for fold in folds)
+        found[modality] = _less(_left_outside(stated)) or _more(_zeros_at_ends(joint)) or _more(own)
+    return found
 
 
 def _filled(array: np.ndarray) -> np.ndarray:
     """(N, T) whether a step holds anything but zeros; NaN is something."""
-    return np.asarray(np.asarray(array).any(axis=2))
+    filled = np.asarray(array.any(axis=2))
+    if filled.size and filled.all():
+        # A column that is nowhere finite, as the logarithm of padding, would hide all of it.
+        suspects = np.flatnonzero(~np.isfinite(array[0]).any(axis=0))  # few or none, so that large arrays cost nothing
+        empty = suspects[~np.isfinite(array[:, :, suspects]).any(axis=(0, 1))]
+        if 0 < len(empty) < array.shape[2]:
+            return np.asarray(np.delete(array, empty, axis=2).any(axis=2))
+    return filled
 
 
 def _runs(filled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -85,18 +154,27 @@ def _runs(filled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(some, filled.argmax(axis=1), 0), np.where(some, filled[:, ::-1].argmax(axis=1), 0)
 
 
-def _told(filled: np.ndarray) -> Side | None:
-    """The side with more zero steps; None where both have as many."""
-    head, tail = (int(run.sum()) for run in _runs(filled))
-    return None if head == tail else "left" if head > tail else "right"
+def _zeros_at_ends(folds: Iterable[np.ndarray]) -> tuple[int, int]:
+    """How many steps at the heads and at the tails of all rows are zero."""
+    runs = [_runs(filled) for filled in folds]
+    return sum(int(head.sum()) for head, _ in runs), sum(int(tail.sum()) for _, tail in runs)
 
 
-def _told_by(filled: np.ndarray, lengths: np.ndarray) -> Side | None:
-    """The side on which the stated lengths leave fewer filled steps outside; None where both leave as many."""
-    place = np.arange(filled.shape[1])
-    tail = int((filled & (place >= lengths[:, None])).sum())
-    head = int((filled & (place < filled.shape[1] - lengths[:, None])).sum())
-    return None if head == tail else "left" if head < tail else "right"
+def _left_outside(stated: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[int, int]:
+    """How many filled steps at the heads and at the tails lie outside the stated lengths."""
+    head = tail = 0
+    for filled, lengths in stated:
+        head += int((filled & ~_kept(filled.shape[1], lengths, "left")).sum())
+        tail += int((filled & ~_kept(filled.shape[1], lengths, "right")).sum())
+    return head, tail
+
+
+def _more(ends: tuple[int, int]) -> Side | None:
+    return None if ends[0] == ends[1] else "left" if ends[0] > ends[1] else "right"
+
+
+def _less(ends: tuple[int, int]) -> Side | None:
+    return _more((ends[1], ends[0]))
 
 
 def _span(filled: np.ndarray, side: Side) -> np.ndarray:
@@ -106,27 +184,30 @@ def _span(filled: np.ndarray, side: Side) -> np.ndarray:
     return lengths
 
 
-def _cut(array: np.ndarray, lengths: np.ndarray, side: Side) -> Ragged:
-    num_steps = array.shape[1]
+def _kept(num_steps: int, lengths: np.ndarray, side: Side) -> np.ndarray:
+    """(N, T) whether a step lies within the length."""
     place = np.arange(num_steps)
-    kept = place >= num_steps - lengths[:, None] if side == "left" else place < lengths[:, None]  # (N, T)
+    kept: np.ndarray = place >= num_steps - lengths[:, None] if side == "left" else place < lengths[:, None]
+    return kept
+
+
+def _cut(array: np.ndarray, kept: np.ndarray, lengths: np.ndarray) -> Ragged:
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 is not finite, and counted as that
-        return Ragged(np.asarray(array)[kept].astype(np.float32, copy=False), offsets)
+        return Ragged(array[kept].astype(np.float32, copy=False), offsets)
 
 
-def _checked(lengths: ArrayLike, filled: np.ndarray) -> np.ndarray:
+def _checked(lengths: ArrayLike, filled: np.ndarray, where: str) -> np.ndarray:
     stated = np.asarray(lengths)
-    if stated.shape != filled.shape[:1] or stated.dtype.kind not in "fiu" or not np.all(stated >= 0):
+    whole = stated.dtype.kind in "fiu" and np.all(stated >= 0) and np.all(np.floor(stated) == stated)
+    if stated.shape != filled.shape[:1] or not whole:
         raise DataError(
-            f"{len(filled)} lengths, one per utterance and none below 0, are required; "
-            f"got {stated.dtype} of shape {stated.shape}."
+            f"{where}: {len(filled)} lengths, whole numbers from 0 and one per utterance, are required; "
+            f"got {stated.ravel()[:4].tolist()} of shape {stated.shape}."
         )
     clipped: np.ndarray = np.minimum(stated, filled.shape[1]).astype(np.int64)
     return clipped
 
 
-def _named(filled: np.ndarray, side: Side | None, found: Side) -> str:
-    if side is not None:
-        return side
-    return f"{found} (assumed)" if any(run.any() for run in _runs(filled)) else "none"
+def _assumed(filled: np.ndarray, documented: Side) -> str:
+    return f"{documented} (assumed)" if any(run.any() for run in _runs(filled)) else "none"

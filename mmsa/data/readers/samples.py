@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmsa.data.prepare import Progress
-from mmsa.data.readers.ids import segment_ids
-from mmsa.data.readers.rows import Row, as_steps, check_required, gather, numbers, sentiment_targets
+from mmsa.data.readers.ids import as_text, name_rows
+from mmsa.data.readers.rows import Row, as_steps, check_required, gather, numbers, sentiment_targets, words_said
 from mmsa.data.store import FOLDS, Prepared
 from mmsa.errors import DataError
 
@@ -36,16 +36,21 @@ class Lexicon:
 
 
 def is_samples(samples: Any) -> bool:
-    """Whether this is a list that begins with a sample, or an empty one."""
-    if not isinstance(samples, list):
+    """Whether this is a list, tuple or array that begins with a sample, or an empty one."""
+    if not isinstance(samples, list | tuple) and not (isinstance(samples, np.ndarray) and samples.ndim == 1):
         return False
-    first = samples[0] if samples else ((0, 0, 0), 0)
+    first = samples[0] if len(samples) else ((0, 0, 0), 0)
     parts = isinstance(first, list | tuple) and len(first) in (2, 3) and first[0]
     return isinstance(parts, list | tuple) and len(parts) >= 3
 
 
 def read_samples(
-    folds: Mapping[str, Sequence[Any]], lexicon: Lexicon, options: ReadOptions, progress: Progress, family: str
+    folds: Mapping[str, Sequence[Any]],
+    lexicon: Lexicon,
+    options: ReadOptions,
+    progress: Progress,
+    family: str,
+    vectors_file: str | None = None,
 ) -> Prepared:
     """Read the samples of all folds.
 
@@ -58,6 +63,7 @@ def read_samples(
         options: which modalities have to be there.
         progress: shown per fold.
         family: named in errors.
+        vectors_file: what the file of the word vectors is called, where the family has one.
 
     Raises:
         DataError: a required modality is missing, or a sample is not of this layout.
@@ -66,29 +72,34 @@ def read_samples(
     for fold in progress(FOLDS, f"reading {family}'s samples", len(FOLDS)):
         where = f"{family}'s samples, fold {fold}"
         read += [(fold, _Sample(sample, lexicon, f"{where}, row {i}")) for i, sample in enumerate(folds[fold])]
+    _trim([sample for _, sample in read])
     drawn = 0
     if lexicon.vectors is None and all(sample.words is not None for _, sample in read):
         drawn = _draw_text([sample for _, sample in read])
     modalities = [m for m in ("text", "audio", "visual") if m != "text" or drawn or lexicon.vectors is not None]
     if "text" in options.required and "text" not in modalities:
-        rest = ",".join(m for m in options.required if m != "text") or "audio,visual"
-        raise DataError(
-            f"{family} keeps words by number, and the file of their vectors, embedding_and_mapping.pt, is not there.\n"
-            f"  put it there, or type dataset.modalities=[{rest}]"
-        )
+        raise _without_vectors(family, vectors_file, [m for m in options.required if m != "text"])
     check_required(options.required, modalities, f"{family}'s layout")
     labels = _labels([sample.label for _, sample in read], family)
-    names, report = _names(read)
-    alone = report["ids"].get("absent", 0) + report["ids"].get("own_video", 0) == len(read)
+    names, odd = name_rows({fold: [sample.segment for of, sample in read if of == fold] for fold in FOLDS})
+    alone = odd.get("absent", 0) + odd.get("own_video", 0) == len(read)
     if alone and labels.shape[1] == 1 and set(np.unique(labels).tolist()) <= {0, 1}:
         targets = {"humor": labels[:, 0]}
     else:
         targets = sentiment_targets(labels, family)
-    rows = []
-    for i, (fold, sample) in enumerate(read):
-        of_row = {name: target[i] for name, target in targets.items()}
-        rows.append(Row(fold, *names[i], of_row, {m: sample.features[m] for m in modalities}, sample.words))
-    return gather(rows, modalities, report | ({"drawn_vectors": drawn} if drawn else {}))
+    rows = [
+        Row(fold, *name, {key: target[i] for key, target in targets.items()}, sample.of(modalities), sample.words)
+        for i, ((fold, sample), name) in enumerate(zip(read, names, strict=True))
+    ]
+    return gather(rows, modalities, {"ids": odd} | ({"drawn_vectors": drawn} if drawn else {}))
+
+
+def _without_vectors(family: str, vectors_file: str | None, others: Sequence[str]) -> DataError:
+    without = f"{family} keeps words by number, and their vectors are not there"
+    rest = f"type dataset.modalities=[{','.join(others or ('audio', 'visual'))}]"
+    if vectors_file is None:
+        return DataError(f"{without}.\n  {rest}")
+    return DataError(f"{without}: {vectors_file} is their file.\n  put it there, or {rest}")
 
 
 def _draw_text(samples: Sequence[_Sample]) -> int:
@@ -122,25 +133,28 @@ class _Sample:
             raise DataError(f"{where}: a tuple ((words, visual, acoustic, …), label, segment) is required.")
         parts, self.label = sample[0], sample[1]
         self.segment = sample[2] if len(sample) == 3 else None
-        # MMIM adds the lengths of the two streams, which need not be the words'.
-        visual_length, audio_length = (parts[4], parts[5]) if len(parts) >= 6 else (None, None)
         self.features = {
-            "audio": _trimmed(as_steps(parts[2], f"{where}, acoustic"), audio_length, where),
-            "visual": _trimmed(as_steps(parts[1], f"{where}, visual"), visual_length, where),
+            "audio": as_steps(parts[2], f"{where}, acoustic"),
+            "visual": as_steps(parts[1], f"{where}, visual"),
         }
-        spoken = parts[3] if len(parts) > 3 else parts[0]
-        self.words: list[str] | None = None
-        if _all_strings(spoken):
-            self.words = [str(word) for word in spoken]
+        # MMIM adds the lengths of the two streams, which need not be the words'.
+        stated = {"visual": parts[4], "audio": parts[5]} if len(parts) >= 6 else {}
+        self.beyond = {m: _beyond(self.features[m], length, where) for m, length in stated.items()}
+        self.words = _spoken(parts[3] if len(parts) > 3 else parts[0])
         if lexicon.vectors is not None or (self.words is None and lexicon.words is not None):
             self._look_up(parts[0], lexicon, where)
+
+    def of(self, modalities: Sequence[str]) -> dict[str, np.ndarray]:
+        """The steps of these modalities."""
+        return {modality: self.features[modality] for modality in modalities}
 
     def _look_up(self, words: Any, lexicon: Lexicon, where: str) -> None:
         ids = numbers(words, f"{where}, words", num_axes=1).astype(np.int64)
         if lexicon.vectors is not None:
-            if len(ids) and not 0 <= ids.min() <= ids.max() < len(lexicon.vectors):
+            outside = ids[(ids < 0) | (ids >= len(lexicon.vectors))]
+            if len(outside):
                 raise DataError(
-                    f"{where}: word {ids.max()} of a table of {len(lexicon.vectors)} vectors: "
+                    f"{where}: word {outside[0]} of a table of {len(lexicon.vectors)} vectors: "
                     "the samples and embedding_and_mapping.pt are not of the same corpus."
                 )
             self.features["text"] = lexicon.vectors[ids]
@@ -148,19 +162,36 @@ class _Sample:
             self.words = [lexicon.words.get(number, "unk") for number in ids.tolist()]
 
 
-def _all_strings(words: Any) -> bool:
-    return isinstance(words, list | tuple | np.ndarray) and all(isinstance(word, str) for word in words)
+def _spoken(said: Any) -> list[str] | None:
+    """The words, one per step; None where these are numbers."""
+    words = said.ravel().tolist() if isinstance(said, np.ndarray) else said
+    if isinstance(words, list | tuple) and all(isinstance(word, str | bytes) for word in words):
+        return [as_text(word) for word in words]
+    return words_said(words) if isinstance(words, str | bytes) else None
 
 
-def _trimmed(steps: np.ndarray, length: Any, where: str) -> np.ndarray:
-    """The steps within the stated length; the rest is padding, before them where it is zeros, else after them."""
-    if length is None:
-        return steps
+def _beyond(steps: np.ndarray, length: Any, where: str) -> int:
+    """How many of the steps are padding."""
     stated = numbers(length, f"{where}, length").reshape(-1)
     if stated.size != 1 or not stated[0] >= 0:
         raise DataError(f"{where}: a length >= 0 is required, got {length!r}.")
-    beyond = max(0, len(steps) - int(stated[0]))
-    return steps[beyond:] if not steps[:beyond].any() else steps[: len(steps) - beyond]
+    return int(max(0, len(steps) - stated[0]))
+
+
+def _trim(samples: Sequence[_Sample]) -> None:
+    """Cut what lies beyond stated lengths: on the side where less is lost in all samples, on the left if both lose as
+    much, as where MMIM pads."""
+    lost = {m: np.zeros(2, np.int64) for sample in samples for m in sample.beyond}
+    for sample in samples:
+        for m, beyond in sample.beyond.items():
+            filled = np.asarray(sample.features[m].any(axis=1))
+            lost[m] += [filled[:beyond].sum(), filled[len(filled) - beyond :].sum()]
+    of_all = sum(lost.values(), np.zeros(2, np.int64))
+    for m, (head, tail) in lost.items():
+        left, right = (head, tail) if head != tail else of_all
+        for sample in samples:
+            steps, beyond = sample.features[m], sample.beyond.get(m, 0)
+            sample.features[m] = steps[beyond:] if left <= right else steps[: len(steps) - beyond]
 
 
 def _labels(labels: Sequence[Any], family: str) -> np.ndarray:
@@ -170,16 +201,3 @@ def _labels(labels: Sequence[Any], family: str) -> np.ndarray:
     if len(widths) > 1:
         raise DataError(f"{family}'s labels: as many columns in every row are required, got {widths}.")
     return np.stack(columns) if columns else np.zeros((0, 1), np.float32)
-
-
-def _names(read: Sequence[tuple[str, _Sample]]) -> tuple[list[tuple[str, int]], dict[str, Any]]:
-    """Video and segment of every sample; a sample without a segment is a video of its own."""
-    if all(sample.segment is not None for _, sample in read):
-        names, odd = segment_ids([sample.segment for _, sample in read])
-        return names, {"ids": odd}
-    counts: dict[str, int] = {}
-    names = []
-    for fold, _ in read:
-        counts[fold] = counts.get(fold, 0) + 1
-        names.append((f"{fold}-{counts[fold] - 1}", 0))
-    return names, {"ids": {"absent": len(names)}}

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from mmsa.data.prepare import Progress
-from mmsa.data.readers.ids import segment_ids
+from mmsa.data.readers.families import ReadOptions, describe
+from mmsa.data.readers.ids import as_text, segment_ids
 from mmsa.data.readers.restricted_pickle import load_pickle
-from mmsa.data.readers.rows import MODALITIES, Row, as_steps, check_required, gather, numbers
+from mmsa.data.readers.rows import MODALITIES, Row, as_steps, by_fold, check_required, gather, numbers, words_said
 from mmsa.data.store import FOLDS, Prepared
 from mmsa.errors import DataError
-
-if TYPE_CHECKING:
-    from mmsa.data.readers.families import ReadOptions
 
 FAMILY = "UR-FUNNY"
 _NEEDED = {"folds": "data_folds.pkl", "labels": "humor_label_sdk.pkl"}
@@ -28,7 +26,6 @@ _OTHERS = {
     "vectors": "word_embedding_list.pkl",
     "words": "word_list.pkl",
 }
-_FOLD_NAMES = {"train": ("train",), "valid": ("dev", "valid", "val"), "test": ("test",)}
 
 
 def find(folder: Path) -> dict[str, Path] | None:
@@ -75,6 +72,7 @@ def read(files: Mapping[str, Path], options: ReadOptions, progress: Progress) ->
         words = text.words(segment) if text is not None else None
         rows.append(Row(fold, video, place, {"humor": _label(labels[segment], segment)}, features, words))
     report = {"ids": odd, "absent": absent, "context": options.context}
+    report |= {"without_context": {modality: len(source.without_context) for modality, source in sources.items()}}
     return gather(rows, modalities, report | {"dropped": {"no label": unlabelled} if unlabelled else {}})
 
 
@@ -93,6 +91,8 @@ class _Sentences:
         self._path = path
         self._kind = kind
         self._context = context
+        self.without_context: set[str] = set()
+        """Segments that the file has, and says nothing of a context of."""
 
     def steps(self, segment: str) -> np.ndarray:
         """(T, D) float32, no steps where the file does not have the segment."""
@@ -107,14 +107,16 @@ class _Sentences:
         entry = self._segments.get(segment)
         if entry is None:
             return []
-        keys = [context or f"context_{kind}"] if self._context else []
-        keys.append(f"punchline_{kind}")
-        if not isinstance(entry, dict) or not entry.keys() >= set(keys):
-            raise DataError(f"{self._path}, segment {segment}: {' and '.join(keys)} are required.")
-        before = entry[keys[0]] if self._context else []
+        punchline = f"punchline_{kind}"
+        if not isinstance(entry, dict) or punchline not in entry:
+            raise DataError(f"{self._path}, segment {segment}: {punchline} is required.")
+        before = entry.get(context or f"context_{kind}") if self._context else []
+        if before is None:
+            self.without_context.add(segment)
+            before = []
         if not isinstance(before, list | tuple | np.ndarray):
-            raise DataError(f"{self._path}, segment {segment}: {keys[0]} must be a list of sentences.")
-        return [*before, entry[keys[-1]]]
+            raise DataError(f"{self._path}, segment {segment}: a list of sentences is required as its context.")
+        return [*before, entry[punchline]]
 
 
 class _Text(_Sentences):
@@ -150,10 +152,7 @@ class _Text(_Sentences):
         """The words of version 2's sentences, else those of word_list.pkl; None without either."""
         entry = self._segments.get(segment)
         if isinstance(entry, dict) and "punchline_sentence" in entry:
-            sentences = self._parts(segment, "sentence", context="context_sentences")
-            if not all(isinstance(sentence, str) for sentence in sentences):
-                raise DataError(f"{self._path}, segment {segment}: its sentences must be text.")
-            return [word for sentence in sentences for word in sentence.split()]
+            return words_said(self._parts(segment, "sentence", context="context_sentences"))
         if self._words is None:
             return None
         ids = self._ids(segment)
@@ -163,12 +162,13 @@ class _Text(_Sentences):
     def _ids(self, segment: str) -> np.ndarray:
         parts = self._parts(segment, self._kind)
         where = f"{self._path}, segment {segment}, {self._kind}"
-        whole = [numbers(part, where, num_axes=1).astype(np.int64) for part in parts]
+        whole = [numbers([] if part is None else part, where).reshape(-1).astype(np.int64) for part in parts]
         return np.concatenate(whole) if whole else np.zeros(0, np.int64)
 
     def _check(self, ids: np.ndarray, count: int, of: str, segment: str) -> None:
-        if len(ids) and not 0 <= ids.min() <= ids.max() < count:
-            raise DataError(f"{self._path}, segment {segment}: word {ids.max()} of a list of {count} {of}.")
+        outside = ids[(ids < 0) | (ids >= count)]
+        if len(outside):
+            raise DataError(f"{self._path}, segment {segment}: word {outside[0]} of a list of {count} {of}.")
 
 
 def _text(loaded: Mapping[str, Any], files: Mapping[str, Path], context: bool) -> _Text | None:
@@ -187,8 +187,8 @@ def _tables(loaded: Mapping[str, Any], files: Mapping[str, Path]) -> tuple[np.nd
         if role not in loaded:
             continue
         table = _in_order(loaded[role], files[role])
-        if table and all(isinstance(entry, str) for entry in table):
-            words = [str(entry) for entry in table]
+        if table and all(isinstance(entry, str | bytes) for entry in table):
+            words = [as_text(entry) for entry in table]
         else:
             vectors = as_steps(table, f"{files[role]}, the list of word vectors")
     if vectors is None and "vectors" in loaded:
@@ -202,9 +202,10 @@ def _tables(loaded: Mapping[str, Any], files: Mapping[str, Path]) -> tuple[np.nd
 def _in_order(table: Any, path: Path) -> list[Any]:
     """The entries of a list, or of a dictionary by number, from 0."""
     if isinstance(table, dict):
-        if set(table) != set(range(len(table))):
+        named = {_key(number): entry for number, entry in table.items()}
+        if named.keys() != {str(number) for number in range(len(table))}:
             raise DataError(f"{path}: an entry for every number from 0 is required.")
-        return [table[number] for number in range(len(table))]
+        return [named[str(number)] for number in range(len(table))]
     if not isinstance(table, list | tuple | np.ndarray):
         raise DataError(f"{path}: a list with an entry per word is required, got {type(table).__name__}.")
     return list(table)
@@ -213,15 +214,13 @@ def _in_order(table: Any, path: Path) -> list[Any]:
 def _folds(content: Any, path: Path) -> dict[str, str]:
     """Fold of every segment, in the order of the file."""
     fold_of: dict[str, str] = {}
-    for fold in FOLDS:
-        accepted = _FOLD_NAMES[fold]
-        name = next((n for n in accepted if isinstance(content, dict) and n in content), None)
-        segments = content[name] if name is not None else None
+    for fold, segments in (by_fold(content) or dict.fromkeys(FOLDS)).items():
         if not isinstance(segments, list | tuple | set | np.ndarray):
-            raise DataError(f"{path}: the segments of train, dev and test are required; {accepted[0]} is not there.")
+            raise DataError(f"{path}: the segments of train, dev and test are required; got {describe(content)}.")
         for segment in map(_key, segments):
             if segment in fold_of:
-                raise DataError(f"{path}: segment {segment} is in {fold_of[segment]} and in {fold}.")
+                twice = f"in {fold_of[segment]} and in {fold}" if fold_of[segment] != fold else f"in {fold} twice"
+                raise DataError(f"{path}: segment {segment} is {twice}.")
             fold_of[segment] = fold
     return fold_of
 
@@ -229,11 +228,15 @@ def _folds(content: Any, path: Path) -> dict[str, str]:
 def _by_segment(content: Any, path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DataError(f"{path}: a dictionary by segment is required, got {type(content).__name__}.")
-    return {_key(segment): entry for segment, entry in content.items()}
+    return {_key(segment): _named(entry) for segment, entry in content.items()}
+
+
+def _named(entry: Any) -> Any:
+    return {as_text(key): value for key, value in entry.items()} if isinstance(entry, dict) else entry
 
 
 def _key(segment: Any) -> str:
-    return segment.decode("utf-8", errors="replace") if isinstance(segment, bytes) else str(segment)
+    return as_text(segment.item() if isinstance(segment, np.ndarray) and segment.size == 1 else segment)
 
 
 def _label(label: Any, segment: str) -> float:
