@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from mmsa.data.dataset import Dataset
-from mmsa.data.doctor_findings import SEVERITIES, Finding, Severity, counted, judge
+from mmsa.data.doctor_findings import judge
 from mmsa.data.doctor_measures import duplicates, measure_modality, measure_rows, measure_target
+from mmsa.data.finding import SEVERITIES, Finding, Severity, counted
 from mmsa.data.known_files import data_card, known_file, meaning
 from mmsa.data.readers.pickle_machine import printable
 from mmsa.data.store import Store
@@ -84,6 +85,10 @@ def examine(store: Store, dataset: Dataset) -> Diagnosis:
         "dropped": {reason: len(ids) for reason, ids in store.report.get("dropped", {}).items() if ids},
         "skipped_videos": {reason: len(ids) for reason, ids in store.report.get("skipped_videos", {}).items() if ids},
         "drawn_vectors": store.report.get("drawn_vectors", 0),
+        "reading": {
+            key: store.report.get(key, {})
+            for key in ("ids", "padding", "beyond_length", "without_steps", "without_context")
+        },
         "card": data_card(store),
     }
     return Diagnosis(tuple(judge(numbers)), numbers)

@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
-from mmsa.data.known_files import PUBLISHER
+from mmsa.data.doctor_source import of_source
+from mmsa.data.finding import SEVERITIES, Finding, counted, named
 from mmsa.data.readers.pickle_machine import printable
 from mmsa.data.store import FOLDS
 
-Severity = Literal["error", "warning", "note"]
-SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 SUSPICIOUS = 0.95
 """Correlation of one column with the label above which the column is taken for the label itself."""
 _MOSTLY = 0.8
 _RARE = 0.2
-_SHOWN = 3
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was found.
-
-    Args:
-        severity: error: results on these data would be wrong; warning: they may mislead; note: good to know.
-        code: its name.
-        text: what it is, with numbers.
-        advice: what to do or type; empty where nothing is to be done.
-    """
-
-    severity: Severity
-    code: str
-    text: str
-    advice: str = ""
 
 
 def judge(numbers: Mapping[str, Any]) -> list[Finding]:
@@ -42,7 +23,7 @@ def judge(numbers: Mapping[str, Any]) -> list[Finding]:
     Args:
         numbers: of `mmsa.data.doctor.Diagnosis`.
     """
-    found = [*_of_rows(numbers), *_of_labels(numbers), *_of_features(numbers), *_of_sources(numbers)]
+    found = [*_of_rows(numbers), *_of_labels(numbers), *_of_features(numbers), *of_source(numbers)]
     # Names in it come from files, and go to a terminal.
     shown = (replace(finding, text=printable(finding.text), advice=printable(finding.advice)) for finding in found)
     return sorted(shown, key=lambda finding: SEVERITIES.index(finding.severity))
@@ -81,14 +62,14 @@ def _of_rows(numbers: Mapping[str, Any]) -> Iterator[Finding]:
             "error",
             "video_leakage",
             f"{counted(len(numbers['leaking_videos']), 'video')} in more than one fold: "
-            f"{_named(numbers['leaking_videos'])}.",
+            f"{named(numbers['leaking_videos'])}.",
             "Put every video into one fold: speaker and room give the label away.",
         )
     if numbers["duplicate_ids"]:
         yield Finding(
             "error",
             "duplicate_ids",
-            f"{counted(len(numbers['duplicate_ids']), 'id')} more than once: {_named(numbers['duplicate_ids'])}.",
+            f"{counted(len(numbers['duplicate_ids']), 'id')} more than once: {named(numbers['duplicate_ids'])}.",
             "Give every utterance an id of its own in the source.",
         )
     yield from _of_contents(numbers["duplicates"])
@@ -109,7 +90,7 @@ def _of_contents(found: Mapping[str, Any]) -> Iterator[Finding]:
                 "error",
                 "content_across_folds",
                 f"{name} of {counted(groups['groups'], 'group')} of utterances are equal across folds: "
-                f"{_named(groups['examples'][0])}.",
+                f"{named(groups['examples'][0])}.",
                 "Remove the copies: the test fold would hold what was trained on.",
             )
     if whole["within_a_fold"]["groups"]:
@@ -118,7 +99,7 @@ def _of_contents(found: Mapping[str, Any]) -> Iterator[Finding]:
             "warning",
             "content_within_fold",
             f"all features of {counted(groups['groups'], 'group')} of utterances are equal within a fold: "
-            f"{_named(groups['examples'][0])}.",
+            f"{named(groups['examples'][0])}.",
             "Look whether the source lists them twice; they count twice in loss and scores.",
         )
     for modality, parts in by_modality.items():
@@ -212,7 +193,7 @@ def _of_values(modality: str, measured: Mapping[str, Any]) -> Iterator[Finding]:
             "warning",
             "zero_utterances",
             f"{modality} is nothing but zeros in {counted(sum(zero.values()), 'utterance')} ({_per_fold(zero)}): "
-            f"{_named(measured['zero_ids'], sum(zero.values()))}.",
+            f"{named(measured['zero_ids'], sum(zero.values()))}.",
             "Look whether extraction failed there; the model is not told that the modality is missing.",
         )
     steps = measured["steps"]
@@ -230,7 +211,7 @@ def _of_columns(modality: str, measured: Mapping[str, Any]) -> Iterator[Finding]
                 "warning",
                 key,
                 f"{modality} has {len(measured[key])} of {counted(width, 'column')} {what} on the train fold: "
-                f"{_named(measured[key])}.",
+                f"{named(measured[key])}.",
                 "They carry nothing; look whether the columns are the ones you expect.",
             )
     best = measured["most_correlated"]
@@ -251,38 +232,6 @@ def _of_columns(modality: str, measured: Mapping[str, Any]) -> Iterator[Finding]
             "utterances: it was normalised per utterance, and mean pooling sees nothing.",
             "Use an encoder that reads sequences, such as encoder=bilstm, or features that were not normalised.",
         )
-
-
-def _of_sources(numbers: Mapping[str, Any]) -> Iterator[Finding]:
-    for source in numbers["sources"].values():
-        if source["known"] is None:
-            continue
-        if source["known_dataset"] != numbers["dataset"]:
-            yield Finding(
-                "warning",
-                "other_data_set",
-                f"{source['file']} is {source['known']} by the beginning of its SHA-256, and was read as "
-                f"{numbers['title']}.",
-                f"Type mmsa prepare {source['known_dataset']} --source PATH",
-            )
-        else:
-            yield Finding(
-                "note",
-                "known_file",
-                f"{source['file']} is {source['known']}: its SHA-256 begins as {PUBLISHER} lists it.",
-            )
-
-
-def counted(number: int, what: str) -> str:
-    """A number and what it counts, in the plural where it has to be."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _named(names: Sequence[object], total: int | None = None) -> str:
-    """The first of `total` names; without a total they are all there."""
-    others = (len(names) if total is None else total) - len(names[:_SHOWN])
-    more = f" and {others} more" if others else ""
-    return ", ".join(str(name)[:60] for name in names[:_SHOWN]) + more
 
 
 def _per_fold(counts: Mapping[str, int]) -> str:

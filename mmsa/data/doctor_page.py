@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmsa.data.doctor import Diagnosis
-from mmsa.data.doctor_findings import SEVERITIES
+from mmsa.data.finding import SEVERITIES
 from mmsa.data.readers.pickle_machine import printable
 from mmsa.data.store import FOLDS
 from mmsa.drawing import BLUE, GREY, INK, ORANGE, canvas, plain

@@ -151,6 +151,13 @@ DEFECTS: dict[str, tuple[str, Callable[[Prepared], None]]] = {
     "labels_beyond_range": ("warning", beyond),
     "constant_labels": ("warning", one_label),
     "dropped": ("note", lose_rows),
+    "ids_absent": ("warning", lambda p: p.report.update(ids={"absent": 3})),
+    "ids_without_video": ("note", lambda p: p.report.update(ids={"own_video": 3})),
+    "numbered_by_start": ("note", lambda p: p.report.update(ids={"numbered_by_start": 3})),
+    "padding_assumed": ("note", lambda p: p.report.update(padding={"text": {"test": "left (assumed)"}})),
+    "beyond_length": ("warning", lambda p: p.report.update(beyond_length={"text": 0, "audio": 3})),
+    "without_steps": ("warning", lambda p: p.report.update(without_steps=["gaze"])),
+    "without_context": ("note", lambda p: p.report.update(without_context={"text": 3})),
 }
 
 
