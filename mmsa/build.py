@@ -16,6 +16,7 @@ from mmsa import config
 from mmsa.config import PACKAGES_VARIABLE, DeviceOptions, PathOptions, TopOptions, TrainerOptions, check_options
 from mmsa.data.batches import Data
 from mmsa.data.dataset import Dataset
+from mmsa.data.loading import words_are_not_averaged
 from mmsa.data.store import Store
 from mmsa.data.word_vectors import TEXT
 from mmsa.encoder.words import WordEmbedding
@@ -107,6 +108,8 @@ def check_text(cfg: DictConfig, dataset: Dataset) -> None:
             f"encoder.{wordless[0]}: this encoder reads words, which only text has.\n"
             "  type encoder=bilstm encoder/text=bert: one for vectors, and this one for text alone"
         )
+    if dataset.loading.resample not in (None, TEXT) and TEXT in dataset.modalities and reads_pieces(cfg, TEXT):
+        raise words_are_not_averaged(dataset.loading.resample)
     in_pieces = bool(tokenizers(cfg, dataset))
     if in_pieces and dataset.loading.word_vectors == "trained":
         raise ConfigError(

@@ -158,4 +158,6 @@ def test_options_out_of_range_are_refused(option: str) -> None:
 def test_pieces_are_not_averaged(tmp_path: Path) -> None:
     store = store_of(tmp_path / "made.h5", prepared(aligned=False))
     with pytest.raises(ConfigError, match=r"type dataset.resample=text"):
+        build.check(compose(["dataset.resample=audio", "encoder/text=bert", "encoder.text.name=/nowhere"]))
+    with pytest.raises(ConfigError, match=r"type dataset.resample=text"):
         Data(store, ["text", "audio"], Loading(resample="audio"), {"text": Characters()})
