@@ -23,10 +23,12 @@ from mmsa.data.prepare import (
     hash_files,
     kept_stores,
     progress_bar,
+    readable,
     summarise,
 )
 from mmsa.data.readers.computational_sequences import find_sequences, read_sequences
 from mmsa.data.readers.families import ReadOptions, read_file, read_folder, recognise_folder
+from mmsa.data.readers.mistaken import mistaken
 from mmsa.data.store import Prepared, Store, store_fingerprint
 from mmsa.data.word_vectors import TEXT, WordVectors
 from mmsa.errors import ConfigError, DataError
@@ -222,7 +224,7 @@ class Dataset(ABC):
             return whole[1]
         if not source.is_file():
             raise DataError(f"dataset.source={source}: no such file or folder.\n{self._wanted()}")
-        with open(source, "rb") as file:
+        with readable(source), open(source, "rb") as file:
             start = file.read(len(_HDF5_SIGNATURE))
         if start == _HDF5_SIGNATURE:
             raise DataError(
@@ -230,7 +232,8 @@ class Dataset(ABC):
                 f"dataset.source={source.parent}"
             )
         if not start.startswith(_PICKLE_SIGNATURE) and source.suffix not in (".pkl", ".pickle"):
-            raise DataError(f"dataset.source={source} is neither a folder nor a pickle.\n{self._wanted()}")
+            other = f"dataset.source={source} is neither a folder nor a pickle.\n{self._wanted()}"
+            raise DataError(mistaken(source) or other)
         self._refuse_pauses()
         return {"pickle": source}
 
@@ -243,7 +246,7 @@ class Dataset(ABC):
     def _sequence_files(self, source: Path) -> dict[str, Path]:
         found = find_sequences(source, self.sequences, self.feature_sets)
         if not found:
-            pickles = sorted(source.glob("*.pkl"))
+            pickles = sorted(filter(Path.is_file, source.glob("*.pkl")))
             instead = f" Did you mean dataset.source={pickles[0]}?" if pickles else ""
             raise DataError(f"dataset.source={source} holds no {self.title} sequence.{instead}\n{self._wanted()}")
         missing = [role for role in self._roles if role not in found]

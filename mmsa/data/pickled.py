@@ -63,7 +63,7 @@ class PickledDataset(Dataset):
         return {}
 
     def _sequence_files(self, source: Path) -> dict[str, Path]:
-        pickles = sorted(source.glob("*.pkl"))
+        pickles = sorted(filter(Path.is_file, source.glob("*.pkl")))
         instead = f" Did you mean dataset.source={pickles[0]}?" if pickles and self.place == "FILE" else ""
         raise DataError(
             f"dataset.source={source} is a folder of which no file is recognised.{instead}\n{self._wanted()}"

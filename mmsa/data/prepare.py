@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -63,6 +64,9 @@ def hash_files(files: Mapping[str, Path], folder: Path, progress: Progress = sil
         files: path by role.
         folder: where the known hashes are kept.
         progress: shown per 4 MiB.
+
+    Raises:
+        DataError: a file cannot be read.
     """
     cache = folder / _HASHES
     known = _known_hashes(cache)
@@ -74,10 +78,23 @@ def hash_files(files: Mapping[str, Path], folder: Path, progress: Progress = sil
         state = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
         entry = known.get(place)
         if entry is None or entry[:-1] != state:
-            entry = known[place] = [*state, _sha256(path, stat.st_size, progress)]
+            with readable(path):
+                entry = known[place] = [*state, _sha256(path, stat.st_size, progress)]
             _keep_hash(cache, place, entry)
         hashes[role] = entry[-1]
     return hashes
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Say what to type where the system does not let a file be read."""
+    try:
+        yield
+    except OSError as error:
+        allow = f"chmod u+r {shlex.quote(str(path))}, or " if isinstance(error, PermissionError) else ""
+        raise DataError(
+            f"{path} cannot be read: {error.strerror}.\n  type {allow}dataset.source=PATH of a copy"
+        ) from error
 
 
 def _keep_hash(cache: Path, place: str, entry: list[Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import os
+import pickle
 import struct
 import sys
 import zipfile
@@ -16,7 +17,7 @@ import torch
 
 from mmsa.data.readers.torch_file import load_torch
 from mmsa.errors import DataError
-from tests.data.test_restricted_pickle import Calls
+from tests.data.test_hostile_pickles import Calls, short, whole
 
 ZIP = pytest.mark.parametrize("present", [True, False], ids=["present", "old"])
 
@@ -94,6 +95,63 @@ def test_hostile_archives_are_refused(tmp_path: Path, content: bytes, said: str)
     compression = zipfile.ZIP_DEFLATED if said == "compressed" else zipfile.ZIP_STORED
     with pytest.raises(DataError, match=said):
         load_torch(archive(tmp_path / "x.pt", content, compression))
+
+
+def storage(key: str = "0") -> bytes:
+    """The instructions of ten float32 that lie elsewhere."""
+    kind = b"ctorch\nFloatStorage\n"
+    return b"(" + short("storage") + kind + short(key) + short("cpu") + b"K\x0atQ"
+
+
+def tensor(offset: int, shape: bytes, stride: bytes, key: str = "0") -> bytes:
+    """The instructions of a view of them."""
+    start = b"\x8a\x08" + struct.pack("<q", offset)
+    head, tail = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(", b"\x89ccollections\nOrderedDict\n)RtR."
+    return head + storage(key) + start + shape + stride + tail
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (tensor(0, whole(-2, -5), whole(5, 1)), "a tensor is damaged"),
+        (tensor(-4, whole(2), whole(1)), "a tensor is damaged"),
+        (tensor(8, whole(4), whole(1)), "larger than its numbers"),
+        (tensor(0, whole(2, 2), whole(1000, 1)), "no contiguous block"),
+        (tensor(0, whole(2, 2), whole(2)), "a tensor is damaged"),
+        (tensor(0, whole(*[2**62] * 100_000), whole(*[1] * 100_000)), "a tensor is damaged"),
+        (tensor(0, whole(2), whole(1), key="../../../../etc/passwd"), "no item named"),
+    ],
+)
+def test_a_tensor_lies_within_its_numbers(tmp_path: Path, content: bytes, said: str) -> None:
+    path = archive(tmp_path / "x.pt", content)
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("archive/data/0", bytes(40))
+    with pytest.raises(DataError, match=said):
+        load_torch(path)
+
+
+def test_numbers_that_are_mentioned_often_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = archive(tmp_path / "x.pt", b"\x80\x02(" + storage()[:-1] + b"q\x00Q0" + b"h\x00Q0" * 500 + b"t.")
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("archive/data/0", bytes(40))
+    read, names = zipfile.ZipFile.read, []
+
+    def noted(file: zipfile.ZipFile, name: str) -> bytes:
+        names.append(name)
+        return read(file, name)
+
+    monkeypatch.setattr(zipfile.ZipFile, "read", noted)
+    assert load_torch(path) == ()
+    assert names == ["archive/data.pkl", "archive/data/0"]
+
+
+@pytest.mark.parametrize("key", [b")" + b"\x85" * 90_000, b"]q\x01" + b"](h\x01h\x01eq\x01" * 60], ids=["deep", "wide"])
+def test_keys_of_the_old_format_are_texts(tmp_path: Path, key: bytes) -> None:
+    path = tmp_path / "x.pt"
+    start = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2) + pickle.dumps({}, 2)
+    path.write_bytes(start + b"N." + b"](" + key + b"e." + bytes(64))
+    with pytest.raises(DataError, match="key of a storage is no text"):
+        load_torch(path)
 
 
 @ZIP

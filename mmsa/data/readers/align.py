@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -13,7 +13,13 @@ _PAIRS = 1 << 20
 _VALUES = 1 << 21
 
 
-def overlapping(intervals: np.ndarray, onto: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _free(num_bytes: float) -> None:
+    """Work that nobody counts."""
+
+
+def overlapping(
+    intervals: np.ndarray, onto: np.ndarray, pay: Callable[[float], None] = _free
+) -> tuple[np.ndarray, np.ndarray]:
     """Which of `intervals` overlap each interval of `onto` by more than EPSILON.
 
     Neither list needs to be sorted or free of overlaps; intervals without a positive length never count.
@@ -21,12 +27,13 @@ def overlapping(intervals: np.ndarray, onto: np.ndarray) -> tuple[np.ndarray, np
     Args:
         intervals: (n, 2) seconds.
         onto: (m, 2) seconds.
+        pay: told the bytes of the work before it is done; may raise.
 
     Shapes:
         (n, 2), (m, 2) -> rows (P,) positions in `intervals`, grouped by the interval of `onto` and within a group by
         start; counts (m,) rows per group.
     """
-    blocks = list(_overlaps(intervals, onto, _PAIRS))
+    blocks = list(_overlaps(intervals, onto, _PAIRS, pay))
     none = np.zeros(0, dtype=np.int64)
     return (
         np.concatenate([none, *(rows for _, rows, _ in blocks)]),
@@ -34,7 +41,9 @@ def overlapping(intervals: np.ndarray, onto: np.ndarray) -> tuple[np.ndarray, np
     )
 
 
-def mean_onto(intervals: np.ndarray, features: np.ndarray, onto: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mean_onto(
+    intervals: np.ndarray, features: np.ndarray, onto: np.ndarray, pay: Callable[[float], None] = _free
+) -> tuple[np.ndarray, np.ndarray]:
     """Unweighted mean of the frames that overlap each interval of `onto`; zeros where there are none.
 
     A value that is not finite makes that feature of that mean not finite and touches nothing else.
@@ -43,17 +52,20 @@ def mean_onto(intervals: np.ndarray, features: np.ndarray, onto: np.ndarray) -> 
         intervals: (n, 2) seconds.
         features: (n, D) numbers.
         onto: (m, 2) seconds.
+        pay: told the bytes of the work before it is done; may raise.
 
     Shapes:
         (n, 2), (n, D), (m, 2) -> means (m, D) float32; covered (m,) bool, False where there are no frames.
     """
+    pay(4 * len(onto) * features.shape[1])
     means = np.zeros((len(onto), features.shape[1]), dtype=np.float32)
     covered = np.zeros(len(onto), dtype=bool)
-    for block, rows, counts in _overlaps(intervals, onto, _VALUES // max(1, features.shape[1])):
+    for block, rows, counts in _overlaps(intervals, onto, _VALUES // max(1, features.shape[1]), pay):
         filled = counts > 0
         covered[block] = filled
         if not len(rows):
             continue
+        pay(8 * len(rows) * features.shape[1])
         group_starts = (np.cumsum(counts) - counts)[filled]
         with np.errstate(invalid="ignore", over="ignore"):  # inf - inf, and sums beyond float32: counted by the caller
             # Sums per group in float64: differences of running sums would cancel and spread a single NaN.
@@ -62,7 +74,9 @@ def mean_onto(intervals: np.ndarray, features: np.ndarray, onto: np.ndarray) -> 
     return means, covered
 
 
-def _overlaps(intervals: np.ndarray, onto: np.ndarray, limit: int) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+def _overlaps(
+    intervals: np.ndarray, onto: np.ndarray, limit: int, pay: Callable[[float], None]
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """Block after block of `onto`, what `overlapping` says of it.
 
     Args:
@@ -70,6 +84,7 @@ def _overlaps(intervals: np.ndarray, onto: np.ndarray, limit: int) -> Iterator[t
         onto: (m, 2) seconds.
         limit: pairs to test at once, so that one interval as long as the video does not fill the memory; an interval
             of `onto` is never split.
+        pay: told the bytes of all pairs.
     """
     order = np.argsort(intervals[:, 0], kind="stable")
     order = order[intervals[order, 1] - intervals[order, 0] > EPSILON]
@@ -80,6 +95,7 @@ def _overlaps(intervals: np.ndarray, onto: np.ndarray, limit: int) -> Iterator[t
     stop = np.searchsorted(starts, onto[:, 1] - EPSILON, side="left")
     candidates = np.where(onto[:, 1] - onto[:, 0] > EPSILON, np.maximum(stop - first, 0), 0)
     total = np.cumsum(candidates)
+    pay(8 * int(total[-1]) if len(total) else 0)
     begin = 0
     while begin < len(onto):
         before = total[begin] - candidates[begin]

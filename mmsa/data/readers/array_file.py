@@ -8,18 +8,23 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import h5py
 import numpy as np
 
+from mmsa.data.readers.allowance import Allowance
+from mmsa.data.readers.hdf5_entries import MOST_COMPRESSED, array, entry, is_text, read
+from mmsa.data.readers.mistaken import mistaken
+from mmsa.data.readers.pickle_machine import printable
 from mmsa.errors import DataError
 
 _ZIP_SIGNATURE = b"PK"
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_MOST_COMPRESSED = 1100
-"""Deflate makes at most 1032 bytes of one: an array that claims more is a lie that would fill the memory."""
-_DAMAGE = (
+_MOST_AXES = 32
+_LONGEST_NAME = 80
+DAMAGE = (
     ArithmeticError,
     AttributeError,
     EOFError,
@@ -28,6 +33,7 @@ _DAMAGE = (
     OSError,
     RuntimeError,
     SyntaxError,
+    TokenError,
     TypeError,
     ValueError,
     struct.error,
@@ -68,12 +74,14 @@ class ArrayFile:
             start = file.read(len(_HDF5_SIGNATURE))
         self._zipped = start.startswith(_ZIP_SIGNATURE)
         if not self._zipped and start != _HDF5_SIGNATURE:
-            raise DataError(
-                f"dataset.source={path} is neither .npz nor HDF5.\n  type dataset.source=FILE.npz or FILE.h5"
-            )
+            said = mistaken(path) or f"dataset.source={path} is neither .npz nor HDF5."
+            wanted = "" if "\n" in said else "\n  type dataset.source=FILE.npz or FILE.h5"
+            raise DataError(said + wanted)
+        self._size = path.stat().st_size
+        self._allowance = Allowance(path, self._size)
         try:
             self.headers = self._headers_of_zip() if self._zipped else self._headers_of_hdf5()
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise self._damaged(error) from error
 
     def read(self, name: str) -> np.ndarray:
@@ -84,34 +92,42 @@ class ArrayFile:
         """
         try:
             return self._read(name)
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise self._damaged(error, name) from error
 
     def _read(self, name: str) -> np.ndarray:
         if self._zipped:
             with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as file:
-                array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
-        else:
-            with h5py.File(self.path, "r") as hdf5:
-                stored = hdf5[name]
-                array = np.asarray(stored.asstr()[()] if _is_text(stored.dtype) else stored[()])
-        if array.dtype.kind == "S":
-            return np.char.decode(array, "utf-8")
-        return array.astype(str) if array.dtype.kind == "O" else array
+                return _as_text(np.lib.format.read_array(file, allow_pickle=False))
+        with h5py.File(self.path, "r") as hdf5:
+            return _as_text(read(array(hdf5, name), Allowance(self.path, self._size)))
 
     def _headers_of_zip(self) -> dict[str, Header]:
-        headers = {}
+        headers: dict[str, Header] = {}
         with zipfile.ZipFile(self.path) as archive:
-            for entry in archive.infolist():
-                with archive.open(entry) as file:
+            for member in archive.infolist():
+                name = member.filename.removesuffix(".npy")
+                if name == member.filename or name in headers:
+                    raise ValueError(f"{_shown(member.filename)} is no array (.npy), or there are two of its name")
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise ValueError(f"{_shown(name)} is compressed in another way than numpy's")
+                with archive.open(member) as file:
                     version = np.lib.format.read_magic(file)
                     of_version: Any = {
                         (1, 0): np.lib.format.read_array_header_1_0,
                         (2, 0): np.lib.format.read_array_header_2_0,
                     }[version]
                     shape, _, dtype = of_version(file)
-                _check_size(entry.filename, shape, dtype, entry.file_size, entry.compress_size)
-                headers[entry.filename.removesuffix(".npy")] = Header(shape, _kind(dtype))
+                size = math.prod(shape) * dtype.itemsize
+                if len(shape) > _MOST_AXES or min(shape, default=0) < 0:
+                    raise ValueError(f"{_shown(name)} has {len(shape)} axes, which is no shape of numpy's")
+                if size > min(member.file_size, MOST_COMPRESSED * member.compress_size):
+                    raise ValueError(
+                        f"{_shown(member.filename)} of shape {shape} claims {size} bytes, "
+                        f"of which the file holds {member.compress_size}"
+                    )
+                self._allowance.pay(size)
+                headers[name] = Header(shape, _kind(dtype))
         return headers
 
     def _headers_of_hdf5(self) -> dict[str, Header]:
@@ -120,41 +136,47 @@ class ArrayFile:
             places = [(name, file) for name in file]
             while places:
                 name, group = places.pop(0)
-                if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                    raise ValueError(f"{name} is a link, not an array")
-                entry = group[name]
-                if isinstance(entry, h5py.Group):
+                inner = entry(group, name)
+                whole = name if group is file else f"{group.name[1:]}/{name}"
+                if isinstance(inner, h5py.Group):
                     if group is not file:
-                        raise ValueError(f"{entry.name[1:]} is a group in a group")
-                    places = [(child, entry) for child in entry] + places
+                        raise ValueError(f"{_shown(whole)} is a group in a group")
+                    places = [(child, inner) for child in inner] + places
                     continue
-                if entry.external or entry.is_virtual:
-                    raise ValueError(f"{name} lies in another file")
-                whole, stored = entry.name[1:], entry.id.get_storage_size()
-                _check_size(whole, entry.shape or (), entry.dtype, math.inf, stored)
-                headers[whole] = Header(entry.shape or (), _kind(entry.dtype))
+                dataset = array(group, name)
+                self._allowance.pay(math.prod(dataset.shape or ()) * dataset.dtype.itemsize)
+                kind = "string" if is_text(dataset) else _kind(dataset.dtype)
+                headers[whole] = Header(dataset.shape or (), kind)
         return headers
 
     def _damaged(self, error: BaseException, name: str = "") -> DataError:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        place = f": {name}" if name else ""
+        reason = printable(" ".join(str(error).split())[:200]) or type(error).__name__
+        place = f": {_shown(name)}" if name else ""
         return DataError(
             f"dataset.source={self.path}{place} cannot be read as arrays ({reason}).\n"
             "  type np.savez(FILE, …) with arrays of numbers and strings, and no objects"
         )
 
 
-def _check_size(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], whole: float, stored: int) -> None:
-    size = math.prod(shape) * dtype.itemsize
-    if size > whole or size > _MOST_COMPRESSED * stored:
-        raise ValueError(f"{name} of shape {shape} claims {size} bytes, of which the file holds {stored}")
+def _as_text(content: np.ndarray) -> np.ndarray:
+    """The same, bytes as str; text that no store can hold is refused."""
+    if content.dtype.kind not in "SUO":
+        return content
+    strings = [text.decode() if isinstance(text, bytes) else text for text in content.ravel().tolist()]
+    for text in strings:
+        if "\0" in text:
+            raise ValueError(f"a text holds a zero character: {text[:60]!r}")
+        text.encode()  # halves of characters cannot be
+    texts = np.empty(content.shape, dtype=object)  # not as wide as the longest, all of them
+    texts.ravel()[:] = strings
+    return texts
 
 
-def _is_text(dtype: np.dtype[Any]) -> bool:
-    return h5py.check_string_dtype(dtype) is not None
+def _shown(name: str) -> str:
+    return printable(name[:_LONGEST_NAME])
 
 
 def _kind(dtype: np.dtype[Any]) -> str:
-    if dtype.kind in "US" or _is_text(dtype):
+    if dtype.kind in "US":
         return "string"
-    return "number" if dtype.kind in "fiub" else str(dtype)
+    return "number" if dtype.kind in "fiub" else str(dtype)[:_LONGEST_NAME]

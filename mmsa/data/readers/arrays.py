@@ -8,20 +8,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from mmsa.data.prepare import Progress
 from mmsa.data.readers.array_file import ArrayFile
 from mmsa.data.readers.ids import segment_ids
+from mmsa.data.readers.pickle_machine import printable
 from mmsa.data.readers.rows import check_required
-from mmsa.data.store import FOLDS, Prepared, Ragged, Store
+from mmsa.data.readers.store_source import check_values, is_store, open_store
+from mmsa.data.store import FOLDS, Prepared, Ragged
 from mmsa.errors import DataError
 
 MAIN = "target"
 _SINGLE = ("fold", "id", "video", MAIN, "words")
 _GROUPS = (MAIN, "features", "lengths", "offsets")
 _NAME = re.compile(r"[A-Za-z]\w*")
+_LONGEST_NAME = 80
 _CONTRACT = (
     "fold, id, video, target, target/NAME, features/NAME with lengths/NAME or offsets/NAME, words with offsets/words"
 )
@@ -48,8 +50,8 @@ def contents(path: Path) -> Contents:
     Raises:
         DataError: it is missing, damaged, or an array has another name than the contract's.
     """
-    if _is_store(path):
-        store = Store.open(path)
+    if is_store(path):
+        store = open_store(path)
         return Contents(tuple(store.features), tuple(store.targets), store.words is not None)
     return _Reader(path).contents()
 
@@ -69,21 +71,14 @@ def read_arrays(path: Path, required: Sequence[str], progress: Progress) -> Prep
     Raises:
         DataError: an array is missing, of another type or shape than the contract's, or at odds with another one.
     """
-    if not _is_store(path):
+    if not is_store(path):
         return _Reader(path).read(required, progress)
-    store = Store.open(path)
+    store = open_store(path)
+    check_values(store)
     check_required(required, list(store.features), f"dataset.source={path}")
     report = {key: value for key, value in store.report.items() if key != "glove"}
     folds = store.folds.tolist()
     return Prepared(store.ids, store.videos, folds, store.targets, store.features, store.words, report)
-
-
-def _is_store(path: Path) -> bool:
-    try:
-        with h5py.File(path, "r") as file:
-            return "format" in file.attrs
-    except OSError:  # no HDF5: the reader says what it is
-        return False
 
 
 class _Reader:
@@ -98,8 +93,10 @@ class _Reader:
         self._headers = self._file.headers
         for name in self._headers:
             group, _, own = name.partition("/")
-            if name not in _SINGLE and not (group in _GROUPS and _NAME.fullmatch(own)):
-                raise self._refused(f"the array {name} is none of {_CONTRACT}", "one of these names, or leave it out")
+            known = group in _GROUPS and _NAME.fullmatch(own) and len(own) <= _LONGEST_NAME
+            if name not in _SINGLE and not known:
+                shown = printable(name[:_LONGEST_NAME])
+                raise self._refused(f"the array {shown} is none of {_CONTRACT}", "one of these names, or leave it out")
 
     def contents(self) -> Contents:
         named = tuple(name.partition("/")[2] for name in self._headers if name.startswith(f"{MAIN}/"))
@@ -227,7 +224,7 @@ class _Reader:
     def _cut(self, values: np.ndarray, name: str, count: int) -> list[np.ndarray]:
         """What lies between two offsets, of every row."""
         place = f"offsets/{name}"
-        offsets = self._array(place, "number", "(N+1,)", lambda shape: len(shape) == 1, None)
+        offsets = _signed(self._array(place, "number", "(N+1,)", lambda shape: len(shape) == 1, None))
         if len(offsets) != count + 1:
             raise self._refused(
                 f"{place} has shape {offsets.shape}, and fold has {count} entries", f"{place} of shape ({count + 1},)"
@@ -263,6 +260,11 @@ class _Reader:
 
     def _refused(self, said: str, wanted: str) -> DataError:
         return DataError(f"dataset.source={self._file.path}: {said}.\n  type {wanted} (docs/custom_data.md)")
+
+
+def _signed(values: np.ndarray) -> np.ndarray:
+    """In a type whose differences do not wrap."""
+    return values.astype(np.float64) if values.dtype.kind != "i" else values.astype(np.int64)
 
 
 def _owner(name: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 
 from mmsa.data.prepare import Progress, silent
 from mmsa.data.readers.align import EPSILON, mean_onto, overlapping
+from mmsa.data.readers.allowance import Allowance
 from mmsa.data.readers.sequence_file import SequenceFile
 from mmsa.data.spool import Spool
 from mmsa.data.store import FOLDS, Prepared, Ragged
@@ -20,6 +21,7 @@ from mmsa.errors import ConfigError, DataError
 
 PAUSE = "sp"
 _EMOTIONS = 6
+_ROW = 64  # bytes of memory of a row or a word, about, without its text
 
 
 def find_sequences(
@@ -38,7 +40,7 @@ def find_sequences(
     """
     _check_roles(names, chosen)
     asked = {role: (chosen[role],) if role in chosen else accepted for role, accepted in names.items()}
-    by_file = {path.stem: path for path in sorted(folder.glob("*.csd"))}
+    by_file = {path.stem: path for path in sorted(folder.glob("*.csd")) if path.is_file()}
     by_root: dict[str, Path] = {}
     if not all(any(name in by_file for name in accepted) for accepted in asked.values()):
         for path in by_file.values():
@@ -106,7 +108,9 @@ def read_sequences(
     with ExitStack() as stack:
         opened = {role: stack.enter_context(SequenceFile(files[role])) for role in ("words", *modalities, "labels")}
         spools = {modality: stack.enter_context(Spool(folder)) for modality in modalities}
-        aligner = _Aligner(opened, spools, keep_pauses, tuple(label_columns))
+        size = sum(sequence.path.stat().st_size for sequence in opened.values())
+        allowance = Allowance(files["words"].parent, size)
+        aligner = _Aligner(opened, spools, keep_pauses, tuple(label_columns), allowance)
         present = {role: set(sequence.videos) for role, sequence in opened.items()}
         skipped: dict[str, list[str]] = {"in no fold": sorted(present["labels"] - set(fold_of))}
         chosen = sorted(present["labels"] & set(fold_of), key=lambda video: (FOLDS.index(fold_of[video]), video))
@@ -129,6 +133,7 @@ class _Aligner:
         spools: per modality where its steps go.
         keep_pauses: keep the steps whose word is `sp`.
         label_columns: names of the label columns, or ().
+        allowance: for what is made of all of it.
     """
 
     def __init__(
@@ -137,7 +142,9 @@ class _Aligner:
         spools: Mapping[str, Spool],
         keep_pauses: bool,
         label_columns: tuple[str, ...],
+        allowance: Allowance,
     ) -> None:
+        self._pay = allowance.pay
         self._opened = opened
         self._spools = spools
         self._keep_pauses = keep_pauses
@@ -159,7 +166,8 @@ class _Aligner:
         """Align one video and keep its utterances."""
         word_intervals, tokens = self._read_words(video)
         spans, labels = self._read_labels(video)
-        rows, counts = overlapping(word_intervals, spans)
+        self._pay((len(video) + _ROW) * len(spans))
+        rows, counts = overlapping(word_intervals, spans, self._pay)
         groups = np.repeat(np.arange(len(spans)), counts)
         spoken = np.array([token != PAUSE for token in tokens], dtype=bool)[rows]
         finite = np.isfinite(labels).all(axis=1)
@@ -168,6 +176,7 @@ class _Aligner:
         lengths = np.bincount(groups[kept], minlength=len(spans))
         self._note_dropped(video, spans, counts, finite, lengths)
         rows = rows[kept]
+        self._pay(sum(_ROW + len(tokens[row]) for row in rows))
         for modality, spool in self._spools.items():
             spool.append(self._align(modality, video, word_intervals, rows, groups[kept]))
         offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -195,7 +204,8 @@ class _Aligner:
                 f"{self._opened[modality].path}: video {video} has {features.shape[1]} features per frame, others "
                 f"{width}. Are they of another version's file?"
             )
-        means, covered = mean_onto(intervals, features, word_intervals)
+        self._pay(features.nbytes + 4 * width * len(rows))
+        means, covered = mean_onto(intervals, features, word_intervals, self._pay)
         wrong = ~np.isfinite(means)
         means[wrong] = 0.0
         wrong_steps = wrong.sum(axis=1)[rows]
@@ -214,7 +224,10 @@ class _Aligner:
             )
         order = np.argsort(intervals[:, 0], kind="stable")
         self._short_words += int((~(intervals[:, 1] - intervals[:, 0] > EPSILON)).sum())  # they overlap nothing
-        return intervals[order], [_decoded(token) for token in features[order, 0]]
+        tokens = [_decoded(token) for token in features[order, 0]]
+        if any("\0" in token for token in tokens):
+            raise DataError(f"{self._opened['words'].path}: a word of {video} holds a zero character. Is it damaged?")
+        return intervals[order], tokens
 
     def _read_labels(self, video: str) -> tuple[np.ndarray, np.ndarray]:
         """Intervals (n, 2) and labels (n, columns) of the utterances."""

@@ -153,6 +153,12 @@ def _text(content: bytes) -> str:
     return content.decode("utf-8", errors="replace")
 
 
+def _escaped(machine: Machine) -> None:
+    text = machine.line().decode("raw-unicode-escape", errors="replace")
+    # Two halves of a character make one; a half by itself is no text.
+    machine.push(text.encode("utf-16", "surrogatepass").decode("utf-16", errors="replace"))
+
+
 def _latin(content: bytes) -> str:
     """Python 2's strings, bytes and text alike, as the field's own loaders take them."""
     return content.decode("latin1")
@@ -182,7 +188,7 @@ _OPERATIONS: dict[int, Callable[[Machine], None]] = {
         "S": _quoted,
         "T": _sized(Struct("<i"), _latin),
         "U": _sized(_BYTE, _latin),
-        "V": lambda m: m.push(m.line().decode("raw-unicode-escape", errors="replace")),
+        "V": _escaped,
         "X": _sized(_WORD, _text),
         "\x8c": _sized(_BYTE, _text),
         "\x8d": _sized(_LENGTH, _text),

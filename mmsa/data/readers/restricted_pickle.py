@@ -12,26 +12,16 @@ import mmap
 import pickle
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from mmsa.data.readers.mistaken import clear_errors
 from mmsa.data.readers.pickle_instructions import run
 from mmsa.data.readers.pickle_machine import Machine, Name, RefusedError
 from mmsa.errors import DataError
 
-# What a damaged or hostile pickle makes the machine and numpy raise; a broken stream can reach any instruction.
-_PICKLE_ERRORS = (
-    pickle.UnpicklingError,
-    ArithmeticError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    TypeError,
-    ValueError,
-)
 _ARRAY_TYPE = re.compile(r"[<>=|]?(?:b1|\?|[iu][1248]|f[248]|[SU]\d{1,8}|O[48]?)")
 _DEEPEST = 24
 _TEXTS = frozenset({str, bytes})
@@ -50,29 +40,14 @@ def load_pickle(path: Path) -> object:
     Raises:
         DataError: it is empty, cut short, not a pickle, too large, or names any other object; nothing of it was run.
     """
+    if not path.is_file():  # a pipe would be waited for
+        raise DataError(f"{path} is no file. Put the pickle there.")
     with open(path, "rb") as file:
         if not path.stat().st_size:
             raise DataError(f"{path} is empty. Download it again.")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data, clear_errors(path):
             machine = Machine(data, MAKERS, give_state)
             return plain(run(machine), machine.room)
-
-
-@contextmanager
-def clear_errors(path: Path) -> Iterator[None]:
-    """Turn what a damaged or hostile file raises into a DataError."""
-    try:
-        yield
-    except _PICKLE_ERRORS as error:
-        raise DataError(
-            f"{path} cannot be read as a pickle: {str(error)[:200] or type(error).__name__}. "
-            "It is cut short or not a pickle of arrays; download it again."
-        ) from error
-    except RefusedError as refused:
-        raise DataError(
-            f"{path} was not loaded: it names {refused}, and only plain containers and numpy arrays are "
-            "admitted. Nothing of it was run; get the file from its publisher."
-        ) from refused
 
 
 class _Measure(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import uuid
+import zlib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,10 @@ from types import TracebackType
 import h5py
 import numpy as np
 
+from mmsa.data.readers.allowance import Allowance
+from mmsa.data.readers.hdf5_entries import array, entry, read
+from mmsa.data.readers.mistaken import mistaken
+from mmsa.data.readers.pickle_machine import printable
 from mmsa.errors import DataError
 
 # The fields that the SDK asks for on standard input when one is absent. The last one is an accident
@@ -60,13 +65,26 @@ def write_sequence(
             file.create_dataset(f"{name}/metadata/{key}", data=[json.dumps(value)], dtype=h5py.string_dtype())
 
 
+_SHOWN = 8
 _SINGLE = (2,)  # intervals of a video of one frame whose arrays lack the axis of frames: the SDK takes it as well
 _METADATA_CACHE = 1 << 17
-_DAMAGE = (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError)  # h5py's, on a damaged entry
+_HDF5_START = b"\x89HDF\r\n\x1a\n"
+# h5py's, on a damaged entry.
+_DAMAGE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    zlib.error,
+)
 
 
 class SequenceFile:
-    """An open computational sequence, whatever the name of its root group.
+    """An open computational sequence, whatever the name of its root group; no link to another file is followed.
 
     Args:
         path: the .csd file.
@@ -77,26 +95,35 @@ class SequenceFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        if not path.is_file():  # a pipe would be waited for
+            raise DataError(f"{path} is no file. Put the computational sequence there.")
         try:
             self._file = h5py.File(path, "r")
         except OSError as error:
+            instead = mistaken(path, _HDF5_START)
+            if instead is not None:
+                raise DataError(instead) from error
             reason = str(error).strip().split("\n")[0]
             raise DataError(f"{path} cannot be read as HDF5: {reason}. Download it again.") from error
         # HDF5 would keep up to 32 MiB of what it knows about groups, of which each is opened once.
         cache = self._file.id.get_mdc_config()
         cache.set_initial_size, cache.initial_size, cache.min_size, cache.max_size = True, *(_METADATA_CACHE,) * 3
         self._file.id.set_mdc_config(cache)
-        roots = list(self._file)
+        roots: list[str] = []
         try:
+            roots = [str(root) for root in self._file]
             if len(roots) != 1:
                 raise KeyError(f"{len(roots)} root groups")
-            self.name = str(roots[0])
-            self._data = self._file[self.name]["data"]
+            self.name = roots[0]
+            self._data = entry(entry(self._file, self.name), "data")
+            if not isinstance(self._data, h5py.Group):
+                raise ValueError("data is no group")
             self.videos = [str(video) for video in self._data]
-        except (KeyError, ValueError, TypeError, RuntimeError, OSError) as error:  # h5py's errors on a foreign layout
+        except _DAMAGE as error:
             self._file.close()
+            held = printable(", ".join(roots[:_SHOWN])[:200]) or "none"
             raise DataError(
-                f"{path} is not a computational sequence: one root group holding `data` is required, got {roots}."
+                f"{path} is not a computational sequence: one root group holding `data` is required, got {held}."
             ) from error
 
     def __enter__(self) -> SequenceFile:
@@ -116,9 +143,9 @@ class SequenceFile:
         """
         for video in self.videos:
             try:
-                group = self._data[video]
-                shape = group["features"].shape
-                if group["intervals"].shape == _SINGLE:
+                group = entry(self._data, video)
+                shape = array(group, "features").shape
+                if array(group, "intervals").shape == _SINGLE:
                     shape = (1, *shape)
             except _DAMAGE as error:
                 raise self._unreadable(video, error) from error
@@ -133,8 +160,8 @@ class SequenceFile:
             DataError: the entry is damaged or its shapes disagree.
         """
         try:
-            group = self._data[video]
-            intervals, features = np.asarray(group["intervals"][()]), np.asarray(group["features"][()])
+            group, allowance = entry(self._data, video), Allowance(self.path, self._file.id.get_filesize())
+            intervals, features = (read(array(group, name), allowance) for name in ("intervals", "features"))
         except _DAMAGE as error:
             raise self._unreadable(video, error) from error
         if intervals.size == 0 and features.size == 0:  # in any shape, without the number of features
@@ -153,4 +180,5 @@ class SequenceFile:
         return intervals.astype(np.float64), features.reshape(len(features), math.prod(features.shape[1:]))
 
     def _unreadable(self, video: str, error: Exception) -> DataError:
-        return DataError(f"{self.path}: video {video} cannot be read ({error}). Download the file again.")
+        reason = printable(" ".join(str(error).split())[:200]) or type(error).__name__
+        return DataError(f"{self.path}: video {video[:80]} cannot be read ({reason}). Download the file again.")

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import math
 import pickle
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from struct import Struct
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from mmsa.data.readers.mistaken import clear_errors
 from mmsa.data.readers.pickle_instructions import run
 from mmsa.data.readers.pickle_machine import Machine, Name
-from mmsa.data.readers.restricted_pickle import MAKERS, clear_errors, give_state, plain
+from mmsa.data.readers.restricted_pickle import MAKERS, give_state, plain
+from mmsa.errors import DataError
 
 _STORAGES = {
     Name("torch", f"{name}Storage"): code
@@ -38,7 +40,8 @@ _STORAGES = {
 # Torch before version 1.6 wrote a number, a version, the machine, the object, the keys of its storages, and these.
 _OLD_START = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2) + pickle.dumps(1001, protocol=2)
 _ZIP_START = b"PK\x03\x04"
-_COUNT = Struct("<q")
+_COUNT = struct.Struct("<q")
+_MOST_AXES = 16
 
 
 def load_torch(path: Path) -> object:
@@ -47,14 +50,16 @@ def load_torch(path: Path) -> object:
     Raises:
         DataError: it is damaged, compressed, larger than it says, or names anything but tensors and plain containers.
     """
-    with clear_errors(path):
+    if not path.is_file():  # a pipe would be waited for
+        raise DataError(f"{path} is no file. Put the file of torch.save there.")
+    with clear_errors(path, _ZIP_START):
         with open(path, "rb") as file:
             start = file.read(len(_ZIP_START))
         if start != _ZIP_START:
             return _load_old(path.read_bytes())
         try:
             return _load_zip(path)
-        except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError) as error:
+        except (zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError, OSError) as error:
             raise pickle.UnpicklingError(f"damaged archive: {error}") from error
 
 
@@ -103,11 +108,13 @@ def _load_old(content: bytes) -> object:
     at = start + read + listed.position
     numbers: dict[str, bytes] = {}
     for key in keys if isinstance(keys, list) else []:
+        if not isinstance(key, str):
+            raise pickle.UnpicklingError("a key of a storage is no text")
         (count,) = _COUNT.unpack(content[at : at + _COUNT.size]) if at + _COUNT.size <= len(content) else (-1,)
-        end = at + _COUNT.size + count * wanted.get(str(key), 1)
+        end = at + _COUNT.size + count * wanted.get(key, 1)
         if count < 0 or end > len(content):
             raise EOFError("it ends too early")
-        numbers[str(key)] = content[at + _COUNT.size : end]
+        numbers[key] = content[at + _COUNT.size : end]
         at = end
     return _object(content[start:], len(content), numbers.__getitem__)[0]
 
@@ -122,6 +129,8 @@ def _object(content: bytes, size: int, numbers_of: Callable[..., bytes], sized: 
         sized: only ask for the storages, with the bytes of a number: nothing is there yet.
     """
 
+    made_of: dict[str, _Storage] = {}
+
     def storage(description: object) -> _Storage:
         if not isinstance(description, tuple) or len(description) < 5 or description[0] != "storage":
             raise pickle.UnpicklingError("a storage is damaged")
@@ -132,13 +141,18 @@ def _object(content: bytes, size: int, numbers_of: Callable[..., bytes], sized: 
         if sized:
             numbers_of(key, dtype.itemsize)
             return _Storage(np.empty(0, dtype))
-        return _Storage(np.frombuffer(numbers_of(key), dtype))
+        if key not in made_of:  # read once, however often it is mentioned
+            made_of[key] = _Storage(np.frombuffer(numbers_of(key), dtype))
+        if made_of[key].values.dtype != dtype:
+            raise pickle.UnpicklingError("a storage is of two types")
+        return made_of[key]
 
     def tensor(machine: Machine, of: object, offset: object, shape: Any, stride: Any, *_: object) -> np.ndarray:
         whole = isinstance(shape, tuple) and isinstance(stride, tuple) and all(type(n) is int for n in shape + stride)
         if (
             not isinstance(of, _Storage)
             or not whole
+            or not len(shape) == len(stride) <= _MOST_AXES
             or type(offset) is not int
             or offset < 0
             or min(shape, default=0) < 0
