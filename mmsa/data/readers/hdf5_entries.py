@@ -27,8 +27,8 @@ def entry(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
     """
     if not isinstance(group, h5py.Group):
         raise ValueError(f"a group that holds {name} is required")
-    link = group.get(name, getlink=True)
-    if link is not None and not isinstance(link, h5py.HardLink):
+    encoded = name.encode("utf-8", "surrogateescape")
+    if group.id.links.get_info(encoded).type != h5py.h5l.TYPE_HARD:
         raise ValueError(f"{name} is a link, not an array")
     return group[name]
 
@@ -42,15 +42,17 @@ def array(group: h5py.Group, name: str) -> h5py.Dataset:
     dataset = entry(group, name)
     if not isinstance(dataset, h5py.Dataset):
         raise ValueError(f"{name} is no array")
-    name = str(dataset.name).lstrip("/")
-    if dataset.external or dataset.is_virtual:
+    name = f"{group.name}/{name}".lstrip("/")
+    properties, dtype, shape = dataset.id.get_create_plist(), dataset.dtype, dataset.shape
+    if properties.get_external_count() or properties.get_layout() == h5py.h5d.VIRTUAL:
         raise ValueError(f"{name} lies in another file")
-    if dataset.dtype.hasobject and not is_text(dataset):
+    if dtype.hasobject and not is_text(dataset):
         raise ValueError(f"{name} holds neither numbers nor text")
-    size, stored = math.prod(dataset.shape or ()) * dataset.dtype.itemsize, dataset.id.get_storage_size()
-    if dataset.shape is not None and size > MOST_COMPRESSED * stored:
-        raise ValueError(f"{name} of shape {dataset.shape} claims {size} bytes, of which the file holds {stored}")
-    _check_chunks(dataset, name)
+    size, stored = math.prod(shape or ()) * dtype.itemsize, dataset.id.get_storage_size()
+    if shape is not None and size > MOST_COMPRESSED * stored:
+        raise ValueError(f"{name} of shape {shape} claims {size} bytes, of which the file holds {stored}")
+    if properties.get_nfilters():
+        _check_chunks(dataset, properties, name)
     return dataset
 
 
@@ -73,9 +75,8 @@ def read(dataset: h5py.Dataset, allowance: Allowance) -> np.ndarray:
     return np.asarray(dataset[()])
 
 
-def _check_chunks(dataset: h5py.Dataset, name: str) -> None:
+def _check_chunks(dataset: h5py.Dataset, properties: h5py.h5p.PropDCID, name: str) -> None:
     """Refuse compressed pieces that would grow beyond the size that the array states for them."""
-    properties = dataset.id.get_create_plist()
     filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
     compressing = [place for place, code in enumerate(filters) if code not in _SIZE_KEEPING]
     if not compressing:
@@ -88,7 +89,7 @@ def _check_chunks(dataset: h5py.Dataset, name: str) -> None:
         )
     itemsize = REFERENCE.itemsize if dataset.dtype.hasobject else dataset.id.get_type().get_size()
     room = math.prod(dataset.chunks) * itemsize
-    if room > FLOOR + FACTOR * dataset.file.id.get_filesize():
+    if room > FLOOR and room > FLOOR + FACTOR * dataset.file.id.get_filesize():
         raise ValueError(f"{name} is compressed in pieces of {room} bytes")
     sizes: dict[tuple[int, ...], int] = {}
 
