@@ -13,6 +13,7 @@ from mmsa.build import build_dataset
 from mmsa.compose import compose
 from mmsa.data.batches import Data
 from mmsa.data.cmu_mosei import CmuMosei
+from mmsa.data.loading import Loading
 from mmsa.errors import DataError
 from tests.data.corpora import Tiny, tiny_sequences, write_corpus
 from tests.data.test_batches import prepared, store_of
@@ -43,7 +44,7 @@ def test_preparing_downloads_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("normalize", ["train", "none"])
 def test_what_happens_to_a_batch_does_not_happen_to_the_data(tmp_path: Path, normalize: str) -> None:
     store = store_of(tmp_path / "made.h5", prepared())
-    fold = Data(store, ["text", "audio"], normalize).fold("train")  # type: ignore[arg-type]
+    fold = Data(store, ["text", "audio"], Loading(normalize)).fold("train")  # type: ignore[arg-type]
     rows = np.arange(8)
     first = fold.batch(rows)
     kept = {m: x.clone() for m, x in first.features.items()}
