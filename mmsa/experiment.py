@@ -269,9 +269,7 @@ def conclude(
     }
     return RunResult(
         metrics=metrics,
-        predictions={
-            name: dict(zip(fold.ids, values.tolist(), strict=True)) for name, (fold, _, values) in predicted.items()
-        },
+        predictions={name: fold.by_id(values.tolist()) for name, (fold, _, values) in predicted.items()},
         score=progress.best_score,
         run_id=record["mlflow_run_id"],
         folder=folder,

@@ -42,7 +42,7 @@ class TrainedRun:
         utterances = self.data.fold(fold)
         batch_size = self.config.trainer.batch_size
         metrics, predictions = evaluate(self.model, self.task, utterances, batch_size, torch.device("cpu"))
-        return metrics, dict(zip(utterances.ids, predictions.tolist(), strict=True))
+        return metrics, utterances.by_id(predictions.tolist())
 
 
 def load_run(folder: Path) -> TrainedRun:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,6 +73,16 @@ class Fold:
             ids=tuple(self.ids[row] for row in rows),
             pieces={m: torch.from_numpy(pieces) for m, (_, pieces) in padded.items() if pieces is not None},
         )
+
+    def by_id(self, values: Sequence[Any]) -> dict[str, Any]:
+        """One value per utterance by its id; a second utterance of the same id, which the doctor calls an error, by
+        the id and its number: "v[3] (2)"."""
+        seen: Counter[str] = Counter()
+        named = {}
+        for name, value in zip(self.ids, values, strict=True):
+            seen[name] += 1
+            named[name if seen[name] == 1 else f"{name} ({seen[name]})"] = value
+        return named
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """Every utterance once, those of similar length together."""

@@ -142,3 +142,12 @@ def test_what_is_not_there_is_refused(tmp_path: Path, store: Store) -> None:
     rows.folds = ["train"] * len(rows.ids)
     with pytest.raises(DataError, match="valid fold"):
         Data(store_of(tmp_path / "empty.h5", rows), ["text"]).fold("valid")
+
+
+def test_no_utterance_is_lost_where_two_have_one_id(tmp_path: Path) -> None:
+    rows = prepared()
+    rows.ids[2] = rows.ids[5] = rows.ids[0]
+    fold = Data(store_of(tmp_path / "twice.h5", rows), ["text"]).fold("train")
+    named = fold.by_id(range(len(fold)))
+    assert list(named.values()) == list(range(40))
+    assert [named[name] for name in ("v0[0]", "v0[0] (2)", "v0[0] (3)", "v1[0]")] == [0, 2, 5, 1]
