@@ -147,12 +147,13 @@ class Data:
                 f"  type dataset.modalities=[{','.join(m for m in modalities if m not in absent)}]"
             )
         held = {m: self._held_lengths(m) for m in self.modalities}
-        read = {m: cut(lengths, loading.most_steps(m)) for m, lengths in held.items()}
+        self._axis = _common_axis(held, loading.resample) if loading.resample is not None else None
+        if self._axis is not None:
+            held = {m: np.where(n > 0, self._axis, 0) for m, n in held.items()}
+        read = {m: cut(lengths, self._most(m)) for m, lengths in held.items()}
         self.num_cut = int(np.any([held[m] > read[m] for m in held], axis=0).sum())
         """Utterances of the store that are longer than `max_length` in some modality."""
-        self._axis = _common_axis(read, loading.resample) if loading.resample is not None else None
-        seen = read.values() if self._axis is None else [np.where(n > 0, self._axis, 0) for n in read.values()]
-        lengths = np.stack(list(seen))  # (M, N)
+        lengths = np.stack(list(read.values()))  # (M, N)
         self.aligned = bool(np.all((lengths == 0) | (lengths == lengths.max(axis=0))))
         self.widths = {m: 1 if m in self._tokenizers else store.features[m].width for m in self.modalities}
         """Features per step, in the order of the model; 1 of word pieces."""
@@ -192,13 +193,12 @@ class Data:
             )
         streams = {m: self._stream(m, rows) for m in self.modalities}
         vectors = {
-            m: VectorStream(self.store.features[m], rows, self._scales.get(m), self.loading.most_steps(m))
-            for m in self._held
+            m: VectorStream(self.store.features[m], rows, self._scales.get(m), self._most_held(m)) for m in self._held
         }
         return Fold(self.store, name, rows, streams, vectors)
 
     def _stream(self, modality: str, rows: np.ndarray) -> Stream:
-        most = self.loading.most_steps(modality)
+        most = self._most(modality)
         if modality in self._tokenizers:
             words = words_of(self.store, modality)
             return PieceStream([words[row][:most] for row in rows], self._tokenizers[modality])
@@ -213,6 +213,14 @@ class Data:
             resampled = np.where(ragged.lengths[rows] > 0, self._axis[rows], 0)
         return VectorStream(ragged, rows, normalizer, most, resampled)
 
+    def _most(self, modality: str) -> int | None:
+        """Steps that are read, on the common axis where there is one."""
+        return self.loading.most_steps(self.loading.resample or modality)
+
+    def _most_held(self, modality: str) -> int | None:
+        """Steps of its own that are read: all of those that are averaged."""
+        return self._most(modality) if self.loading.resample in (None, modality) else None
+
     def _held_lengths(self, modality: str) -> np.ndarray:
         """(rows of the store,) int64 steps, or words of a modality that is read as word pieces."""
         if modality in self._tokenizers:
@@ -222,7 +230,7 @@ class Data:
     def _scale(self, modality: str) -> Scale:
         ragged = self.store.features[modality]
         train = np.flatnonzero(np.asarray(self.store.folds) == FOLDS[0])
-        read, _ = VectorStream(ragged, train, None, self.loading.most_steps(modality)).steps(np.arange(len(train)))
+        read, _ = VectorStream(ragged, train, None, self._most_held(modality)).steps(np.arange(len(train)))
         return Scale.of(read, self.loading.clip)
 
 

@@ -70,7 +70,8 @@ class Dataset(ABC):
         normalize: "train" standardises by the statistics of the train fold when a run loads the data, "utterance" by
             those of each utterance, "none" does not; or one of them per modality, "train" where none is named.
         clip: standard deviations at which standardised features are clipped; None does not clip.
-        max_length: steps of an utterance that a run reads, from its first; one number, or one per modality.
+        max_length: steps of an utterance that a run reads, from its first; one number, or one per modality; beside
+            `resample` those of its axis.
         resample: the modality onto whose steps those of the others are averaged, which gives all one time axis.
         word_vectors: "fixed" gives text as feature vectors, "trained" as words with a table of vectors to train.
         glove: GloVe text file; text becomes the vectors of the words. None takes the source's own text features.

@@ -70,7 +70,7 @@ def _of_steps(reading: Mapping[str, Any]) -> Iterator[Finding]:
             "warning",
             "beyond_length",
             f"steps with values beyond the stated lengths were left out: {counts}.",
-            "Look whether the lengths belong to these arrays.",
+            "Look whether the lengths belong to these arrays; what a transformer makes of padding looks the same.",
         )
     if reading["without_steps"]:
         text = f"{named(reading['without_steps'])}: 0 steps in all utterances, so that the store does not hold it."

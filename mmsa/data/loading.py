@@ -15,14 +15,15 @@ MaxLength = Count | Mapping[str, Count] | None
 
 @dataclass(frozen=True)
 class Loading:
-    """The options of a data set that say how its store is loaded, in the order in which they act.
+    """The options of a data set that say how its store is loaded.
 
     Args:
-        max_length: steps (words, frames) of an utterance that are read, from its first; one number or one per modality,
-            None reads all of them, as of those that a mapping does not name.
         normalize: "train" standardises by the steps of the train fold, "utterance" by those of each utterance, "none"
             does not; or one of them per modality, "train" where none is named.
         clip: standard deviations at which standardised features are clipped; None does not clip.
+        max_length: steps (words, frames) of an utterance that are read, from its first; one number or one per modality,
+            None reads all of them, as of those that a mapping does not name. Beside `resample`, whose axis all share,
+            those of that modality.
         resample: the modality onto whose steps the others are averaged, so that all share its time axis; None leaves
             each its own.
         word_vectors: "fixed" gives text as feature vectors, "trained" as words with a table of vectors to train.
@@ -56,6 +57,11 @@ class Loading:
             raise ConfigError(
                 f"dataset.resample={self.resample}: the run loads {', '.join(modalities)}.\n"
                 f"  type dataset.resample={modalities[0]}, or dataset.resample=null"
+            )
+        if self.resample is not None and (others := [m for m in named if m != self.resample]):
+            raise ConfigError(
+                f"dataset.max_length names {', '.join(others)}, whose steps dataset.resample={self.resample} averages "
+                f"over those of {self.resample}.\n  type dataset.max_length=50, which counts those of {self.resample}"
             )
         if self.resample not in (None, TEXT) and self.word_vectors == "trained":
             raise words_are_not_averaged(self.resample)

@@ -21,7 +21,7 @@ from mmsa.errors import DataError
 FOLDS = ("train", "valid", "test")
 SCHEMA_VERSION = 1
 
-_FORMAT = "mmsa store"
+FORMAT = "mmsa store"
 _BLOCK = 1 << 22
 
 
@@ -133,7 +133,7 @@ def write_store(
     try:
         # Aligned arrays, since a mapped float that straddles its own size is slow or refused.
         with h5py.File(temporary, "w", alignment_threshold=1, alignment_interval=64) as file:
-            file.attrs.update(format=_FORMAT, schema_version=SCHEMA_VERSION, dataset=dataset)
+            file.attrs.update(format=FORMAT, schema_version=SCHEMA_VERSION, dataset=dataset)
             file.attrs.update(sources=json.dumps(sources), options=json.dumps(options))
             _write_rows(file, prepared)
         with open(temporary, "rb") as written:
@@ -215,7 +215,7 @@ class Store:
             raise DataError(f"No store at {path}. Make one: mmsa prepare NAME --source PATH")
         try:
             with h5py.File(path, "r") as file:
-                if file.attrs.get("format") != _FORMAT:
+                if file.attrs.get("format") != FORMAT:
                     raise DataError(f"{path} is an HDF5 file but not a store made by `mmsa prepare`.")
                 version = int(file.attrs["schema_version"])
                 if version != SCHEMA_VERSION:

@@ -49,15 +49,16 @@ class VectorStream:
     ) -> None:
         self._ragged = ragged
         self._starts = ragged.offsets[rows]
-        self._read = cut(ragged.lengths[rows], max_length)
+        self._read = cut(ragged.lengths[rows], max_length if resampled is None else None)
         self._normalizer = normalizer
         self._resampled = resampled
-        self.lengths = self._read if resampled is None else resampled
+        self.lengths = self._read if resampled is None else cut(resampled, max_length)
 
     def padded(self, rows: np.ndarray, num_steps: int) -> tuple[np.ndarray, None]:
         values, lengths = self.steps(rows)
         if self._resampled is not None:
-            values = resample(values, lengths, self._resampled[rows])
+            onto = self._resampled[rows]
+            values = resample(values, lengths, onto)[_places(np.cumsum(onto) - onto, self.lengths[rows])]
         return _padded(values, self.lengths[rows], num_steps), None
 
     def steps(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

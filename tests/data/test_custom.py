@@ -17,7 +17,7 @@ import mmsa
 from mmsa.data.custom import Custom
 from mmsa.data.prepare import silent
 from mmsa.data.readers.arrays import contents, read_arrays
-from mmsa.data.store import FOLDS, Prepared
+from mmsa.data.store import FOLDS, Prepared, write_store
 from mmsa.data.synthetic import Synthetic
 from mmsa.errors import ConfigError, DataError
 from mmsa.trained import load_run
@@ -278,3 +278,31 @@ def test_the_page_s_script_writes_a_file_that_trains(
         assert "test/mae" in mmsa.run([*small, *line.split(), "trainer.max_epochs=1"], quiet=True).metrics
     for option in re.findall(r"^\| `dataset\.(\w+)` \|", page, flags=re.MULTILINE):
         assert f"\n{option}: " in (ROOT / "conf" / "dataset" / "custom.yaml").read_text(encoding="utf-8")
+
+
+def test_objects_are_called_objects_whatever_their_number(tmp_path: Path) -> None:
+    for num in (6, 300):
+        content = arrays(num) | {"fold": np.array([FOLDS[k % 3] for k in range(num)], dtype=object)}
+        with pytest.raises(DataError, match=rf"fold is objects of shape \({num},\)"):
+            read(npz(tmp_path / f"{num}.npz", content))
+
+
+def test_hdf5_may_begin_with_a_block_of_another_program_and_hold_what_was_never_written(tmp_path: Path) -> None:
+    path = tmp_path / "own.h5"
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, array in arrays().items():
+            if name == "target":
+                file.create_dataset(name, (12,), "f4")
+            else:
+                file[name] = array.astype("S") if array.dtype.kind == "U" else array
+    with open(path, "r+b") as raw:
+        raw.write(b"MATLAB 7.3")
+    assert read(path).targets["target"].tolist() == [0.0] * 12
+
+
+def test_a_store_whose_ids_repeat_may_be_a_source(tmp_path: Path) -> None:
+    prepared = read(npz(tmp_path / "own.npz", arrays()))
+    prepared.ids[1] = prepared.ids[0]
+    path = tmp_path / "kept.h5"
+    write_store(path, prepared, dataset="custom", sources={}, options={})
+    assert read(path).ids[:2] == prepared.ids[:2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
+from mmsa.data.readers.hdf5_texts import REFERENCE
 from mmsa.data.readers.sequence_file import SequenceFile
 from mmsa.errors import DataError
 from tests.data.corpora import Tiny, tiny_sequences, words, write_corpus
@@ -90,7 +92,7 @@ FROM_ELSEWHERE: dict[str, tuple[Edit, str]] = {
     ),
     "terabytes": (claimed((10**9, 1000), (1000, 1000)), "claims 4000000000000 bytes, of which the file holds 0"),
     "more bytes than there are numbers": (claimed((40, 2**40, 2**20), (1, 100, 100)), "claims"),
-    "unwritten frames": (claimed((10**6, 3), (10**4, 3)), "claims"),
+    "unwritten frames": (claimed((10**8, 3), (10**4, 3)), "claims"),
     "zeros": (
         lambda data, _: replaced(data["b"], "features", data=np.zeros((10**6, 100), "f4"), compression="gzip"),
         "far more memory",
@@ -255,3 +257,20 @@ def test_a_damaged_sequence_is_read_or_refused(tmp_path: Path, count: int) -> No
             refused += 1
         path.write_bytes(whole[path])
     assert refused > count / 8
+
+
+def test_texts_are_paid_for_before_they_are_looked_at(tmp_path: Path) -> None:
+    path, chunk, count = tmp_path / "evil.csd", 1 << 18, 64
+    nothing = zlib.compress(bytes(REFERENCE.itemsize * chunk), 9)
+    with h5py.File(path, "w") as file:
+        group = file.create_group("W/data/a")
+        group["intervals"] = np.array([[0, 1.0]])
+        words = group.create_dataset("features", (count * chunk,), h5py.string_dtype(), chunks=(chunk,), compression=9)
+        for place in range(count):
+            words.id.write_direct_chunk((place * chunk,), nothing)
+    tracemalloc.start()
+    with SequenceFile(path) as sequence, pytest.raises(DataError, match="far more memory"):
+        sequence.read("a")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 16 << 20

@@ -45,8 +45,9 @@ def test_times_number_the_segments_of_each_video_by_start(order: list[int]) -> N
 def test_first_fields_that_all_name_a_different_clip_are_clips_not_videos() -> None:
     rows = [[b"a_2", b"0.0", b"1.0"], [b"a_1", b"5.0", b"6.0"]]
     assert segment_ids([np.array(row) for row in rows]) == ([("a", 2), ("a", 1)], {})
-    repeated = [*rows, [b"a_1", b"9.0", b"9.5"]]  # then they are videos whose names end in a number
-    assert segment_ids(repeated)[0] == [("a_2", 0), ("a_1", 0), ("a_1", 1)]
+    assert segment_ids([*rows, [b"a_1", b"9.0", b"9.5"]])[0] == [("a", 2), ("a", 1), ("a", 1)], "a slip names no video"
+    again = [[name, b"9.0", b"9.5"] for name in (b"a_1", b"a_2", b"a_1")]  # then they are videos that end in a number
+    assert segment_ids([*rows, *again])[0] == [("a_2", 0), ("a_1", 0), ("a_1", 1), ("a_2", 1), ("a_1", 2)]
 
 
 def test_an_id_without_a_segment_is_a_video_of_its_own_and_counted() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from mmsa import build
 from mmsa.compose import compose
@@ -120,24 +121,40 @@ def test_resampled_modalities_have_one_axis_whatever_the_batch(tmp_path: Path) -
     assert np.array_equal(pooled, as_it_is, equal_nan=True)
 
 
-def test_resampling_follows_cutting_and_goes_round_a_missing_modality(tmp_path: Path) -> None:
+@pytest.mark.parametrize("most", [3, {"text": 3}])
+def test_the_common_axis_is_cut_and_not_what_is_averaged(tmp_path: Path, most: Any) -> None:
+    store = store_of(tmp_path / "made.h5", prepared(aligned=False))
+    for normalize in ({"text": "none"}, "none"):  # audio by the statistics of all its steps, or as it is
+        whole, short = (
+            Data(store, ["text", "audio"], Loading(normalize, resample="text", max_length=m)).fold("train")  # type: ignore[arg-type]
+            for m in (None, most)
+        )
+        of_whole, of_short = whole.batch(np.arange(9)), short.batch(np.arange(9))
+        for modality in ("text", "audio"):
+            assert torch.equal(of_short.lengths[modality], of_whole.lengths[modality].clamp(max=3))
+            assert torch.equal(of_short.features[modality], of_whole.features[modality][:, :3])
+        assert np.array_equal(short.pooled()["audio"], whole.pooled()["audio"], equal_nan=True)
+
+
+def test_resampling_goes_round_a_missing_modality(tmp_path: Path) -> None:
     rows = prepared(aligned=False)
     silent = {m: [np.asarray(ragged[row]) for row in range(len(rows.ids))] for m, ragged in rows.features.items()}
     silent["text"][0] = silent["text"][0][:0]
     silent["audio"][1] = silent["audio"][1][:0]
     rows = replace(rows, words=None, features={m: Ragged.join(values) for m, values in silent.items()})
     store = store_of(tmp_path / "made.h5", rows)
-    data = Data(store, ["text", "audio"], Loading(resample="text", max_length={"audio": 4, "text": 2}))
+    data = Data(store, ["text", "audio"], Loading(resample="text", max_length=2))
     fold = data.fold("train")
     assert data.aligned
     assert fold.lengths["text"][:2].tolist() == [0, min(2, len(silent["text"][1]))]
-    assert fold.lengths["audio"][:2].tolist() == [min(4, len(silent["audio"][0])), 0]
+    assert fold.lengths["audio"][:2].tolist() == [min(2, len(silent["audio"][0])), 0]
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"max_length": {"voice": 3}}, "dataset.max_length names voice"),
+        ({"max_length": {"audio": 3}, "resample": "text"}, "type dataset.max_length=50, which"),
         ({"resample": "voice"}, "type dataset.resample=text"),
         ({"resample": "audio", "modalities": ["text"]}, "the run loads text"),
         ({"resample": "audio", "word_vectors": "trained"}, "type dataset.resample=text"),

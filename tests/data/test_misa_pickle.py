@@ -122,7 +122,7 @@ def test_without_vectors_each_word_has_a_random_one_of_its_own_and_that_is_told(
 def test_numbers_of_words_alone_are_refused_with_what_to_type(tmp_path: Path) -> None:
     samples = {fold: [((np.array([2, 0]), filled(2, 2), filled(2, 3)), 1.0, f"{fold}[0]")] for fold in FOLDS}
     folder_of(tmp_path, samples)
-    with pytest.raises(DataError, match=r"put it there, or type dataset.modalities=\[audio,visual\]"):
+    with pytest.raises(DataError, match=r"Put it there, or\n  type dataset.modalities=\[audio,visual\]"):
         prepared_from(tmp_path, ALL)
 
 

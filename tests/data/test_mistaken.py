@@ -139,3 +139,18 @@ def test_a_packed_file_under_any_name_is_called_what_it_is_as_a_source(tmp_path:
     other.write_text("data")
     with pytest.raises(DataError, match="neither a folder nor a pickle"):
         Tiny(str(other)).prepare(tmp_path / "stores")
+
+
+@pytest.mark.parametrize("suffix", [".csd", ".npz"])
+def test_files_that_may_not_be_read_are_no_traceback(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"x{suffix}"
+    path.write_bytes(b"PK")
+
+    def refuse(place: object, *_: object, **__: object) -> object:
+        raise PermissionError(13, "Permission denied", str(place))
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(DataError, match=r"cannot be read: Permission denied.\n  type chmod u\+r "):
+        READERS[suffix](path)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import mmsa
+from mmsa.data.doctor import examine
 from mmsa.data.mustard import Mustard
 from mmsa.data.store import FOLDS
 from mmsa.errors import DataError
@@ -41,3 +42,13 @@ def test_what_is_not_its_pickle_is_refused_with_what_to_type(tmp_path: Path) -> 
         Mustard(str(tmp_path)).prepare(tmp_path / "stores")
     with pytest.raises(DataError, match=r"mmsa prepare mustard --source FILE"):
         Mustard().prepare(tmp_path / "empty")
+
+
+def test_shows_in_every_fold_are_no_videos_that_leak(tmp_path: Path) -> None:
+    source = sarcasm(
+        tmp_path, {fold: [f"{show}_{60 + place}" for show in (1, 2, 3)] for place, fold in enumerate(FOLDS)}
+    )
+    store = Mustard(str(source)).prepare(tmp_path / "stores")
+    assert "1_60[0]" in store.ids
+    codes = {finding.code: finding.severity for finding in examine(store, Mustard(str(source))).findings}
+    assert "video_leakage" not in codes and codes["ids_without_video"] == "note"

@@ -214,3 +214,16 @@ def test_rows_of_one_length_are_an_array_however_they_are_held() -> None:
         assert lengths is None
         np.testing.assert_array_equal(same, array)
     assert padded_rows([], "audio")[0].shape == (0, 0, 0)
+
+
+@pytest.mark.parametrize("silent_row", [False, True])
+def test_modalities_of_one_file_may_be_padded_on_different_sides(silent_row: bool) -> None:
+    lengths = [3, 5, 2, 6]
+    rows = [np.ones((length, 2), np.float32) for length in lengths]
+    arrays = {"text": padded(rows, NUM_STEPS, "right"), "audio": padded(rows, NUM_STEPS, "left")}
+    arrays["audio"][0, -1] = 0  # a zero of its own, where text is padded: padding in both says little
+    if silent_row:
+        arrays["audio"][1] = 0
+    cut, found = strip_together(arrays)
+    assert found == {"text": "right", "audio": "left"}
+    assert cut["text"].lengths.tolist() == cut["audio"].lengths.tolist() == lengths

@@ -14,6 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from mmsa.data.prepare import readable
 from mmsa.data.readers.allowance import Allowance
 from mmsa.data.readers.hdf5_entries import MOST_COMPRESSED, array, entry, is_text, read
 from mmsa.data.readers.mistaken import mistaken
@@ -21,7 +22,6 @@ from mmsa.data.readers.pickle_machine import printable
 from mmsa.errors import DataError
 
 _ZIP_SIGNATURE = b"PK"
-_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _MOST_AXES = 32
 _LONGEST_NAME = 80
 DAMAGE = (
@@ -70,10 +70,9 @@ class ArrayFile:
         self.path = path
         if not path.is_file():
             raise DataError(f"dataset.source={path}: no such file.\n  type dataset.source=FILE.npz or FILE.h5")
-        with open(path, "rb") as file:
-            start = file.read(len(_HDF5_SIGNATURE))
-        self._zipped = start.startswith(_ZIP_SIGNATURE)
-        if not self._zipped and start != _HDF5_SIGNATURE:
+        with readable(path), open(path, "rb") as file:
+            self._zipped = file.read(len(_ZIP_SIGNATURE)) == _ZIP_SIGNATURE
+        if not self._zipped and not h5py.is_hdf5(path):  # which may begin with a block of another program's
             said = mistaken(path) or f"dataset.source={path} is neither .npz nor HDF5."
             wanted = "" if "\n" in said else "\n  type dataset.source=FILE.npz or FILE.h5"
             raise DataError(said + wanted)
@@ -121,7 +120,7 @@ class ArrayFile:
                 size = math.prod(shape) * dtype.itemsize
                 if len(shape) > _MOST_AXES or min(shape, default=0) < 0:
                     raise ValueError(f"{_shown(name)} has {len(shape)} axes, which is no shape of numpy's")
-                if size > min(member.file_size, MOST_COMPRESSED * member.compress_size):
+                if not dtype.hasobject and size > min(member.file_size, MOST_COMPRESSED * member.compress_size):
                     raise ValueError(
                         f"{_shown(member.filename)} of shape {shape} claims {size} bytes, "
                         f"of which the file holds {member.compress_size}"

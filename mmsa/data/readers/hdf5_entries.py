@@ -12,7 +12,8 @@ from mmsa.data.readers.allowance import FACTOR, FLOOR, Allowance
 from mmsa.data.readers.hdf5_texts import REFERENCE, text_bytes
 
 MOST_COMPRESSED = 1100
-"""Deflate makes at most 1032 bytes of one: an array that claims more is a lie that would fill the memory."""
+"""Deflate makes at most 1032 bytes of one, other filters as many or less: a large array that claims more is a lie, or
+was hardly written to."""
 _CHECKSUM = h5py.h5z.FILTER_FLETCHER32
 _SIZE_KEEPING = (h5py.h5z.FILTER_SHUFFLE, _CHECKSUM)
 _LARGE_CHUNK = 1 << 18
@@ -49,7 +50,7 @@ def array(group: h5py.Group, name: str) -> h5py.Dataset:
     if dtype.hasobject and not is_text(dataset):
         raise ValueError(f"{name} holds neither numbers nor text")
     size, stored = math.prod(shape or ()) * dtype.itemsize, dataset.id.get_storage_size()
-    if shape is not None and size > MOST_COMPRESSED * stored:
+    if shape is not None and size > max(FLOOR, MOST_COMPRESSED * stored):
         raise ValueError(f"{name} of shape {shape} claims {size} bytes, of which the file holds {stored}")
     if properties.get_nfilters():
         _check_chunks(dataset, properties, name)
@@ -69,7 +70,8 @@ def read(dataset: h5py.Dataset, allowance: Allowance) -> np.ndarray:
         OSError, ValueError: it is damaged.
     """
     if dataset.dtype.hasobject and dataset.size:
-        allowance.pay(_OBJECT * dataset.size + text_bytes(dataset))
+        allowance.pay(_OBJECT * dataset.size)
+        allowance.pay(text_bytes(dataset))
     elif dataset.shape is not None:
         allowance.pay(dataset.size * dataset.dtype.itemsize)
     return np.asarray(dataset[()])

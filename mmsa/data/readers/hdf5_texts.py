@@ -30,8 +30,9 @@ def text_bytes(dataset: h5py.Dataset) -> int:
     found = found[(found["length"] > 0) & (found["heap"] > 0)]
     start = dataset.file.userblock_size
     with open(Path(dataset.file.filename), "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        for heap in np.unique(found["heap"]).tolist():
-            mentions = found[found["heap"] == heap]
+        found = np.sort(found, order="heap")
+        heaps, firsts = np.unique(found["heap"], return_index=True)
+        for heap, mentions in zip(heaps.tolist(), np.split(found, firsts[1:]), strict=False):
             sizes = _objects(data, start + heap)
             numbers, place = np.unique(mentions["number"], return_inverse=True)
             held = np.array([sizes.get(number, -1) for number in numbers.tolist()])
@@ -67,7 +68,7 @@ def _references(dataset: h5py.Dataset) -> np.ndarray:
     if dataset.chunks is None:
         offset = dataset.id.get_offset()
         if offset is None or offset + dataset.size * REFERENCE.itemsize > Path(dataset.file.filename).stat().st_size:
-            raise ValueError("texts that are not in one piece are not admitted")
+            raise ValueError("texts have to be stored contiguous or in chunks")
         return np.fromfile(dataset.file.filename, REFERENCE, dataset.size, offset=offset)
     found = np.zeros(dataset.shape, REFERENCE)
     places: list[tuple[int, ...]] = []

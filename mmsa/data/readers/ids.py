@@ -36,8 +36,8 @@ def segment_ids(raws: Sequence[object]) -> tuple[list[tuple[str, int]], dict[str
     """Video and segment of all ids of a source.
 
     Three fields [video, start, end] name no segment: those of a video are numbered from 0 by start. They are told from
-    [video_clip, start, end] by their first fields, which do not all end in a clip or are not all different. An id of
-    no known form is a video of its own, of one segment.
+    [video_clip, start, end] by their first fields, which do not all end in a clip, or of which fewer than half are
+    different. An id of no known form is a video of its own, of one segment.
 
     Args:
         raws: the ids of all folds together, since a video's segments are counted over all of them.
@@ -51,7 +51,7 @@ def segment_ids(raws: Sequence[object]) -> tuple[list[tuple[str, int]], dict[str
     fields = [_fields(raw) for raw in raws]
     firsts = [entry[0] for entry in fields]
     split = [_split(name) for name in firsts]
-    if any(len(entry) == 3 for entry in fields) and (None in split or len(set(firsts)) < len(firsts)):
+    if any(len(entry) == 3 for entry in fields) and (None in split or 2 * len(set(firsts)) < len(firsts)):
         return _numbered(fields), {"numbered_by_start": len(fields)}
     alone = sum(pair is None for pair in split)
     pairs = [pair or (name, 0) for name, pair in zip(firsts, split, strict=True)]

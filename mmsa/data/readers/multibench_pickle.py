@@ -50,8 +50,16 @@ def read(content: Any, options: ReadOptions, progress: Progress) -> Prepared:
         targets = sentiment_targets(found.labels, f"{FAMILY}'s pickle")
     else:
         targets = {name: (found.labels.reshape(-1) > 0).astype(np.float32)}
-    rows = [replace(row, targets={key: t[i] for key, t in targets.items()}) for i, row in enumerate(found.rows)]
+    utterances = found.rows
+    if name == "sarcasm":  # neither number of an id names a video
+        utterances = [_as_own_video(row) for row in utterances]
+        found.report["ids"] = {"own_video": len(utterances)}
+    rows = [replace(row, targets={key: t[i] for key, t in targets.items()}) for i, row in enumerate(utterances)]
     return gather(rows, found.modalities, found.report)
+
+
+def _as_own_video(row: Row) -> Row:
+    return replace(row, video=f"{row.video}_{row.segment}", segment=0) if row.video.isdigit() else row
 
 
 def _binary_target(rows: Sequence[Row], labels: np.ndarray) -> str | None:

@@ -130,7 +130,8 @@ def _sides(folds: Sequence[PaddedFold], aligned: bool) -> dict[str, Side | None]
     for modality in folds[0].filled if folds else ():
         stated = [(fold.filled[modality], fold.lengths[modality]) for fold in folds if modality in fold.lengths]
         own = _zeros_at_ends(fold.filled[modality] for fold in folds)
-        found[modality] = _less(_left_outside(stated)) or _more(_zeros_at_ends(joint)) or _more(own)
+        clearer = max(_zeros_at_ends(joint), own, key=lambda ends: abs(ends[0] - ends[1]))
+        found[modality] = _less(_left_outside(stated)) or _more(clearer)
     return found
 
 

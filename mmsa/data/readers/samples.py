@@ -99,7 +99,7 @@ def _without_vectors(family: str, vectors_file: str | None, others: Sequence[str
     rest = f"type dataset.modalities=[{','.join(others or ('audio', 'visual'))}]"
     if vectors_file is None:
         return DataError(f"{without}.\n  {rest}")
-    return DataError(f"{without}: {vectors_file} is their file.\n  put it there, or {rest}")
+    return DataError(f"{without}: {vectors_file} is their file. Put it there, or\n  {rest}")
 
 
 def _draw_text(samples: Sequence[_Sample]) -> int:

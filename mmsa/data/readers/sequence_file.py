@@ -14,6 +14,7 @@ from types import TracebackType
 import h5py
 import numpy as np
 
+from mmsa.data.prepare import readable
 from mmsa.data.readers.allowance import Allowance
 from mmsa.data.readers.hdf5_entries import array, entry, read
 from mmsa.data.readers.mistaken import mistaken
@@ -100,7 +101,8 @@ class SequenceFile:
         try:
             self._file = h5py.File(path, "r")
         except OSError as error:
-            instead = mistaken(path, _HDF5_START)
+            with readable(path):
+                instead = mistaken(path, _HDF5_START)
             if instead is not None:
                 raise DataError(instead) from error
             reason = str(error).strip().split("\n")[0]

@@ -14,7 +14,7 @@ from mmsa.data.readers.allowance import Allowance
 from mmsa.data.readers.array_file import DAMAGE
 from mmsa.data.readers.hdf5_entries import array, entry, is_text, read
 from mmsa.data.readers.pickle_machine import printable
-from mmsa.data.store import FOLDS, Ragged, Store
+from mmsa.data.store import FOLDS, FORMAT, Ragged, Store
 from mmsa.errors import DataError
 
 _LONGEST = 300
@@ -27,7 +27,7 @@ def is_store(path: Path) -> bool:
         return False
     try:
         with h5py.File(path, "r") as file:
-            return "format" in file.attrs
+            return bool(file.attrs.get("format") == FORMAT)
     except (LookupError, OSError, RuntimeError, ValueError):  # no HDF5, or damaged: the reader says what it is
         return False
 
@@ -100,7 +100,7 @@ def _contradictions(store: Store, num_words: int) -> Iterator[str]:
     """What a store of so many words says that cannot be, part by part."""
     count, folds = len(store.ids), store.folds.tolist()
     places = [FOLDS.index(fold) for fold in folds]  # ValueError: another fold
-    if len(set(store.ids)) != count or len(store.videos) != count or len(places) != count or places != sorted(places):
+    if len(store.videos) != count or len(places) != count or places != sorted(places):
         yield "its ids, videos and folds do not fit together"
     for name, target in store.targets.items():
         if target.dtype != np.float32 or target.shape[:1] != (count,) or not np.isfinite(target).all():
