@@ -118,6 +118,9 @@ class Custom(Dataset):
             raise ConfigError(f"a modality cannot be called {taken[0]}, a word of torch's own.\n  type another name")
         super()._choose(asked)
 
+    def _reading_of(self, files: Mapping[str, Path]) -> dict[str, int]:
+        return {}
+
     def _source_files(self, source: Path) -> dict[str, Path]:
         if not source.is_file():
             raise DataError(f"dataset.source={source}: no such file.\n{self._wanted()}")

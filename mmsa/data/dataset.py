@@ -27,7 +27,7 @@ from mmsa.data.prepare import (
     summarise,
 )
 from mmsa.data.readers.computational_sequences import find_sequences, read_sequences
-from mmsa.data.readers.families import ReadOptions, read_file, read_folder, recognise_folder
+from mmsa.data.readers.families import READING, ReadOptions, read_file, read_folder, recognise_folder
 from mmsa.data.readers.mistaken import mistaken
 from mmsa.data.store import Prepared, Store, store_fingerprint
 from mmsa.data.word_vectors import TEXT, WordVectors
@@ -202,18 +202,23 @@ class Dataset(ABC):
 
         with progress_bar(progress) as bar:
             sources = hash_files(files, folder, bar)
-            path = folder / f"{self.name}-{store_fingerprint(self.name, sources, self.options)}.h5"
+            options = self.options | self._reading_of(files)
+            path = folder / f"{self.name}-{store_fingerprint(self.name, sources, options)}.h5"
 
             def build() -> Prepared:
                 return self._read(Reading(source, files, folder, bar, say))
 
-            store = build_once(path, build, dataset=self.name, sources=sources, options=self.options)
+            store = build_once(path, build, dataset=self.name, sources=sources, options=options)
         absent = [modality for modality in self._needed if modality not in store.features]
         if absent:  # of a pickle that was prepared before; every other source has been refused above
             raise DataError(
                 f"dataset.source={source} lacks {', '.join(absent)}. {self._go_without(list(store.features))}"
             )
         return store
+
+    def _reading_of(self, files: Mapping[str, Path]) -> dict[str, int]:
+        """The option that tells the stores of a family's files from those of an earlier reading."""
+        return {} if any(path.suffix == ".csd" for path in files.values()) else {"reading": READING}
 
     def _source_files(self, source: Path) -> dict[str, Path]:
         """The files that are read: one per role, or the one pickle."""
@@ -318,7 +323,7 @@ class Dataset(ABC):
     def _kept_store(self, folder: Path, progress: bool) -> Store:
         """The newest store of this data set, these options and this GloVe file that holds every modality asked for."""
         glove = hash_files(glove_file(self.glove), folder) if folder.is_dir() else {}
-        kept = kept_stores(folder, self.name, self.options, glove.get("glove"))
+        kept = kept_stores(folder, self.name, self.options, glove.get("glove"), READING)
         if not kept:
             raise DataError(
                 f"No prepared {self.title} with keep_pauses={str(self.keep_pauses).lower()} "

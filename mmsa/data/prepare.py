@@ -147,7 +147,7 @@ def build_once(
     return Store.open(path)
 
 
-def kept_stores(folder: Path, dataset: str, options: Mapping[str, Any], glove: str | None) -> list[Store]:
+def kept_stores(folder: Path, dataset: str, options: Mapping[str, Any], glove: str | None, reading: int) -> list[Store]:
     """The stores of a data set in a folder, the newest first.
 
     Args:
@@ -155,6 +155,7 @@ def kept_stores(folder: Path, dataset: str, options: Mapping[str, Any], glove: s
         dataset: its name.
         options: the preparation options that they have.
         glove: SHA-256 of the GloVe file that they have, or None.
+        reading: the option `reading` of those that were made from a file of a family.
 
     Raises:
         DataError: none can be opened, and one is damaged or of an older version.
@@ -167,7 +168,8 @@ def kept_stores(folder: Path, dataset: str, options: Mapping[str, Any], glove: s
         except DataError as error:  # no obstacle to using another
             unreadable = error
             continue
-        if store.dataset == dataset and store.options == options and store.sources.get("glove") == glove:
+        asked = {**options, **({"reading": reading} if "family" in store.report else {})}
+        if store.dataset == dataset and store.options == asked and store.sources.get("glove") == glove:
             kept.append((path.stat().st_mtime_ns, path.name, store))
     if not kept and unreadable is not None:
         raise unreadable

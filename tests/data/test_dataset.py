@@ -19,6 +19,7 @@ from mmsa.data.cmu_mosei import CmuMosei
 from mmsa.data.cmu_mosi import CmuMosi
 from mmsa.data.dataset import Dataset
 from mmsa.data.prepare import build_once, describe, hash_files, summarise
+from mmsa.data.readers.families import READING
 from mmsa.data.store import Prepared, Ragged, Store
 from mmsa.errors import ConfigError, DataError
 from tests.data.corpora import Tiny, labels, tiny_sequences, write_corpus
@@ -148,6 +149,21 @@ def test_a_pickle_is_known_by_its_content_whatever_its_name(tmp_path: Path, stor
     path.write_bytes(pickle.dumps(os.system))
     with pytest.raises(DataError, match="system"):
         Tiny(str(path)).prepare(stores)
+
+
+def test_a_file_is_read_again_where_readers_have_changed(
+    source: Path, tmp_path: Path, stores: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, content())
+    sequences, before = Tiny(str(source)).prepare(stores), Tiny(str(path)).prepare(stores)
+    os.utime(sequences.path, (1, 1))
+    assert Tiny().prepare(stores).path == before.path
+    monkeypatch.setattr("mmsa.data.dataset.READING", READING + 1)
+    assert Tiny().prepare(stores).path == sequences.path, "sequences are read as before"
+    after = Tiny(str(path)).prepare(stores)
+    assert after.fingerprint != before.fingerprint
+    assert Tiny(str(source)).prepare(stores).fingerprint == sequences.fingerprint
+    assert Tiny().prepare(stores).path == after.path
 
 
 def test_an_unknown_normalisation_is_refused() -> None:

@@ -28,6 +28,8 @@ _KEYS = {
     "acoustic_lengths": "audio_lengths",
 }
 """What others call the parts of a fold."""
+READING = 2
+"""Changes whenever something else is read of one file, so that the stores which were made before are made again."""
 _SHOWN_KEYS = 8
 _LONGEST_LINE = 700
 _ODD = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
