@@ -13,9 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")
-"""The columns of CMU-MOSEI's emotions, in the order of its labels."""
-
 
 @dataclass
 class Batch:

@@ -28,13 +28,12 @@ from mmsa.data.prepare import (
 )
 from mmsa.data.readers.computational_sequences import find_sequences, read_sequences
 from mmsa.data.readers.families import READING, ReadOptions, read_file, read_folder, recognise_folder
-from mmsa.data.readers.mistaken import mistaken
+from mmsa.data.readers.mistaken import HDF5_START, mistaken
 from mmsa.data.store import Prepared, Store, store_fingerprint
 from mmsa.data.word_vectors import TEXT, WordVectors
 from mmsa.errors import ConfigError, DataError
 from mmsa.ranges import Positive
 
-_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _PICKLE_SIGNATURE = b"\x80"
 
 
@@ -231,8 +230,8 @@ class Dataset(ABC):
         if not source.is_file():
             raise DataError(f"dataset.source={source}: no such file or folder.\n{self._wanted()}")
         with readable(source), open(source, "rb") as file:
-            start = file.read(len(_HDF5_SIGNATURE))
-        if start == _HDF5_SIGNATURE:
+            start = file.read(len(HDF5_START))
+        if start == HDF5_START:
             raise DataError(
                 f"dataset.source={source} is one HDF5 file. Give the folder that holds all sequences: "
                 f"dataset.source={source.parent}"

@@ -14,8 +14,7 @@ from mmsa.data.doctor_measures import duplicates, measure_modality, measure_rows
 from mmsa.data.finding import SEVERITIES, Finding, Severity, counted
 from mmsa.data.known_files import data_card, known_file, meaning
 from mmsa.data.readers.pickle_machine import printable
-from mmsa.data.store import Store
-from mmsa.types import EMOTIONS
+from mmsa.data.store import EMOTIONS, Store
 
 _MAX_LINES = 28
 _BRIEF = 5

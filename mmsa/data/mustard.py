@@ -1,4 +1,4 @@
-"""MUStARD: lines of television shows, half of them sarcastic."""
+"""MUStARD: lines of television shows, sarcastic or not."""
 
 from __future__ import annotations
 

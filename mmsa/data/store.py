@@ -19,6 +19,8 @@ import numpy as np
 from mmsa.errors import DataError
 
 FOLDS = ("train", "valid", "test")
+EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")
+"""The columns of the target `emotions`, in the order of CMU-MOSEI's labels."""
 SCHEMA_VERSION = 1
 
 FORMAT = "mmsa store"

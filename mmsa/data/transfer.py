@@ -18,6 +18,7 @@ from typing import IO, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from mmsa.data.prepare import Progress
+from mmsa.data.readers.mistaken import HDF5_START
 from mmsa.data.readers.pickle_machine import printable
 
 TIMEOUT = 20.0
@@ -26,7 +27,6 @@ PAUSES = (2.0, 8.0)
 """Seconds before the second try and before the third, which is the last."""
 SCHEMES = ("http", "https")
 
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _CHUNK = 1 << 18
 _Answer = TypeVar("_Answer")
 
@@ -106,7 +106,7 @@ def go_on(file: Remote, output: IO[bytes], bar: Progress) -> None:
         start = start if answer.status == 206 else 0
         chunks = _chunks(answer, file.address)
         first = next(chunks, b"")
-        if start == 0 and not _SIGNATURE.startswith(first[: len(_SIGNATURE)]):
+        if start == 0 and not HDF5_START.startswith(first[: len(HDF5_START)]):
             kind = printable(answer.headers.get("Content-Type", "unknown type"))[:60]
             raise Fault(f"what comes is no HDF5 file ({kind})")
         if start == 0 and first:  # only now: a page with an error must not cost what was fetched before

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsa.data.store import EMOTIONS
 from mmsa.training.metrics import Array, Counts, correlation
-from mmsa.types import EMOTIONS
 
 
 def emotion_metrics(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> dict[str, float]:

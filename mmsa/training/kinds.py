@@ -9,12 +9,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsa.data.store import EMOTIONS
 from mmsa.errors import ConfigError, DataError
 from mmsa.training.emotion_metrics import emotion_errors
 from mmsa.training.metrics import binary_metrics, error_metrics, over_fold, regression_metrics
 from mmsa.training.sims_metrics import THREE_CLASSES, sims_metrics
 from mmsa.training.task import Task
-from mmsa.types import EMOTIONS
 
 KindName = Literal["sentiment", "sims", "binary", "emotions", "number"]
 Score = Callable[[NDArray[Any], NDArray[Any]], dict[str, float]]

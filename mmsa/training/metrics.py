@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsa.types import EMOTIONS
+from mmsa.data.store import EMOTIONS
 
 Array = NDArray[np.float64]
 FoldMetrics = Callable[[Array, Array], dict[str, float]]

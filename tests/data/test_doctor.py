@@ -13,9 +13,8 @@ from mmsa.data.cmu_mosi import CmuMosi
 from mmsa.data.doctor import Diagnosis, examine
 from mmsa.data.doctor_page import page
 from mmsa.data.known_files import KNOWN_FILES, known_file
-from mmsa.data.store import Prepared, Ragged, Store, write_store
+from mmsa.data.store import EMOTIONS, Prepared, Ragged, Store, write_store
 from mmsa.data.ur_funny import UrFunny
-from mmsa.types import EMOTIONS
 from tests.data.corpora import Tiny
 
 WIDTHS = {"text": 5, "audio": 4, "visual": 3}

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
+from mmsa.data.store import EMOTIONS
 from mmsa.training.emotion_metrics import emotion_errors, emotion_metrics
-from mmsa.training.metrics import EMOTIONS
 
 
 @pytest.fixture

@@ -16,11 +16,10 @@ from mmsa.data.readers.align import EPSILON, mean_onto, overlapping
 from mmsa.data.readers.allowance import Allowance
 from mmsa.data.readers.sequence_file import SequenceFile
 from mmsa.data.spool import Spool
-from mmsa.data.store import FOLDS, Prepared, Ragged
+from mmsa.data.store import EMOTIONS, FOLDS, Prepared, Ragged
 from mmsa.errors import ConfigError, DataError
 
 PAUSE = "sp"
-_EMOTIONS = 6
 _ROW = 64  # bytes of memory of a row or a word, about, without its text
 
 
@@ -234,7 +233,7 @@ class _Aligner:
         sequence = self._opened["labels"]
         spans, labels = sequence.read(video)
         wide = labels.shape[1]
-        accepted = (len(self._label_columns),) if self._label_columns else (1, 1 + _EMOTIONS)
+        accepted = (len(self._label_columns),) if self._label_columns else (1, 1 + len(EMOTIONS))
         if len(labels) and (labels.dtype.kind not in "fiu" or wide not in accepted):
             stated = ", ".join(self._label_columns)
             required = (

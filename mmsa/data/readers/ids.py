@@ -19,19 +19,6 @@ _FORMS = (
 _ACCEPTED = "video$_$3, video[3], video_3, or three fields of which the first is video_3"
 
 
-def segment_id(raw: object) -> tuple[str, int]:
-    """Video and segment of one id: "vid$_$3", "vid[3]", "vid_3", as text or bytes, or the first of three fields.
-
-    Raises:
-        DataError: it has none of these forms.
-    """
-    name = _fields(raw)[0]
-    split = _split(name)
-    if split is None:
-        raise DataError(f"an id such as {_ACCEPTED} is required, got {name!r}.")
-    return split
-
-
 def segment_ids(raws: Sequence[object]) -> tuple[list[tuple[str, int]], dict[str, int]]:
     """Video and segment of all ids of a source.
 

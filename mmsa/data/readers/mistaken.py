@@ -28,10 +28,11 @@ _WEB_PAGE = re.compile(
     rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>|<!--.*?-->|\s)*<(?:!doctype html|html|head)\b", re.I | re.S
 )
 _POINTER = b"version https://git-lfs"
-_ZIP = b"PK\x03\x04"
+HDF5_START, ZIP_START = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
+"""What these files begin with."""
 _PACKED = {b"\x1f\x8b": ("gzip", ".gz"), b"BZh": ("bzip2", ".bz2"), b"\xfd7zXZ\0": ("xz", ".xz")}
 _OTHER = {
-    b"\x89HDF\r\n\x1a\n": "an HDF5 file. Computational sequences are HDF5 and end in .csd; features of one's own",
+    HDF5_START: "an HDF5 file. Computational sequences are HDF5 and end in .csd; features of one's own",
     b"\x93NUMPY": "one array of numpy's. Arrays with names",
 }
 _TAR, _TAR_AT = b"ustar", 257
@@ -58,10 +59,10 @@ def mistaken(path: Path, expected: bytes = b"") -> str | None:
     if start.startswith(_POINTER):
         return f"{path} is a pointer of git-lfs and not the data.\n  type git lfs pull in the folder that was cloned"
     quoted = shlex.quote(str(path))
-    if start.startswith(_ZIP) and start[30:200].split(b"PK")[0].find(b".npy") > 0:
+    if start.startswith(ZIP_START) and start[30:200].split(b"PK")[0].find(b".npy") > 0:
         return f"{path} is a file of named arrays (.npz).\n  type dataset=custom dataset.source={quoted}"
-    if start.startswith(_ZIP) or start[_TAR_AT:].startswith(_TAR):
-        kind, command = ("zip", "unzip") if start.startswith(_ZIP) else ("tar", "tar xf")
+    if start.startswith(ZIP_START) or start[_TAR_AT:].startswith(_TAR):
+        kind, command = ("zip", "unzip") if start.startswith(ZIP_START) else ("tar", "tar xf")
         return f"{path} is a {kind} archive and has to be unpacked.\n  type {command} {quoted}"
     for signature, (kind, suffix) in _PACKED.items():
         if start.startswith(signature):

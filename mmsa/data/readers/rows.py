@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from mmsa.data.readers.ids import as_text
-from mmsa.data.store import FOLDS, Prepared, Ragged
+from mmsa.data.store import EMOTIONS, FOLDS, Prepared, Ragged
 from mmsa.errors import DataError
 
 MODALITIES = ("text", "audio", "visual")
-NUM_EMOTIONS = 6
 FOLD_NAMES = {"train": ("train",), "valid": ("valid", "dev", "val", "validation"), "test": ("test",)}
 """What the folds are called, here first and elsewhere after it."""
 # Chinese has no spaces between words: each character stands for itself, as in BERT's own tokeniser.
@@ -127,7 +126,7 @@ def sentiment_targets(labels: np.ndarray, where: str) -> dict[str, np.ndarray]:
         DataError: there is another number of columns.
     """
     columns = labels.reshape(len(labels), -1) if labels.size else labels.reshape(len(labels), 1)
-    if columns.shape[1] not in (1, 1 + NUM_EMOTIONS):
+    if columns.shape[1] not in (1, 1 + len(EMOTIONS)):
         raise DataError(
             f"{where}: 1 label column, or 7 (sentiment and six emotions), is required, got labels {labels.shape}."
         )

@@ -17,7 +17,7 @@ import numpy as np
 from mmsa.data.prepare import readable
 from mmsa.data.readers.allowance import Allowance
 from mmsa.data.readers.hdf5_entries import array, entry, read
-from mmsa.data.readers.mistaken import mistaken
+from mmsa.data.readers.mistaken import HDF5_START, mistaken
 from mmsa.data.readers.pickle_machine import printable
 from mmsa.errors import DataError
 
@@ -69,7 +69,6 @@ def write_sequence(
 _SHOWN = 8
 _SINGLE = (2,)  # intervals of a video of one frame whose arrays lack the axis of frames: the SDK takes it as well
 _METADATA_CACHE = 1 << 17
-_HDF5_START = b"\x89HDF\r\n\x1a\n"
 # h5py's, on a damaged entry.
 _DAMAGE = (
     ArithmeticError,
@@ -102,7 +101,7 @@ class SequenceFile:
             self._file = h5py.File(path, "r")
         except OSError as error:
             with readable(path):
-                instead = mistaken(path, _HDF5_START)
+                instead = mistaken(path, HDF5_START)
             if instead is not None:
                 raise DataError(instead) from error
             reason = str(error).strip().split("\n")[0]

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mmsa.data.readers.mistaken import clear_errors
+from mmsa.data.readers.mistaken import ZIP_START, clear_errors
 from mmsa.data.readers.pickle_instructions import run
 from mmsa.data.readers.pickle_machine import Machine, Name
 from mmsa.data.readers.restricted_pickle import MAKERS, give_state, plain
@@ -39,7 +39,6 @@ _STORAGES = {
 }
 # Torch before version 1.6 wrote a number, a version, the machine, the object, the keys of its storages, and these.
 _OLD_START = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2) + pickle.dumps(1001, protocol=2)
-_ZIP_START = b"PK\x03\x04"
 _COUNT = struct.Struct("<q")
 _MOST_AXES = 16
 
@@ -52,10 +51,10 @@ def load_torch(path: Path) -> object:
     """
     if not path.is_file():  # a pipe would be waited for
         raise DataError(f"{path} is no file. Put the file of torch.save there.")
-    with clear_errors(path, _ZIP_START):
+    with clear_errors(path, ZIP_START):
         with open(path, "rb") as file:
-            start = file.read(len(_ZIP_START))
-        if start != _ZIP_START:
+            start = file.read(len(ZIP_START))
+        if start != ZIP_START:
             return _load_old(path.read_bytes())
         try:
             return _load_zip(path)
