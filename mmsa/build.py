@@ -15,11 +15,11 @@ from omegaconf import DictConfig, OmegaConf
 from mmsa import config
 from mmsa.config import PACKAGES_VARIABLE, DeviceOptions, PathOptions, TopOptions, TrainerOptions, check_options
 from mmsa.data.batches import Data
-from mmsa.data.dataset import Dataset
 from mmsa.data.loading import words_are_not_averaged
 from mmsa.data.store import Store
 from mmsa.data.word_vectors import TEXT
-from mmsa.encoder.words import WordEmbedding
+from mmsa.dataset.dataset import Dataset
+from mmsa.encoder.embedding import WordEmbedding
 from mmsa.errors import ConfigError
 from mmsa.model import MultimodalModel
 from mmsa.run_folder import check_outputs

@@ -15,8 +15,8 @@ from mmsa.errors import ConfigError, DataError
 from mmsa.reporting import report_errors
 
 if TYPE_CHECKING:
-    from mmsa.data.dataset import Dataset
     from mmsa.data.store import Store
+    from mmsa.dataset.dataset import Dataset
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -49,8 +49,8 @@ def prepare(
 ) -> None:
     """Read a data set's source files into the store that training maps, and describe it."""
     from mmsa.commands import train_command
-    from mmsa.data.doctor import brief, examine
     from mmsa.data.prepare import describe
+    from mmsa.doctor.examination import brief, examine
 
     if mirror is not None and not download:
         raise ConfigError(f"--mirror says where to fetch from.\n  type mmsa prepare {name} --download --mirror URL")
@@ -74,8 +74,8 @@ def doctor(
     options: Annotated[list[str] | None, _OPTIONS] = None,
 ) -> None:
     """Examine a prepared data set and write a report; the exit code is 1 where there are errors."""
-    from mmsa.data.doctor import examine, summary
-    from mmsa.data.doctor_page import page
+    from mmsa.doctor.examination import diagnosis_lines, examine
+    from mmsa.doctor.page import page
     from mmsa.run_folder import write_json, write_text
 
     if output is not None and output.exists() and not output.is_dir():
@@ -86,7 +86,7 @@ def doctor(
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "report.json", diagnosis.as_json())
     write_text(folder / "report.html", page(diagnosis))
-    print("\n".join(summary(diagnosis)))
+    print("\n".join(diagnosis_lines(diagnosis)))
     print(f"report: {folder / 'report.html'}, {folder / 'report.json'}")
     if diagnosis.of("error"):
         raise DataError(f"{name}: {diagnosis.verdict}.\n  mend the errors above before you train on {store.path}")
@@ -104,7 +104,7 @@ def _downloaded(
     name: str, source: str | None, glove: str | None, data: str | None, options: list[str] | None, mirror: str | None
 ) -> str:
     """The folder of the source, once its files have been fetched."""
-    from mmsa.data.download import download
+    from mmsa.download.download import download
 
     cfg, dataset, _ = _named(name, source, glove, data, options)
     given = [*(["--glove", glove] if glove else []), *(["--data", data] if data else []), *(options or [])]

@@ -19,3 +19,8 @@ class TrainingError(MmsaError):
 
 class Pruned(Exception):
     """A run that its sweep ends before its time: nothing is wrong with it but its score."""
+
+
+def printable(text: str) -> str:
+    """A file's own text as a terminal may be shown it."""
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -30,7 +30,7 @@ from mmsa.tracking.tracker import RunInfo, Tracker
 from mmsa.training.device import make_fabric
 from mmsa.training.seeding import derived_seed, generator, initialisation
 from mmsa.training.task import Task
-from mmsa.training.trainer import Progress, Trainer
+from mmsa.training.trainer import Trainer, TrainingState
 
 SWEEP_VARIABLE = "MMSA_SWEEP"
 """Environment variable: the id that ties the runs of one multirun together."""
@@ -223,11 +223,11 @@ def fit(
     display: Display,
     resume: bool,
     watch: Callable[[Sequence[Mapping[str, float]]], None] | None,
-) -> Progress:
+) -> TrainingState:
     """Train, telling the tracker, the display and the sweep of each epoch."""
     with display.training(trainer.max_epochs, trainer.task.monitor):
 
-        def on_epoch(progress: Progress, metrics: Mapping[str, float]) -> None:
+        def on_epoch(progress: TrainingState, metrics: Mapping[str, float]) -> None:
             tracker.log_epoch(metrics, progress.epoch)
             write_history(trainer.folder.parent / "history.csv", progress.history)
             display.epoch(progress.epoch, metrics, progress.best_epoch)
@@ -241,7 +241,7 @@ def conclude(
     trainer: Trainer,
     model: Any,
     folds: Mapping[str, Fold],
-    progress: Progress,
+    progress: TrainingState,
     record: dict[str, Any],
     folder: Path,
 ) -> RunResult:

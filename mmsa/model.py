@@ -13,10 +13,10 @@ from mmsa.types import Batch, Embedded, Encoded, Fused, Interaction, Output
 
 
 class Encoder(Protocol):
-    """One modality's features -> Encoded; see `mmsa.encoder.recurrent` for an example.
+    """One modality's features -> Encoded; see `mmsa.encoder.bilstm` for an example.
 
     `input_dim` is the width of what `embed` returns. An encoder whose `Encoded.pooled` is not its utterance says its
-    width as `pooled_dim`; one that reads word pieces has a static method `tokenizer`, see `mmsa.encoder.transformer`.
+    width as `pooled_dim`; one that reads word pieces has a static method `tokenizer`, see `mmsa.encoder.bert`.
     """
 
     input_dim: int

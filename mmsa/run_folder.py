@@ -21,6 +21,13 @@ from mmsa.data.batches import Fold
 from mmsa.errors import ConfigError, DataError
 
 NAME_LENGTH = 80
+_FORMER_TARGETS = {
+    "mmsa.data.": "mmsa.dataset.",
+    "mmsa.encoder.recurrent.": "mmsa.encoder.bilstm.",
+    "mmsa.encoder.transformer.": "mmsa.encoder.bert.",
+    "mmsa.training.optimizers.constant": "mmsa.training.optimizers.none",
+}
+"""Where parts were before, as the folders of older runs name them, and where they are."""
 
 
 def run_name(overrides: Sequence[str]) -> str:
@@ -148,12 +155,20 @@ def read_config(folder: Path) -> DictConfig:
     """
     path = folder / "config.yaml"
     try:
-        config = OmegaConf.load(path)
+        config = OmegaConf.create(config_text(folder))
     except (OSError, YAMLError):
         config = None
     if not isinstance(config, DictConfig):
         raise DataError(f"{path} is missing or damaged, and a run cannot be loaded without it.\n  name another run")
     return config
+
+
+def config_text(folder: Path) -> str:
+    """config.yaml of a run; parts have the names that they have today."""
+    text = (folder / "config.yaml").read_text(encoding="utf-8")
+    for former, today in _FORMER_TARGETS.items():
+        text = text.replace(f"_target_: {former}", f"_target_: {today}")
+    return text
 
 
 def _finite(content: Any) -> Any:

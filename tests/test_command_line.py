@@ -71,7 +71,7 @@ def own_methods(folder: Path) -> tuple[list[str], dict[str, str]]:
     (package / "__init__.py").write_text("")
     (package / "methods.py").write_text(
         "import torch\n"
-        "from mmsa.encoder.recurrent import RecurrentEncoder\n"
+        "from mmsa.encoder.bilstm import RecurrentEncoder\n"
         "from mmsa.fusion.concat import ConcatFusion\n"
         "class GatedFusion(ConcatFusion):\n"
         "    def __init__(self, input_dims, power: float = 1.0):\n"

@@ -63,6 +63,15 @@ def test_every_option_file_opens_with_what_it_is() -> None:
         assert any(line.startswith("# ") and "@package" not in line for line in head) or "#" in head[0], path
 
 
+def test_an_option_file_has_the_name_of_its_module_or_function() -> None:
+    for group, option in OPTIONS:
+        node = OmegaConf.load(CONF / group / f"{option}.yaml")
+        if "_target_" not in node:  # values alone, or an option that starts from another
+            continue
+        *_, module, name = node._target_.split(".")
+        assert option in (module, name), f"{group}={option} is {node._target_}"
+
+
 @pytest.mark.parametrize("option", sorted(path.stem for path in (CONF / "debug").glob("*.yaml")))
 def test_debug_options_run(option: str, small: list[str]) -> None:
     mmsa.run([*(o for o in small if not o.startswith("tracking")), f"debug={option}"], quiet=True)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import mmsa
-from mmsa.data.synthetic import best_reachable_mae
+from mmsa.dataset.synthetic import best_reachable_mae
 
 BEST = best_reachable_mae()["test"]
 QUICK = ["hidden_dim=32", "trainer.max_epochs=15", "optimizer.lr=0.003"]

@@ -180,7 +180,7 @@ def test_a_users_part_that_needs_true_widths_is_built_with_them(
     """The options are checked without data, with widths of one: what only that width offends is no refusal."""
     (tmp_path / "grouped.py").write_text(
         "import torch\n"
-        "from mmsa.encoder.recurrent import RecurrentEncoder\n"
+        "from mmsa.encoder.bilstm import RecurrentEncoder\n"
         "class Grouped(RecurrentEncoder):\n"
         "    def __init__(self, input_dim, hidden_dim):\n"
         "        super().__init__(input_dim, hidden_dim)\n"

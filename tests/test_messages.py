@@ -14,11 +14,11 @@ import torch
 import mmsa
 from mmsa import cli
 from mmsa.commands import train_command
-from mmsa.data.cmu_mosi import CmuMosi
-from mmsa.data.readers.sequence_file import write_sequence
+from mmsa.dataset.cmu_mosi import CmuMosi
 from mmsa.overrides import native_overrides, typed_overrides
+from mmsa.readers.sequence_file import write_sequence
 from mmsa.reporting import in_few_lines, report_errors
-from tests.data.corpora import tiny_sequences
+from tests.dataset.corpora import tiny_sequences
 
 MAX_LINES = 10
 

@@ -51,7 +51,7 @@ M3_AUTHORS = {
 MISA_AUTHORS = {
     "hidden_dim": 128,
     "optimizer": {"_target_": "mmsa.training.optimizers.adam", "lr": 1e-4, "weight_decay": 0.0},
-    "scheduler": {"_target_": "mmsa.training.optimizers.constant"},
+    "scheduler": {"_target_": "mmsa.training.optimizers.none"},
     "trainer.max_epochs": 500,
     "trainer.patience": 7,
     "trainer.clip_value": 1.0,

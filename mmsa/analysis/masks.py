@@ -19,7 +19,7 @@ from mmsa.analysis import rendering
 from mmsa.analysis.comparison import CONFIDENCE, Interval, LoadedRun, comparable_groups
 from mmsa.analysis.runs import Group, Run
 from mmsa.analysis.tables import PLANTED, Cell, Row, Table, data_line
-from mmsa.data.planted import CLEAR_MEANING, Truth
+from mmsa.corpus.planted import CLEAR_MEANING, Truth
 from mmsa.errors import ConfigError
 from mmsa.run_folder import write_json, write_text
 from mmsa.types import Batch, padding_mask
@@ -144,7 +144,7 @@ def kinds_of(run: LoadedRun, fold: str) -> dict[str, tuple[str, ...]]:
     """The kinds of utterances that are compared, and the utterances of each."""
     utterances = run.data.fold(fold)
     if run.data.store.report.get("planted"):
-        from mmsa.data.synthetic import planted_truth
+        from mmsa.dataset.synthetic import planted_truth
 
         truths = planted_truth()
         named = {name: kind_of(truths[name]) for name in utterances.ids}
@@ -194,7 +194,7 @@ def make_tables(study: MaskStudy) -> list[Table]:
     return tables
 
 
-def summary(study: MaskStudy) -> list[str]:
+def mask_lines(study: MaskStudy) -> list[str]:
     """The differences between contradicting and agreeing utterances, one line per configuration and modality."""
     lines = []
     for group in study.groups:
@@ -211,12 +211,12 @@ def summary(study: MaskStudy) -> list[str]:
 
 def terminal(study: MaskStudy, width: int | None = None) -> str:
     """The tables and the differences as text."""
-    return "\n\n".join([rendering.terminal(make_tables(study), width), "\n".join(summary(study))]).rstrip()
+    return "\n\n".join([rendering.terminal(make_tables(study), width), "\n".join(mask_lines(study))]).rstrip()
 
 
 def markdown(study: MaskStudy) -> str:
     """The tables and the differences as Markdown."""
-    lines = [f"    {line}" for line in summary(study)]
+    lines = [f"    {line}" for line in mask_lines(study)]
     return "\n\n".join([rendering.markdown(make_tables(study)).rstrip(), "\n".join(lines)]).rstrip() + "\n"
 
 

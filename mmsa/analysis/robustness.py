@@ -139,7 +139,7 @@ def spoiled(probed: Probe, way: Way) -> list[list[Condition]]:
     return [[c for c in members if c.modalities == m] for m in dict.fromkeys(c.modalities for c in members)]
 
 
-def summary(probed: Probe) -> list[str]:
+def robustness_lines(probed: Probe) -> list[str]:
     """What each group loses more (+) or less (-) than the first, a line per way, averaged over modalities and rates."""
     lines = []
     for group in probed.groups[1:]:
@@ -194,7 +194,9 @@ def make_tables(probed: Probe, separator: str = " ") -> list[Table]:
 
 def terminal(probed: Probe, width: int | None = None) -> str:
     """The tables and the summary as text."""
-    return "\n\n".join([rendering.terminal(make_tables(probed, "\n"), width), "\n".join(summary(probed))]).rstrip()
+    return "\n\n".join(
+        [rendering.terminal(make_tables(probed, "\n"), width), "\n".join(robustness_lines(probed))]
+    ).rstrip()
 
 
 def markdown(probed: Probe) -> str:

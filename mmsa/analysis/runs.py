@@ -13,7 +13,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from mmsa.errors import DataError
-from mmsa.run_folder import flat_parameters
+from mmsa.run_folder import config_text, flat_parameters
 
 # Options, or whole groups, that change nothing of what one seed computes.
 _NOT_CONFIGURATION = ("seed", "name", "dataset.source", "dataset.glove", "trainer.resume", "tracking", "paths", "hydra")
@@ -223,7 +223,7 @@ def _configuration(folder: Path) -> dict[str, str]:
     path = folder / "config.yaml"
     try:
         # The loader in C, where there is one, is ten times as fast: a report reads hundreds of these.
-        config = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        config = yaml.load(config_text(folder), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         return configuration_of(config)
     except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise DataError(f"{folder} is not the folder of a run: {path.name} is missing or damaged.") from error

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmsa.data.inputs import IdInput, Input, PieceInput, VectorInput, cut
 from mmsa.data.loading import Loading, words_are_not_averaged
-from mmsa.data.normalise import Normalizer, Scale, per_modality, within_utterances
+from mmsa.data.normalise import Normalizer, Standardisation, per_modality, within_utterances
 from mmsa.data.store import FOLDS, Store
-from mmsa.data.streams import IdStream, PieceStream, Stream, VectorStream, cut
+from mmsa.data.word_pieces import Tokenizer, words_of
 from mmsa.data.word_vectors import TEXT, number_words
-from mmsa.data.words import Tokenizer, words_of
 from mmsa.errors import DataError
 from mmsa.types import Batch
 
@@ -41,8 +41,8 @@ class Fold:
         store: Store,
         name: str,
         rows: np.ndarray,
-        streams: Mapping[str, Stream],
-        vectors: Mapping[str, VectorStream],
+        streams: Mapping[str, Input],
+        vectors: Mapping[str, VectorInput],
     ) -> None:
         self.name = name
         self.modalities = tuple(streams)
@@ -53,7 +53,7 @@ class Fold:
         self.targets = {target: np.asarray(values)[rows] for target, values in store.targets.items()}
         self.lengths = {m: stream.lengths for m, stream in streams.items()}
         self.steps = np.max(list(self.lengths.values()), axis=0)  # (N,)
-        self.num_cut = {m: stream.num_cut for m, stream in streams.items() if isinstance(stream, PieceStream)}
+        self.num_cut = {m: stream.num_cut for m, stream in streams.items() if isinstance(stream, PieceInput)}
         """Per modality that is read as word pieces the utterances that are longer than its encoder."""
 
     def __len__(self) -> int:
@@ -193,25 +193,25 @@ class Data:
             )
         streams = {m: self._stream(m, rows) for m in self.modalities}
         vectors = {
-            m: VectorStream(self.store.features[m], rows, self._scales.get(m), self._most_held(m)) for m in self._held
+            m: VectorInput(self.store.features[m], rows, self._scales.get(m), self._most_held(m)) for m in self._held
         }
         return Fold(self.store, name, rows, streams, vectors)
 
-    def _stream(self, modality: str, rows: np.ndarray) -> Stream:
+    def _stream(self, modality: str, rows: np.ndarray) -> Input:
         most = self._most(modality)
         if modality in self._tokenizers:
             words = words_of(self.store, modality)
-            return PieceStream([words[row][:most] for row in rows], self._tokenizers[modality])
+            return PieceInput([words[row][:most] for row in rows], self._tokenizers[modality])
         ragged = self.store.features[modality]
         if self._vocabulary is not None and modality == TEXT:
-            return IdStream(self._vocabulary.ids, ragged.offsets, rows, most)
+            return IdInput(self._vocabulary.ids, ragged.offsets, rows, most)
         normalizer: Normalizer | None = self._scales.get(modality)
         if self._normalize[modality] == "utterance":
             normalizer = partial(within_utterances, clip=self.loading.clip)
         resampled = None
         if self._axis is not None and modality != self.loading.resample:
             resampled = np.where(ragged.lengths[rows] > 0, self._axis[rows], 0)
-        return VectorStream(ragged, rows, normalizer, most, resampled)
+        return VectorInput(ragged, rows, normalizer, most, resampled)
 
     def _most(self, modality: str) -> int | None:
         """Steps that are read, on the common axis where there is one."""
@@ -227,11 +227,11 @@ class Data:
             return np.array([len(words) for words in words_of(self.store, modality)], dtype=np.int64)
         return self.store.features[modality].lengths
 
-    def _scale(self, modality: str) -> Scale:
+    def _scale(self, modality: str) -> Standardisation:
         ragged = self.store.features[modality]
         train = np.flatnonzero(np.asarray(self.store.folds) == FOLDS[0])
-        read, _ = VectorStream(ragged, train, None, self._most_held(modality)).steps(np.arange(len(train)))
-        return Scale.of(read, self.loading.clip)
+        read, _ = VectorInput(ragged, train, None, self._most_held(modality)).steps(np.arange(len(train)))
+        return Standardisation.of(read, self.loading.clip)
 
 
 def _common_axis(lengths: Mapping[str, np.ndarray], modality: str) -> np.ndarray:

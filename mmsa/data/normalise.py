@@ -47,7 +47,7 @@ def per_modality(normalize: Normalize | Mapping[str, Normalize], modalities: Ite
 
 
 @dataclass(frozen=True)
-class Scale:
+class Standardisation:
     """Standardisation of one modality, by the steps of the train fold, clipped.
 
     All-zero steps mean "no frames" in every format of the field: they are left out of the statistics and stay zero,
@@ -64,7 +64,7 @@ class Scale:
     clip: float | None = CLIP
 
     @classmethod
-    def of(cls, steps: np.ndarray, clip: float | None = CLIP) -> Scale:
+    def of(cls, steps: np.ndarray, clip: float | None = CLIP) -> Standardisation:
         """Statistics of (steps, D) features."""
         filled = steps[steps.any(axis=1)].astype(np.float64)
         if not len(filled):

@@ -203,7 +203,7 @@ def stale(leftover: Path) -> bool:
         return False
 
 
-def summarise(prepared: Prepared, *, nominal_range: tuple[float, float], target: str = "sentiment") -> None:
+def add_integrity(prepared: Prepared, *, nominal_range: tuple[float, float], target: str = "sentiment") -> None:
     """Add to the report what every reader shares: sizes per fold, all-zero modalities, labels beyond the range.
 
     Args:

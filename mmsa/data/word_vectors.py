@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from mmsa.data.normalise import Normalize, Scale
+from mmsa.data.normalise import Normalize, Standardisation
 from mmsa.data.store import Store
 from mmsa.errors import ConfigError, DataError
 
@@ -57,7 +57,7 @@ def check_word_vectors(word_vectors: str, normalize: Mapping[str, Normalize]) ->
         )
 
 
-def number_words(store: Store, scale: Scale | None) -> Vocabulary:
+def number_words(store: Store, scale: Standardisation | None) -> Vocabulary:
     """Number the words of a store, of every fold, and take the vector of each from its first occurrence with one.
 
     Args:

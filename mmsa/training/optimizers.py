@@ -50,6 +50,6 @@ def plateau(
     )
 
 
-def constant(optimizer: Optimizer, mode: str) -> LRScheduler | None:
+def none(optimizer: Optimizer, mode: str) -> LRScheduler | None:
     """No schedule: the learning rate stays."""
     return None

@@ -25,7 +25,7 @@ CHECK_EVERY = 50
 
 
 @dataclass
-class Progress:
+class TrainingState:
     """How far training has come; all of it is in the last checkpoint.
 
     Args:
@@ -68,7 +68,7 @@ def evaluate(
     return {"loss": total / len(fold), **metrics}, predictions
 
 
-EpochCallback = Callable[[Progress, Mapping[str, float]], None]
+EpochCallback = Callable[[TrainingState, Mapping[str, float]], None]
 
 
 class Trainer:
@@ -112,7 +112,7 @@ class Trainer:
         valid: Fold,
         on_epoch: EpochCallback,
         resume: bool = False,
-    ) -> Progress:
+    ) -> TrainingState:
         """Train until patience or epochs run out; the selected weights are in best.pt, everything in last.pt.
 
         Args:
@@ -127,7 +127,7 @@ class Trainer:
         Raises:
             TrainingError: a loss is not finite.
         """
-        progress = self._restore(model, optimizer, scheduler) if resume else Progress()
+        progress = self._restore(model, optimizer, scheduler) if resume else TrainingState()
         while progress.epoch < self.max_epochs and progress.epoch - progress.best_epoch < self.patience:
             progress.epoch += 1
             lr = optimizer.param_groups[0]["lr"]
@@ -198,7 +198,7 @@ class Trainer:
             return True
         return score < best if self.task.mode == "min" else score > best
 
-    def _save(self, model: nn.Module, optimizer: Optimizer, scheduler: Any, progress: Progress) -> None:
+    def _save(self, model: nn.Module, optimizer: Optimizer, scheduler: Any, progress: TrainingState) -> None:
         accelerator = self._accelerator()
         save_checkpoint(
             self.folder / "last.pt",
@@ -213,7 +213,7 @@ class Trainer:
             },
         )
 
-    def _restore(self, model: nn.Module, optimizer: Optimizer, scheduler: Any) -> Progress:
+    def _restore(self, model: nn.Module, optimizer: Optimizer, scheduler: Any) -> TrainingState:
         last = load_checkpoint(self.folder / "last.pt")
         model.load_state_dict(last["model"])
         optimizer.load_state_dict(last["optimizer"])
@@ -225,7 +225,7 @@ class Trainer:
         accelerator = self._accelerator()
         if accelerator and last["dropout_device"] is not None:
             accelerator.set_rng_state(last["dropout_device"])
-        return Progress(**last["progress"])
+        return TrainingState(**last["progress"])
 
     def _accelerator(self) -> Any:
         """torch.cuda or torch.mps, whose generator drops on the device; None on the CPU."""

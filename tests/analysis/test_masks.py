@@ -15,8 +15,8 @@ import mmsa
 from mmsa.analysis import masks
 from mmsa.analysis.masks import kind_of, kinds_of, read_masks, study_masks
 from mmsa.cli import command
-from mmsa.data.planted import CLEAR_MEANING
-from mmsa.data.synthetic import planted_truth
+from mmsa.corpus.planted import CLEAR_MEANING
+from mmsa.dataset.synthetic import planted_truth
 from mmsa.errors import ConfigError
 from mmsa.trained import TrainedRun
 from mmsa.types import Batch, Output

@@ -14,7 +14,7 @@ import mmsa
 from mmsa.analysis import corruption, robustness
 from mmsa.analysis.comparison import Interval, agreement, comparable_groups, evaluated
 from mmsa.analysis.corruption import WAYS, Condition, Corrupted, corrupt, dropped_steps
-from mmsa.analysis.robustness import Probe, difference, summary
+from mmsa.analysis.robustness import Probe, difference, robustness_lines
 from mmsa.analysis.runs import read_run
 from mmsa.cli import command
 from mmsa.errors import DataError
@@ -190,12 +190,12 @@ def test_what_is_lost_of_a_larger_is_better_metric_is_positive_too(add_run: AddR
     probed = made_up(add_run, {"none": [(1, 0.9, 0.4)], "static": [(1, 0.9, 0.7)]}, metric="corr")
     run = probed.groups[0].runs[0]
     assert probed.lost(run, Condition("zero", ("audio",), 0.2)) == pytest.approx(0.5)
-    assert any("zeros: -0.300" in line for line in summary(probed))
+    assert any("zeros: -0.300" in line for line in robustness_lines(probed))
 
 
 def test_without_a_shared_seed_there_is_no_difference(add_run: AddRun) -> None:
     probed = made_up(add_run, {"none": [(1, 0.5, 1.0)], "static": [(2, 0.5, 1.0)]})
-    assert summary(probed) == ["feedback=static shares no seed with feedback=none: no paired differences"]
+    assert robustness_lines(probed) == ["feedback=static shares no seed with feedback=none: no paired differences"]
     assert "shares no seed" in robustness.markdown(probed)
 
 

@@ -19,7 +19,7 @@ from torch.nn.functional import pad
 from mmsa import build
 from mmsa.compose import compose
 from mmsa.config import conf_folder
-from mmsa.encoder import transformer
+from mmsa.encoder import bert
 from mmsa.model import MultimodalModel
 from mmsa.types import Batch
 from tests.encoder.tiny import VOCABULARY, save_bert
@@ -173,10 +173,10 @@ def select(batch: Batch, rows: Sequence[int]) -> Batch:
 @pytest.fixture(autouse=True)
 def _a_model_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading the tiny model again for every combination would be most of the time."""
-    monkeypatch.setattr(transformer, "load_transformer", lambda name, dropout: copy.deepcopy(read(name, dropout)))
+    monkeypatch.setattr(bert, "load_transformer", lambda name, dropout: copy.deepcopy(read(name, dropout)))
 
 
-read = cache(transformer.load_transformer)
+read = cache(bert.load_transformer)
 
 
 @pytest.fixture(autouse=True)

@@ -1,20 +1,5 @@
-"""A tiny corpus as computational sequences, and a folder for its stores."""
+"""The fixtures of the tests that write sources and prepare stores."""
 
-from __future__ import annotations
+from tests.dataset.corpora import source, stores
 
-from pathlib import Path
-
-import pytest
-
-from tests.data.corpora import tiny_sequences, write_corpus
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    write_corpus(tmp_path / "source", tiny_sequences())
-    return tmp_path / "source"
-
-
-@pytest.fixture
-def stores(tmp_path: Path) -> Path:
-    return tmp_path / "stores"
+__all__ = ["source", "stores"]

@@ -13,9 +13,9 @@ from pathlib import Path
 import h5py
 import pytest
 
-from mmsa.data.readers.sequence_file import SequenceFile
 from mmsa.data.store import Store
-from tests.data.corpora import Tiny, labels, tiny_sequences, write_corpus
+from mmsa.readers.sequence_file import SequenceFile
+from tests.dataset.corpora import Tiny, labels, tiny_sequences, write_corpus
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,10 +25,10 @@ import os, signal, sys
 from pathlib import Path
 import h5py
 from mmsa.data import prepare, store
-from mmsa.data.readers import computational_sequences as reader
-from mmsa.data.readers.sequence_file import SequenceFile
-from mmsa.data.spool import Spool
-from tests.data.corpora import Tiny
+from mmsa.readers import computational_sequences as reader
+from mmsa.readers.sequence_file import SequenceFile
+from mmsa.readers.spool import Spool
+from tests.dataset.corpora import Tiny
 
 owner, name, count = {
     "hashing": (prepare, "_sha256", 3),
@@ -68,7 +68,7 @@ POINTS = (
 ONCE = """
 import sys
 from pathlib import Path
-from tests.data.corpora import Tiny
+from tests.dataset.corpora import Tiny
 store = Tiny(sys.argv[1], keep_pauses=sys.argv[3] == "True").prepare(Path(sys.argv[2]), progress=False)
 print(store.path, len(store.ids), sum(len(ragged.values) for ragged in store.features.values()))
 """

@@ -11,7 +11,7 @@ import torch
 
 from mmsa.data.batches import Data, Fold
 from mmsa.data.loading import Loading
-from mmsa.data.normalise import CLIP, Scale
+from mmsa.data.normalise import CLIP, Standardisation
 from mmsa.data.store import Prepared, Ragged, Store, write_store
 from mmsa.errors import DataError
 
@@ -113,7 +113,7 @@ def test_steps_without_frames_stay_zero_constants_vanish_and_outliers_are_clippe
 
 
 def test_a_modality_without_any_frame_is_zeros() -> None:
-    scale = Scale.of(np.zeros((5, 2), np.float32))
+    scale = Standardisation.of(np.zeros((5, 2), np.float32))
     assert not scale(np.zeros((3, 2), np.float32)).any()
 
 

@@ -13,15 +13,14 @@ import torch
 from mmsa import build
 from mmsa.compose import compose
 from mmsa.data.batches import Data
+from mmsa.data.inputs import resample
 from mmsa.data.loading import Loading
-from mmsa.data.normalise import Scale
-from mmsa.data.readers.computational_sequences import PAUSE
-from mmsa.data.store import Ragged, Store
-from mmsa.data.streams import resample
+from mmsa.data.normalise import Standardisation
+from mmsa.data.store import PAUSE, Ragged, Store
 from mmsa.errors import ConfigError
-from tests.data.corpora import Tiny
 from tests.data.test_batches import prepared, store_of
-from tests.data.test_words import Characters, worded
+from tests.data.test_word_pieces import Characters, worded
+from tests.dataset.corpora import Tiny
 
 
 def kept(store: Store, modality: str, row: int, most: int) -> np.ndarray:
@@ -35,7 +34,7 @@ def test_the_first_steps_are_read_and_make_the_statistics(tmp_path: Path, most: 
     assert data.num_cut == sum(len(store.features["text"][row]) > most for row in range(len(store.ids)))
     train = [row for row, fold in enumerate(store.folds) if fold == "train"]
     for modality in ("text", "audio"):
-        scale = Scale.of(np.concatenate([kept(store, modality, row, most) for row in train]))
+        scale = Standardisation.of(np.concatenate([kept(store, modality, row, most) for row in train]))
         fold = data.fold("train")
         batch = fold.batch(np.arange(len(fold)))
         for place, row in enumerate(train):

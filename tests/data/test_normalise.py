@@ -12,10 +12,10 @@ from mmsa import build
 from mmsa.compose import compose
 from mmsa.data.batches import Data
 from mmsa.data.loading import Loading
-from mmsa.data.normalise import CLIP, Scale, within_utterances
+from mmsa.data.normalise import CLIP, Standardisation, within_utterances
 from mmsa.errors import ConfigError
-from tests.data.corpora import Tiny
 from tests.data.test_batches import prepared, store_of
+from tests.dataset.corpora import Tiny
 
 
 def test_within_an_utterance_features_are_standardised_by_its_own_steps() -> None:
@@ -47,7 +47,7 @@ def test_what_is_not_finite_becomes_zero_and_outliers_are_clipped() -> None:
 def test_a_mapping_gives_each_modality_its_own_and_train_to_the_rest(tmp_path: Path) -> None:
     store = store_of(tmp_path / "made.h5", prepared())
     train = np.repeat(np.asarray(store.folds) == "train", store.features["text"].lengths)
-    by_train = Scale.of(np.asarray(store.features["text"].values[train]))(store.features["text"][6])
+    by_train = Standardisation.of(np.asarray(store.features["text"].values[train]))(store.features["text"][6])
     for normalize in ("train", {"audio": "none"}, {"text": "train", "audio": "none", "visual": "utterance"}):
         batch = Data(store, ["text", "audio"], Loading(normalize)).fold("train").batch(np.array([6]))  # type: ignore[arg-type]
         assert np.array_equal(batch.features["text"][0].numpy(), by_train)

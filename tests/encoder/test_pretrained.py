@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from mmsa.encoder.transformer import TransformerEncoder
+from mmsa.encoder.bert import TransformerEncoder
 from mmsa.errors import ConfigError
 from tests.encoder import tiny
 from tests.encoder.tiny import embedded, save_model, save_tokenizer

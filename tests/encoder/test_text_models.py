@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mmsa.encoder.bert import TransformerEncoder
+from mmsa.encoder.bilstm import RecurrentEncoder
 from mmsa.encoder.misa import MisaEncoder
-from mmsa.encoder.recurrent import RecurrentEncoder
-from mmsa.encoder.transformer import TransformerEncoder
 from mmsa.feedback.mmlatch import MaskFeedback
 from mmsa.feedback.none import NoFeedback
 from mmsa.fusion.attention import AttentionFusion

@@ -7,8 +7,8 @@ import torch
 
 from mmsa import build
 from mmsa.compose import compose
-from mmsa.encoder.transformer import TransformerEncoder
-from mmsa.encoder.words import WordEmbedding
+from mmsa.encoder.bert import TransformerEncoder
+from mmsa.encoder.embedding import WordEmbedding
 from mmsa.errors import ConfigError
 from mmsa.training.optimizers import adamw, plateau
 from tests.contracts.conftest import batch_for, composed, encoder_overrides, model_of

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmsa.encoder.bert import TransformerEncoder
 from mmsa.encoder.misa import MisaEncoder
-from mmsa.encoder.transformer import TransformerEncoder
 from mmsa.feedback.none import NoFeedback
 from mmsa.fusion.misa import MisaFusion
 from mmsa.layers.recurrence import Cell

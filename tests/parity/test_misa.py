@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from mmsa.encoder.bert import TransformerEncoder
 from mmsa.encoder.misa import MisaEncoder
-from mmsa.encoder.transformer import TransformerEncoder
 from mmsa.feedback.none import NoFeedback
 from mmsa.fusion.misa import MisaFusion
 from mmsa.fusion.misa_losses import central_moment_discrepancy

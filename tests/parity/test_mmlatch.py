@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mmsa.encoder.recurrent import RecurrentEncoder
+from mmsa.encoder.bilstm import RecurrentEncoder
 from mmsa.feedback.mmlatch import MaskFeedback
 from mmsa.feedback.none import NoFeedback
 from mmsa.fusion.attention import AttentionFusion

@@ -12,11 +12,11 @@ import torch
 from mmsa.build import build_dataset
 from mmsa.compose import compose
 from mmsa.data.batches import Data
-from mmsa.data.cmu_mosei import CmuMosei
 from mmsa.data.loading import Loading
+from mmsa.dataset.cmu_mosei import CmuMosei
 from mmsa.errors import DataError
-from tests.data.corpora import Tiny, tiny_sequences, write_corpus
 from tests.data.test_batches import prepared, store_of
+from tests.dataset.corpora import Tiny, tiny_sequences, write_corpus
 
 
 def test_a_data_set_is_named_never_guessed_from_a_path(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from mmsa.errors import ConfigError, DataError
 from mmsa.run_folder import read_config, read_result
 from mmsa.training.checkpoints import load_checkpoint
 from mmsa.training.optimizers import plateau
-from mmsa.training.trainer import Progress, Trainer
+from mmsa.training.trainer import Trainer, TrainingState
 from tests.contracts.conftest import configuration
 from tests.data.test_batches import prepared, store_of
 
@@ -47,7 +47,7 @@ class Scripted(Trainer):
 
 def fitted(
     folder: Path, scores: Sequence[float], scheduler: Mapping[str, Any] | None = None, patience: int = 99
-) -> tuple[Progress, list[float], nn.Module]:
+) -> tuple[TrainingState, list[float], nn.Module]:
     """What a scripted training came to, its learning rate at each epoch, and its model."""
     model = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(model.weight)

@@ -1,0 +1,169 @@
+"""How the planted truth is seen and heard: word times, word vectors, audio and visual frames of whole videos."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmsa.corpus.planted import DEGREES, NEGATORS, PAUSE, Truth, draw_truth, valences, vocabulary
+
+TEXT_DIM, AUDIO_DIM, VISUAL_DIM = 32, 16, 12
+WORD_TYPE = "S16"
+AUDIO_RATE, VISUAL_RATE = 10, 5  # frames per second
+VIDEOS = {"train": 68, "valid": 12, "test": 22}
+MEDIAN_WORD, GAP = 260, 300  # milliseconds of a word or pause, and what is added between utterances
+UTTERANCES = (11, 16)  # least and most per video
+STRETCH_SHARE = 0.2  # utterances with a stretch of words without audio frames, and as many without visual ones
+EXPRESSIVE_SHARE = 0.8  # part of an utterance's visible words during which the face shows its expression
+AUDIO_NOISE, VISUAL_NOISE = 0.6, 0.6  # standard deviation of a frame's noise
+SPEAKER_SPREAD = 0.25  # of a video's own level in the columns that carry nothing else
+NUM_NON_FINITE = 8  # audio frames with a value that is no number, as in genuine COVAREP files
+
+TONE, MANNER, SPEECH = slice(0, 3), slice(3, 6), 6  # audio columns: the voice's own part, mocking, speaking
+EXPRESSION = slice(0, 5)  # visual columns: the face's part
+WORD_SPREAD = 0.4  # standard deviation of what tells one word from another
+VALENCE_SCALE, NEGATOR_SCALE, DEGREE_SCALE = 4.0, 4.0, 8.0  # lengths of what carries meaning in a word vector
+
+Timed = tuple[np.ndarray, np.ndarray]  # (n, 2) float64 intervals in seconds, (n, D) values
+
+
+@dataclass(frozen=True)
+class Video:
+    """One video: the truth of its utterances and its streams (words, text, audio, visual, labels)."""
+
+    name: str
+    fold: str
+    truths: list[Truth]
+    streams: dict[str, Timed]
+
+
+@dataclass(frozen=True)
+class _Timeline:
+    """The rows of one video, words and pauses without a gap, and what is heard and seen during each."""
+
+    edges: np.ndarray  # (rows + 1,) milliseconds
+    words: list[str]
+    utterances: np.ndarray  # (rows,) position of the utterance, -1 between utterances
+    signals: dict[str, np.ndarray]  # tone, manner, expression: (rows,) floats
+    hidden: dict[str, np.ndarray]  # audio, visual: (rows,) True where the file has no frames
+
+
+def draw_corpus(seed: int) -> list[Video]:
+    """Draw all videos, train fold first; the same seed gives the same bits.
+
+    Args:
+        seed: any whole number from 0.
+    """
+    rng = np.random.default_rng(seed)
+    vectors = _word_vectors(rng)
+    names = [(fold, f"{fold}_{number:03d}") for fold, count in VIDEOS.items() for number in range(count)]
+    videos = [_draw_video(rng, name, fold, vectors) for fold, name in names]
+    _spoil(rng, videos)
+    return videos
+
+
+def _word_vectors(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """A fixed vector for every word, in which valence is one direction among others; the pause is zero."""
+    columns = np.arange(TEXT_DIM)
+    axes = [(1.0 - 2.0 * (columns >> bit & 1)) / np.sqrt(TEXT_DIM) for bit in range(3)]  # orthogonal, of length one
+    valence = valences()
+    degrees = {word: degree - 1.0 for degree, text in DEGREES.items() for word in text.split()}
+    vectors = {PAUSE: np.zeros(TEXT_DIM, np.float32)}
+    for word in vocabulary():
+        vector = rng.normal(0.0, WORD_SPREAD, TEXT_DIM)
+        vector += VALENCE_SCALE * valence.get(word, 0.0) * axes[0]
+        vector += NEGATOR_SCALE * (word in NEGATORS.split()) * axes[1]
+        vector += DEGREE_SCALE * degrees.get(word, 0.0) * axes[2]
+        vectors[word] = vector.astype(np.float32)
+    return vectors
+
+
+def _draw_video(rng: np.random.Generator, name: str, fold: str, vectors: Mapping[str, np.ndarray]) -> Video:
+    truths = [draw_truth(rng) for _ in range(rng.integers(UTTERANCES[0], UTTERANCES[1] + 1))]
+    line = _timeline(rng, truths)
+    times = np.stack([line.edges[:-1], line.edges[1:]], axis=1) / 1000.0  # (rows, 2)
+    spoken = [np.flatnonzero(line.utterances == position) for position in range(len(truths))]
+    spans = np.array([[times[rows[0], 0], times[rows[-1], 1]] for rows in spoken])
+    streams = {
+        "words": (times, np.array([[word.encode()] for word in line.words], WORD_TYPE)),
+        "text": (times, np.stack([vectors[word] for word in line.words])),
+        "audio": _audio(rng, line),
+        "visual": _visual(rng, line),
+        "labels": (spans, np.array([[truth.label] for truth in truths], np.float32)),
+    }
+    return Video(name, fold, truths, streams)
+
+
+def _timeline(rng: np.random.Generator, truths: list[Truth]) -> _Timeline:
+    """Lay the utterances out in time, with a pause before, between and after them."""
+    words: list[str] = [PAUSE]
+    owners = [-1]
+    for position, truth in enumerate(truths):
+        words += [*truth.words, PAUSE]
+        owners += [position] * len(truth.words) + [-1]
+    utterances = np.array(owners)
+    durations = np.clip(rng.lognormal(np.log(MEDIAN_WORD), 0.35, len(words)), 120, 800).astype(np.int64)
+    durations[utterances < 0] += GAP
+    signals = {name: np.zeros(len(words)) for name in ("tone", "manner", "expression")}
+    hidden = {name: np.zeros(len(words), bool) for name in ("audio", "visual")}
+    for position, truth in enumerate(truths):
+        rows = np.flatnonzero(utterances == position)
+        hidden["audio"][_unseen(rng, rows, truth.silent)] = True
+        hidden["visual"][_unseen(rng, rows, truth.faceless)] = True
+        signals["tone"][rows] = truth.voice
+        signals["manner"][rows] = 1.0 if truth.mocking else 0.0
+        visible = rows[~hidden["visual"][rows]]
+        length = int(np.ceil(EXPRESSIVE_SHARE * len(visible)))
+        start = int(rng.integers(0, len(visible) - length + 1))
+        signals["expression"][visible[start : start + length]] = truth.face
+    return _Timeline(np.concatenate([[0], np.cumsum(durations)]), words, utterances, signals, hidden)
+
+
+def _unseen(rng: np.random.Generator, rows: np.ndarray, absent: bool) -> np.ndarray:
+    """The rows of an utterance that have no frames: all, none, or a stretch of up to half of them."""
+    stretch, share, start = rng.random(3)
+    if absent:
+        return rows
+    length = int(len(rows) * 0.5 * share) if stretch < STRETCH_SHARE else 0
+    first = int(start * (len(rows) - length + 1))
+    return rows[first : first + length]
+
+
+def _audio(rng: np.random.Generator, line: _Timeline) -> Timed:
+    times, rows = _frames(line, AUDIO_RATE, "audio")
+    values = rng.normal(0.0, AUDIO_NOISE, (len(rows), AUDIO_DIM))
+    values[:, SPEECH + 1 :] += rng.normal(0.0, SPEAKER_SPREAD, AUDIO_DIM - SPEECH - 1)
+    values[:, TONE] += line.signals["tone"][rows, None]
+    values[:, MANNER] += line.signals["manner"][rows, None]
+    values[:, SPEECH] += np.array([word != PAUSE for word in line.words])[rows]
+    return times, values.astype(np.float32)
+
+
+def _visual(rng: np.random.Generator, line: _Timeline) -> Timed:
+    times, rows = _frames(line, VISUAL_RATE, "visual")
+    values = rng.normal(0.0, VISUAL_NOISE, (len(rows), VISUAL_DIM))
+    values[:, EXPRESSION.stop :] += rng.normal(0.0, SPEAKER_SPREAD, VISUAL_DIM - EXPRESSION.stop)
+    values[:, EXPRESSION] += line.signals["expression"][rows, None]
+    return times, values.astype(np.float32)
+
+
+def _frames(line: _Timeline, rate: int, modality: str) -> tuple[np.ndarray, np.ndarray]:
+    """Intervals of the frames that no hidden row touches, and the row in whose time each frame's middle lies."""
+    period = 1000 // rate
+    starts = np.arange(0, line.edges[-1] - period + 1, period)
+    first, middle, last = (
+        np.searchsorted(line.edges, starts + offset, side="right") - 1 for offset in (0, period // 2, period - 1)
+    )
+    hidden = line.hidden[modality]
+    kept = ~(hidden[first] | hidden[middle] | hidden[last])
+    return np.stack([starts, starts + period], axis=1)[kept] / 1000.0, middle[kept]
+
+
+def _spoil(rng: np.random.Generator, videos: list[Video]) -> None:
+    """Put a few values that are no numbers into the audio frames, as genuine COVAREP files have them."""
+    for position in rng.choice(len(videos), NUM_NON_FINITE, replace=False):
+        values = videos[position].streams["audio"][1]
+        row, column = rng.integers(len(values)), rng.integers(SPEECH + 1, AUDIO_DIM)
+        values[row, column] = rng.choice([np.nan, -np.inf])

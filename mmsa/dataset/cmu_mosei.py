@@ -1,0 +1,53 @@
+"""CMU-MOSEI: 3,228 videos, about 22,860 utterances with a sentiment in [-3, 3] and six emotions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from mmsa.dataset.dataset import Dataset
+from mmsa.dataset.folds import standard_folds
+
+
+class CmuMosei(Dataset):
+    """CMU-MOSEI with the standard folds of 2,249, 300 and 678 videos.
+
+    Genuine files hold sentiments such as 10/3 and 15/3, beyond the nominal range; they are kept and reported.
+
+    Reference: Zadeh et al., Multimodal language analysis in the wild, ACL 2018.
+    """
+
+    name = "cmu_mosei"
+    title = "CMU-MOSEI"
+    nominal_range = (-3.0, 3.0)
+    stated_bound = (-6.0, 6.0)
+    kinds: ClassVar[Mapping[str, str]] = {"sentiment": "sentiment", "emotions": "emotions"}
+    canonical_sizes: ClassVar[dict[str, int]] = {"train": 16326, "valid": 1871, "test": 4659}
+    sequences: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "words": ("CMU_MOSEI_TimestampedWords",),
+        "text": (
+            "CMU_MOSEI_TimestampedWordVectors",
+            "CMU_MOSEI_TimestampedGloveVectors",
+            "CMU_MOSEI_TimestampedGloveVectors_with_SP",
+        ),
+        "audio": ("CMU_MOSEI_COVAREP", "CMU_MOSEI_openSMILE_IS09"),
+        "visual": (
+            "CMU_MOSEI_VisualFacet42",
+            "CMU_MOSEI_Visual_Facet_42",  # the name in M3's download script
+            "CMU_MOSEI_VisualOpenFace2",
+        ),
+        "labels": (
+            "CMU_MOSEI_Labels",
+            "CMU_MOSEI_LabelsSentiment",  # MISA's name
+            "CMU_MOSEI_Opinion_Labels",  # the name in M3's download script
+        ),
+    }
+    origin = (
+        "The sequences come with the CMU-MultimodalSDK (github.com/CMU-MultiComp-Lab/CMU-MultimodalSDK), "
+        "the pickle with MMSA (github.com/thuiar/MMSA)."
+    )
+
+    def fold_of(self, source: Path) -> Mapping[str, str]:
+        """The standard folds."""
+        return standard_folds("CMU_MOSEI", {"train": 2249, "valid": 300, "test": 678})

@@ -1,0 +1,238 @@
+"""What the numbers of a prepared data set mean: the doctor's rules, each of which may find something."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from mmsa.data.store import FOLDS
+from mmsa.doctor.finding import SEVERITIES, Finding, counted, named
+from mmsa.doctor.source import of_source
+from mmsa.errors import printable
+
+SUSPICIOUS = 0.95
+"""Correlation of one column with the label above which the column is taken for the label itself."""
+_MOSTLY = 0.8
+_RARE = 0.2
+
+
+def judge(numbers: Mapping[str, Any]) -> list[Finding]:
+    """Everything to say of a data set, errors first.
+
+    Args:
+        numbers: of `mmsa.doctor.examination.Diagnosis`.
+    """
+    found = [*_of_rows(numbers), *_of_labels(numbers), *_of_features(numbers), *of_source(numbers)]
+    # Names in it come from files, and go to a terminal.
+    shown = (replace(finding, text=printable(finding.text), advice=printable(finding.advice)) for finding in found)
+    return sorted(shown, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def _of_rows(numbers: Mapping[str, Any]) -> Iterator[Finding]:
+    folds = numbers["folds"]
+    if numbers["drawn_vectors"]:
+        yield Finding(
+            "warning",
+            "drawn_vectors",
+            f"the source has no word vectors: each of its {numbers['drawn_vectors']} different words has a random one.",
+            "They tell words apart and say nothing of their meaning: prepare with --glove FILE.",
+        )
+    empty = [fold for fold in FOLDS if not folds[fold]["utterances"]]
+    if empty:
+        yield Finding(
+            "error",
+            "empty_fold",
+            f"the fold {', '.join(empty)} has no utterance.",
+            "Prepare the data from a source that states all three folds: train, valid, test.",
+        )
+    other = [f for f in FOLDS if folds[f]["published"] not in (None, folds[f]["utterances"])]
+    if other:
+        dropped = sum(numbers["dropped"].values())
+        reason = f" ({counted(dropped, 'utterance')} dropped on reading)" if dropped else ""
+        counts = ", ".join(f"{f} {folds[f]['utterances']} instead of {folds[f]['published']}" for f in other)
+        yield Finding(
+            "warning",
+            "fold_sizes",
+            f"folds differ from the published ones: {counts}{reason}.",
+            "Compare scores only with those on the same utterances.",
+        )
+    if numbers["leaking_videos"]:
+        yield Finding(
+            "error",
+            "video_leakage",
+            f"{counted(len(numbers['leaking_videos']), 'video')} in more than one fold: "
+            f"{named(numbers['leaking_videos'])}.",
+            "Put every video into one fold: speaker and room give the label away.",
+        )
+    if numbers["duplicate_ids"]:
+        yield Finding(
+            "error",
+            "duplicate_ids",
+            f"{counted(len(numbers['duplicate_ids']), 'id')} more than once: {named(numbers['duplicate_ids'])}.",
+            "Give every utterance an id of its own in the source.",
+        )
+    yield from _of_contents(numbers["duplicates"])
+    for key, what in (("dropped", "utterances dropped on reading"), ("skipped_videos", "videos skipped")):
+        if numbers[key]:
+            counts = ", ".join(f"{reason} {count}" for reason, count in numbers[key].items())
+            yield Finding("note", key, f"{what}: {counts}.")
+
+
+def _of_contents(found: Mapping[str, Any]) -> Iterator[Finding]:
+    whole = found["all"]
+    by_modality = {name: groups for name, groups in found.items() if name != "all"}
+    copied = {"all features": whole["across_folds"]}
+    copied |= {name: groups["telling"] for name, groups in by_modality.items()}
+    for name, groups in copied.items():
+        if groups["groups"] and not (name != "all features" and groups["groups"] <= whole["across_folds"]["groups"]):
+            yield Finding(
+                "error",
+                "content_across_folds",
+                f"{name} of {counted(groups['groups'], 'group')} of utterances are equal across folds: "
+                f"{named(groups['examples'][0])}.",
+                "Remove the copies: the test fold would hold what was trained on.",
+            )
+    if whole["within_a_fold"]["groups"]:
+        groups = whole["within_a_fold"]
+        yield Finding(
+            "warning",
+            "content_within_fold",
+            f"all features of {counted(groups['groups'], 'group')} of utterances are equal within a fold: "
+            f"{named(groups['examples'][0])}.",
+            "Look whether the source lists them twice; they count twice in loss and scores.",
+        )
+    for modality, parts in by_modality.items():
+        groups = {side: parts[side]["groups"] - whole[side]["groups"] for side in ("within_a_fold", "across_folds")}
+        if any(count > 0 for count in groups.values()):
+            reason = ", as the same words are" if modality == "text" else ""
+            within, across = (parts[side]["groups"] for side in ("within_a_fold", "across_folds"))
+            yield Finding(
+                "note",
+                "equal_modality",
+                f"{modality} alone is equal in {counted(within, 'group')} of utterances within a fold, "
+                f"{across} across folds{reason}.",
+            )
+
+
+def _of_labels(numbers: Mapping[str, Any]) -> Iterator[Finding]:
+    for name, measured in numbers["targets"].items():
+        wrong = {fold: part["not_finite"] for fold, part in measured["folds"].items() if part["not_finite"]}
+        if wrong:
+            yield Finding(
+                "error",
+                "labels_not_finite",
+                f"labels of {name} that are not finite: {_per_fold(wrong)}.",
+                "Remove these utterances from the source, or mend their labels.",
+            )
+    measured = numbers["targets"].get(numbers["primary"])
+    if measured is None:
+        return
+    beyond = {fold: part["beyond_nominal"] for fold, part in measured["folds"].items() if part["beyond_nominal"]}
+    if beyond:
+        low, high = (f"{bound:g}" if bound is not None else "any" for bound in measured["nominal_range"])
+        yield Finding(
+            "warning",
+            "labels_beyond_range",
+            f"labels beyond [{low}, {high}]: {_per_fold(beyond)}, the furthest {measured['furthest']:g}.",
+            "They are kept as they are. Look whether the source means them so.",
+        )
+    train = measured["folds"]["train"]
+    if train["min"] is not None and train["min"] == train["max"]:
+        yield Finding(
+            "warning",
+            "constant_labels",
+            f"every label of the train fold is {train['min']:g}.",
+            "Look whether the right label column was read; nothing can be learnt from this one.",
+        )
+    elif measured["kind"] == "binary":
+        yield from _of_classes(measured["folds"])
+
+
+def _of_classes(folds: Mapping[str, Any]) -> Iterator[Finding]:
+    shares = {}
+    for fold, part in folds.items():
+        known = sum(part["signs"].values())
+        if known:
+            shares[fold] = part["signs"]["positive"] / known
+    uneven = {fold: share for fold, share in shares.items() if min(share, 1 - share) < _RARE}
+    if uneven:
+        counts = ", ".join(f"{fold} {share:.1%}" for fold, share in uneven.items())
+        yield Finding(
+            "warning",
+            "class_balance",
+            f"the classes are uneven; the share of the positive one is {counts}.",
+            "Read the F1 scores and the majority baseline beside any accuracy.",
+        )
+
+
+def _of_features(numbers: Mapping[str, Any]) -> Iterator[Finding]:
+    for modality, measured in numbers["modalities"].items():
+        yield from _of_values(modality, measured)
+        yield from _of_columns(modality, measured)
+
+
+def _of_values(modality: str, measured: Mapping[str, Any]) -> Iterator[Finding]:
+    if measured["not_finite_in_store"]:
+        yield Finding(
+            "error",
+            "features_not_finite",
+            f"{modality} has {counted(measured['not_finite_in_store'], 'value')} that are not finite in the store.",
+            "Prepare the data again: reading sets such values to 0.",
+        )
+    if measured["not_finite_in_source"]:
+        yield Finding(
+            "warning",
+            "non_finite",
+            f"{modality} had {counted(measured['not_finite_in_source'], 'value')} that are not finite, set to 0.",
+            "Usual in published files; many of them are a fault of the extraction.",
+        )
+    zero = {fold: count for fold, count in measured["zero_utterances"].items() if count}
+    if zero:
+        yield Finding(
+            "warning",
+            "zero_utterances",
+            f"{modality} is nothing but zeros in {counted(sum(zero.values()), 'utterance')} ({_per_fold(zero)}): "
+            f"{named(measured['zero_ids'], sum(zero.values()))}.",
+            "Look whether extraction failed there; the model is not told that the modality is missing.",
+        )
+    steps = measured["steps"]
+    if steps["none"]:
+        yield Finding("note", "absent", f"{modality} is absent from {counted(steps['none'], 'utterance')}.")
+    if steps["one"]:
+        yield Finding("note", "one_step", f"{modality} has one step only in {counted(steps['one'], 'utterance')}.")
+
+
+def _of_columns(modality: str, measured: Mapping[str, Any]) -> Iterator[Finding]:
+    width = measured["width"]
+    for key, what in (("constant_columns", "constant"), ("zero_columns", "all zero")):
+        if measured[key]:
+            yield Finding(
+                "warning",
+                key,
+                f"{modality} has {len(measured[key])} of {counted(width, 'column')} {what} on the train fold: "
+                f"{named(measured[key])}.",
+                "They carry nothing; look whether the columns are the ones you expect.",
+            )
+    best = measured["most_correlated"]
+    if abs(best["correlation"]) > SUSPICIOUS:
+        yield Finding(
+            "warning",
+            "suspicious_column",
+            f"{modality} column {best['column']}, averaged over the steps, correlates {best['correlation']:.3f} with "
+            "the label on the train fold.",
+            "Look whether the label, or what was trained on it, is among the features.",
+        )
+    centred = measured["mean_zero"]
+    if centred["utterances"] and centred["with_mean_zero"] >= _MOSTLY * centred["utterances"]:
+        yield Finding(
+            "warning",
+            "normalised_per_utterance",
+            f"{modality} has the mean 0 over the steps in {centred['with_mean_zero']} of {centred['utterances']} "
+            "utterances: it was normalised per utterance, and mean pooling sees nothing.",
+            "Use an encoder that reads sequences, such as encoder=bilstm, or features that were not normalised.",
+        )
+
+
+def _per_fold(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{fold} {count}" for fold, count in counts.items())

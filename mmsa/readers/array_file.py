@@ -1,0 +1,180 @@
+"""A file of named arrays, .npz or HDF5, whose names and shapes are known before an array is read."""
+
+from __future__ import annotations
+
+import math
+import struct
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from tokenize import TokenError
+from typing import Any
+
+import h5py
+import numpy as np
+
+from mmsa.data.prepare import readable
+from mmsa.errors import DataError, printable
+from mmsa.readers.allowance import Allowance
+from mmsa.readers.hdf5_entries import MOST_COMPRESSED, array, entry, is_text, read
+from mmsa.readers.mistaken import mistaken
+
+_ZIP_SIGNATURE = b"PK"
+_MOST_AXES = 32
+_LONGEST_NAME = 80
+DAMAGE = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TokenError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What zipfile, numpy and h5py raise on a damaged file."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is said of an array without reading it.
+
+    Args:
+        shape: of the array.
+        kind: "number", "string", or the name of another type.
+    """
+
+    shape: tuple[int, ...]
+    kind: str
+
+
+class ArrayFile:
+    """The named arrays of a file; no object is unpickled and no link to another file is followed.
+
+    Args:
+        path: written by numpy.savez or numpy.savez_compressed, or HDF5 of data sets and groups of data sets.
+
+    Raises:
+        DataError: the file is missing, damaged or another format.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_file():
+            raise DataError(f"dataset.source={path}: no such file.\n  type dataset.source=FILE.npz or FILE.h5")
+        with readable(path), open(path, "rb") as file:
+            self._zipped = file.read(len(_ZIP_SIGNATURE)) == _ZIP_SIGNATURE
+        if not self._zipped and not h5py.is_hdf5(path):  # which may begin with a block of another program's
+            said = mistaken(path) or f"dataset.source={path} is neither .npz nor HDF5."
+            wanted = "" if "\n" in said else "\n  type dataset.source=FILE.npz or FILE.h5"
+            raise DataError(said + wanted)
+        self._size = path.stat().st_size
+        self._allowance = Allowance(path, self._size)
+        try:
+            self.headers = self._headers_of_zip() if self._zipped else self._headers_of_hdf5()
+        except DAMAGE as error:
+            raise self._damaged(error) from error
+
+    def read(self, name: str) -> np.ndarray:
+        """One array; strings as str.
+
+        Raises:
+            DataError: it is damaged.
+        """
+        try:
+            return self._read(name)
+        except DAMAGE as error:
+            raise self._damaged(error, name) from error
+
+    def _read(self, name: str) -> np.ndarray:
+        if self._zipped:
+            with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as file:
+                return _as_text(np.lib.format.read_array(file, allow_pickle=False))
+        with h5py.File(self.path, "r") as hdf5:
+            return _as_text(read(array(hdf5, name), Allowance(self.path, self._size)))
+
+    def _headers_of_zip(self) -> dict[str, Header]:
+        headers: dict[str, Header] = {}
+        with zipfile.ZipFile(self.path) as archive:
+            for member in archive.infolist():
+                name = member.filename.removesuffix(".npy")
+                if name == member.filename or name in headers:
+                    raise ValueError(f"{_shown(member.filename)} is no array (.npy), or there are two of its name")
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise ValueError(f"{_shown(name)} is compressed in another way than numpy's")
+                with archive.open(member) as file:
+                    version = np.lib.format.read_magic(file)
+                    of_version: Any = {
+                        (1, 0): np.lib.format.read_array_header_1_0,
+                        (2, 0): np.lib.format.read_array_header_2_0,
+                    }[version]
+                    shape, _, dtype = of_version(file)
+                size = math.prod(shape) * dtype.itemsize
+                if len(shape) > _MOST_AXES or min(shape, default=0) < 0:
+                    raise ValueError(f"{_shown(name)} has {len(shape)} axes, which is no shape of numpy's")
+                if not dtype.hasobject and size > min(member.file_size, MOST_COMPRESSED * member.compress_size):
+                    raise ValueError(
+                        f"{_shown(member.filename)} of shape {shape} claims {size} bytes, "
+                        f"of which the file holds {member.compress_size}"
+                    )
+                self._allowance.pay(size)
+                headers[name] = Header(shape, _kind(dtype))
+        return headers
+
+    def _headers_of_hdf5(self) -> dict[str, Header]:
+        headers = {}
+        with h5py.File(self.path, "r") as file:
+            places = [(name, file) for name in file]
+            while places:
+                name, group = places.pop(0)
+                inner = entry(group, name)
+                whole = name if group is file else f"{group.name[1:]}/{name}"
+                if isinstance(inner, h5py.Group):
+                    if group is not file:
+                        raise ValueError(f"{_shown(whole)} is a group in a group")
+                    places = [(child, inner) for child in inner] + places
+                    continue
+                dataset = array(group, name)
+                self._allowance.pay(math.prod(dataset.shape or ()) * dataset.dtype.itemsize)
+                kind = "string" if is_text(dataset) else _kind(dataset.dtype)
+                headers[whole] = Header(dataset.shape or (), kind)
+        return headers
+
+    def _damaged(self, error: BaseException, name: str = "") -> DataError:
+        reason = printable(" ".join(str(error).split())[:200]) or type(error).__name__
+        place = f": {_shown(name)}" if name else ""
+        return DataError(
+            f"dataset.source={self.path}{place} cannot be read as arrays ({reason}).\n"
+            "  type np.savez(FILE, …) with arrays of numbers and strings, and no objects"
+        )
+
+
+def _as_text(content: np.ndarray) -> np.ndarray:
+    """The same, bytes as str; text that no store can hold is refused."""
+    if content.dtype.kind not in "SUO":
+        return content
+    strings = [text.decode() if isinstance(text, bytes) else text for text in content.ravel().tolist()]
+    for text in strings:
+        if "\0" in text:
+            raise ValueError(f"a text holds a zero character: {text[:60]!r}")
+        text.encode()  # halves of characters cannot be
+    texts = np.empty(content.shape, dtype=object)  # not as wide as the longest, all of them
+    texts.ravel()[:] = strings
+    return texts
+
+
+def _shown(name: str) -> str:
+    return printable(name[:_LONGEST_NAME])
+
+
+def _kind(dtype: np.dtype[Any]) -> str:
+    if dtype.kind in "US":
+        return "string"
+    return "number" if dtype.kind in "fiub" else str(dtype)[:_LONGEST_NAME]

@@ -1,0 +1,275 @@
+"""Reader of named arrays, the one small contract for features of one's own; docs/custom_data.md states it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mmsa.data.prepare import Progress
+from mmsa.data.store import FOLDS, Prepared, Ragged
+from mmsa.errors import DataError, printable
+from mmsa.readers.array_file import ArrayFile
+from mmsa.readers.ids import segment_ids
+from mmsa.readers.rows import check_required
+from mmsa.readers.store_source import check_values, is_store, open_store
+
+MAIN = "target"
+_SINGLE = ("fold", "id", "video", MAIN, "words")
+_GROUPS = (MAIN, "features", "lengths", "offsets")
+_NAME = re.compile(r"[A-Za-z]\w*")
+_LONGEST_NAME = 80
+_CONTRACT = (
+    "fold, id, video, target, target/NAME, features/NAME with lengths/NAME or offsets/NAME, words with offsets/words"
+)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file has, by its header.
+
+    Args:
+        modalities: names of its features.
+        targets: names of its targets, the main one first.
+        words: it has the words.
+    """
+
+    modalities: tuple[str, ...]
+    targets: tuple[str, ...]
+    words: bool
+
+
+def contents(path: Path) -> Contents:
+    """What a file has, without reading an array of it.
+
+    Raises:
+        DataError: it is missing, damaged, or an array has another name than the contract's.
+    """
+    if is_store(path):
+        store = open_store(path)
+        return Contents(tuple(store.features), tuple(store.targets), store.words is not None)
+    return _Reader(path).contents()
+
+
+def read_arrays(path: Path, required: Sequence[str], progress: Progress) -> Prepared:
+    """Read a file of named arrays, or a store.
+
+    Rows are ordered by fold, video and segment, where no video is named those that the ids say. A value that is not
+    finite becomes 0 and is counted; rows whose target is not finite, or that have no step in any modality (and, where
+    there is none, no word), are dropped and reported. A length of 0 is an absent modality.
+
+    Args:
+        path: .npz, HDF5, or a store made by `mmsa prepare`.
+        required: modalities that have to be there.
+        progress: shown per modality.
+
+    Raises:
+        DataError: an array is missing, of another type or shape than the contract's, or at odds with another one.
+    """
+    if not is_store(path):
+        return _Reader(path).read(required, progress)
+    store = open_store(path)
+    check_values(store)
+    check_required(required, list(store.features), f"dataset.source={path}")
+    report = {key: value for key, value in store.report.items() if key != "glove"}
+    folds = store.folds.tolist()
+    return Prepared(store.ids, store.videos, folds, store.targets, store.features, store.words, report)
+
+
+class _Reader:
+    """One file, checked array by array.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = ArrayFile(path)
+        self._headers = self._file.headers
+        for name in self._headers:
+            group, _, own = name.partition("/")
+            known = group in _GROUPS and _NAME.fullmatch(own) and len(own) <= _LONGEST_NAME
+            if name not in _SINGLE and not known:
+                shown = printable(name[:_LONGEST_NAME])
+                raise self._refused(f"the array {shown} is none of {_CONTRACT}", "one of these names, or leave it out")
+
+    def contents(self) -> Contents:
+        named = tuple(name.partition("/")[2] for name in self._headers if name.startswith(f"{MAIN}/"))
+        targets = ((MAIN,) if MAIN in self._headers else ()) + named
+        if not targets:
+            raise self._refused("it has no target", "an array target (N,), or target/NAME")
+        modalities = tuple(name.partition("/")[2] for name in self._headers if name.startswith("features/"))
+        for name in self._headers:
+            group, _, own = name.partition("/")
+            if group in ("lengths", "offsets") and own not in (*modalities, *(["words"] if self._has_words else [])):
+                raise self._refused(f"it has {name}, and no {_owner(own)}", f"the array {_owner(own)}, or leave it out")
+        if not modalities and not self._has_words:
+            raise self._refused("it has no features", "an array features/NAME")
+        return Contents(modalities, targets, self._has_words)
+
+    def read(self, required: Sequence[str], progress: Progress) -> Prepared:
+        held = self.contents()
+        check_required(required, held.modalities, f"dataset.source={self._file.path}")
+        folds = self._strings("fold")
+        odd = sorted(set(folds) - set(FOLDS))
+        if odd:
+            raise self._refused(f"fold holds {odd[0]!r}, and only {', '.join(FOLDS)} are folds", "one of these")
+        count = len(folds)
+        ids = self._strings("id", count)
+        repeated = [name for name, times in Counter(ids).items() if times > 1]
+        if repeated or "" in ids:
+            raise self._refused(f"id holds {(repeated or [''])[0]!r} twice or empty", "another id for each utterance")
+        targets = {name: self._target(name, count) for name in held.targets}
+        parts = {m: self._features(m, count) for m in progress(held.modalities, "reading arrays", len(held.modalities))}
+        words = self._words(count) if held.words else None
+        return self._prepared(folds, ids, self._order(folds, ids), targets, parts, words)
+
+    def _order(self, folds: list[str], ids: list[str]) -> list[tuple[str, int]]:
+        """Video and place in it of every row."""
+        if "video" in self._headers:
+            return [(video, row) for row, video in enumerate(self._strings("video", len(folds)))]
+        return segment_ids(ids)[0]
+
+    def _prepared(
+        self,
+        folds: list[str],
+        ids: list[str],
+        places: list[tuple[str, int]],
+        targets: dict[str, np.ndarray],
+        parts: dict[str, list[np.ndarray]],
+        words: list[list[str]] | None,
+    ) -> Prepared:
+        dropped: dict[str, list[str]] = {"no steps": [], "label not finite": []}
+        kept = []
+        for row in sorted(range(len(ids)), key=lambda row: (FOLDS.index(folds[row]), places[row], row)):
+            said = words[row] if words and not parts else ()
+            if not any(len(steps[row]) for steps in parts.values()) and not said:
+                dropped["no steps"].append(ids[row])
+            elif not all(np.isfinite(values[row]).all() for values in targets.values()):
+                dropped["label not finite"].append(ids[row])
+            else:
+                kept.append(row)
+        if not kept:
+            raise self._refused("no utterance has steps and a finite target", "arrays that hold values")
+        features, non_finite = {}, {}
+        for modality, steps in parts.items():
+            features[modality] = ragged = Ragged.join([steps[row] for row in kept])
+            wrong = ~np.isfinite(ragged.values)
+            ragged.values[wrong] = 0.0
+            non_finite[modality] = int(wrong.sum())
+        return Prepared(
+            ids=[ids[row] for row in kept],
+            videos=[places[row][0] for row in kept],
+            folds=[folds[row] for row in kept],
+            targets={name: values[kept] for name, values in targets.items()},
+            features=features,
+            words=None if words is None else [words[row] for row in kept],
+            report={
+                "dropped": {why: rows for why, rows in dropped.items() if rows},
+                "non_finite": non_finite,
+            },
+        )
+
+    @property
+    def _has_words(self) -> bool:
+        return "words" in self._headers
+
+    def _strings(self, name: str, count: int | None = None) -> list[str]:
+        return self._array(name, "string", "(N,)", lambda shape: len(shape) == 1, count).tolist()
+
+    def _target(self, name: str, count: int) -> np.ndarray:
+        place = MAIN if name == MAIN and MAIN in self._headers else f"{MAIN}/{name}"
+        shaped: Callable[[tuple[int, ...]], bool] = lambda shape: len(shape) in (1, 2) and 0 not in shape[1:]  # noqa: E731
+        values = _float32(self._array(place, "number", "(N,) or (N, K)", shaped, count))
+        return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
+
+    def _features(self, modality: str, count: int) -> list[np.ndarray]:
+        """The steps (T_i, D) of every row."""
+        place = f"features/{modality}"
+        by_length, by_offset = f"lengths/{modality}" in self._headers, f"offsets/{modality}" in self._headers
+        shape = self._headers[place].shape
+        if by_length == by_offset:
+            both = "both" if by_length else "neither"
+            raise self._refused(
+                f"{place} of shape {shape} has {both} of lengths/{modality} and offsets/{modality}",
+                f"one: lengths/{modality} (N,) for (N, T, D), offsets/{modality} (N+1,) for (steps, D); "
+                "one step for each row is np.arange(N + 1)",
+            )
+        axes = "(N, T, D)" if by_length else "(steps, D)"
+        values = self._array(
+            place, "number", axes, lambda s: len(s) == axes.count(",") + 1 and s[-1] > 0, count if by_length else None
+        )
+        if not by_length:
+            return [_float32(steps) for steps in self._cut(values, modality, count)]
+        lengths = self._array(f"lengths/{modality}", "number", "(N,)", lambda s: len(s) == 1, count)
+        wrong = (lengths != np.floor(lengths)) | (lengths < 0) | (lengths > values.shape[1])
+        if wrong.any():
+            raise self._refused(
+                f"lengths/{modality} holds {lengths[wrong][0]}, and {place} has {values.shape[1]} steps",
+                f"whole numbers from 0 to {values.shape[1]}",
+            )
+        return [_float32(row[: int(length)]) for row, length in zip(values, lengths, strict=True)]
+
+    def _words(self, count: int) -> list[list[str]]:
+        if "offsets/words" not in self._headers:
+            raise self._refused("words has no offsets/words", "offsets/words (N+1,): where each row's words begin")
+        flat = self._array("words", "string", "(words,)", lambda shape: len(shape) == 1, None)
+        return [part.tolist() for part in self._cut(flat, "words", count)]
+
+    def _cut(self, values: np.ndarray, name: str, count: int) -> list[np.ndarray]:
+        """What lies between two offsets, of every row."""
+        place = f"offsets/{name}"
+        offsets = _signed(self._array(place, "number", "(N+1,)", lambda shape: len(shape) == 1, None))
+        if len(offsets) != count + 1:
+            raise self._refused(
+                f"{place} has shape {offsets.shape}, and fold has {count} entries", f"{place} of shape ({count + 1},)"
+            )
+        steps = np.diff(offsets)
+        whole = (offsets == np.floor(offsets)).all()
+        if not whole or offsets[0] != 0 or offsets[-1] != len(values) or (steps < 0).any():
+            raise self._refused(
+                f"{place} runs from {offsets[0]} to {offsets[-1]}, and {_owner(name)} has {len(values)} entries",
+                f"whole numbers from 0 to {len(values)} that never fall: np.concatenate([[0], np.cumsum(lengths)])",
+            )
+        bounds = offsets.astype(np.int64)
+        return [values[bounds[row] : bounds[row + 1]] for row in range(count)]
+
+    def _array(
+        self, name: str, kind: str, axes: str, shaped: Callable[[tuple[int, ...]], bool], count: int | None
+    ) -> np.ndarray:
+        """One array of this kind and these axes, the first of them `count` long."""
+        if name not in self._headers:
+            raise self._refused(f"it has no array {name}", f"{name}: {kind}s {axes}")
+        header = self._headers[name]
+        if header.kind != kind or not shaped(header.shape):
+            raise self._refused(
+                f"{name} is {header.kind}s of shape {header.shape}, and {kind}s {axes} are required",
+                f"{name} as an array of {kind}s {axes}",
+            )
+        if count is not None and header.shape[0] != count:
+            raise self._refused(
+                f"{name} has shape {header.shape}, and fold has {count} entries",
+                f"{name} with {count} rows, one per entry of fold",
+            )
+        return self._file.read(name)
+
+    def _refused(self, said: str, wanted: str) -> DataError:
+        return DataError(f"dataset.source={self._file.path}: {said}.\n  type {wanted} (docs/custom_data.md)")
+
+
+def _signed(values: np.ndarray) -> np.ndarray:
+    """In a type whose differences do not wrap."""
+    return values.astype(np.float64) if values.dtype.kind != "i" else values.astype(np.int64)
+
+
+def _owner(name: str) -> str:
+    return "words" if name == "words" else f"features/{name}"
+
+
+def _float32(values: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 is not finite, and counted as that
+        return values.astype(np.float32)

@@ -1,0 +1,283 @@
+"""Reader of CMU computational sequences: words, word vectors, audio, visual and labels -> word-aligned utterances."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from mmsa.data.prepare import Progress, silent
+from mmsa.data.store import EMOTIONS, FOLDS, PAUSE, Prepared, Ragged
+from mmsa.errors import ConfigError, DataError
+from mmsa.readers.align import EPSILON, mean_onto, overlapping
+from mmsa.readers.allowance import Allowance
+from mmsa.readers.sequence_file import SequenceFile
+from mmsa.readers.spool import Spool
+
+_ROW = 64  # bytes of memory of a row or a word, about, without its text
+
+
+def find_sequences(
+    folder: Path, names: Mapping[str, tuple[str, ...]], chosen: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Path]:
+    """The file of every role that `folder` holds, by file name, else by the name of the root group.
+
+    Args:
+        folder: holds .csd files.
+        names: per role the accepted names, the usual one first; the first that is there is taken.
+        chosen: per role the one name to take, any that is there.
+
+    Raises:
+        ConfigError: a sequence is chosen for what is no role.
+        DataError: what was chosen is not there; or a role is not found by file name and a file cannot be read.
+    """
+    _check_roles(names, chosen)
+    asked = {role: (chosen[role],) if role in chosen else accepted for role, accepted in names.items()}
+    by_file = {path.stem: path for path in sorted(folder.glob("*.csd")) if path.is_file()}
+    by_root: dict[str, Path] = {}
+    if not all(any(name in by_file for name in accepted) for accepted in asked.values()):
+        for path in by_file.values():
+            with SequenceFile(path) as sequence:
+                by_root.setdefault(sequence.name, path)
+    found = {}
+    for role, accepted in asked.items():
+        for name in accepted:
+            if name in by_file or name in by_root:
+                found[role] = by_file.get(name) or by_root[name]
+                break
+    for role, name in chosen.items():
+        if role not in found:
+            held = sorted(by_file.keys() | by_root.keys())
+            raise DataError(
+                f"{folder} has no sequence {name}, which dataset.feature_sets chooses for {role}. "
+                f"It has: {', '.join(held) or 'none'}.\n  type dataset.feature_sets={{{role}:NAME}} with one of them"
+            )
+    return found
+
+
+def _check_roles(names: Mapping[str, tuple[str, ...]], chosen: Mapping[str, str]) -> None:
+    unknown = sorted(chosen.keys() - names.keys())
+    if unknown:
+        raise ConfigError(
+            f"dataset.feature_sets is refused: {', '.join(unknown)} is none of {', '.join(names)}.\n"
+            f"  type dataset.feature_sets={{{next(iter(names))}:{chosen[unknown[0]]}}} or another of them"
+        )
+
+
+def read_sequences(
+    files: Mapping[str, Path],
+    *,
+    fold_of: Mapping[str, str],
+    keep_pauses: bool = False,
+    modalities: Sequence[str] = ("text", "audio", "visual"),
+    label_columns: Sequence[str] = (),
+    folder: Path | None = None,
+    progress: Progress = silent,
+) -> Prepared:
+    """Align every modality to the words and cut the words into the labelled utterances.
+
+    Each word takes the unweighted mean of the frames that overlap it, zeros where there are none; each utterance takes
+    the words that overlap it, so a word may be in two. A mean that is not finite becomes 0 and is counted. A video that
+    any of the sequences lacks is skipped, as in the SDK. One video is in memory at a time; the features of the result
+    are mapped from a file without a name.
+
+    Where the SDK's modalities would no longer share their steps, this differs from it: a word that an utterance cuts
+    keeps all its modalities, and words that overlap keep their order in all of them, where the SDK asks and sorts by
+    the frames of each modality. An interval that ends before it starts counts for nothing.
+
+    Args:
+        files: path by role: words, labels, and every modality.
+        fold_of: fold (train, valid, test) by video; the others are skipped and reported.
+        keep_pauses: keep the steps whose word is `sp`.
+        modalities: roles to read.
+        label_columns: a name for every label column, each of which becomes a target (N,); () takes 1 column as
+            `sentiment`, 7 as `sentiment` and `emotions` (N, 6).
+        folder: has room for the aligned steps until they are in the store; None takes the system's temporary folder.
+        progress: shown per video.
+
+    Raises:
+        DataError: a file is damaged or does not hold what its role states.
+    """
+    with ExitStack() as stack:
+        opened = {role: stack.enter_context(SequenceFile(files[role])) for role in ("words", *modalities, "labels")}
+        spools = {modality: stack.enter_context(Spool(folder)) for modality in modalities}
+        size = sum(sequence.path.stat().st_size for sequence in opened.values())
+        allowance = Allowance(files["words"].parent, size)
+        aligner = _Aligner(opened, spools, keep_pauses, tuple(label_columns), allowance)
+        present = {role: set(sequence.videos) for role, sequence in opened.items()}
+        skipped: dict[str, list[str]] = {"in no fold": sorted(present["labels"] - set(fold_of))}
+        chosen = sorted(present["labels"] & set(fold_of), key=lambda video: (FOLDS.index(fold_of[video]), video))
+        for role in opened:
+            skipped[f"absent from {role}"] = [video for video in chosen if video not in present[role]]
+            chosen = [video for video in chosen if video in present[role]]
+        for video in progress(chosen, "aligning videos", len(chosen)):
+            aligner.add(video, fold_of[video])
+        prepared = aligner.prepared()
+    prepared.report["skipped_videos"] = {reason: videos for reason, videos in skipped.items() if videos}
+    prepared.report["fold_videos_absent"] = sorted(set(fold_of) - present["labels"])
+    return prepared
+
+
+class _Aligner:
+    """Gathers the utterances of one video after the other.
+
+    Args:
+        opened: sequence by role.
+        spools: per modality where its steps go.
+        keep_pauses: keep the steps whose word is `sp`.
+        label_columns: names of the label columns, or ().
+        allowance: for what is made of all of it.
+    """
+
+    def __init__(
+        self,
+        opened: Mapping[str, SequenceFile],
+        spools: Mapping[str, Spool],
+        keep_pauses: bool,
+        label_columns: tuple[str, ...],
+        allowance: Allowance,
+    ) -> None:
+        self._pay = allowance.pay
+        self._opened = opened
+        self._spools = spools
+        self._keep_pauses = keep_pauses
+        self._label_columns = label_columns
+        self._ids: list[str] = []
+        self._videos: list[str] = []
+        self._folds: list[str] = []
+        self._words: list[list[str]] = []
+        self._labels: list[np.ndarray] = []
+        self._lengths: list[np.ndarray] = []
+        self._dropped: defaultdict[str, list[str]] = defaultdict(list)
+        self._non_finite = Counter(dict.fromkeys(spools, 0))
+        self._non_finite_utterances = Counter(dict.fromkeys(spools, 0))
+        self._imputed = Counter(dict.fromkeys(spools, 0))
+        self._pauses_removed = 0
+        self._short_words = 0
+
+    def add(self, video: str, fold: str) -> None:
+        """Align one video and keep its utterances."""
+        word_intervals, tokens = self._read_words(video)
+        spans, labels = self._read_labels(video)
+        self._pay((len(video) + _ROW) * len(spans))
+        rows, counts = overlapping(word_intervals, spans, self._pay)
+        groups = np.repeat(np.arange(len(spans)), counts)
+        spoken = np.array([token != PAUSE for token in tokens], dtype=bool)[rows]
+        finite = np.isfinite(labels).all(axis=1)
+        kept = finite[groups] & (spoken | self._keep_pauses)
+        self._pauses_removed += 0 if self._keep_pauses else int((finite[groups] & ~spoken).sum())
+        lengths = np.bincount(groups[kept], minlength=len(spans))
+        self._note_dropped(video, spans, counts, finite, lengths)
+        rows = rows[kept]
+        self._pay(sum(_ROW + len(tokens[row]) for row in rows))
+        for modality, spool in self._spools.items():
+            spool.append(self._align(modality, video, word_intervals, rows, groups[kept]))
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        for k in np.flatnonzero(lengths):
+            self._ids.append(f"{video}[{k}]")
+            self._words.append([tokens[row] for row in rows[offsets[k] : offsets[k + 1]]])
+        used = lengths > 0
+        self._videos += [video] * int(used.sum())
+        self._folds += [fold] * int(used.sum())
+        self._labels.append(labels[used])
+        self._lengths.append(lengths[used])
+
+    def _align(
+        self, modality: str, video: str, word_intervals: np.ndarray, rows: np.ndarray, groups: np.ndarray
+    ) -> np.ndarray:
+        """(P, D) float32 steps of the video's utterances, and the counts of what was mended in them."""
+        intervals, features = self._opened[modality].read(video)
+        if features.dtype.kind not in "fiu":
+            raise DataError(f"{self._opened[modality].path}: numbers are required, got {features.dtype} in {video}.")
+        width = self._opened[modality].width
+        if not width:
+            raise DataError(f"{self._opened[modality].path} has no frame in any video. Download the file again.")
+        if features.shape[1] != width:
+            raise DataError(
+                f"{self._opened[modality].path}: video {video} has {features.shape[1]} features per frame, others "
+                f"{width}. Are they of another version's file?"
+            )
+        self._pay(features.nbytes + 4 * width * len(rows))
+        means, covered = mean_onto(intervals, features, word_intervals, self._pay)
+        wrong = ~np.isfinite(means)
+        means[wrong] = 0.0
+        wrong_steps = wrong.sum(axis=1)[rows]
+        self._non_finite[modality] += int(wrong_steps.sum())
+        self._non_finite_utterances[modality] += len(np.unique(groups[wrong_steps > 0]))
+        self._imputed[modality] += int((~covered[rows]).sum())
+        return means[rows]
+
+    def _read_words(self, video: str) -> tuple[np.ndarray, list[str]]:
+        """Intervals (n, 2) of the words, by start, and the words."""
+        intervals, features = self._opened["words"].read(video)
+        if len(features) and (features.dtype.kind not in "SUO" or features.shape[1] != 1):
+            raise DataError(
+                f"{self._opened['words'].path}: one word per interval is required, "
+                f"got {features.dtype} {features.shape} in {video}."
+            )
+        order = np.argsort(intervals[:, 0], kind="stable")
+        self._short_words += int((~(intervals[:, 1] - intervals[:, 0] > EPSILON)).sum())  # they overlap nothing
+        tokens = [_decoded(token) for token in features[order, 0]]
+        if any("\0" in token for token in tokens):
+            raise DataError(f"{self._opened['words'].path}: a word of {video} holds a zero character. Is it damaged?")
+        return intervals[order], tokens
+
+    def _read_labels(self, video: str) -> tuple[np.ndarray, np.ndarray]:
+        """Intervals (n, 2) and labels (n, columns) of the utterances."""
+        sequence = self._opened["labels"]
+        spans, labels = sequence.read(video)
+        wide = labels.shape[1]
+        accepted = (len(self._label_columns),) if self._label_columns else (1, 1 + len(EMOTIONS))
+        if len(labels) and (labels.dtype.kind not in "fiu" or wide not in accepted):
+            stated = ", ".join(self._label_columns)
+            required = (
+                f"{accepted[0]} label columns ({stated}) are"
+                if stated
+                else "1 label column, or 7 (sentiment and six emotions), is"
+            )
+            raise DataError(f"{sequence.path}: {required} required, got {labels.dtype} {labels.shape} in {video}.")
+        if wide != sequence.width:
+            raise DataError(f"{sequence.path}: video {video} has {wide} label columns, others {sequence.width}.")
+        return spans, labels.astype(np.float32)
+
+    def _note_dropped(
+        self, video: str, spans: np.ndarray, counts: np.ndarray, finite: np.ndarray, lengths: np.ndarray
+    ) -> None:
+        """Say why each label row that becomes no utterance does not."""
+        for k in np.flatnonzero(lengths == 0):
+            if not spans[k, 1] - spans[k, 0] > EPSILON:
+                reason = "zero-length interval"
+            elif not finite[k]:
+                reason = "label not finite"
+            else:
+                reason = "only pauses" if counts[k] else "no words"
+            self._dropped[reason].append(f"{video}[{k}]")
+
+    def prepared(self) -> Prepared:
+        """Everything that was added."""
+        columns = len(self._label_columns) or 1
+        labels = np.concatenate(self._labels) if self._labels else np.zeros((0, columns), dtype=np.float32)
+        targets = {name: labels[:, i].copy() for i, name in enumerate(self._label_columns or ("sentiment",))}
+        if not self._label_columns and labels.shape[1] > 1:
+            targets["emotions"] = labels[:, 1:].copy()
+        offsets = np.concatenate([[0], np.cumsum(np.concatenate([[], *self._lengths]))]).astype(np.int64)
+        features = {modality: Ragged(spool.array(), offsets) for modality, spool in self._spools.items()}
+        report = {
+            "dropped": dict(self._dropped),
+            "non_finite": dict(self._non_finite),
+            "non_finite_utterances": dict(self._non_finite_utterances),
+            "steps_without_frames": dict(self._imputed),
+            "pauses_removed": self._pauses_removed,
+            "words_too_short": self._short_words,
+        }
+        return Prepared(self._ids, self._videos, self._folds, targets, features, self._words, report)
+
+
+def _decoded(token: bytes | str) -> str:
+    text = token.decode("utf-8", errors="replace") if isinstance(token, bytes) else str(token)
+    return sys.intern(text)  # a corpus has hundreds of thousands of words, and some thousand different ones

@@ -1,0 +1,270 @@
+"""Unpickling of files from strangers: plain containers and numpy arrays, admitted by exact name, and nothing else.
+
+numpy's own reconstruction is not safe on hostile input either: it takes an object array over raw bytes, whose
+elements are then addresses that the file chose. The names are therefore bound to the guarded forms below, which build
+arrays from checked parts only.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import pickle
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from mmsa.errors import DataError
+from mmsa.readers.mistaken import clear_errors
+from mmsa.readers.pickle_instructions import run
+from mmsa.readers.pickle_machine import Machine, Name, RefusedError
+
+_ARRAY_TYPE = re.compile(r"[<>=|]?(?:b1|\?|[iu][1248]|f[248]|[SU]\d{1,8}|O[48]?)")
+_DEEPEST = 24
+_TEXTS = frozenset({str, bytes})
+_SCALARS = frozenset({type(None), bool, int, float, str, bytes})
+_LARGEST_CODE_POINT = 0x10FFFF
+
+
+def load_pickle(path: Path) -> object:
+    """The content of a pickle of plain containers and numpy arrays.
+
+    What comes out consists of None, bool, int of 64 bits, float, str, bytes, list, tuple, dict, set and numpy arrays of
+    numbers, text or these; subclasses of dict come out as dict, numpy's scalars as Python's. Strings of Python 2 are
+    read as latin-1. It is nested at most 24 deep, holds nothing within itself, and is not much larger than the file,
+    however often it mentions its parts.
+
+    Raises:
+        DataError: it is empty, cut short, not a pickle, too large, or names any other object; nothing of it was run.
+    """
+    if not path.is_file():  # a pipe would be waited for
+        raise DataError(f"{path} is no file. Put the pickle there.")
+    with open(path, "rb") as file:
+        if not path.stat().st_size:
+            raise DataError(f"{path} is empty. Download it again.")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data, clear_errors(path):
+            machine = Machine(data, MAKERS, give_state)
+            return plain(run(machine), machine.room)
+
+
+class _Measure(NamedTuple):
+    """What a container comes to when every mention of a part counts: so much a reader may make of it.
+
+    Args:
+        height: levels of containers.
+        size: bytes, about.
+        leaves: entries that are no lists themselves.
+        longest: characters of the longest text; an array of text takes as much for every entry.
+    """
+
+    height: int
+    size: int
+    leaves: int
+    longest: int
+
+
+def plain(content: object, room: int) -> object:
+    """The same, after a look at all of it: admitted kinds only, not nested too deep, not too large when unfolded."""
+    measures: dict[int, _Measure] = {}
+    opened = [(content, _containers(content))]
+    while opened:
+        value, inner = opened[-1]
+        below = next((part for part in inner if id(part) not in measures), None)
+        if below is None:
+            opened.pop()
+            measures[id(value)] = measure = _measured(value, measures)
+            if measure.height > _DEEPEST:
+                raise pickle.UnpicklingError(f"content nested more than {_DEEPEST} deep")
+            if max(measure.size, 4 * measure.leaves * measure.longest) > room:
+                raise pickle.UnpicklingError("its content would need far more memory than the file holds")
+        elif len(opened) > _DEEPEST:
+            raise pickle.UnpicklingError(f"content within itself or nested more than {_DEEPEST} deep")
+        else:
+            opened.append((below, _containers(below)))
+    return content
+
+
+def _measured(value: object, measures: Mapping[int, _Measure]) -> _Measure:
+    """The measure of a container whose parts have been measured."""
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        return _Measure(1, 8 + value.nbytes, max(1, value.size), value.itemsize if value.dtype.kind in "SU" else 0)
+    entries = _parts(value)
+    parts = [measures[id(part)] for part in _containers(value)]
+    texts = [len(entry) for entry in entries if type(entry) in _TEXTS]  # type: ignore[arg-type]
+    height = 1 + max((part.height for part in parts), default=0)
+    size = 8 * (1 + len(entries)) + sum(texts) + sum(part.size for part in parts)
+    if isinstance(value, dict):
+        return _Measure(height, size, 1, 0)
+    leaves = len(entries) - len(parts) + sum(part.leaves for part in parts)
+    return _Measure(height, size, leaves, max(texts + [part.longest for part in parts], default=0))
+
+
+def _containers(value: object) -> Iterator[object]:
+    entries = _parts(value)
+    if set(map(type, entries)) <= _SCALARS:  # the usual case, at the speed of C
+        return iter(())
+    return (entry for entry in entries if type(entry) not in _SCALARS)
+
+
+def _parts(value: object) -> Collection[object]:
+    """What a container holds; the keys of a dict and the elements of a set have been checked on entry."""
+    kind = type(value)
+    if kind is list or kind is tuple:
+        return value  # type: ignore[return-value]
+    if isinstance(value, dict):
+        return value.values()
+    if kind is set or kind in _SCALARS:
+        return ()
+    if isinstance(value, np.ndarray):
+        return value.ravel().tolist() if value.dtype.hasobject else ()
+    raise pickle.UnpicklingError("it mentions a class or an array type by itself, which is no data")
+
+
+class _ArrayType:
+    """Stands for numpy.dtype: a plain type with its byte order."""
+
+    def __init__(self, code: object) -> None:
+        if not isinstance(code, str) or not _ARRAY_TYPE.fullmatch(code):
+            raise pickle.UnpicklingError(f"array type {str(code)[:40]!r} is not admitted")
+        self.value: np.dtype = np.dtype("O" if code.lstrip("<>=|").startswith("O") else code)
+
+    def order(self, state: object) -> None:
+        if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", ">", "=", "|"):
+            raise pickle.UnpicklingError("an array type's state is damaged")
+        if any(part is not None for part in state[2:5]):
+            raise pickle.UnpicklingError("a structured array type is not admitted")
+        self.value = self.value.newbyteorder(state[1])
+
+
+def give_state(machine: Machine, target: object, state: object) -> None:
+    """The instruction BUILD: only array types and arrays have a state, an array once."""
+    if isinstance(target, _ArrayType):
+        target.order(state)
+    elif machine.blank.pop(id(target), None) is not None:
+        if not isinstance(state, tuple) or len(state) != 5:
+            raise pickle.UnpicklingError("an array's state is damaged")
+        _, shape, dtype, fortran_order, content = state
+        content = content.encode("latin1") if isinstance(content, str) else content  # of Python 2
+        kind = _checked(machine, content, dtype, shape)
+        np.ndarray.__setstate__(target, (1, shape, kind, fortran_order is True, content))  # type: ignore[arg-type]
+        _check_text(target)  # type: ignore[arg-type]
+    else:
+        raise pickle.UnpicklingError("a state is given to what is no array")
+
+
+def _checked(machine: Machine, content: object, dtype: object, shape: object) -> np.dtype:
+    """The type of an array whose parts fit together; objects arrive as a list, everything else as bytes."""
+    if not isinstance(dtype, _ArrayType):
+        raise pickle.UnpicklingError("an array's type is damaged")
+    if not isinstance(shape, tuple) or len(shape) > 16 or not all(type(n) is int and n >= 0 for n in shape):
+        raise pickle.UnpicklingError("an array's shape is damaged")
+    kind, count = dtype.value, math.prod(shape)
+    if max((count, *shape)) > machine.most:
+        raise pickle.UnpicklingError(f"an array of shape {shape} is larger than the file")
+    machine.pay(array_bytes=max(1, count) * max(1, kind.itemsize))
+    if kind.hasobject and (not isinstance(content, list) or len(content) != count):
+        raise pickle.UnpicklingError("an array of objects needs a list of them")
+    if not kind.hasobject and (not isinstance(content, bytes) or len(content) != count * kind.itemsize):
+        raise pickle.UnpicklingError("an array's content does not fill its shape")
+    return kind
+
+
+def _check_text(array: np.ndarray) -> None:
+    """Numbers that are no characters would fail only where the text is used."""
+    if array.dtype.kind == "U" and array.nbytes:
+        codes = np.ascontiguousarray(array).view(
+            np.uint32 if array.dtype.isnative else np.dtype(np.uint32).newbyteorder()
+        )
+        if codes.max() > _LARGEST_CODE_POINT or ((codes >= 0xD800) & (codes <= 0xDFFF)).any():
+            raise pickle.UnpicklingError("an array's text is damaged")
+
+
+def _dtype(machine: Machine, code: object, align: object = False, copy: object = False) -> _ArrayType:
+    return _ArrayType(code)
+
+
+def _blank_array(machine: Machine, array_type: object, shape: object, code: object) -> np.ndarray:
+    """Stands for numpy's _reconstruct: an empty array that its state fills."""
+    if array_type != Name("numpy", "ndarray"):
+        raise pickle.UnpicklingError("an array of another class is not admitted")
+    array = np.empty(0, np.uint8)
+    machine.blank[id(array)] = array
+    return array
+
+
+def _from_buffer(machine: Machine, content: object, dtype: object, shape: object, order: object) -> np.ndarray:
+    """Stands for numpy's _frombuffer, which pickle protocol 5 calls."""
+    kind = _checked(machine, content, dtype, shape)
+    if kind.hasobject or not isinstance(content, bytes) or not isinstance(shape, tuple):
+        raise pickle.UnpicklingError("an array of objects needs a list of them")
+    values = np.frombuffer(content, kind) if content else np.empty(0, kind)
+    array = values.reshape(shape, order="F" if order == "F" else "C")
+    _check_text(array)
+    return array
+
+
+def _scalar(machine: Machine, dtype: object, content: object) -> object:
+    """Stands for numpy's scalar: one number or string, as Python's."""
+    content = content.encode("latin1") if isinstance(content, str) else content
+    return _from_buffer(machine, content, dtype, (), "C").item()
+
+
+def _encoded(machine: Machine, text: object, encoding: object = "latin1") -> bytes:
+    """Stands for _codecs.encode, through which Python 3 writes bytes in the protocols of Python 2."""
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+        raise RefusedError(f"_codecs.encode with {str(encoding)[:40]!r}")
+    machine.pay(array_bytes=len(text))
+    return text.encode("latin1")
+
+
+def _empty_bytes(machine: Machine) -> bytes:
+    return b""
+
+
+def _pairs(machine: Machine, pairs: object = ()) -> dict[object, object]:
+    """Stands for OrderedDict and dict."""
+    if not isinstance(pairs, list | tuple) or not all(isinstance(p, list | tuple) and len(p) == 2 for p in pairs):
+        raise pickle.UnpicklingError("a dict is made of what are no pairs")
+    return machine.mapping([part for pair in pairs for part in pair], {})
+
+
+def _without_default(machine: Machine, default: object = None) -> dict[object, object]:
+    """Stands for defaultdict: what it would make of an absent key is left out."""
+    return {}
+
+
+def _set(machine: Machine, elements: object = ()) -> set[object]:
+    if not isinstance(elements, list | tuple):
+        raise pickle.UnpicklingError("a set is made of what is no list")
+    return machine.elements(list(elements), set())
+
+
+def _under(
+    modules: Iterable[str], name: str, maker: Callable[..., object] | None
+) -> dict[Name, Callable[..., object] | None]:
+    return {Name(module, name): maker for module in modules}
+
+
+_MENTIONED = ("int", "long", "float", "str", "unicode", "bool", "list", "tuple")
+_BUILTINS = ("builtins", "__builtin__")
+_NUMPY_CORES = ("numpy.core", "numpy._core")
+MAKERS: dict[Name, Callable[..., object] | None] = {
+    Name("collections", "OrderedDict"): _pairs,
+    Name("collections", "defaultdict"): _without_default,
+    **_under(_BUILTINS, "dict", _pairs),
+    **_under(_BUILTINS, "set", _set),
+    **_under(_BUILTINS, "frozenset", _set),
+    **_under(_BUILTINS, "bytes", _empty_bytes),
+    # The factories of defaultdicts, and MISA's own: mentioned, never called.
+    **{Name(module, name): None for module in _BUILTINS for name in _MENTIONED},
+    **_under(("create_dataset", "__main__"), "return_unk", None),
+    Name("_codecs", "encode"): _encoded,
+    Name("numpy", "dtype"): _dtype,
+    Name("numpy", "ndarray"): None,
+    **_under((f"{core}.multiarray" for core in _NUMPY_CORES), "_reconstruct", _blank_array),
+    **_under((f"{core}.multiarray" for core in _NUMPY_CORES), "scalar", _scalar),
+    **_under((f"{core}.numeric" for core in _NUMPY_CORES), "_frombuffer", _from_buffer),
+}

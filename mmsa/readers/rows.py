@@ -1,0 +1,208 @@
+"""Utterances one by one, as most families hold them, and what becomes of them: ordered, mended, counted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mmsa.data.store import EMOTIONS, FOLDS, Prepared, Ragged
+from mmsa.errors import DataError
+from mmsa.readers.ids import as_text
+
+MODALITIES = ("text", "audio", "visual")
+FOLD_NAMES = {"train": ("train",), "valid": ("valid", "dev", "val", "validation"), "test": ("test",)}
+"""What the folds are called, here first and elsewhere after it."""
+# Chinese has no spaces between words: each character stands for itself, as in BERT's own tokeniser.
+_WORD = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]|[^\s\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+")
+_ABSENT = object()
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One utterance.
+
+    Args:
+        fold: train, valid or test.
+        video: its video.
+        segment: its place in the video, counted as in the source.
+        targets: one number or one vector each.
+        features: (T, D) float32 per modality; no steps where the modality is absent.
+        words: None where the source does not say them.
+    """
+
+    fold: str
+    video: str
+    segment: int
+    targets: Mapping[str, Any]
+    features: Mapping[str, np.ndarray]
+    words: list[str] | None = None
+
+    @property
+    def id(self) -> str:
+        return f"{self.video}[{self.segment}]"
+
+
+def gather(rows: Iterable[Utterance], modalities: Sequence[str], report: Mapping[str, Any]) -> Prepared:
+    """All rows by fold, video and segment; values that are not finite become 0 and are counted.
+
+    Rows without steps in any modality, and without words, are dropped, as are those whose label is not finite. A
+    modality without a step in any row is not held.
+
+    Args:
+        rows: of all folds, with the same targets and modalities each.
+        modalities: those of the rows.
+        report: what the reader counted; extended.
+
+    Raises:
+        DataError: there are no rows, the rows of a modality differ in width, or those of the folds in labels.
+    """
+    dropped = {reason: [*ids] for reason, ids in report.get("dropped", {}).items()}
+    kept = _usable(rows, modalities, dropped)
+    features, non_finite, touched = {}, {}, {}
+    silent = [m for m in modalities if not any(row.features[m].size for row in kept)]
+    for modality in (m for m in modalities if m not in silent):
+        features[modality] = _joined(kept, modality)
+        non_finite[modality], touched[modality] = _mend(features[modality])
+    words = [row.words or [] for row in kept]
+    return Prepared(
+        ids=[row.id for row in kept],
+        videos=[row.video for row in kept],
+        folds=[row.fold for row in kept],
+        targets={name: np.array([row.targets[name] for row in kept], dtype=np.float32) for name in kept[0].targets},
+        features=features,
+        words=None if all(row.words is None for row in kept) else words,
+        report={
+            **report,
+            "dropped": dropped,
+            "non_finite": non_finite,
+            "non_finite_utterances": touched,
+            **({"without_steps": silent} if silent else {}),
+        },
+    )
+
+
+def _usable(rows: Iterable[Utterance], modalities: Sequence[str], dropped: dict[str, list[str]]) -> list[Utterance]:
+    """The rows that are kept, in their order; adds to what is dropped."""
+    kept = []
+    for row in sorted(rows, key=lambda row: (FOLDS.index(row.fold), row.video, row.segment)):
+        if not any(map(len, row.features.values())) and not (row.words and not modalities):
+            dropped.setdefault("no steps", []).append(row.id)
+        elif not all(np.isfinite(target).all() for target in row.targets.values()):
+            dropped.setdefault("label not finite", []).append(row.id)
+        else:
+            kept.append(row)
+    if not kept:
+        counts = ", ".join(f"{reason} {len(ids)}" for reason, ids in dropped.items())
+        raise DataError(f"no utterance is left; dropped: {counts or 'none, since there were none'}.")
+    columns = sorted({", ".join(row.targets) for row in kept})
+    if len(columns) > 1:
+        raise DataError(f"the same labels are required in every fold, got {' and '.join(columns)}.")
+    return kept
+
+
+def by_fold(content: object) -> dict[str, Any] | None:
+    """What a dictionary holds of train, valid and test, however they are called; None where one of them is missing."""
+    named = {as_text(name).lower(): part for name, part in content.items()} if isinstance(content, dict) else {}
+    found = {fold: next((named[name] for name in FOLD_NAMES[fold] if name in named), _ABSENT) for fold in FOLDS}
+    return None if any(part is _ABSENT for part in found.values()) else found
+
+
+def words_said(said: object) -> list[str] | None:
+    """The words of a sentence, or of several, or of a list of words; None where nothing says them."""
+    parts = said.ravel().tolist() if isinstance(said, np.ndarray) else said
+    if isinstance(parts, list | tuple):
+        return [word for part in parts for word in words_said(part) or []]
+    return _WORD.findall(as_text(parts)) if isinstance(parts, str | bytes) else None
+
+
+def sentiment_targets(labels: np.ndarray, where: str) -> dict[str, np.ndarray]:
+    """Labels (N, 1) or (N, 7), with any axes of 1 -> "sentiment" (N,), and of seven columns "emotions" (N, 6).
+
+    Raises:
+        DataError: there is another number of columns.
+    """
+    columns = labels.reshape(len(labels), -1) if labels.size else labels.reshape(len(labels), 1)
+    if columns.shape[1] not in (1, 1 + len(EMOTIONS)):
+        raise DataError(
+            f"{where}: 1 label column, or 7 (sentiment and six emotions), is required, got labels {labels.shape}."
+        )
+    targets = {"sentiment": columns[:, 0]}
+    if columns.shape[1] > 1:
+        targets["emotions"] = columns[:, 1:]
+    return targets
+
+
+def numbers(values: object, where: str, num_axes: int | None = None) -> np.ndarray:
+    """`values` as an array of numbers.
+
+    Args:
+        values: an array, or lists.
+        where: what they are, for the message.
+        num_axes: how many axes are required; None takes any.
+
+    Raises:
+        DataError: they are no numbers, or have other axes.
+    """
+    try:
+        array = np.asarray(values)
+        if array.dtype.hasobject:  # of arrays, which numpy leaves as they are
+            array = np.asarray(array.tolist())
+        if array.dtype.kind not in "fiub":
+            with np.errstate(over="ignore", invalid="ignore"):
+                array = array.astype(np.float32)
+    except (TypeError, ValueError, OverflowError) as error:
+        reason = "its rows differ in shape" if "inhomogeneous" in str(error) else str(error).splitlines()[0]
+        raise DataError(f"{where} must hold numbers ({reason}).") from error
+    if num_axes is not None and array.ndim != num_axes:
+        raise DataError(f"{where}: an array of {num_axes} axes is required, got shape {array.shape}.")
+    return array
+
+
+def as_steps(values: object, where: str) -> np.ndarray:
+    """`values` as (T, D) float32, None as no steps; what is beyond float32 becomes infinite, which `gather` counts.
+
+    Raises:
+        DataError: they are no numbers, or not of two axes.
+    """
+    array = numbers([] if values is None else values, where)
+    if not array.size and array.ndim < 2:  # an empty list of steps says no width
+        array = array.reshape(0, 0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return numbers(array, where, num_axes=2).astype(np.float32, copy=False)
+
+
+def check_required(required: Sequence[str], held: Sequence[str], where: str) -> None:
+    """Refuse a source that lacks a modality of the run.
+
+    Raises:
+        DataError: it does; the message says what to go without.
+    """
+    lacking = [modality for modality in required if modality not in held]
+    if lacking:
+        left = [modality for modality in required if modality in held] or list(held)
+        raise DataError(f"{where} has no {', '.join(lacking)}.\n  type dataset.modalities=[{','.join(left)}]")
+
+
+def _joined(rows: Sequence[Utterance], modality: str) -> Ragged:
+    sequences = [row.features[modality] for row in rows]
+    widths = sorted({steps.shape[1] for steps in sequences if len(steps)})
+    if len(widths) > 1:
+        odd = next(row.id for row in rows if row.features[modality].shape[1] == widths[-1])
+        raise DataError(
+            f"as many {modality} features per step are required in every utterance; {odd} has {widths[-1]}, "
+            f"others {widths[0]}."
+        )
+    width = widths[0] if widths else 1
+    return Ragged.join([steps if len(steps) else np.zeros((0, width), np.float32) for steps in sequences])
+
+
+def _mend(ragged: Ragged) -> tuple[int, int]:
+    """Set what is not finite to 0; how many values and utterances that were."""
+    wrong = ~np.isfinite(ragged.values)
+    ragged.values[wrong] = 0.0
+    before = np.concatenate([[0], np.cumsum(wrong.any(axis=1))])
+    return int(wrong.sum()), int((np.diff(before[ragged.offsets]) > 0).sum())

@@ -1,0 +1,184 @@
+"""One CMU computational sequence (.csd, HDF5): /<root>/data/<video>/{intervals, features}, /<root>/metadata/<key>."""
+
+from __future__ import annotations
+
+import json
+import math
+import uuid
+import zlib
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+
+import h5py
+import numpy as np
+
+from mmsa.data.prepare import readable
+from mmsa.errors import DataError, printable
+from mmsa.readers.allowance import Allowance
+from mmsa.readers.hdf5_entries import array, entry, read
+from mmsa.readers.mistaken import HDF5_START, mistaken
+
+# The fields that the SDK asks for on standard input when one is absent. The last one is an accident
+# of its template (a missing comma joins two names), but it is asked for like the others.
+_METADATA = {
+    "root name": "",
+    "computational sequence description": "",
+    "computational sequence version": "1.0",
+    "dimension names": None,
+    "alignment compatible": True,
+    "dataset name": "",
+    "dataset version": "1.0",
+    "creator": "mmsa",
+    "contact": "none",
+    "featureset bib citation": "none",
+    "dataset bib citation": "none",
+    "md5": None,
+    "dimension namescomputational sequence version": None,
+}
+
+
+def write_sequence(
+    path: Path,
+    name: str,
+    videos: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    *,
+    compression: str | None = None,
+) -> None:
+    """Write one computational sequence with complete metadata, so that the SDK loads it without asking.
+
+    Args:
+        path: the file, replaced if it exists.
+        name: root group.
+        videos: per video its intervals (n, 2) in seconds and its features (n, d), floats or byte strings.
+        compression: HDF5 filter such as "gzip"; None stores plain.
+    """
+    with h5py.File(path, "w") as file:
+        for video, (intervals, features) in videos.items():
+            group = file.create_group(f"{name}/data/{video}")
+            group.create_dataset("intervals", data=intervals, compression=compression)
+            group.create_dataset("features", data=features, compression=compression)
+        identity = str(uuid.uuid5(uuid.NAMESPACE_OID, name))  # fixed, so that equal content makes equal bytes
+        metadata = {**_METADATA, "root name": name, "dataset name": name, "uuid": identity}
+        for key, value in metadata.items():
+            file.create_dataset(f"{name}/metadata/{key}", data=[json.dumps(value)], dtype=h5py.string_dtype())
+
+
+_SHOWN = 8
+_SINGLE = (2,)  # intervals of a video of one frame whose arrays lack the axis of frames: the SDK takes it as well
+_METADATA_CACHE = 1 << 17
+# h5py's, on a damaged entry.
+_DAMAGE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    zlib.error,
+)
+
+
+class SequenceFile:
+    """An open computational sequence, whatever the name of its root group; no link to another file is followed.
+
+    Args:
+        path: the .csd file.
+
+    Raises:
+        DataError: the file is missing, truncated, or not a computational sequence.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_file():  # a pipe would be waited for
+            raise DataError(f"{path} is no file. Put the computational sequence there.")
+        try:
+            self._file = h5py.File(path, "r")
+        except OSError as error:
+            with readable(path):
+                instead = mistaken(path, HDF5_START)
+            if instead is not None:
+                raise DataError(instead) from error
+            reason = str(error).strip().split("\n")[0]
+            raise DataError(f"{path} cannot be read as HDF5: {reason}. Download it again.") from error
+        # HDF5 would keep up to 32 MiB of what it knows about groups, of which each is opened once.
+        cache = self._file.id.get_mdc_config()
+        cache.set_initial_size, cache.initial_size, cache.min_size, cache.max_size = True, *(_METADATA_CACHE,) * 3
+        self._file.id.set_mdc_config(cache)
+        roots: list[str] = []
+        try:
+            roots = [str(root) for root in self._file]
+            if len(roots) != 1:
+                raise KeyError(f"{len(roots)} root groups")
+            self.name = roots[0]
+            self._data = entry(entry(self._file, self.name), "data")
+            if not isinstance(self._data, h5py.Group):
+                raise ValueError("data is no group")
+            self.videos = [str(video) for video in self._data]
+        except _DAMAGE as error:
+            self._file.close()
+            held = printable(", ".join(roots[:_SHOWN])[:200]) or "none"
+            raise DataError(
+                f"{path} is not a computational sequence: one root group holding `data` is required, got {held}."
+            ) from error
+
+    def __enter__(self) -> SequenceFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    @cached_property
+    def width(self) -> int:
+        """Features per frame of the first video that has a frame; 0 if none has.
+
+        Raises:
+            DataError: an entry is damaged.
+        """
+        for video in self.videos:
+            try:
+                group = entry(self._data, video)
+                shape = array(group, "features").shape
+                if array(group, "intervals").shape == _SINGLE:
+                    shape = (1, *shape)
+            except _DAMAGE as error:
+                raise self._unreadable(video, error) from error
+            if shape and shape[0]:
+                return math.prod(shape[1:])
+        return 0
+
+    def read(self, video: str) -> tuple[np.ndarray, np.ndarray]:
+        """One video's intervals (n, 2) float64 in seconds and features (n, d) as stored; n may be 0.
+
+        Raises:
+            DataError: the entry is damaged or its shapes disagree.
+        """
+        try:
+            group, allowance = entry(self._data, video), Allowance(self.path, self._file.id.get_filesize())
+            intervals, features = (read(array(group, name), allowance) for name in ("intervals", "features"))
+        except _DAMAGE as error:
+            raise self._unreadable(video, error) from error
+        if intervals.size == 0 and features.size == 0:  # in any shape, without the number of features
+            return np.zeros((0, 2)), np.zeros((0, self.width), dtype=features.dtype)
+        if intervals.shape == _SINGLE:
+            intervals, features = intervals[None], features[None]
+        elif features.ndim == 1:
+            features = features[:, None]
+        if intervals.ndim != 2 or intervals.shape[1] != 2 or features.shape[:1] != intervals.shape[:1]:
+            raise DataError(
+                f"{self.path}: video {video} needs intervals (n, 2) and features (n, d), "
+                f"got {intervals.shape} and {features.shape}."
+            )
+        if intervals.dtype.kind not in "fiu":
+            raise DataError(f"{self.path}: video {video} needs intervals in seconds, got {intervals.dtype}.")
+        return intervals.astype(np.float64), features.reshape(len(features), math.prod(features.shape[1:]))
+
+    def _unreadable(self, video: str, error: Exception) -> DataError:
+        reason = printable(" ".join(str(error).split())[:200]) or type(error).__name__
+        return DataError(f"{self.path}: video {video[:80]} cannot be read ({reason}). Download the file again.")

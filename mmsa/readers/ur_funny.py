@@ -1,0 +1,246 @@
+"""Reader of UR-FUNNY's folder, version 1 or 2: one pickle per modality, keyed by segment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmsa.data.prepare import Progress
+from mmsa.data.store import FOLDS, Prepared
+from mmsa.errors import DataError
+from mmsa.readers.family import ReadOptions, describe
+from mmsa.readers.ids import as_text, segment_ids
+from mmsa.readers.restricted_pickle import load_pickle
+from mmsa.readers.rows import MODALITIES, Utterance, as_steps, by_fold, check_required, gather, numbers, words_said
+
+FAMILY = "UR-FUNNY"
+_NEEDED = {"folds": "data_folds.pkl", "labels": "humor_label_sdk.pkl"}
+_OTHERS = {
+    "audio": "covarep_features_sdk.pkl",
+    "visual": "openface_features_sdk.pkl",
+    "language": "language_sdk.pkl",  # version 2
+    "indexes": "word_embedding_indexes_sdk.pkl",  # version 1
+    "vectors": "word_embedding_list.pkl",
+    "words": "word_list.pkl",
+}
+
+
+def find(folder: Path) -> dict[str, Path] | None:
+    """The files by role; None without the folds and the labels."""
+    found = {role: folder / name for role, name in (_NEEDED | _OTHERS).items() if (folder / name).is_file()}
+    return found if found.keys() >= _NEEDED.keys() else None
+
+
+def read(files: Mapping[str, Path], options: ReadOptions, progress: Progress) -> Prepared:
+    """Read the punchlines and, with `options.context`, the steps of the sentences before them.
+
+    The label, 0 or 1, is the target "humor". The layout does not name videos: a segment whose id names none is a video
+    of its own. Version 1 has words only where word_list.pkl is there.
+
+    Args:
+        files: of `find`.
+        options: which modalities have to be there, and the context.
+        progress: shown per file.
+
+    Raises:
+        DataError: a file is damaged or not of this layout, or a required modality is missing.
+    """
+    loaded = {role: load_pickle(files[role]) for role in progress(list(files), "reading UR-FUNNY", len(files))}
+    fold_of, labels = _folds(loaded["folds"], files["folds"]), _by_segment(loaded["labels"], files["labels"])
+    sources: dict[str, _Sentences] = {}
+    for modality in ("audio", "visual"):
+        if modality in loaded:
+            segments = _by_segment(loaded[modality], files[modality])
+            sources[modality] = _Sentences(segments, files[modality], "features", options.context)
+    text = _text(loaded, files, options.context)
+    if text is not None and text.vectors is not None:
+        sources["text"] = text
+    modalities = [modality for modality in MODALITIES if modality in sources]
+    check_required(options.required, modalities, f"{files['folds'].parent}")
+    names, odd = segment_ids(list(fold_of))
+    unlabelled, absent, rows = [], dict.fromkeys(modalities, 0), []
+    for (segment, fold), (video, place) in zip(fold_of.items(), names, strict=True):
+        if segment not in labels:
+            unlabelled.append(f"{video}[{place}]")
+            continue
+        features = {modality: sources[modality].steps(segment) for modality in modalities}
+        for modality, steps in features.items():
+            absent[modality] += not len(steps)
+        words = text.words(segment) if text is not None else None
+        rows.append(Utterance(fold, video, place, {"humor": _label(labels[segment], segment)}, features, words))
+    report = {"ids": odd, "absent": absent, "context": options.context}
+    report |= {"without_context": {modality: len(source.without_context) for modality, source in sources.items()}}
+    return gather(rows, modalities, report | {"dropped": {"no label": unlabelled} if unlabelled else {}})
+
+
+class _Sentences:
+    """The steps of the punchlines, and of the sentences before them.
+
+    Args:
+        segments: entry by segment, with the keys punchline_<kind> and context_<kind>.
+        path: named in errors.
+        kind: "features", or "embedding_indexes".
+        context: read the context too.
+    """
+
+    def __init__(self, segments: Mapping[str, Any], path: Path, kind: str, context: bool) -> None:
+        self._segments = segments
+        self._path = path
+        self._kind = kind
+        self._context = context
+        self.without_context: set[str] = set()
+        """Segments that the file has, and says nothing of a context of."""
+
+    def steps(self, segment: str) -> np.ndarray:
+        """(T, D) float32, no steps where the file does not have the segment."""
+        sentences = [as_steps(part, f"{self._path}, segment {segment}") for part in self._parts(segment, self._kind)]
+        filled = [sentence for sentence in sentences if len(sentence)]
+        if len({sentence.shape[1] for sentence in filled}) > 1:
+            raise DataError(f"{self._path}, segment {segment}: its sentences differ in width.")
+        return np.concatenate(filled) if filled else np.zeros((0, 1), np.float32)
+
+    def _parts(self, segment: str, kind: str, context: str | None = None) -> list[Any]:
+        """What the file holds of the sentences that are read, the punchline last."""
+        entry = self._segments.get(segment)
+        if entry is None:
+            return []
+        punchline = f"punchline_{kind}"
+        if not isinstance(entry, dict) or punchline not in entry:
+            raise DataError(f"{self._path}, segment {segment}: {punchline} is required.")
+        before = entry.get(context or f"context_{kind}") if self._context else []
+        if before is None:
+            self.without_context.add(segment)
+            before = []
+        if not isinstance(before, list | tuple | np.ndarray):
+            raise DataError(f"{self._path}, segment {segment}: a list of sentences is required as its context.")
+        return [*before, entry[punchline]]
+
+
+class _Text(_Sentences):
+    """The words of the punchlines as numbers, with their vectors, and as words where the source says them.
+
+    Args:
+        segments: as of `_Sentences`.
+        path: named in errors.
+        context: read the context too.
+        vectors: (V, D) vector by number, or None.
+        words: word by number, or None.
+    """
+
+    def __init__(
+        self,
+        segments: Mapping[str, Any],
+        path: Path,
+        context: bool,
+        vectors: np.ndarray | None,
+        words: Sequence[str] | None,
+    ) -> None:
+        super().__init__(segments, path, "embedding_indexes", context)
+        self.vectors = vectors
+        self._words = words
+
+    def steps(self, segment: str) -> np.ndarray:
+        ids = self._ids(segment)
+        vectors = self.vectors if self.vectors is not None else np.zeros((0, 1), np.float32)
+        self._check(ids, len(vectors), "vectors", segment)
+        return vectors[ids]
+
+    def words(self, segment: str) -> list[str] | None:
+        """The words of version 2's sentences, else those of word_list.pkl; None without either."""
+        entry = self._segments.get(segment)
+        if isinstance(entry, dict) and "punchline_sentence" in entry:
+            return words_said(self._parts(segment, "sentence", context="context_sentences"))
+        if self._words is None:
+            return None
+        ids = self._ids(segment)
+        self._check(ids, len(self._words), "words", segment)
+        return [self._words[number] for number in ids.tolist()]
+
+    def _ids(self, segment: str) -> np.ndarray:
+        parts = self._parts(segment, self._kind)
+        where = f"{self._path}, segment {segment}, {self._kind}"
+        whole = [numbers([] if part is None else part, where).reshape(-1).astype(np.int64) for part in parts]
+        return np.concatenate(whole) if whole else np.zeros(0, np.int64)
+
+    def _check(self, ids: np.ndarray, count: int, of: str, segment: str) -> None:
+        outside = ids[(ids < 0) | (ids >= count)]
+        if len(outside):
+            raise DataError(f"{self._path}, segment {segment}: word {outside[0]} of a list of {count} {of}.")
+
+
+def _text(loaded: Mapping[str, Any], files: Mapping[str, Path], context: bool) -> _Text | None:
+    """The text of version 2, else of version 1; None without either."""
+    role = "language" if "language" in loaded else "indexes"
+    if role not in loaded:
+        return None
+    vectors, words = _tables(loaded, files)
+    return _Text(_by_segment(loaded[role], files[role]), files[role], context, vectors, words)
+
+
+def _tables(loaded: Mapping[str, Any], files: Mapping[str, Path]) -> tuple[np.ndarray | None, list[str] | None]:
+    """The vector and the word of every number; the two lists are easily taken for each other, and told by content."""
+    vectors = words = None
+    for role in ("vectors", "words"):
+        if role not in loaded:
+            continue
+        table = _in_order(loaded[role], files[role])
+        if table and all(isinstance(entry, str | bytes) for entry in table):
+            words = [as_text(entry) for entry in table]
+        else:
+            vectors = as_steps(table, f"{files[role]}, the list of word vectors")
+    if vectors is None and "vectors" in loaded:
+        raise DataError(
+            f"{files['vectors']} holds words, and vectors are required: it is word_list.pkl under another name. "
+            "Get word_embedding_list.pkl again."
+        )
+    return vectors, words
+
+
+def _in_order(table: Any, path: Path) -> list[Any]:
+    """The entries of a list, or of a dictionary by number, from 0."""
+    if isinstance(table, dict):
+        named = {_key(number): entry for number, entry in table.items()}
+        if named.keys() != {str(number) for number in range(len(table))}:
+            raise DataError(f"{path}: an entry for every number from 0 is required.")
+        return [named[str(number)] for number in range(len(table))]
+    if not isinstance(table, list | tuple | np.ndarray):
+        raise DataError(f"{path}: a list with an entry per word is required, got {type(table).__name__}.")
+    return list(table)
+
+
+def _folds(content: Any, path: Path) -> dict[str, str]:
+    """Fold of every segment, in the order of the file."""
+    fold_of: dict[str, str] = {}
+    for fold, segments in (by_fold(content) or dict.fromkeys(FOLDS)).items():
+        if not isinstance(segments, list | tuple | set | np.ndarray):
+            raise DataError(f"{path}: the segments of train, dev and test are required; got {describe(content)}.")
+        for segment in map(_key, segments):
+            if segment in fold_of:
+                twice = f"in {fold_of[segment]} and in {fold}" if fold_of[segment] != fold else f"in {fold} twice"
+                raise DataError(f"{path}: segment {segment} is {twice}.")
+            fold_of[segment] = fold
+    return fold_of
+
+
+def _by_segment(content: Any, path: Path) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: a dictionary by segment is required, got {type(content).__name__}.")
+    return {_key(segment): _named(entry) for segment, entry in content.items()}
+
+
+def _named(entry: Any) -> Any:
+    return {as_text(key): value for key, value in entry.items()} if isinstance(entry, dict) else entry
+
+
+def _key(segment: Any) -> str:
+    return as_text(segment.item() if isinstance(segment, np.ndarray) and segment.size == 1 else segment)
+
+
+def _label(label: Any, segment: str) -> float:
+    value = numbers(label, f"humor_label_sdk.pkl, segment {segment}").reshape(-1)
+    if len(value) != 1:
+        raise DataError(f"humor_label_sdk.pkl, segment {segment}: one label is required, got {len(value)}.")
+    return float(value[0])
