@@ -66,7 +66,7 @@ class Display:
 
     def epoch(self, epoch: int, metrics: Mapping[str, float], best_epoch: int) -> None:
         """One epoch is done."""
-        monitor = f"valid/{self._monitor}"
+        monitor = self._monitor
         text = f"loss {metrics['train/loss']:.4f}  {monitor} {metrics[monitor]:.4f}  lr {metrics['lr']:.1e}"
         if self._bar is not None and self._bar_task is not None:
             self._bar.update(self._bar_task, completed=epoch, description=f"{text}  best epoch {best_epoch}")

@@ -21,7 +21,7 @@ class MultirunCallback(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Name the multirun, and make the tracking database before any worker starts."""
         from mmsa.build import build_tracker
-        from mmsa.experiment import SWEEP_VARIABLE
+        from mmsa.journal import SWEEP_VARIABLE
         from mmsa.run_folder import check_outputs
 
         if config.get("sweep"):  # which makes its own study, and ends in its own table
@@ -38,7 +38,7 @@ class MultirunCallback(Callback):
         from mmsa.analysis.runs import read_runs
         from mmsa.analysis.tables import report
         from mmsa.commands import report_command
-        from mmsa.experiment import SWEEP_VARIABLE
+        from mmsa.journal import SWEEP_VARIABLE
 
         sweep, outputs = os.environ.pop(SWEEP_VARIABLE, None), Path(config.paths.outputs)
         if sweep is None or not any(run.sweep == sweep for run in read_runs(outputs).runs):

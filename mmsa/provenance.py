@@ -7,12 +7,13 @@ import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+
+from mmsa.record import Git
 
 PACKAGES = ("torch", "lightning-fabric", "numpy", "hydra-core", "omegaconf", "mlflow", "h5py")
 
 
-def git_state() -> dict[str, Any]:
+def git_state() -> Git:
     """Commit of this checkout and whether it has uncommitted changes; None outside a repository."""
     folder = Path(__file__).resolve().parent
 
@@ -24,7 +25,7 @@ def git_state() -> dict[str, Any]:
         return done.stdout.strip() if done.returncode == 0 else None
 
     commit = git("rev-parse", "HEAD")
-    return {"commit": commit, "dirty": bool(git("status", "--porcelain")) if commit else None}
+    return Git(commit=commit, dirty=bool(git("status", "--porcelain")) if commit else None)
 
 
 def environment(device: str, threads: int) -> dict[str, str]:

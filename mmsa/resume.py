@@ -11,7 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from mmsa.commands import train_command
 from mmsa.errors import ConfigError
-from mmsa.run_folder import create_folder, flat_parameters, read_config, read_result, run_name, write_json, write_text
+from mmsa.record import RunRecord
+from mmsa.run_folder import create_folder, flat_parameters, read_config, run_name, write_json, write_text
 
 FREE_ON_RESUME = (
     "trainer.max_epochs",
@@ -28,8 +29,8 @@ FREE_ON_RESUME = (
 
 def open_folder(
     cfg: DictConfig, overrides: Sequence[str], fingerprint: str, of_trial: bool = False
-) -> tuple[Path, dict[str, Any]]:
-    """The run's folder with its configuration, and the former result of a run that is resumed (else empty).
+) -> tuple[Path, RunRecord | None]:
+    """The run's folder with its configuration, and the former record of a run that is resumed.
 
     Args:
         cfg: the composed configuration.
@@ -39,25 +40,25 @@ def open_folder(
     """
     if cfg.trainer.resume is None:
         folder = create_folder(Path(cfg.paths.outputs), cfg.name or run_name(overrides))
-        resumed: dict[str, Any] = {}
+        resumed = None
         write_json(folder / "overrides.json", list(overrides))
     else:
         folder = Path(cfg.trainer.resume)
-        resumed = read_result(folder)
-        if resumed.get("trial") is not None and not of_trial:
+        resumed = RunRecord.read(folder)
+        if resumed.trial is not None and not of_trial:
             raise ConfigError(
-                f"trainer.resume={folder}: this run is a trial of the search {resumed.get('sweep')}, which goes on "
+                f"trainer.resume={folder}: this run is a trial of the search {resumed.sweep}, which goes on "
                 "with it by itself and never reads the test fold.\n  type the command of the search again"
             )
-        if resumed.get("status") == "finished":
+        if resumed.status == "finished":
             raise ConfigError(
                 f"trainer.resume={folder}: this run is finished and its test fold is scored, so it is not trained on.\n"
                 "  type the same without trainer.resume, with a larger trainer.max_epochs or trainer.patience"
             )
         check_same(cfg, read_config(folder), folder)
-        if resumed["data"]["fingerprint"] != fingerprint:
+        if resumed.data.fingerprint != fingerprint:
             raise ConfigError(
-                f"trainer.resume={folder}: the run was trained on other data ({resumed['data']['fingerprint']}) "
+                f"trainer.resume={folder}: the run was trained on other data ({resumed.data.fingerprint}) "
                 f"than these ({fingerprint}).\n"
                 "  type the dataset.source and dataset.glove of that run, or leave trainer.resume out"
             )

@@ -11,14 +11,16 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from mmsa.data.batches import Fold
 from mmsa.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from mmsa.data.batches import Fold
 
 NAME_LENGTH = 80
 _FORMER_TARGETS = {
@@ -118,25 +120,6 @@ def write_predictions(
         for name, (truth, prediction) in zip(fold.ids, values, strict=True):
             writer.writerow([name, fold.name, *truth, *prediction])
     write_text(path, text.getvalue())
-
-
-def read_result(folder: Path) -> dict[str, Any]:
-    """result.json of a run.
-
-    Raises:
-        DataError: the folder is not a run's.
-    """
-    path = folder / "result.json"
-    try:
-        result: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        result = None
-    if not isinstance(result, dict) or not isinstance(result.get("data"), dict):
-        raise DataError(
-            f"{folder} is not the folder of a run: its {path.name} is missing or damaged.\n"
-            "  name a folder that a run ended with, as in outputs/runs"
-        )
-    return result
 
 
 def closed_to_trials(run: str, sweep: str) -> str:

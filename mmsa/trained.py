@@ -13,7 +13,8 @@ from mmsa import build
 from mmsa.data.batches import Data
 from mmsa.data.store import Store
 from mmsa.model import MultimodalModel
-from mmsa.run_folder import closed_to_trials, read_config, read_result
+from mmsa.record import RunRecord
+from mmsa.run_folder import closed_to_trials, read_config
 from mmsa.training.checkpoints import load_checkpoint
 from mmsa.training.task import Task
 from mmsa.training.trainer import evaluate
@@ -51,13 +52,13 @@ def load_run(folder: Path) -> TrainedRun:
     Raises:
         DataError: the folder is not a run's, or its store is no longer there.
     """
-    result = read_result(folder)
+    record = RunRecord.read(folder)
     cfg = read_config(folder)
-    store = Store.open(Path(result["data"]["store"]))
+    store = Store.open(Path(record.data.store))
     dataset = build.build_dataset(cfg, store)
     task, data = build.build_task(cfg, dataset), build.load_data(cfg, dataset, store)
-    if result.get("trial") is not None:
-        data = data.closed("test", closed_to_trials(str(folder), result["sweep"]))
+    if record.trial is not None:
+        data = data.closed("test", closed_to_trials(str(folder), str(record.sweep)))
     model = build.build_model(cfg, data.widths, task, torch.Generator(), data.aligned, data.tables)
     model.load_state_dict(load_checkpoint(folder / "checkpoints" / "best.pt")["model"])
     return TrainedRun(cfg, model.eval(), task, data, folder)

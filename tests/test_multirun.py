@@ -13,7 +13,7 @@ import pytest
 
 from mmsa import build, cli
 from mmsa.compose import compose
-from mmsa.experiment import SWEEP_VARIABLE
+from mmsa.journal import SWEEP_VARIABLE
 from mmsa.multirun import MultirunCallback
 from tests.test_command_line import own_methods, train
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ def fit_baselines(
     pooled: Mapping[str, Mapping[str, Array]],
     targets: Mapping[str, NDArray[Any]],
     metrics: Metrics,
-    task: Literal["regression", "classification"] = "regression",
+    task: str = "regression",
     levels: Sequence[float] = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0),
     finest: str = "acc7",
 ) -> dict[str, dict[str, float]]:

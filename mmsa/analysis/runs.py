@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from mmsa.errors import DataError
+from mmsa.record import RunRecord
 from mmsa.run_folder import config_text, flat_parameters
 
 # Options, or whole groups, that change nothing of what one seed computes.
@@ -99,16 +99,16 @@ def read_runs(outputs: Path, sweep: str | None = None) -> FoundRuns:
     root = outputs / "runs"
     for folder in sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []:
         try:
-            result = _result(folder)
-            if sweep is not None and result.get("sweep") != sweep:
+            record = RunRecord.read(folder)
+            if sweep is not None and record.sweep != sweep:
                 continue
-            if sweep is None and result.get("trial") is not None:
-                trials[str(result.get("sweep"))] += 1
+            if sweep is None and record.trial is not None:
+                trials[str(record.sweep)] += 1
                 continue
-            if result.get("status") != "finished":
+            if record.status != "finished":
                 num_unfinished += 1
                 continue
-            runs.append(_run(folder, result))
+            runs.append(_run(folder, record))
         except DataError:
             num_damaged += 1
     return FoundRuns(tuple(runs), num_unfinished, num_damaged, trials)
@@ -120,10 +120,10 @@ def read_run(folder: Path) -> Run:
     Raises:
         DataError: the folder does not hold a finished run.
     """
-    result = _result(folder)
-    if result.get("status") != "finished":
-        raise DataError(f"{folder}: a finished run is needed; this one is {result.get('status', 'without a status')}.")
-    return _run(folder, result)
+    record = RunRecord.read(folder)
+    if record.status != "finished":
+        raise DataError(f"{folder}: a finished run is needed; this one is {record.status}.")
+    return _run(folder, record)
 
 
 def by_configuration(runs: Iterable[Run]) -> list[Group]:
@@ -208,17 +208,6 @@ def _text(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False, default=str).replace('"', "")
 
 
-def _result(folder: Path) -> dict[str, Any]:
-    path = folder / "result.json"
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{folder} is not the folder of a run: {path.name} is missing or damaged.") from error
-    if not isinstance(result, dict):
-        raise DataError(f"{folder} is not the folder of a run: {path.name} is not a JSON object.")
-    return result
-
-
 def _configuration(folder: Path) -> dict[str, str]:
     path = folder / "config.yaml"
     try:
@@ -229,27 +218,20 @@ def _configuration(folder: Path) -> dict[str, str]:
         raise DataError(f"{folder} is not the folder of a run: {path.name} is missing or damaged.") from error
 
 
-def _run(folder: Path, result: Mapping[str, Any]) -> Run:
+def _run(folder: Path, record: RunRecord) -> Run:
     configuration = _configuration(folder)
-    try:
-        return Run(
-            folder=folder,
-            name=str(result["name"]),
-            seed=int(result["seed"]),
-            sweep=result.get("sweep"),
-            data=(str(result["dataset"]), str(result["data"]["fingerprint"])),
-            planted=bool(result.get("planted", result["dataset"] == "synthetic")),
-            task=str(result["task"]),
-            configuration=configuration,
-            overrides=shown_overrides(result["overrides"], configuration),
-            primary=tuple(result["primary"]),
-            metrics=_numbers(result["metrics"]),
-            baselines={str(name): _numbers(scores) for name, scores in result["baselines"].items()},
-            commit=(result.get("git") or {}).get("commit"),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{folder} is not the folder of a run: result.json lacks a part ({error}).") from error
-
-
-def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    return {str(name): math.nan if value is None else float(value) for name, value in values.items()}  # JSON has no NaN
+    return Run(
+        folder=folder,
+        name=record.name,
+        seed=record.seed,
+        sweep=record.sweep,
+        data=(record.dataset, record.data.fingerprint),
+        planted=record.planted,
+        task=record.task,
+        configuration=configuration,
+        overrides=shown_overrides(record.overrides, configuration),
+        primary=record.primary,
+        metrics=record.metrics,
+        baselines=record.baselines,
+        commit=record.git.commit,
+    )

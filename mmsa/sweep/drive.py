@@ -188,16 +188,16 @@ def study_kind(spec: SweepSpec) -> str:
 def usual_seconds(outputs: Path, fingerprint: str) -> float | None:
     """How long finished runs on these data took, in the median; None without any."""
     from mmsa.errors import DataError
-    from mmsa.run_folder import read_result
+    from mmsa.record import RunRecord
 
     seconds = []
     for folder in sorted((outputs / "runs").glob("*/"))[-200:]:
         try:
-            result = read_result(folder)
+            record = RunRecord.read(folder)
         except DataError:
             continue
-        if result.get("status") == "finished" and result["data"].get("fingerprint") == fingerprint:
-            seconds.append(float(result.get("seconds") or 0.0))
+        if record.status == "finished" and record.data.fingerprint == fingerprint:
+            seconds.append(record.seconds or 0.0)
     return statistics.median(seconds) if seconds else None
 
 

@@ -20,8 +20,9 @@ from mmsa.compose import Composer
 from mmsa.data.batches import Data
 from mmsa.data.store import Store
 from mmsa.errors import DataError, Pruned, TrainingError
+from mmsa.journal import TrialHooks
 from mmsa.overrides import typed_overrides
-from mmsa.run_folder import read_result
+from mmsa.record import RunRecord
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.space import Space, overrides_of
 from mmsa.sweep.trials import finished_values
@@ -101,25 +102,24 @@ class TrialRunner:
         """The objectives of one run, which goes on where a dead worker left it."""
         runs: dict[str, Any] = dict(trial.user_attrs.get("seeds", {}))
         key = str(seed) if seed is not None else "run"
-        former = Path(runs[key]["folder"]) if key in runs else None
-        result = _former_result(former)
-        if result.get("status") == "pruned":  # its worker died before it could tell
-            raise Pruned(result["reason"])
-        if result.get("status") != "finished":
+        record = _former_record(Path(runs[key]["folder"])) if key in runs else None
+        if record is not None and record.status == "pruned":  # its worker died before it could tell
+            raise Pruned(record.reason)
+        if record is None or record.status != "finished":
             overrides = [*self.space.fixed, *varying, *([f"seed={seed}"] if seed is not None else [])]
             resumed = []
             whole = "seconds" in self.spec.objectives  # what a dead worker took is not known
-            if former is not None and result and not whole and (former / "checkpoints" / "last.pt").is_file():
-                resumed = [f"trainer.resume={former}"]
+            if record is not None and not whole and Path(runs[key]["folder"], "checkpoints", "last.pt").is_file():
+                resumed = [f"trainer.resume={runs[key]['folder']}"]
             self._run(trial, overrides, resumed, key, watched)
-            result = read_result(Path(trial.user_attrs["seeds"][key]["folder"]))
-        found = finished_values(result, self.spec.objectives)
+            record = RunRecord.read(Path(trial.user_attrs["seeds"][key]["folder"]))
+        found = finished_values(record, self.spec.objectives)
         if any(value is None or not math.isfinite(value) for value in found):
             shown = ", ".join(f"{n} is {v}" for n, v in zip(self.spec.objectives, found, strict=True))
             raise TrainingError(f"an objective is not finite: {shown}.")
         runs = dict(trial.user_attrs.get("seeds", {}))
-        told = {"score": found[0], "epochs": result["epochs"], "seconds": result["seconds"]}
-        runs[key] = {**runs[key], **told, "run_id": result["mlflow_run_id"]}
+        told = {"score": found[0], "epochs": record.epochs, "seconds": record.seconds}
+        runs[key] = {**runs[key], **told, "run_id": record.mlflow_run_id}
         trial.set_user_attr("seeds", runs)
         return [float(value) for value in found if value is not None]
 
@@ -145,7 +145,7 @@ class TrialRunner:
                     raise Pruned(f"epoch {number} with {objective} {metrics[objective]:.4g}: behind the other trials")
 
         final = self.spec.options["final"]
-        hooks = experiment.TrialHooks(self.spec.study, trial.number, final, started, epoch, self.data)
+        hooks = TrialHooks(self.spec.study, trial.number, final, started, epoch, self.data)
         experiment.run(cfg, typed_overrides(overrides), quiet=True, trial=hooks)
 
     def _compare_seeds(self, trial: Trial, scores: list[float]) -> None:
@@ -200,11 +200,9 @@ def _of_seeds(number: int, state: TrialState, scores: Sequence[float]) -> Frozen
     return trial
 
 
-def _former_result(folder: Path | None) -> dict[str, Any]:
-    """What an earlier attempt has written; nothing where it came to nothing."""
-    if folder is None:
-        return {}
+def _former_record(folder: Path) -> RunRecord | None:
+    """What an earlier attempt has written; None where it came to nothing."""
     try:
-        return read_result(folder)
+        return RunRecord.read(folder)
     except DataError:
-        return {}
+        return None

@@ -7,12 +7,13 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from mmsa.errors import MmsaError
+from mmsa.record import RunRecord
 from mmsa.sweep.locks import Lock, is_held, place
 
 if TYPE_CHECKING:
@@ -237,8 +238,7 @@ def note_death(study: Study, number: int, reason: str) -> None:
             study._storage.set_trial_user_attr(trial._trial_id, "death", reason)
 
 
-def finished_values(result: Mapping[str, Any], objectives: Sequence[str]) -> list[float | None]:
-    """What a run's result.json says of the objectives."""
-    found = {**(result.get("metrics") or {}), "num_parameters": result.get("num_parameters")}
-    found["seconds"] = result.get("seconds")
+def finished_values(record: RunRecord, objectives: Sequence[str]) -> list[float | None]:
+    """What a run's record says of the objectives."""
+    found = {**record.metrics, "num_parameters": record.num_parameters, "seconds": record.seconds}
     return [found.get(name) for name in objectives]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mmsa.drawing import BLUE, GREY, INK, ORANGE, canvas, plain
+from mmsa.record import RunRecord
 from mmsa.training.metrics import METRICS, metric_mode
 
 if TYPE_CHECKING:
@@ -20,17 +21,17 @@ if TYPE_CHECKING:
 _NAMES = {"mae": "MAE", "rmse": "RMSE", "corr": "correlation", "loss": "loss"}
 
 
-def write_figures(folder: Path, result: Mapping[str, Any]) -> list[Path]:
+def write_figures(folder: Path, record: RunRecord) -> list[Path]:
     """Draw the figures of a run as PNG files into `folder/figures`; what the run lacks is left out.
 
     Args:
         folder: a run folder with history.csv and predictions.csv.
-        result: the run's result, as in result.json.
+        record: the run's record.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    drawings: dict[str, Callable[[Path, Mapping[str, Any]], Figure | None]] = {
+    drawings: dict[str, Callable[[Path, RunRecord], Figure | None]] = {
         "learning_curves.png": _learning_curves,
         "predictions.png": _predictions,
         "baselines.png": _baselines,
@@ -38,16 +39,16 @@ def write_figures(folder: Path, result: Mapping[str, Any]) -> list[Path]:
     written = []
     (folder / "figures").mkdir(exist_ok=True)
     for name, draw in drawings.items():
-        figure = draw(folder, result)
+        figure = draw(folder, record)
         if figure is not None:
             figure.savefig(folder / "figures" / name, dpi=150)
             written.append(folder / "figures" / name)
     return written
 
 
-def _learning_curves(folder: Path, result: Mapping[str, Any]) -> Figure | None:
+def _learning_curves(folder: Path, record: RunRecord) -> Figure | None:
     history = _columns(folder / "history.csv")
-    monitor = str(result.get("monitor", "valid/loss"))
+    monitor = record.monitor
     shown: list[str] = [name for name in ("train/loss", "valid/loss") if name in history]
     if "epoch" not in history or not shown:
         return None
@@ -55,7 +56,7 @@ def _learning_curves(folder: Path, result: Mapping[str, Any]) -> Figure | None:
 
     panels = [shown] if monitor in shown or monitor not in history else [shown, [monitor]]
     figure, axes = _panels(4.6 * len(panels) + 0.4, 3.6, len(panels))
-    best = result.get("best_epoch")
+    best = record.best_epoch
     for panel, names in zip(axes, panels, strict=True):
         for name in names:
             colour = BLUE if name.startswith("train/") else ORANGE
@@ -70,17 +71,17 @@ def _learning_curves(folder: Path, result: Mapping[str, Any]) -> Figure | None:
         panel.set_ylabel("loss" if names is shown else _label(names[0]))
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.legend(frameon=False)
-    figure.suptitle(_title(result), parse_math=False)
+    figure.suptitle(_title(record), parse_math=False)
     return figure
 
 
-def _predictions(folder: Path, result: Mapping[str, Any]) -> Figure | None:
+def _predictions(folder: Path, record: RunRecord) -> Figure | None:
     path = folder / "predictions.csv"
-    if not path.is_file() or not any(name.endswith("/mae") for name in result.get("metrics", {})):
+    if not path.is_file() or not any(name.endswith("/mae") for name in record.metrics):
         return None
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    fold = _scored_fold(result, "mae")
+    fold = record.fold
     pairs = [(_number(row.get("target")), _number(row.get("prediction"))) for row in rows if row.get("fold") == fold]
     points = np.array([pair for pair in pairs if all(map(math.isfinite, pair))])  # (N, 2)
     if not points.size:
@@ -96,18 +97,18 @@ def _predictions(folder: Path, result: Mapping[str, Any]) -> Figure | None:
     error = float(np.abs(points[:, 1] - points[:, 0]).mean())
     panel.set_title(f"{fold} fold, {len(points):,} utterances, MAE {error:.3f}", fontsize=11)
     panel.legend(frameon=False, loc="upper left")
-    figure.suptitle(_title(result), parse_math=False)
+    figure.suptitle(_title(record), parse_math=False)
     return figure
 
 
-def _baselines(folder: Path, result: Mapping[str, Any]) -> Figure | None:
-    metric = (result.get("primary") or ["mae"])[0]
-    fold = _scored_fold(result, metric)
+def _baselines(folder: Path, record: RunRecord) -> Figure | None:
+    metric = record.primary[0]
+    fold = record.fold
     name = f"{fold}/{metric}"
-    scores = {label: _number(found.get(name)) for label, found in (result.get("baselines") or {}).items()}
-    if not scores or name not in result.get("metrics", {}):
+    scores = {label: _number(found.get(name)) for label, found in record.baselines.items()}
+    if not scores or name not in record.metrics:
         return None
-    scores["this model"] = _number(result["metrics"][name])
+    scores["this model"] = _number(record.metrics[name])
     better_last = metric in METRICS and metric_mode(metric) == "min"
     kept = sorted((value, label) for label, value in scores.items() if math.isfinite(value))
     bars = kept[::-1] if better_last else kept  # the best bar is on top
@@ -121,7 +122,7 @@ def _baselines(folder: Path, result: Mapping[str, Any]) -> Figure | None:
     panel.tick_params(axis="y", length=0)
     direction = "smaller is better" if better_last else "larger is better"
     panel.set_xlabel(f"{_label(metric)} on the {fold} fold ({direction})")
-    figure.suptitle(_title(result), parse_math=False)
+    figure.suptitle(_title(record), parse_math=False)
     return figure
 
 
@@ -131,19 +132,14 @@ def _panels(width: float, height: float, number: int) -> tuple[Figure, tuple[Axe
     return figure, tuple(plain(figure.add_subplot(1, number, place + 1)) for place in range(number))
 
 
-def _title(result: Mapping[str, Any]) -> str:
-    name = str(result.get("name", ""))
-    name = name if len(name) <= 44 else f"{name[:43]}…"
-    return f"{name}\n(planted data)" if result.get("planted", result.get("dataset") == "synthetic") else name
+def _title(record: RunRecord) -> str:
+    name = record.name if len(record.name) <= 44 else f"{record.name[:43]}…"
+    return f"{name}\n(planted data)" if record.planted else name
 
 
 def _label(name: str) -> str:
     fold, _, metric = name.rpartition("/")
     return f"{_NAMES.get(metric, metric)} ({fold})" if fold else _NAMES.get(metric, metric)
-
-
-def _scored_fold(result: Mapping[str, Any], metric: str) -> str:
-    return "test" if f"test/{metric}" in result.get("metrics", {}) else "valid"
 
 
 def _columns(path: Path) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mmsa.record import RunRecord
 from mmsa.tracking.database import default_uri, ensure_database, import_client
 from mmsa.tracking.tracker import RunInfo, Tracker, without_password
 
@@ -112,14 +113,13 @@ class MLflowTracker(Tracker):
 
         return bool(self._close(send))
 
-    def finish(self, folder: Path, result: Mapping[str, Any], description: str = "") -> None:
+    def finish(self, folder: Path, record: RunRecord, description: str = "") -> None:
         def close(client: MlflowClient, run_id: str) -> None:
-            self._keep(_final_metrics(result), int(result.get("best_epoch") or 0))
+            self._keep(_final_metrics(record.metrics), record.best_epoch or 0)
             self._flush(client, run_id)
             if description:
                 client.set_tag(run_id, "mlflow.note.content", description[:_TAG_LENGTH])
-            if "num_parameters" in result:
-                client.set_tag(run_id, "num_parameters", str(result["num_parameters"]))
+            client.set_tag(run_id, "num_parameters", str(record.num_parameters))
             self._log_files(client, run_id, folder)
             client.set_terminated(run_id, "FINISHED")
 
@@ -249,13 +249,13 @@ def _tags(run: RunInfo) -> dict[str, str]:
     return {_key(name): _shortened(_text(value), _TAG_LENGTH) for name, value in tags.items() if value is not None}
 
 
-def _final_metrics(result: Mapping[str, Any]) -> dict[str, float]:
+def _final_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
     """Metrics of the selected weights: those of the test fold under their name, others apart from their curves.
 
     The UI sorts its charts by name: "valid best" stands below the curves. The baselines are in the description.
     """
     final: dict[str, float] = {}
-    for name, value in (result.get("metrics") or {}).items():
+    for name, value in metrics.items():
         fold, _, metric = name.partition("/")
         final[name if fold == "test" else f"{fold} best/{metric}"] = value
     return final

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
+from mmsa.record import RunRecord
 from mmsa.tracking.tracker import RunInfo, Tracker
 
 
@@ -29,7 +29,7 @@ class NullTracker(Tracker):
     def log_epoch(self, metrics: Mapping[str, float], epoch: int) -> None:
         pass
 
-    def finish(self, folder: Path, result: Mapping[str, Any], description: str = "") -> None:
+    def finish(self, folder: Path, record: RunRecord, description: str = "") -> None:
         pass
 
     def fail(self, folder: Path, reason: str, pruned: bool = False) -> None:

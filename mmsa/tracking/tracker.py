@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mmsa.record import RunRecord
+
 
 @dataclass(frozen=True)
 class RunInfo:
@@ -49,7 +51,7 @@ class Tracker(ABC):
         """Add the metrics of one epoch, named `fold/metric`."""
 
     @abstractmethod
-    def finish(self, folder: Path, result: Mapping[str, Any], description: str = "") -> None:
+    def finish(self, folder: Path, record: RunRecord, description: str = "") -> None:
         """Add the selected weights' metrics, the baselines, the folder's files and a Markdown description; close."""
 
     @abstractmethod

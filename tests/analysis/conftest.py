@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-PRIMARY = ["mae", "corr"]
+from tests.records import record
+
 DEFAULTS = ["feedback=none", "optimizer.lr=0.001", "trainer.max_epochs=20", "dataset.modalities=[text,audio]"]
 DEFAULTS += ["encoder.default.layers=1", "encoder.text.layers=1", "encoder.audio.layers=1", "encoder.visual.layers=1"]
 
@@ -31,27 +32,18 @@ def add_run(outputs: Path) -> Callable[..., Path]:
         number = len(list((outputs / "runs").iterdir())) if (outputs / "runs").exists() else 0
         folder = outputs / "runs" / f"20260101-{number:06}_run"
         folder.mkdir(parents=True)
-        result = {
-            "name": "run",
-            "status": "finished",
+        known = {
             "seed": seed,
-            "sweep": None,
-            "dataset": "cmu_mosi",
-            "planted": False,
-            "task": "regression",
             "overrides": [*overrides, f"seed={seed}"],
-            "primary": PRIMARY,
             "metrics": {"test/mae": mae, "test/corr": 1 - mae, "valid/mae": mae + 1, "valid/corr": 0.5},
             "baselines": {
                 "mean": {"test/mae": 1.4, "test/corr": None},
                 "ridge joint": {"test/mae": 1.1, "test/corr": 0.2},
             },
-            "data": {"fingerprint": "aaaabbbbccccdddd"},
-            "git": {"commit": "c0ffee", "dirty": False},
         }
         config = OmegaConf.from_dotlist([*DEFAULTS, *overrides, *edited, f"seed={seed}", f"paths.outputs={folder}"])
         (folder / "config.yaml").write_text(OmegaConf.to_yaml(config))
-        (folder / "result.json").write_text(json.dumps(result | changed))
+        (folder / "result.json").write_text(json.dumps(record(**known).model_dump(mode="json") | changed))
         return folder
 
     return add

@@ -133,7 +133,10 @@ def test_without_a_probe_the_recorded_score_is_computed_again(
 
 @pytest.mark.parametrize(
     ("changed", "named"),
-    [({"data": {"fingerprint": "another"}}, "cmu_mosi another"), ({"task": "classification"}, "classification")],
+    [
+        ({"data": {"fingerprint": "another", "store": "b.h5"}}, "cmu_mosi another"),
+        ({"task": "classification"}, "classification"),
+    ],
 )
 def test_runs_that_predict_different_things_are_refused(
     add_run: AddRun, changed: dict[str, object], named: str

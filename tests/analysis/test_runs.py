@@ -14,7 +14,7 @@ AddRun = Callable[..., Path]
 def test_unfinished_and_damaged_runs_are_counted_and_left_out(outputs: Path, add_run: AddRun) -> None:
     add_run(0.7)
     add_run(0.7, status="running")
-    add_run(0.7, status="failed", metrics=None)
+    add_run(0.7, status="failed", metrics={})
     add_run(0.7, metrics="many")
     (add_run(0.7) / "result.json").write_text('{"name": "cut of')
     (add_run(0.7) / "result.json").unlink()

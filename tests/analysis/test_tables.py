@@ -50,7 +50,7 @@ def test_baselines_stand_below_and_may_be_the_best(outputs: Path, add_run: AddRu
 
 def test_what_must_not_be_averaged_is_kept_apart(outputs: Path, add_run: AddRun) -> None:
     add_run(0.5, 1)
-    add_run(0.7, 2, data={"fingerprint": "another"})
+    add_run(0.7, 2, data={"fingerprint": "another", "store": "b.h5"})
     add_run(0.9, 3, metrics={"valid/mae": 0.9, "valid/corr": 0.1})
     add_run(0.6, 4, dataset="cmu_mosei")
     tables = make_tables(read_runs(outputs).runs)

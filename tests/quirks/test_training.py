@@ -19,7 +19,8 @@ from mmsa.build import build_model, build_task, part
 from mmsa.compose import compose
 from mmsa.data.batches import Data, Fold
 from mmsa.errors import ConfigError, DataError
-from mmsa.run_folder import read_config, read_result
+from mmsa.record import RunRecord
+from mmsa.run_folder import read_config
 from mmsa.training.checkpoints import load_checkpoint
 from mmsa.training.optimizers import plateau
 from mmsa.training.trainer import Trainer, TrainingState
@@ -129,8 +130,8 @@ def test_the_weights_that_are_tested_are_those_that_were_selected(small: list[st
     """A name with underscores among them, on which the original loses its best checkpoint."""
     chosen = ["name=a_run_with_underscores", "optimizer.lr=0.1", "trainer.patience=1", "trainer.max_epochs=30"]
     result = mmsa.run([*small, *chosen, "fusion=concat"], quiet=True)
-    record = read_result(result.folder)
-    assert record["best_epoch"] < record["epochs"], "else this run shows nothing"
+    record = RunRecord.read(result.folder)
+    assert record.best_epoch < record.epochs, "else this run shows nothing"
     trained = mmsa.load(result.folder)
     assert trained.evaluate("test")[1] == result.predictions["test"]
     trained.model.load_state_dict(load_checkpoint(result.folder / "checkpoints" / "last.pt")["model"])
@@ -202,9 +203,9 @@ def test_what_is_typed_wins_over_every_file(small: list[str]) -> None:
     """In the originals YAML wins over the command line, or `--lr=1e-4` is not seen to be there."""
     typed = ["optimizer.lr=1e-4", "trainer.batch_size=7", "debug=fast", "trainer.max_epochs=1", "name=mine"]
     result = mmsa.run([*(o for o in small if not o.startswith("trainer.")), *typed], quiet=True)
-    cfg, record = read_config(result.folder), read_result(result.folder)
+    cfg, record = read_config(result.folder), RunRecord.read(result.folder)
     assert (cfg.optimizer.lr, cfg.trainer.batch_size, cfg.trainer.max_epochs) == (1e-4, 7, 1)
-    assert (record["epochs"], record["name"]) == (1, "mine")
+    assert (record.epochs, record.name) == (1, "mine")
     assert (result.folder / "history.csv").read_text().splitlines()[1].endswith("0.0001")
 
 

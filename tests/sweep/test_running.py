@@ -18,7 +18,7 @@ from omegaconf import open_dict
 from optuna.trial import TrialState
 
 import mmsa
-from mmsa import cli, experiment
+from mmsa import cli
 from mmsa.compose import compose
 from mmsa.data.batches import Data, Fold
 from mmsa.errors import ConfigError, DataError
@@ -31,6 +31,7 @@ from mmsa.sweep.running import seed_scores
 from mmsa.sweep.setup import Sweep, open_sweep, set_up
 from mmsa.sweep.storage import open_study
 from mmsa.sweep.trials import TrialDesk
+from mmsa.training.trainer import Trainer, TrainingState
 
 RANDOM = {"_target_": "optuna.samplers.RandomSampler", "seed": None}
 GRID = {"_target_": "optuna.samplers.GridSampler", "_partial_": True, "seed": None}
@@ -131,7 +132,7 @@ def test_an_unexpected_error_ends_the_process_after_it_is_told(
     base: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = make(*base, LR, "sweep.trials=2")
-    monkeypatch.setattr(experiment, "fit", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(Trainer, "fit", lambda *arguments: 1 / 0)
     assert worker.work(Path(made.spec.folder)) == worker.REPLACE
     (trial,) = open_study(Path(made.spec.folder)).trials
     assert trial.state == TrialState.FAIL and "ZeroDivisionError" in trial.user_attrs["reason"]
@@ -195,27 +196,27 @@ def test_a_trial_goes_on_with_what_its_dead_worker_had(base: list[str], monkeypa
     whole = work(make(*base, LR, "sweep.trials=1", "sweep.seeds=2", "trainer.max_epochs=3", "sweep.study=whole"))
     made = make(*base, LR, "sweep.trials=1", "sweep.seeds=2", "trainer.max_epochs=3", "sweep.study=killed")
     epochs: list[Path] = []
-    fit = experiment.fit
+    fit = Trainer.fit
 
     def dies(trainer: Any, *arguments: Any) -> Any:
         if len(epochs) == 1:  # in the second seed, after two of three epochs
-            *front, _ = arguments
+            *front, _, resumed = arguments
 
-            def stop(history: Any) -> None:
-                if len(history) == 2:
+            def stop(state: TrainingState, metrics: Any) -> None:
+                if state.epoch == 2:
                     raise worker.Stopped
 
-            arguments = (*front, stop)
+            arguments = (*front, stop, resumed)
         epochs.append(trainer.folder)
         return fit(trainer, *arguments)
 
-    monkeypatch.setattr(experiment, "fit", dies)
+    monkeypatch.setattr(Trainer, "fit", dies)
     with pytest.raises(worker.Stopped):
         worker.work(Path(made.spec.folder))
-    monkeypatch.setattr(experiment, "fit", fit)
+    monkeypatch.setattr(Trainer, "fit", fit)
     trained: list[Any] = []
     monkeypatch.setattr(
-        experiment, "fit", lambda trainer, *rest: (trained.append((trainer.folder, rest[-2])), fit(trainer, *rest))[1]
+        Trainer, "fit", lambda trainer, *rest: (trained.append((trainer.folder, rest[-1])), fit(trainer, *rest))[1]
     )
     study = work(made)
     assert trained == [(epochs[1], True)], "one run, resumed in its folder; the finished one is not run again"
@@ -227,7 +228,7 @@ def test_a_trial_goes_on_with_what_its_dead_worker_had(base: list[str], monkeypa
 def test_a_trial_costs_little_beside_its_training(base: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The short version of what test_demonstrations measures by the clock, which on a busy machine tells nothing."""
     made = make(*base, LR, "sweep.trials=7", "sweep.pruner=none")
-    fit = experiment.fit
+    fit = Trainer.fit
     marks: list[tuple[float, float]] = []
 
     def timed(*arguments: Any) -> Any:
@@ -236,7 +237,7 @@ def test_a_trial_costs_little_beside_its_training(base: list[str], monkeypatch: 
         marks.append((before, time.process_time()))
         return progress
 
-    monkeypatch.setattr(experiment, "fit", timed)
+    monkeypatch.setattr(Trainer, "fit", timed)
     work(made)
     beside = [begin - end for (_, end), (begin, _) in itertools.pairwise(marks)]
     assert len(beside) == 6 and sum(beside) / len(beside) < 0.5
@@ -346,7 +347,7 @@ def test_a_failed_point_of_a_grid_is_tried_again_by_the_same_command(
 ) -> None:
     command = [*base, "seed=1,2"]
     made = make(*command, option="grid", sampler=GRID)
-    monkeypatch.setattr(experiment, "fit", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(Trainer, "fit", lambda *arguments: 1 / 0)
     worker.work(Path(made.spec.folder))
     monkeypatch.undo()
     monkeypatch.setenv("MMSA_LOCKS", str(Path(made.spec.folder)))

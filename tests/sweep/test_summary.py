@@ -19,6 +19,7 @@ from mmsa.sweep import figures, report
 from mmsa.sweep.figures import visible_range, write_study_figures
 from mmsa.sweep.summary import best_overrides, rerun_command, rerun_overrides, summarise, text
 from mmsa.sweep.trial_tables import standing
+from tests.records import record
 from tests.sweep.studies import new_study, realistic_study, trial
 
 TWO = {"objectives": ["valid/mae", "num_parameters"], "modes": ["min", "min"]}
@@ -300,7 +301,7 @@ def test_report_leaves_trials_out_and_has_a_line_per_study(
     (outputs / "sweeps" / "lost").mkdir()
     (outputs / "sweeps" / "lost" / "sweep.json").write_text("{}")
     (outputs / "runs" / "one").mkdir(parents=True)
-    (outputs / "runs" / "one" / "result.json").write_text(json.dumps({"sweep": "mmlatch", "trial": 0}))
+    record(sweep="mmlatch", trial=0).write(outputs / "runs" / "one")
     command_line("--outputs", outputs)
     nothing, empty, another, lost, mmlatch = capsys.readouterr().out.splitlines()
     assert nothing == f"{outputs} holds no finished run beside the trials of studies." and not empty

@@ -2,27 +2,26 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from mmsa.record import RunRecord
 from mmsa.tracking.figures import write_figures
+from tests.records import record
 
 
 @pytest.fixture
-def result() -> dict[str, Any]:
+def result() -> RunRecord:
     names = ["mean", "majority", "ridge text", "ridge audio", "ridge visual", "ridge joint"]
     scores = [1.31, 1.402, 0.92, 1.121, 1.263, 0.871]
-    return {
-        "name": "feedback=mmlatch,regularizer=m3",
-        "dataset": "synthetic",
-        "best_epoch": 6,
-        "monitor": "valid/mae",
-        "metrics": {"test/mae": 0.702, "valid/mae": 0.69},
-        "primary": ["mae"],
-        "baselines": {name: {"test/mae": score} for name, score in zip(names, scores, strict=True)},
-    }
+    return record(
+        name="feedback=mmlatch,regularizer=m3",
+        best_epoch=6,
+        metrics={"test/mae": 0.702, "valid/mae": 0.69},
+        primary=["mae"],
+        baselines={name: {"test/mae": score} for name, score in zip(names, scores, strict=True)},
+    )
 
 
 @pytest.fixture
@@ -43,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_three_figures_are_drawn_without_a_display(
-    folder: Path, result: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    folder: Path, result: RunRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(sys.modules, "matplotlib.pyplot", raising=False)  # of another test
     drawn = write_figures(folder, result)
@@ -52,8 +51,8 @@ def test_three_figures_are_drawn_without_a_display(
     assert "matplotlib.pyplot" not in sys.modules
 
 
-def test_what_a_run_lacks_is_left_out(tmp_path: Path, folder: Path, result: dict[str, Any]) -> None:
-    del result["baselines"]
+def test_what_a_run_lacks_is_left_out(tmp_path: Path, folder: Path, result: RunRecord) -> None:
+    result = result.model_copy(update={"baselines": {}})
     (folder / "predictions.csv").unlink()
     (folder / "history.csv").write_text("epoch,train/loss,valid/loss\n0,nan,\n")
     assert [path.name for path in write_figures(folder, result)] == ["learning_curves.png"]
@@ -61,5 +60,5 @@ def test_what_a_run_lacks_is_left_out(tmp_path: Path, folder: Path, result: dict
     assert write_figures(folder, result) == []
 
 
-def test_signs_of_mathematics_in_a_name_are_only_signs(folder: Path, result: dict[str, Any]) -> None:
-    assert len(write_figures(folder, result | {"name": "a$b^$"})) == 3
+def test_signs_of_mathematics_in_a_name_are_only_signs(folder: Path, result: RunRecord) -> None:
+    assert len(write_figures(folder, result.model_copy(update={"name": "a$b^$"}))) == 3

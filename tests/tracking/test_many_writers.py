@@ -17,6 +17,7 @@ import pytest
 from mmsa.tracking.database import import_client
 from mmsa.tracking.mlflow import MLflowTracker
 from mmsa.tracking.tracker import RunInfo
+from tests.records import record
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's own
 
@@ -56,7 +57,7 @@ def write(outputs: Path, folder: Path, writer: int, seconds: float) -> Written:
             began = time.monotonic()
             tracker.log_epoch(values, epoch)
             written.seconds.append(time.monotonic() - began)
-        tracker.finish(folder, {})
+        tracker.finish(folder, record())
         written.epochs[run_id] = (first, epoch)
     return written
 

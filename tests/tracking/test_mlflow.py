@@ -17,16 +17,15 @@ from mmsa.tracking.database import can_write_ahead, ensure_database
 from mmsa.tracking.mlflow import MLflowTracker
 from mmsa.tracking.none import NullTracker
 from mmsa.tracking.tracker import RunInfo
+from tests.records import record
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's own
 
-RESULT: dict[str, Any] = {
-    "best_epoch": 1,
-    "metrics": {"valid/mae": 0.4, "test/mae": 0.6, "test/corr": float("nan")},
-    "baselines": {"mean": {"test/mae": 1.4, "valid/mae": 1.3}, "ridge joint": {"test/mae": 1.0}},
-    "primary": ["mae", "corr"],
-    "num_parameters": 12,
-}
+RESULT = record(
+    best_epoch=1,
+    metrics={"valid/mae": 0.4, "test/mae": 0.6, "test/corr": float("nan")},
+    baselines={"mean": {"test/mae": 1.4, "valid/mae": 1.3}, "ridge joint": {"test/mae": 1.0}},
+)
 
 
 @pytest.fixture(scope="module")
