@@ -1,0 +1,66 @@
+"""A store and run folders of an earlier commit (tests/former, 3f76e35) open, report, evaluate and resume."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import mmsa
+from mmsa import cli
+from mmsa.analysis.runs import by_configuration, read_runs
+
+WRITTEN = Path(__file__).parent / "former"
+FORMER = "/FORMER"
+"""Stands in the texts for the folder in which they were written."""
+
+
+@pytest.fixture
+def former(tmp_path: Path) -> Path:
+    """What that commit wrote, as if it had been written here."""
+    folder = tmp_path / "former"
+    shutil.copytree(WRITTEN, folder)
+    for path in [*folder.rglob("*.json"), *folder.rglob("*.yaml"), *folder.rglob("run.log")]:
+        path.write_text(path.read_text(encoding="utf-8").replace(FORMER, str(folder)), encoding="utf-8")
+    return folder
+
+
+def overrides(former: Path, run: str) -> list[str]:
+    return json.loads((former / "outputs" / "runs" / run / "overrides.json").read_text())
+
+
+def history(folder: Path) -> list[list[float]]:
+    with (folder / "history.csv").open() as file:
+        return [[float(value) for value in row] for row in list(csv.reader(file))[1:]]
+
+
+def test_a_run_loads_and_its_evaluation_is_what_was_recorded(former: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = former / "outputs" / "runs" / "whole"
+    recorded = json.loads((folder / "result.json").read_text())["metrics"]
+    metrics, _ = mmsa.load(folder).evaluate("test")
+    assert metrics == pytest.approx({name: recorded[f"test/{name}"] for name in metrics}, nan_ok=True, abs=1e-6)
+    cli.command(["evaluate", str(folder), "--missing"])
+    assert "differs" not in capsys.readouterr().out
+
+
+def test_a_new_run_of_its_configuration_stands_in_its_row_and_takes_its_store(former: Path) -> None:
+    kept = sorted((former / "outputs" / "data").glob("*.h5"))
+    before = [path.stat().st_mtime_ns for path in kept]
+    mmsa.run([*overrides(former, "whole"), "seed=2"], quiet=True)
+    assert sorted((former / "outputs" / "data").glob("*.h5")) == kept
+    assert [path.stat().st_mtime_ns for path in kept] == before
+    found = read_runs(former / "outputs")
+    (group,) = by_configuration(found.runs)
+    assert [run.seed for run in group.runs] == [1, 2] and (found.num_unfinished, found.num_damaged) == (1, 0)
+
+
+def test_a_stopped_run_goes_on_to_what_the_whole_one_came_to(former: Path) -> None:
+    runs = former / "outputs" / "runs"
+    result = mmsa.run([*overrides(former, "stopped"), f"trainer.resume={runs / 'stopped'}"], quiet=True)
+    assert result.folder == runs / "stopped"
+    assert len(history(result.folder)) == len(history(runs / "whole")) == 3
+    for ours, whole in zip(history(result.folder), history(runs / "whole"), strict=True):
+        assert ours == pytest.approx(whole, nan_ok=True, abs=1e-5)
