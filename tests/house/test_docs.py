@@ -56,6 +56,13 @@ def test_local_links_and_images_exist(page: Path) -> None:
             assert anchor in heading_anchors(linked.read_text(encoding="utf-8")), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_and_folders_that_a_page_names_are_there(page: Path) -> None:
+    named = re.findall(r"`((?:mmsa|tests|conf|hydra_plugins)/[\w./]+)`", page.read_text(encoding="utf-8"))
+    absent = [name for name in named if "NAME" not in name and not (ROOT / name).exists()]
+    assert not absent
+
+
 def test_images_are_small_and_shown() -> None:
     for image in (ROOT / "docs" / "images").iterdir():
         assert image.stat().st_size < 300_000, image
