@@ -1,4 +1,4 @@
-"""What all figures share: their colours, and canvases outside pyplot, so that trials may draw side by side."""
+"""What the figures of runs share: their colours, and canvases outside pyplot, so that trials may draw side by side."""
 
 from __future__ import annotations
 

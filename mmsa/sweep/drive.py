@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.status import Status
 
 from mmsa.overrides import typed_key
-from mmsa.sweep.figures import write_study_figures
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.study_run import StudyRun
 from mmsa.sweep.summary import summarise
@@ -88,6 +87,8 @@ class SweepDisplay:
 
     def draw(self) -> None:
         """Draw the study's figures into its folder, and show them in MLflow."""
+        from mmsa.sweep.figures import write_study_figures
+
         folder = Path(self.spec.folder) / "figures"
         write_study_figures(self.study, folder)
         if self.run is not None:

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import joblib
+
 from mmsa.errors import ConfigError
 
 GIB = 2**30
@@ -29,8 +31,8 @@ def cores() -> list[int]:
 
 
 def num_cores() -> int:
-    """How many CPUs this process may keep busy: the least of affinity, cgroup quota and SLURM's share, at least 1."""
-    limits = [len(cores()), cgroup_cores(), slurm_cores(os.environ)]
+    """How many CPUs this process may keep busy: the least of affinity, quotas and SLURM's share, at least 1."""
+    limits = [joblib.cpu_count(), cgroup_cores(), slurm_cores(os.environ)]
     return max(1, min(limit for limit in limits if limit is not None))
 
 
@@ -43,43 +45,34 @@ def slurm_cores(environment: Mapping[str, str]) -> int | None:
 
 
 def cgroup_cores(process: Path = Path("/proc/self/cgroup"), mounts: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """The CPU time that the control groups of the process leave it, in whole CPUs rounded up; None has no limit.
+    """The CPU time that nested control groups leave the process, in whole CPUs rounded up; None has no limit.
+
+    The outermost group, which is a container's own, is all that joblib reads.
 
     Args:
         process: the file that names the groups of the process.
         mounts: the folder of the groups, of version 2 or 1.
     """
-    try:
-        lines = process.read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        return None
+    lines = process.read_text(encoding="utf-8").splitlines() if process.exists() else []  # there on Linux only
     quotas: list[float] = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            roots = [mounts, mounts / "unified"]
-        elif "cpu" in controllers.split(","):
-            roots = [mounts / controllers, mounts / "cpu"]
-        else:
-            continue
-        inside = PurePosixPath(path.lstrip("/"))
-        for root in roots:  # a group is also bound by those above it
-            quotas += [_quota(root / group) for group in (inside, *inside.parents)]
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        if not controllers or "cpu" in controllers.split(","):
+            names = (controllers, "cpu") if controllers else ("", "unified")
+            inside = PurePosixPath(path.lstrip("/"))  # a group is also bound by those above it
+            quotas += [_quota(mounts / name / group) for name in names for group in (inside, *inside.parents)]
     least = min(quotas, default=math.inf)
     return None if math.isinf(least) else math.ceil(least)
 
 
 def _quota(group: Path) -> float:
     """CPUs' worth of time that one control group may use."""
-    try:
-        quota, period = (group / "cpu.max").read_text(encoding="ascii").split()
-    except (OSError, ValueError):
+    for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
         try:
-            quota = (group / "cpu.cfs_quota_us").read_text(encoding="ascii").strip()
-            period = (group / "cpu.cfs_period_us").read_text(encoding="ascii").strip()
-        except OSError:  # no such group here, or one without the CPU controller
-            return math.inf
-    return math.inf if quota in ("max", "-1") else int(quota) / int(period)
+            quota, period = " ".join((group / name).read_text(encoding="ascii") for name in names).split()
+        except (OSError, ValueError):  # no such group here, or one without the CPU controller
+            continue
+        return math.inf if quota in ("max", "-1") else int(quota) / int(period)
+    return math.inf
 
 
 # --- GPUs -------------------------------------------------------------------------------------------------------------

@@ -156,9 +156,6 @@ class SeededSampler(BaseSampler):
         """What the sampler does after a trial."""
         self._sampler(trial).after_trial(study, trial, state, values)
 
-    def reseed_rng(self) -> None:
-        """Nothing: threads that share this sampler draw for trials of other numbers."""
-
     def _sampler(self, trial: FrozenTrial) -> BaseSampler:
         """The sampler of what is drawn for a whole trial."""
         # CMA-ES adds the trial's number to its seed by itself; with a seed for each trial, two of them could meet.

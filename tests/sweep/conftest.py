@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import joblib
 import pytest
 
 from mmsa.sweep import machine, slots
@@ -25,6 +26,7 @@ def locks(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 VARIABLES = (
     *("CUDA_VISIBLE_DEVICES", "SLURM_STEP_GPUS", "SLURM_JOB_GPUS", "GPU_DEVICE_ORDINAL", "MMSA_PRETEND_GPUS"),
     *("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE", "SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_LOCALID"),
+    "LOKY_MAX_CPU_COUNT",
 )
 
 
@@ -35,6 +37,7 @@ def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {7, 2, 3, 6}, raising=False)
     monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 4)
     monkeypatch.setattr(machine, "cgroup_cores", lambda: None)
     monkeypatch.setattr(machine, "num_torch_gpus", lambda: 0)
     monkeypatch.setattr(slots, "_has_mps", lambda: False)

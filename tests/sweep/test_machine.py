@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+import joblib
 import pytest
 import torch
 
@@ -72,11 +73,19 @@ def test_cores_are_the_least_of_all_limits(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "16")
     monkeypatch.setattr(machine, "cgroup_cores", lambda: 8)
     assert num_cores() == 4
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 3)  # by the affinity, a container's quota, or LOKY_MAX_CPU_COUNT
+    assert num_cores() == 3
 
 
 def test_this_machine_has_cores_and_a_quota_that_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     assert 1 <= num_cores() <= (os.cpu_count() or 1)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {5}, raising=False)
+    assert num_cores() == 1
+    monkeypatch.undo()
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    assert num_cores() == 1
 
 
 # --- GPUs -------------------------------------------------------------------------------------------------------------

@@ -12,10 +12,13 @@ from typing import Any
 
 import optuna
 import pytest
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+from optuna.visualization.matplotlib import plot_parallel_coordinate
 
 from mmsa.analysis.tables import PLANTED
 from mmsa.errors import ConfigError, DataError
-from mmsa.sweep import figures, report
+from mmsa.sweep import report
 from mmsa.sweep.figures import visible_range, write_study_figures
 from mmsa.sweep.summary import best_overrides, rerun_command, rerun_overrides, summarise, text
 from mmsa.sweep.trial_tables import standing
@@ -201,8 +204,52 @@ def test_a_study_has_its_figures(tmp_path: Path) -> None:
     assert all(path.stat().st_size > 10_000 for path in written)
 
 
+@pytest.fixture
+def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[optuna.Study], dict[str, Figure]]:
+    """Draws a study: name of the file -> its figure."""
+
+    def draw(study: optuna.Study) -> dict[str, Figure]:
+        kept: dict[str, Figure] = {}
+        monkeypatch.setattr(Figure, "savefig", lambda figure, path, **options: kept.update({path.name: figure}))
+        write_study_figures(study, tmp_path)
+        return kept
+
+    return draw
+
+
+def test_every_figure_says_that_the_data_are_planted(drawn: Callable[[optuna.Study], dict[str, Figure]]) -> None:
+    for planted, ending in ((True, "\n(planted data)"), (False, "")):
+        figures = drawn(realistic_study(planted=planted, study="a$b^$", **TWO))
+        assert len(figures) == 7
+        assert {figure.axes[0].get_title() for figure in figures.values()} == {f"study a$b^$, cmu_mosi{ending}"}
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_each_axis_of_the_parallel_coordinates_has_its_own_name(
+    drawn: Callable[[optuna.Study], dict[str, Figure]],
+) -> None:
+    study = realistic_study()
+    panel = drawn(study)["parallel_coordinates.png"].axes[0]
+    names = [label.get_text() for label in panel.get_xticklabels()]
+    assert names == ["valid/mae ↓", "encoder.text.dropout", "feedback", "hidden_dim", "optimizer.lr"]
+    cut = [label.get_text().rstrip(".") for label in plot_parallel_coordinate(study).get_xticklabels()]
+    pyplot.close()
+    assert all(name.startswith(short) for name, short in zip(names[1:], cut[1:], strict=True))
+
+
+def test_one_diverged_trial_does_not_flatten_the_figures(drawn: Callable[[optuna.Study], dict[str, Figure]]) -> None:
+    study = realistic_study()
+    study.add_trial(trial([900.0], params=dict(study.trials[0].params), curve=[900.0, 901.0]))
+    figures = drawn(study)
+    for name in ("history.png", "parallel_coordinates.png", "curves.png"):
+        assert figures[name].axes[0].get_ylim()[1] < 2.0
+
+
 def test_two_objectives_have_their_front(tmp_path: Path) -> None:
-    assert "pareto_front.png" in {path.name for path in write_study_figures(realistic_study(**TWO), tmp_path)}
+    assert {path.name for path in write_study_figures(realistic_study(**TWO), tmp_path)} == {
+        "history.png", "history_2.png", "importances.png", "importances_2.png", "parallel_coordinates.png",
+        "curves.png", "pareto_front.png",
+    }  # fmt: skip
 
 
 def test_what_cannot_be_drawn_yet_is_left_out(tmp_path: Path) -> None:
@@ -217,18 +264,28 @@ def test_a_figure_that_fails_costs_no_other(tmp_path: Path, monkeypatch: pytest.
     def fail(*arguments: Any) -> None:
         raise RuntimeError("no font")
 
-    monkeypatch.setattr(figures, "draw_coordinates", fail)
+    monkeypatch.setattr("optuna.visualization.matplotlib.plot_parallel_coordinate", fail)
     (tmp_path / "history.png").mkdir()
     names = {path.name for path in write_study_figures(realistic_study(), tmp_path)}
     assert names == {"importances.png", "curves.png"}
 
 
-def test_pyplot_is_not_touched(tmp_path: Path) -> None:
-    from matplotlib import pyplot
-
+def test_pyplot_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("optuna.visualization.matplotlib.plot_pareto_front", _fail_with_a_figure)
+    pyplot.rcdefaults()
+    pyplot.switch_backend("svg")
+    mine = pyplot.figure().number
     before = dict(pyplot.rcParams)
-    write_study_figures(realistic_study(), tmp_path)
-    assert pyplot.get_fignums() == [] and dict(pyplot.rcParams) == before
+    written = {path.name for path in write_study_figures(realistic_study(**TWO), tmp_path)}
+    assert "importances.png" in written  # for which Optuna needs another backend
+    assert pyplot.get_fignums() == [mine] and dict(pyplot.rcParams) == before
+    pyplot.close()
+    pyplot.switch_backend("agg")
+
+
+def _fail_with_a_figure(*arguments: Any, **options: Any) -> None:
+    pyplot.figure()
+    raise RuntimeError("no font")
 
 
 def test_a_parameter_that_only_some_trials_have_is_drawn(tmp_path: Path) -> None:
