@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mmsa.drawing import BLUE, GREY, INK, ORANGE, canvas, plain
 from mmsa.sweep.coordinates import draw_coordinates
-from mmsa.sweep.summary import Row, Summary, summarise
+from mmsa.sweep.summary import Summary, TrialRecord, summarise
 
 if TYPE_CHECKING:
     import optuna
@@ -35,7 +35,7 @@ class _Drawn:
     trials: Mapping[int, FrozenTrial]
 
     @property
-    def done(self) -> list[Row]:
+    def done(self) -> list[TrialRecord]:
         return [row for row in self.summary.rows if row.state == "done"]
 
 
