@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mmsa.commands import train_command
 from mmsa.errors import DataError
+from mmsa.sweep.options import is_of_search
 from mmsa.tracking.tracker import without_password
 
 if TYPE_CHECKING:
@@ -30,9 +30,6 @@ STATES: dict[str, State] = {
     "WAITING": "waiting",
 }
 """Optuna's name of a trial's state -> ours."""
-
-# Groups of the search itself, which a run of its best configuration does not have.
-_OF_SEARCH = ("sweep", "hydra")
 
 
 @dataclass(frozen=True)
@@ -197,7 +194,7 @@ def best_overrides(summary: Summary) -> list[str]:
         return []
     varying = summary.best[0].overrides
     fixed = [override for override in summary.fixed if override_key(override) not in varying]
-    return [*(override for override in fixed if not _is_of_search(override)), *summary.best[0].typed]
+    return [*(override for override in fixed if not is_of_search(override)), *summary.best[0].typed]
 
 
 def rerun_overrides(summary: Summary, num_seeds: int = 5) -> list[str]:
@@ -258,7 +255,3 @@ def _pareto_front(done: Iterable[TrialRecord], modes: Sequence[str]) -> list[Tri
         if not beaten:
             front.append((mine, row))
     return [row for _, row in front]
-
-
-def _is_of_search(override: str) -> bool:
-    return re.split("[./@]", override_key(override))[0] in _OF_SEARCH

@@ -36,6 +36,11 @@ def value_text(objective: str, value: float) -> str:
     return f"{value:.1f}" if objective == "seconds" else number(value)
 
 
+def short(value: str) -> str:
+    """A value as it is typed; fractions with the three digits that count."""
+    return f"{float(value):.3g}" if _FRACTION.fullmatch(value) else value
+
+
 def standing(summary: Summary) -> str:
     """How far a study is, such as "50 of 50 trials done, 10 of them pruned, 3 failed"."""
     counts = summary.counts
@@ -65,7 +70,7 @@ def _row(summary: Summary, row: TrialRecord, keys: Sequence[str]) -> Row:
     values = list(map(value_text, summary.objectives, row.values))
     if row.deviation is not None:
         values[0] += f" ± {value_text(summary.objectives[0], row.deviation)}"
-    cells = [*values, _seconds(row.seconds), *(_chosen(row, key) for key in keys)]
+    cells = [*values, _seconds(row.seconds), *(short(row.overrides.get(key, "–")) for key in keys)]
     return (Cell(str(row.number), row in summary.best), *map(Cell, cells))
 
 
@@ -104,12 +109,6 @@ def _failures(summary: Summary) -> list[str]:
     lines = [f"failed: {number} × {reason}" for reason, number in summary.reasons.items()]
     more = sum(list(summary.reasons.values())[_REASONS:])
     return [*lines[:_REASONS], *([f"failed: {more} × for other reasons"] if more else [])]
-
-
-def _chosen(row: TrialRecord, key: str) -> str:
-    """What a trial has of a key; fractions with the three digits that count."""
-    value = row.overrides.get(key, "–")
-    return f"{float(value):.3g}" if _FRACTION.fullmatch(value) else value
 
 
 def _seconds(seconds: float) -> str:
