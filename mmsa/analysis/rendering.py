@@ -38,6 +38,7 @@ class Column:
 
 
 LABELS = Column("", folds_to=18)
+"""What the rows are."""
 
 
 class Cell(NamedTuple):

@@ -155,7 +155,7 @@ def summarise(study: optuna.Study) -> Summary:
             "  type another study=NAME, or storage=…"
         )
     trials = study.get_trials(deepcopy=False)
-    rows = tuple(_row(trial) for trial in trials if not trial.user_attrs.get("surplus"))  # withdrawn before they ran
+    rows = tuple(_record(trial) for trial in trials if not trial.user_attrs.get("surplus"))  # withdrawn before they ran
     done = [row for row in rows if row.state == "done"]
     states = Counter(row.state for row in rows)
     modes = tuple(str(mode) for mode in about["modes"])
@@ -228,7 +228,7 @@ def override_key(override: str) -> str:
     return override.lstrip("+~").partition("=")[0]
 
 
-def _row(trial: FrozenTrial) -> TrialRecord:
+def _record(trial: FrozenTrial) -> TrialRecord:
     attributes = trial.user_attrs
     state = STATES[trial.state.name]
     scores = [record.get("score") for record in attributes.get("seeds", {}).values()]
