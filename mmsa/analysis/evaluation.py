@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from mmsa.analysis import masks, rendering, robustness
+from mmsa.analysis import masks, robustness
 from mmsa.analysis.comparison import LoadedRun, agreement, comparable_groups, evaluated
+from mmsa.analysis.probe_figures import draw_masks, draw_robustness
+from mmsa.analysis.rendering import Table, number, rendered
 from mmsa.analysis.runs import Group, read_run
+from mmsa.run_folder import write_json, write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Load = Callable[[Path], LoadedRun]
 Say = Callable[[str], None]
@@ -31,7 +37,7 @@ def score_again(folders: Sequence[Path], load: Load, fold: Fold, say: Say) -> No
     for folder in folders:
         recorded, run = read_run(folder), load(folder)
         metrics = evaluated(run, run.model, run.data.fold(fold))
-        shown = "  ".join(f"{name} {rendering.number(metrics[name])}" for name in recorded.primary)
+        shown = "  ".join(f"{name} {number(metrics[name])}" for name in recorded.primary)
         say(f"{folder}\n  {fold}: {shown}\n  {agreement(recorded, fold, metrics)}")
 
 
@@ -52,8 +58,8 @@ def probe_missing(folders: Sequence[Path], load: Load, fold: Fold, output: Path 
     place = _place(groups, output)
     place.mkdir(parents=True, exist_ok=True)
     probed = robustness.probe(_loaded(groups, load, say), fold)
-    say(robustness.terminal(probed))
-    say(_written(robustness.write(probed, place)))
+    say(rendered(robustness.make_tables(probed)))
+    say(_told(write_robustness(probed, place)))
 
 
 def study_masks(folders: Sequence[Path], load: Load, fold: Fold, output: Path | None, say: Say) -> None:
@@ -72,16 +78,39 @@ def study_masks(folders: Sequence[Path], load: Load, fold: Fold, output: Path | 
     """
     groups = comparable_groups(folders)
     study = masks.study_masks(_loaded(groups, load, say), fold)
-    say(masks.terminal(study))
-    say(_written(masks.write(study, _place(groups, output))))
+    say(rendered(masks.make_tables(study)))
+    say(_told(write_masks(study, _place(groups, output))))
+
+
+def write_robustness(probed: robustness.Probe, folder: Path) -> list[Path]:
+    """Write robustness.json, robustness.md and robustness.png into a folder, which is made where it is missing."""
+    tables = [*robustness.make_tables(probed), *robustness.difference_tables(probed)]
+    return _write(folder, "robustness", robustness.content(probed), tables, draw_robustness(probed))
+
+
+def write_masks(study: masks.MaskStudy, folder: Path) -> list[Path]:
+    """Write masks.csv (every utterance), masks.json (the differences), masks.md and masks.png, as above."""
+    tables = masks.make_tables(study)
+    paths = _write(folder, "masks", masks.content(study), tables, draw_masks(study))
+    write_text(folder / "masks.csv", rendered(tables, "csv") + "\n")
+    return [folder / "masks.csv", *paths]
+
+
+def _write(folder: Path, name: str, content: Mapping[str, Any], tables: Sequence[Table], figure: Figure) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    numbers, text, picture = paths = [folder / f"{name}.{kind}" for kind in ("json", "md", "png")]
+    write_json(numbers, content)
+    write_text(text, rendered(tables, "markdown") + "\n")
+    figure.savefig(picture, dpi=150)
+    return paths
 
 
 def _loaded(groups: Sequence[Group], load: Load, say: Say) -> Iterator[LoadedRun]:
     """One run at a time, in the order of the groups."""
     runs = [run for group in groups for run in group.runs]
-    for number, run in enumerate(runs, start=1):
+    for place, run in enumerate(runs, start=1):
         if len(runs) > 1:
-            say(f"run {number} of {len(runs)}: {run.folder}")
+            say(f"run {place} of {len(runs)}: {run.folder}")
         yield load(run.folder)
 
 
@@ -94,5 +123,5 @@ def _place(groups: Sequence[Group], output: Path | None) -> Path:
     return runs[0].folder.resolve().parent.parent / "evaluations" / f"{datetime.now():%Y%m%d-%H%M%S}"
 
 
-def _written(paths: Sequence[Path]) -> str:
+def _told(paths: Sequence[Path]) -> str:
     return f"written to {paths[0].parent}: {', '.join(path.name for path in paths)}"

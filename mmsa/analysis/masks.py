@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,13 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmsa.analysis import rendering
 from mmsa.analysis.comparison import CONFIDENCE, Interval, LoadedRun, comparable_groups
+from mmsa.analysis.rendering import LABELS, Column, Row, Table
 from mmsa.analysis.runs import Group, Run
-from mmsa.analysis.tables import PLANTED, Cell, Row, Table, data_line
+from mmsa.analysis.tables import Estimate, counted, data_line, estimates_row, notes_of
 from mmsa.corpus.planted import CLEAR_MEANING, Truth
 from mmsa.errors import ConfigError
-from mmsa.run_folder import write_json, write_text
 from mmsa.types import Batch, padding_mask
 
 PLANTED_KINDS = ("contradicting", "agreeing")
@@ -170,72 +167,33 @@ def kind_of(truth: Truth) -> str | None:
 
 
 def make_tables(study: MaskStudy) -> list[Table]:
-    """One table per configuration: a row per modality, the mean mask per kind, and the distance from 0.5."""
-    counted = ", ".join(f"{len(names)} {kind}" for kind, names in study.kinds.items())
-    tables = []
-    for group in study.groups:
-        first = group.runs[0]
-        notes = [f"{data_line(first, study.fold)}; utterances: {counted}"]
-        notes += [PLANTED] if first.planted else []
-        notes += [f"mean ± standard deviation over {len(group.runs)} seeds"] if len(group.runs) > 1 else []
-        tables.append(
-            Table(
-                title=f"mean mask: {group.label}",
-                notes=tuple(notes),
-                planted=first.planted,
-                data=first.data,
-                task=first.task,
-                fold=study.fold,
-                metrics=(*study.kinds, DISTANCE),
-                rows=tuple(_row(study, group, modality) for modality in study.modalities),
-                baselines=(),
-            )
+    """Per configuration a row per modality: the mean mask per kind, and the distance from 0.5; as CSV every mask."""
+    counts = ", ".join(f"{len(names)} {kind}" for kind, names in study.kinds.items())
+    return [
+        Table(
+            title=f"mean mask: {group.label}",
+            notes=[
+                f"{data_line(group.runs[0], study.fold)}; utterances: {counts}",
+                *notes_of(group.runs[0], len(group.runs)),
+            ],
+            columns=[LABELS, *map(Column, study.kinds), Column(DISTANCE)],
+            blocks=[[_row(study, group, modality) for modality in study.modalities]],
+            foot=mask_lines(study, group),
+            fields=["run", "seed", "id", "kind", "modality", "mean", "distance"],
+            records=_records(study, group),
         )
-    return tables
+        for group in study.groups
+    ]
 
 
-def mask_lines(study: MaskStudy) -> list[str]:
-    """The differences between contradicting and agreeing utterances, one line per configuration and modality."""
-    lines = []
-    for group in study.groups:
-        found = {m: [study.difference(group, m, part) for part in PARTS] for m in study.modalities}
-        known = {m: [one.text(4) for one in both if one is not None] for m, both in found.items()}
-        if any(known.values()):
-            over = f"Student's t over {len(group.runs)} seeds" if len(group.runs) > 1 else "Welch's t over utterances"
-            lines.append(
-                f"{group.label}: contradicting minus agreeing, mean and {100 * CONFIDENCE:.0f} % interval ({over})"
-            )
-            lines += [f"  {m}: mean mask {told[0]}; {DISTANCE} {told[1]}" for m, told in known.items() if told]
-    return lines
-
-
-def terminal(study: MaskStudy, width: int | None = None) -> str:
-    """The tables and the differences as text."""
-    return "\n\n".join([rendering.terminal(make_tables(study), width), "\n".join(mask_lines(study))]).rstrip()
-
-
-def markdown(study: MaskStudy) -> str:
-    """The tables and the differences as Markdown."""
-    lines = [f"    {line}" for line in mask_lines(study)]
-    return "\n\n".join([rendering.markdown(make_tables(study)).rstrip(), "\n".join(lines)]).rstrip() + "\n"
-
-
-def write(study: MaskStudy, folder: Path) -> list[Path]:
-    """Write masks.csv (every utterance), masks.json (the differences), masks.md and masks.png.
-
-    Args:
-        study: the masks.
-        folder: is made where it is missing.
-    """
-    from mmsa.analysis.probe_figures import draw_masks
-
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"masks.{kind}" for kind in ("csv", "json", "md", "png")]
-    write_text(paths[0], _rows(study))
-    write_json(paths[1], _content(study))
-    write_text(paths[2], markdown(study))
-    draw_masks(study).savefig(paths[3], dpi=150)
-    return paths
+def mask_lines(study: MaskStudy, group: Group) -> list[str]:
+    """The differences between contradicting and agreeing utterances, one line per modality."""
+    found = {m: [study.difference(group, m, part) for part in PARTS] for m in study.modalities}
+    known = {m: [one.text(4) for one in both if one is not None] for m, both in found.items()}
+    lines = [f"  {m}: mean mask {told[0]}; {DISTANCE} {told[1]}" for m, told in known.items() if told]
+    over = f"Student's t over {counted(len(group.runs))}" if len(group.runs) > 1 else "Welch's t over utterances"
+    head = f"{group.label}: contradicting minus agreeing, mean and {100 * CONFIDENCE:.0f} % interval ({over})"
+    return [head, *lines] if lines else []
 
 
 def mean(values: Sequence[float]) -> float:
@@ -244,9 +202,9 @@ def mean(values: Sequence[float]) -> float:
 
 
 def _row(study: MaskStudy, group: Group, modality: str) -> Row:
-    cells = {k: Cell.of([mean(study.values(run, modality, k)) for run in group.runs]) for k in study.kinds}
+    means = [[mean(study.values(run, modality, kind)) for run in group.runs] for kind in study.kinds]
     far = [[v for k in study.kinds for v in study.values(run, modality, k, "distance")] for run in group.runs]
-    return Row(modality, 0, {**cells, DISTANCE: Cell.of([mean(values) for values in far])})
+    return estimates_row(modality, map(Estimate.of, [*means, [mean(values) for values in far]]))
 
 
 def _per_utterance(batch: Batch, modality: str, mask: Tensor) -> Masks:
@@ -260,19 +218,17 @@ def _per_utterance(batch: Batch, modality: str, mask: Tensor) -> Masks:
     return {(name, modality): UtteranceMask(mean, distance) for name, steps, mean, distance in found if steps > 0}
 
 
-def _rows(study: MaskStudy) -> str:
+def _records(study: MaskStudy, group: Group) -> list[list[object]]:
     kinds = {name: kind for kind, names in study.kinds.items() for name in names}
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["run", "seed", "id", "kind", "modality", "mean", "distance"])
-    for run in (run for group in study.groups for run in group.runs):
-        for (name, modality), mask in study.masks[run.folder].items():
-            row = [run.folder.name, run.seed, name, kinds.get(name, ""), modality, mask.mean, mask.distance]
-            writer.writerow(row)
-    return text.getvalue()
+    return [
+        [run.folder.name, run.seed, name, kinds.get(name, ""), modality, mask.mean, mask.distance]
+        for run in group.runs
+        for (name, modality), mask in study.masks[run.folder].items()
+    ]
 
 
-def _content(study: MaskStudy) -> dict[str, Any]:
+def content(study: MaskStudy) -> dict[str, Any]:
+    """What masks.json holds: the means of every run and the differences."""
     first = study.groups[0].runs[0]
     return {
         "dataset": first.data[0],

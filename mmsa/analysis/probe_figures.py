@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmsa.analysis.corruption import WAYS, Condition
-from mmsa.analysis.tables import Cell
+from mmsa.analysis.masks import MaskStudy
+from mmsa.analysis.robustness import Probe
+from mmsa.analysis.runs import Group, Run
+from mmsa.analysis.tables import Estimate
 from mmsa.drawing import BLUE, INK, ORANGE, canvas, plain
 from mmsa.training.metrics import metric_mode
 
@@ -15,10 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.gridspec import SubplotSpec
-
-    from mmsa.analysis.masks import MaskStudy
-    from mmsa.analysis.robustness import Probe
-    from mmsa.analysis.runs import Group, Run
 
 COLOURS = (BLUE, ORANGE, "#4c9a5b", "#a24b7f", "#8a6d3b", "#5c6670", "#c9a227", "#3aa6a6")
 LONGEST = 90  # characters of a label
@@ -76,7 +75,7 @@ def _draw_subsets(panel: Axes, probed: Probe) -> None:
     subsets = [condition for condition in probed.conditions if condition.way == "present"]
     width = 0.8 / len(probed.groups)
     for number, group in enumerate(probed.groups):
-        cells = [Cell.of(probed.values(group, condition)) for condition in subsets]
+        cells = [Estimate.of(probed.values(group, condition)) for condition in subsets]
         places = np.arange(len(subsets)) + (number - (len(probed.groups) - 1) / 2) * width
         panel.bar(
             places,
@@ -102,7 +101,7 @@ def _draw_rates(panel: Axes, probed: Probe, way: str) -> None:
             continue
         largest = max((c.modalities for c in known), key=len)
         along: list[Condition] = [probed.clean(group.runs[0]), *(c for c in known if c.modalities == largest)]
-        cells = [Cell.of(probed.values(group, condition)) for condition in along]
+        cells = [Estimate.of(probed.values(group, condition)) for condition in along]
         rates, means = [c.rate for c in along], np.array([cell.mean for cell in cells])
         spread = np.array([cell.std or 0.0 for cell in cells])
         colour = COLOURS[number % len(COLOURS)]

@@ -1,22 +1,107 @@
-"""Tables as text: for a terminal, as Markdown, as CSV."""
+"""Tables as text: what a table holds, whatever it tells of, and the styles in which it is written."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
+import re
 import shutil
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Literal, NamedTuple
 
-from mmsa.training.metrics import METRICS, metric_mode
+from mmsa.errors import DataError
 
-if TYPE_CHECKING:
-    from mmsa.analysis.tables import Cell, Row, Table
+Style = Literal["table", "markdown", "csv"]
 
-PIPED_WIDTH, WIDEST = 100, 140
-_LABEL_WIDTH = 24  # what a row's label keeps at least
+_PIPED_WIDTH, _WIDEST = 100, 140
+_GAP = 3  # columns of the screen between two of the table
+_BREAKS = re.compile(r"(?<=[._/])(?=[a-z])| (?=\(|\S+=)")  # where a head may go on in the next line
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column.
+
+    Args:
+        head: its head.
+        folds_to: the width to which text on the left may be folded; None: it stands whole on the right, as numbers do.
+        option: the head is an option's key; where the screen is too narrow, all options share a column as `key=value`.
+    """
+
+    head: str
+    folds_to: int | None = None
+    option: bool = False
+
+
+LABELS = Column("", folds_to=18)
+"""What the rows are."""
+
+
+class Cell(NamedTuple):
+    """What is printed, and whether it is marked as the best."""
+
+    text: str
+    best: bool = False
+
+
+Row = tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table in plain values; one without rows is its title, its notes and its foot.
+
+    Args:
+        title: its first line.
+        notes: what has to be known to read it.
+        columns: left to right.
+        blocks: rows that belong together, such as configurations and baselines.
+        best: what the cells are that are marked.
+        foot: lines below it.
+        terms: name -> meaning, for styles that have the room.
+        fields: heads of its CSV.
+        records: lines of its CSV, which may be others than the rows, with numbers in full precision.
+    """
+
+    title: str
+    notes: Sequence[str] = ()
+    columns: Sequence[Column] = ()
+    blocks: Sequence[Sequence[Row]] = ()
+    best: str = ""
+    foot: Sequence[str] = ()
+    terms: Mapping[str, str] = field(default_factory=dict)
+    fields: Sequence[str] = ()
+    records: Sequence[Sequence[object]] = ()
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows of all blocks."""
+        return [row for block in self.blocks for row in block]
+
+
+def rendered(tables: Sequence[Table], style: Style = "table", width: int | None = None) -> str:
+    """Tables in one of the styles, one below the other.
+
+    Args:
+        tables: the tables.
+        style: plain text for the terminal, Markdown or CSV.
+        width: columns of the terminal; None is its own, at most 140, and 100 where there is none.
+
+    Raises:
+        DataError: there is no such style.
+    """
+    draw: dict[Style, Callable[[], str]] = {
+        "table": lambda: _terminal(tables, width),
+        "markdown": lambda: _markdown(tables),
+        "csv": lambda: _comma_separated(tables),
+    }
+    if style not in draw:
+        raise DataError(f"format={style}: no such format of a table.\n  type one of {', '.join(draw)}")
+    return draw[style]()
 
 
 def number(value: float) -> str:
@@ -24,137 +109,97 @@ def number(value: float) -> str:
     return f"{value:.3f}" if math.isfinite(value) else "–"
 
 
-def terminal(tables: Sequence[Table], width: int | None = None) -> str:
-    """Tables for a terminal, plain text; `*` marks the best value of a column.
+def headed(name: str, mode: str) -> str:
+    """The head of a column of values, of which the smallest ("min") or the largest is the best."""
+    return f"{name} {'↓' if mode == 'min' else '↑'}"
 
-    Args:
-        tables: the tables, one below the other.
-        width: columns; None is the terminal's, at most 140, and 100 where there is none.
-    """
+
+def _terminal(tables: Sequence[Table], width: int | None) -> str:
     if width is None:
-        columns = shutil.get_terminal_size().columns
-        width = min(columns, WIDEST) if sys.stdout.isatty() else PIPED_WIDTH
-    return "\n\n".join(_terminal(table, width) for table in tables)
-
-
-def markdown(tables: Sequence[Table]) -> str:
-    """Tables as Markdown; the best value of a column is bold, and every metric is defined below."""
+        width = min(shutil.get_terminal_size().columns, _WIDEST) if sys.stdout.isatty() else _PIPED_WIDTH
     parts = []
     for table in tables:
-        head = [f"**{plain(table.title)}**", *(f"*{note}*" for note in table.notes)]
-        lines = ["  \n".join(head), "", markdown_line(["", *map(_headed, table.metrics)])]
-        lines.append(markdown_line([":---", *["---:"] * len(table.metrics)]))
-        for row in (*table.rows, *table.baselines):
-            cells = [_bold(table, metric, row.cells[metric]) for metric in table.metrics]
-            lines.append(markdown_line([plain(_labelled(row)), *cells]))
-        parts.append("\n".join(lines))
-    shown = dict.fromkeys(metric for table in tables for metric in table.metrics if metric in METRICS)
-    definitions = [f"- `{metric}`: {METRICS[metric].definition}" for metric in shown]
-    return "\n\n".join([*parts, "\n".join(definitions)])
+        marked = any(cell.best for row in table.rows for cell in row)
+        parts.append("\n".join([table.title, *table.notes, *([f"* {table.best}"] if marked else [])]))
+        parts += [_grid(table, width)] if table.rows else []
+        parts += ["\n".join(table.foot)] if table.foot else []
+    return "\n\n".join(parts)
 
 
-def comma_separated(tables: Sequence[Table]) -> str:
-    """Tables as one CSV: a line per row, with mean and standard deviation of every metric in full precision."""
-    metrics = list(dict.fromkeys(metric for table in tables for metric in table.metrics))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    known = ["dataset", "fingerprint", "planted", "task", "fold", "kind", "label", "seeds"]
-    writer.writerow(known + [f"{metric}_{part}" for metric in metrics for part in ("mean", "std")])
+def _markdown(tables: Sequence[Table]) -> str:
+    """What is best is bold, and terms are explained below all tables."""
+    parts = []
     for table in tables:
-        for row in (*table.rows, *table.baselines):
-            kind = "configuration" if row.num_seeds else "baseline"
-            line: list[object] = [*table.data, str(table.planted).lower(), table.task, table.fold]
-            line += [kind, row.label, row.num_seeds or ""]
-            for metric in metrics:
-                cell = row.cells.get(metric)
-                line += ["", ""] if cell is None else [precise(cell.mean), precise(cell.std)]
-            writer.writerow(line)
-    return text.getvalue().rstrip("\n")
+        parts.append("  \n".join([f"**{_plain(table.title)}**", *(f"*{_plain(note)}*" for note in table.notes)]))
+        if table.rows:
+            cells = [[_plain(column.head) for column in table.columns]]
+            cells += [["---:" if column.folds_to is None else ":---" for column in table.columns]]
+            cells += [[f"**{_plain(text)}**" if best else _plain(text) for text, best in row] for row in table.rows]
+            parts.append("\n".join(f"| {' | '.join(line)} |" for line in cells))
+        parts.append("  \n".join(map(_plain, table.foot)))
+    terms = {name: meaning for table in tables for name, meaning in table.terms.items()}
+    return "\n\n".join(filter(None, [*parts, "\n".join(f"- `{name}`: {meaning}" for name, meaning in terms.items())]))
 
 
-def _terminal(table: Table, width: int) -> str:
+def _comma_separated(tables: Sequence[Table]) -> str:
+    """One CSV of all tables; nothing stands where a number is missing."""
+    page = io.StringIO()
+    heads = dict.fromkeys(name for table in tables for name in table.fields)
+    writer = csv.DictWriter(page, list(heads), lineterminator="\n")
+    writer.writeheader()
+    for table in tables:
+        for record in table.records:
+            known = [None if isinstance(value, float) and not math.isfinite(value) else value for value in record]
+            writer.writerow(dict(zip(table.fields, known, strict=True)))
+    return page.getvalue().rstrip("\n")
+
+
+def _grid(table: Table, width: int) -> str:
     from rich import box
     from rich.console import Console
     from rich.table import Table as Grid
 
-    rows = (*table.rows, *table.baselines)
-    heads = [_headed(metric) for metric in table.metrics]
-    columns = [[_starred(table, metric, row.cells[metric]) for row in rows] for metric in table.metrics]
-    if _needed(heads, columns) > width:  # two lines: the name at its first underscore, the mean above its deviation
-        heads = [head.replace("_", "_\n", 1) for head in heads]
-        columns = [[text.replace(" ±", "\n±") for text in texts] for texts in columns]
+    *_, narrowest = forms = list(_forms(table))
+    columns = next((form for form in forms if _needed(form) <= width), narrowest)
     grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    grid.add_column("", overflow="fold")
-    for head in heads:
-        grid.add_column(head, justify="right", no_wrap=True)
-    for row, *texts in zip(rows, *columns, strict=True):
-        if table.baselines and row is table.baselines[0]:
-            grid.add_section()
-        grid.add_row(_labelled(row), *texts)
-    marked = any(text.startswith("*") for texts in columns for text in texts)
+    for column, lines in columns:
+        whole = column.folds_to is None
+        grid.add_column(lines[0], justify="right" if whole else "left", no_wrap=whole, overflow="fold")
+    ends = set(accumulate(map(len, table.blocks)))
+    for place, cells in enumerate(zip(*(lines[1:] for _, lines in columns), strict=True), start=1):
+        grid.add_row(*cells, end_section=place in ends)
     page = io.StringIO()
-    # A screen narrower than the numbers folds lines rather than losing them.
     screen = Console(
         file=page,
-        width=max(width, _needed(heads, columns)),
+        width=max(width, _needed(columns)),  # a narrower screen folds lines rather than losing them
         color_system=None,
         markup=False,
         highlight=False,
         force_jupyter=False,  # else a notebook shows the lines at once and the page stays empty
     )
-    for line in (table.title, *table.notes, *(["* best of its column"] if marked else [])):
-        screen.print(line)
-    screen.print()
     screen.print(grid)
     return "\n".join(line.rstrip() for line in page.getvalue().rstrip().splitlines())
 
 
-def _needed(heads: Sequence[str], columns: Sequence[Sequence[str]]) -> int:
-    """Columns that the numbers take beside a readable label."""
-    lines = ["\n".join([head, *texts]).split("\n") for head, texts in zip(heads, columns, strict=True)]
-    return _LABEL_WIDTH + sum(max(map(len, column)) + 2 for column in lines)
+def _forms(table: Table) -> Iterator[list[tuple[Column, list[str]]]]:
+    """The columns with their heads and cells: as they are, then ever narrower."""
+    cells = zip(*([f"{'*' if best else ''}{text}" for text, best in row] for row in table.rows), strict=True)
+    wide = [(column, [column.head, *texts]) for column, texts in zip(table.columns, cells, strict=True)]
+    yield wide
+    yield (broken := [(column, [_BREAKS.sub("\n", head), *texts]) for column, (head, *texts) in wide])
+    yield [(column, [text.replace(" ±", "\n±") for text in lines]) for column, lines in broken]
+    options = [[f"{head}={text}" for text in texts] for column, (head, *texts) in wide if column.option]
+    if options:
+        together = ["configuration", *map(" ".join, zip(*options, strict=True))]
+        yield [*(part for part in wide if not part[0].option), (Column("configuration", folds_to=24), together)]
 
 
-def _headed(metric: str) -> str:
-    if metric not in METRICS:
-        return metric
-    return f"{metric} {'↓' if metric_mode(metric) == 'min' else '↑'}"
+def _needed(columns: Sequence[tuple[Column, Sequence[str]]]) -> int:
+    """Columns of the screen that these columns take at least."""
+    widths = [(column, max(len(line) for text in texts for line in text.split("\n"))) for column, texts in columns]
+    return sum(min(width, column.folds_to or width) + _GAP for column, width in widths) - _GAP
 
 
-def _labelled(row: Row) -> str:
-    if not row.num_seeds:
-        return row.label
-    return f"{row.label} ({row.num_seeds} seed{'s' if row.num_seeds > 1 else ''})"
-
-
-def _celled(cell: Cell) -> str:
-    return number(cell.mean) if cell.std is None else f"{number(cell.mean)} ± {number(cell.std)}"
-
-
-def _is_best(table: Table, metric: str, cell: Cell) -> bool:
-    return math.isfinite(cell.mean) and number(cell.mean) == table.best(metric)
-
-
-def _starred(table: Table, metric: str, cell: Cell) -> str:
-    return f"{'*' if _is_best(table, metric, cell) else ''}{_celled(cell)}"
-
-
-def _bold(table: Table, metric: str, cell: Cell) -> str:
-    return f"**{_celled(cell)}**" if _is_best(table, metric, cell) else _celled(cell)
-
-
-def markdown_line(cells: Sequence[str]) -> str:
-    """A row of a Markdown table."""
-    return f"| {' | '.join(cells)} |"
-
-
-def plain(text: str) -> str:
-    """Text that Markdown shows as it is."""
-    for sign in "\\|*_[]<":
-        text = text.replace(sign, f"\\{sign}")
-    return text
-
-
-def precise(value: float | None) -> str:
-    """A number without loss; nothing where there is none."""
-    return "" if value is None or not math.isfinite(value) else repr(value)
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is, as readable as that allows: signs within words and numbers change nothing."""
+    return re.sub(r"[\\|*<]|(?<!\w)_|_(?!\w)|\](?=[(\[:])", r"\\\g<0>", text)

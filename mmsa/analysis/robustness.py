@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
-from mmsa.analysis import rendering
 from mmsa.analysis.comparison import CONFIDENCE, Interval, LoadedRun, comparable_groups, evaluated
 from mmsa.analysis.corruption import DRAW_SEED, Condition, Corrupted, Way, conditions
+from mmsa.analysis.rendering import LABELS, Cell, Column, Row, Table
 from mmsa.analysis.runs import Group, Run
-from mmsa.analysis.tables import PLANTED, Cell, Row, Table, data_line
-from mmsa.run_folder import write_json, write_text
+from mmsa.analysis.tables import Estimate, counted, data_line, estimates_row, notes_of
 from mmsa.training.metrics import METRICS, metric_mode
 
 Scores = Mapping[Condition, Mapping[str, float]]
@@ -24,6 +23,7 @@ TITLES: dict[Way, str] = {
     "repeat": "scattered steps repeat the step before",
     "stretch": "one stretch of steps becomes zeros",
 }
+_INTERVAL = f"mean difference and {100 * CONFIDENCE:.0f} % interval (Student's t over seeds)"
 
 
 @dataclass(frozen=True)
@@ -147,87 +147,46 @@ def robustness_lines(probed: Probe) -> list[str]:
         found = {way: difference(probed, group, [c for part in spoiled(probed, way) for c in part]) for way in TITLES}
         known = {way: one for way, one in found.items() if one is not None}
         if not known:
-            lines.append(f"{group.label} shares no seed with {probed.groups[0].label}: no paired differences")
+            lines.append(_unpaired(probed, group))
             continue
         num_seeds = len(next(iter(known.values())).seeds)
-        lines.append(f"{group.label} against {probed.groups[0].label}, paired by seed ({_counted(num_seeds)})")
-        lines.append(
-            f"  {probed.metric} lost against the clean score, mean over modalities and rates, {_interval_name()}"
-        )
+        lines.append(f"{group.label} against {probed.groups[0].label}, paired by seed ({counted(num_seeds)})")
+        lines.append(f"  {probed.metric} lost against the clean score, mean over modalities and rates, {_INTERVAL}")
         lines += [f"    {TITLES[way]}: {one.lost.text()}" for way, one in known.items()]
         lines += [f"  clean {probed.metric} itself: {clean.score.text()}"] if clean is not None else []
     return lines
 
 
-def make_tables(probed: Probe, separator: str = " ") -> list[Table]:
-    """One table per way: a row per condition, a column per group.
-
-    Args:
-        probed: the scores.
-        separator: between the parts of a column's head.
-    """
-    first = probed.groups[0].runs[0]
+def make_tables(probed: Probe) -> list[Table]:
+    """One table per way, a row per condition and a column per group, with the summary below the last."""
     better = "smaller" if metric_mode(probed.metric) == "min" else "larger"
-    heads = [separator.join([*g.label.split(" "), f"({_counted(len(g.runs))})"]) for g in probed.groups]
+    heads = [f"{group.label} ({counted(len(group.runs))})" for group in probed.groups]
     tables: list[Table] = []
     for way in TITLES:
-        rows = []
-        for condition in (c for c in probed.conditions if c.way == way):
-            cells = [Cell.of(probed.values(group, condition)) for group in probed.groups]
-            rows.append(Row(condition.label, 0, dict(zip(heads, cells, strict=True))))
+        rows = [
+            estimates_row(condition.label, [Estimate.of(probed.values(group, condition)) for group in probed.groups])
+            for condition in probed.conditions
+            if condition.way == way
+        ]
         if rows:
             tables.append(
                 Table(
                     title=f"{probed.metric} ({better} is better): {TITLES[way]}",
-                    notes=() if tables else _notes(probed),
-                    planted=first.planted,
-                    data=first.data,
-                    task=first.task,
-                    fold=probed.fold,
-                    metrics=tuple(heads),
-                    rows=tuple(rows),
-                    baselines=(),
+                    notes=[] if tables else _notes(probed),
+                    columns=[LABELS, *map(Column, heads)],
+                    blocks=[rows],
+                    terms={probed.metric: METRICS[probed.metric].definition},
                 )
             )
-    return tables
+    return [*tables[:-1], replace(tables[-1], foot=robustness_lines(probed))]
 
 
-def terminal(probed: Probe, width: int | None = None) -> str:
-    """The tables and the summary as text."""
-    return "\n\n".join(
-        [rendering.terminal(make_tables(probed, "\n"), width), "\n".join(robustness_lines(probed))]
-    ).rstrip()
+def difference_tables(probed: Probe) -> list[Table]:
+    """What every other group loses more or less than the first, per condition and over rates."""
+    return [_difference_table(probed, group) for group in probed.groups[1:]]
 
 
-def markdown(probed: Probe) -> str:
-    """The tables and the paired differences as Markdown."""
-    parts = [
-        rendering.markdown(make_tables(probed)).rstrip(),
-        f"`{probed.metric}`: {METRICS[probed.metric].definition}",
-    ]
-    for group in probed.groups[1:]:
-        parts += _markdown_differences(probed, group)
-    return "\n\n".join(parts) + "\n"
-
-
-def write(probed: Probe, folder: Path) -> list[Path]:
-    """Write robustness.json, robustness.md and robustness.png.
-
-    Args:
-        probed: the scores.
-        folder: is made where it is missing.
-    """
-    from mmsa.analysis.probe_figures import draw_robustness
-
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"robustness.{kind}" for kind in ("json", "md", "png")]
-    write_json(paths[0], _content(probed))
-    write_text(paths[1], markdown(probed))
-    draw_robustness(probed).savefig(paths[2], dpi=150)
-    return paths
-
-
-def _content(probed: Probe) -> dict[str, Any]:
+def content(probed: Probe) -> dict[str, Any]:
     """What robustness.json holds: every metric of every run and condition, and the differences."""
     first = probed.groups[0].runs[0]
     ways = [spoiled(probed, way) for way in TITLES]
@@ -257,46 +216,41 @@ def _content(probed: Probe) -> dict[str, Any]:
     }
 
 
-def _markdown_differences(probed: Probe, group: Group) -> list[str]:
-    """The summary, and a table of what a group loses more or less than the first, per condition and over rates."""
+def _difference_table(probed: Probe, group: Group) -> Table:
     first = probed.groups[0]
-    title = f"**`{group.label}` against `{first.label}`, paired by seed, {_interval_name()}**"
-    lines = ["| | lost against the clean score | the score itself |", "| :--- | ---: | ---: |"]
-    rows: list[tuple[str, Sequence[Condition]]] = [("nothing missing", [probed.clean(group.runs[0])])]
+    chosen: list[tuple[str, Sequence[Condition]]] = [("nothing missing", [probed.clean(group.runs[0])])]
     for way in TITLES:
         parts = spoiled(probed, way)
-        rows.append((f"{TITLES[way]}: all", [c for part in parts for c in part]))
+        chosen.append((f"{TITLES[way]}: all", [c for part in parts for c in part]))
         for part in parts:
-            rows += [(f"{way}: {'+'.join(part[0].modalities)}, all rates", part)] if len(part) > 1 else []
-            rows += [(f"{way}: {condition.label}", [condition]) for condition in part]
-    for label, chosen in rows:
-        one = difference(probed, group, chosen)
-        lines += [f"| {label} | {one.lost.text()} | {one.score.text()} |"] if one is not None else []
-    if len(lines) == 2:
-        return [f"`{group.label}` shares no seed with `{first.label}`: no paired differences."]
-    return [title, "\n".join(lines)]
+            chosen += [(f"{way}: {'+'.join(part[0].modalities)}, all rates", part)] if len(part) > 1 else []
+            chosen += [(f"{way}: {condition.label}", [condition]) for condition in part]
+    rows: list[Row] = []
+    for label, selected in chosen:
+        one = difference(probed, group, selected)
+        rows += [(Cell(label), Cell(one.lost.text()), Cell(one.score.text()))] if one is not None else []
+    if not rows:
+        return Table(_unpaired(probed, group))
+    return Table(
+        title=f"{group.label} against {first.label}, paired by seed, {_INTERVAL}",
+        columns=[LABELS, Column("lost against the clean score"), Column("the score itself")],
+        blocks=[rows],
+    )
 
 
-def _notes(probed: Probe) -> tuple[str, ...]:
+def _unpaired(probed: Probe, group: Group) -> str:
+    return f"{group.label} shares no seed with {probed.groups[0].label}: no paired differences"
+
+
+def _notes(probed: Probe) -> list[str]:
     first = probed.groups[0].runs[0]
-    notes = [data_line(first, probed.fold)]
-    notes += [PLANTED] if first.planted else []
-    if any(len(group.runs) > 1 for group in probed.groups):
-        notes.append("mean ± standard deviation over seeds")
+    notes = [data_line(first, probed.fold), *notes_of(first, max(len(group.runs) for group in probed.groups))]
     runs = [run for group in probed.groups for run in group.runs]
     pieces = {m for run in runs for m in probed.clean(run).modalities if not _drops(probed, run, m)}
     if pieces:
         notes.append(f"{', '.join(sorted(pieces))}: word pieces, whose steps are not dropped where a run reads them")
-    return tuple(notes)
+    return notes
 
 
 def _drops(probed: Probe, run: Run, modality: str) -> bool:
     return any(c.way != "present" and modality in c.modalities for c in probed.scores[run.folder])
-
-
-def _counted(num_seeds: int) -> str:
-    return f"{num_seeds} seed{'' if num_seeds == 1 else 's'}"
-
-
-def _interval_name() -> str:
-    return f"mean difference and {100 * CONFIDENCE:.0f} % interval (Student's t over seeds)"

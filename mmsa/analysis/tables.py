@@ -3,78 +3,46 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Literal
 
-from mmsa.analysis import rendering
+from mmsa.analysis.rendering import LABELS, Cell, Column, Row, Style, Table, headed, number, rendered
 from mmsa.analysis.runs import FoundRuns, Group, Run, by_configuration, read_run, read_runs
 from mmsa.errors import DataError
 from mmsa.training.metrics import METRICS, metric_mode
 
-Style = Literal["table", "markdown", "csv"]
 PLANTED = "planted data: built-in corpus, not a result on human speech"
+_FIELDS = ("dataset", "fingerprint", "planted", "task", "fold", "kind", "label", "seeds")
 
 
 @dataclass(frozen=True)
-class Cell:
+class Estimate:
     """A metric over seeds: its mean, and its sample standard deviation where there are two or more."""
 
     mean: float
     std: float | None = None
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Cell:
-        """The cell of one value per seed; NaN as soon as one seed has no value."""
+    def of(cls, values: Sequence[float]) -> Estimate:
+        """The estimate from one value per seed; NaN as soon as one seed has no value."""
         if not values or not all(map(math.isfinite, values)):
             return cls(math.nan)
         return cls(fmean(values), stdev(values) if len(values) > 1 else None)
 
+    def text(self) -> str:
+        """As it is printed."""
+        return number(self.mean) if self.std is None else f"{number(self.mean)} ± {number(self.std)}"
+
 
 @dataclass(frozen=True)
-class Row:
-    """A line of a table: a configuration over `num_seeds` seeds, or a baseline with none."""
+class Scored:
+    """A configuration over `num_seeds` seeds, or a baseline with none, and its metrics."""
 
     label: str
     num_seeds: int
-    cells: dict[str, Cell]
-
-
-@dataclass(frozen=True)
-class Table:
-    """Runs that may be compared: one data set and fingerprint, one task, one fold, the same metrics.
-
-    Args:
-        title: data set and fold.
-        notes: what has to be known to read it.
-        planted: the data are the built-in corpus.
-        data: name of the data set and fingerprint.
-        task: regression or classification.
-        fold: the fold that was scored.
-        metrics: the columns.
-        rows: configurations in the order in which they were first run.
-        baselines: baselines, in the order in which they were fitted.
-    """
-
-    title: str
-    notes: tuple[str, ...]
-    planted: bool
-    data: tuple[str, str]
-    task: str
-    fold: str
-    metrics: tuple[str, ...]
-    rows: tuple[Row, ...]
-    baselines: tuple[Row, ...]
-
-    def best(self, metric: str) -> str | None:
-        """The best mean of a column as it is printed, baselines included; None where there is none to prefer."""
-        means = [row.cells[metric].mean for row in (*self.rows, *self.baselines)]
-        finite = [mean for mean in means if math.isfinite(mean)]
-        if len(finite) < 2 or metric not in METRICS:
-            return None
-        return rendering.number(min(finite) if metric_mode(metric) == "min" else max(finite))
+    metrics: Mapping[str, Estimate]
 
 
 def report(outputs: Path, sweep: str | None = None, format: Style = "table", width: int | None = None) -> str:
@@ -92,13 +60,11 @@ def report(outputs: Path, sweep: str | None = None, format: Style = "table", wid
     found = read_runs(outputs, sweep)
     if not found.runs and not found.trials:
         raise DataError(_nothing_found(outputs, sweep, found))
+    tables = make_tables(found.runs)
+    tables = tables or [Table(f"{outputs} holds no finished run beside the trials of studies.", fields=_FIELDS)]
     left_out = _left_out(found)
-    text = _rendered(make_tables(found.runs), format, width)
-    if not found.runs and format != "csv":
-        text = f"{outputs} holds no finished run beside the trials of studies."
-    if format == "csv" or not left_out:
-        return text
-    return f"{text}\n\n{left_out} left out."
+    tables[-1] = replace(tables[-1], foot=[f"{left_out} left out."] if left_out else [])
+    return rendered(tables, format, width)
 
 
 def run_table(folder: Path, style: Style = "table", width: int | None = None) -> str:
@@ -112,7 +78,7 @@ def run_table(folder: Path, style: Style = "table", width: int | None = None) ->
     Raises:
         DataError: the folder does not hold a finished run.
     """
-    return _rendered(make_tables([read_run(folder)]), style, width)
+    return rendered(make_tables([read_run(folder)]), style, width)
 
 
 def make_tables(runs: Iterable[Run]) -> list[Table]:
@@ -129,66 +95,92 @@ def data_line(run: Run, fold: str) -> str:
     return f"{name}, {fold} fold, data {fingerprint[:12]}"
 
 
+def notes_of(run: Run, num_seeds: int) -> list[str]:
+    """What has to be known to read numbers: that data are planted, and what stands behind ± with several seeds."""
+    planted = [PLANTED] if run.planted else []
+    return planted + (["mean ± standard deviation over seeds"] if num_seeds > 1 else [])
+
+
+def counted(num_seeds: int) -> str:
+    """A number of seeds in words."""
+    return f"{num_seeds} seed{'' if num_seeds == 1 else 's'}"
+
+
+def estimates_row(label: str, estimates: Iterable[Estimate]) -> Row:
+    """A row without a best."""
+    return (Cell(label), *(Cell(estimate.text()) for estimate in estimates))
+
+
 def _table(runs: Sequence[Run]) -> Table:
-    first = runs[0]
-    groups = by_configuration(runs)
-    rows = []
-    for group in groups:
-        values = {metric: [_value(run.metrics, run.fold, metric) for run in group.runs] for metric in first.primary}
-        rows.append(Row(group.label, len(group.runs), {metric: Cell.of(seeds) for metric, seeds in values.items()}))
-    notes = [PLANTED] if first.planted else []
-    if any(row.num_seeds > 1 for row in rows):
-        notes.append("mean ± standard deviation over seeds")
+    first, metrics, groups = runs[0], runs[0].primary, by_configuration(runs)
+    configurations = [_scored(group, first.fold, metrics) for group in groups]
+    baselines = _baselines(groups)
+    rows = [*configurations, *baselines]
+    notes = notes_of(first, max(row.num_seeds for row in rows))
     commits = {run.commit for group in groups for run in group.runs if run.commit}
-    if len(commits) > 1:
-        notes.append(f"runs of {len(commits)} git commits")
+    notes += [f"runs of {len(commits)} git commits"] if len(commits) > 1 else []
+    best = {metric: _best(metric, [row.metrics[metric].mean for row in rows]) for metric in metrics}
+    known = [metric for metric in metrics if metric in METRICS]
+    heads = [headed(metric, metric_mode(metric)) if metric in known else metric for metric in metrics]
     return Table(
         title=data_line(first, first.fold),
-        notes=tuple(notes),
-        planted=first.planted,
-        data=first.data,
-        task=first.task,
-        fold=first.fold,
-        metrics=first.primary,
-        rows=tuple(rows),
-        baselines=_baseline_rows(groups),
+        notes=notes,
+        columns=[LABELS, *map(Column, heads)],
+        blocks=[[_row(row, best) for row in part] for part in (configurations, baselines)],
+        best="best of its column",
+        terms={metric: METRICS[metric].definition for metric in known},
+        fields=[*_FIELDS, *(f"{metric}_{part}" for metric in metrics for part in ("mean", "std"))],
+        records=[_record(first, row) for row in rows],
     )
 
 
-def _baseline_rows(groups: Sequence[Group]) -> tuple[Row, ...]:
+def _scored(group: Group, fold: str, metrics: Iterable[str]) -> Scored:
+    values = {metric: [_value(run.metrics, fold, metric) for run in group.runs] for metric in metrics}
+    return Scored(group.label, len(group.runs), {metric: Estimate.of(seeds) for metric, seeds in values.items()})
+
+
+def _baselines(groups: Sequence[Group]) -> list[Scored]:
     """Each baseline once; where runs disagree on one (other modalities, say), each value with its configuration."""
-    values: dict[str, dict[tuple[str, ...], tuple[str, dict[str, Cell]]]] = {}
+    values: dict[str, dict[tuple[str, ...], tuple[str, dict[str, Estimate]]]] = {}
     for group in groups:
         for run in group.runs:
             for name, scores in run.baselines.items():
-                cells = {metric: Cell(_value(scores, run.fold, metric)) for metric in run.primary}
-                printed = tuple(rendering.number(cell.mean) for cell in cells.values())
-                values.setdefault(name, {}).setdefault(printed, (group.label, cells))
-    rows = []
-    for name, variants in values.items():
-        for label, cells in variants.values():
-            rows.append(Row(name if len(variants) == 1 else f"{name} [{label}]", 0, cells))
-    return tuple(rows)
+                metrics = {metric: Estimate(_value(scores, run.fold, metric)) for metric in run.primary}
+                printed = tuple(estimate.text() for estimate in metrics.values())
+                values.setdefault(name, {}).setdefault(printed, (group.label, metrics))
+    return [
+        Scored(name if len(variants) == 1 else f"{name} [{label}]", 0, metrics)
+        for name, variants in values.items()
+        for label, metrics in variants.values()
+    ]
 
 
 def _value(scores: Mapping[str, float], fold: str, metric: str) -> float:
     return scores.get(f"{fold}/{metric}", math.nan)
 
 
-def _rendered(tables: Sequence[Table], style: Style, width: int | None) -> str:
-    draw: dict[Style, Callable[[], str]] = {
-        "table": lambda: rendering.terminal(tables, width),
-        "markdown": lambda: rendering.markdown(tables),
-        "csv": lambda: rendering.comma_separated(tables),
-    }
-    if style not in draw:
-        raise DataError(f"format={style}: no such format of a table.\n  type one of {', '.join(draw)}")
-    return draw[style]()
+def _best(metric: str, means: Iterable[float]) -> str | None:
+    """The best mean of a column as it is printed; None where there is none to prefer."""
+    finite = [mean for mean in means if math.isfinite(mean)]
+    if len(finite) < 2 or metric not in METRICS:
+        return None
+    return number(min(finite) if metric_mode(metric) == "min" else max(finite))
+
+
+def _row(row: Scored, best: Mapping[str, str | None]) -> Row:
+    label = f"{row.label} ({counted(row.num_seeds)})" if row.num_seeds else row.label
+    return (Cell(label), *(Cell(one.text(), number(one.mean) == best[metric]) for metric, one in row.metrics.items()))
+
+
+def _record(first: Run, row: Scored) -> list[object]:
+    kind = "configuration" if row.num_seeds else "baseline"
+    about = [*first.data, str(first.planted).lower(), first.task, first.fold, kind, row.label, row.num_seeds or ""]
+    return [*about, *(value for one in row.metrics.values() for value in (one.mean, one.std))]
 
 
 def _left_out(found: FoundRuns) -> str:
     parts = {"unfinished": found.num_unfinished, "damaged": found.num_damaged}
-    told = [f"{number} {kind}" for kind, number in parts.items() if number]
+    told = [f"{count} {kind}" for kind, count in parts.items() if count]
     return f"{' and '.join(told)} run folder{'s' if sum(parts.values()) > 1 else ''}" if told else ""
 
 

@@ -16,7 +16,7 @@ from mmsa.config import check_options
 from mmsa.errors import ConfigError
 from mmsa.overrides import typed_overrides
 from mmsa.run_folder import check_outputs, flat_parameters
-from mmsa.sweep.options import SweepOptions, check_together
+from mmsa.sweep.options import SweepOptions, check_together, is_of_search
 from mmsa.sweep.sampling import is_grid, make_sampler
 from mmsa.sweep.space import Space, check_space, first_point, grid_points, overrides_of, read_space
 from mmsa.training.metrics import METRICS, metric_mode
@@ -74,7 +74,7 @@ def check_sweep(
     check_together(options)
     check_outputs(Path(cfg.paths.outputs))
     dimensions = as_typed({**params, **cfg.sweep.space})
-    own = [argument for argument in arguments if not argument.startswith(("sweep=", "sweep.", "hydra"))]
+    own = [argument for argument in arguments if not is_of_search(argument)]
     space = read_space(dimensions, own, seeds_allowed=options["final"])
     points = grid_points(space) if is_grid(sampler) else None
     config_folders = _config_folders(cfg)

@@ -20,6 +20,7 @@ from mmsa.overrides import typed_key
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.study_run import StudyRun
 from mmsa.sweep.summary import summarise
+from mmsa.sweep.trial_tables import short
 from mmsa.sweep.trials import DONE, failures
 from mmsa.tracking.tracker import without_password
 
@@ -99,7 +100,7 @@ class SweepDisplay:
         return self.study.get_trials(deepcopy=False)
 
     def _line(self, trial: FrozenTrial, trials: list[FrozenTrial]) -> str:
-        varying = " ".join(_short(text) for text in trial.user_attrs.get("overrides", []))
+        varying = " ".join("=".join(map(short, text.split("="))) for text in trial.user_attrs.get("overrides", []))
         head = f"trial {trial.number:>3}"
         if trial.state == TrialState.FAIL:
             return f"{head}  failed: {trial.user_attrs.get('reason', 'for an unknown reason')}  ({varying})"
@@ -220,16 +221,6 @@ def while_running(work: Callable[[], None], refresh: Callable[[], None], every: 
     refresh()
     if errors:
         raise errors[0]
-
-
-def _short(override: str) -> str:
-    """An override as it is typed, its number in four digits."""
-    key, equals, value = override.partition("=")
-    try:
-        number = float(value)
-    except ValueError:
-        return f"{key}{equals}{value}"
-    return f"{key}{equals}{number:.4g}"
 
 
 def _clock(ahead: timedelta) -> str:

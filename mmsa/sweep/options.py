@@ -131,6 +131,11 @@ class SweepSpec:
             ) from error
 
 
+def is_of_search(override: str) -> bool:
+    """Whether an override is of the search itself, not of its trials."""
+    return re.match(r"[+~]*(sweep|hydra)([./@=]|$)", override) is not None
+
+
 def check_together(options: Mapping[str, Any]) -> None:
     """Check that the options of a sweep fit together.
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from mmsa.analysis import tables
-from mmsa.analysis.tables import Style
+from mmsa.analysis.rendering import Style
 from mmsa.commands import report_command
 from mmsa.errors import MmsaError
 from mmsa.sweep.options import SPEC_FILE
-from mmsa.sweep.summary import Summary, rerun_command, summarise, text
-from mmsa.sweep.trial_tables import standing, value_text
+from mmsa.sweep.summary import Summary, rerun_command, summarise
+from mmsa.sweep.trial_tables import standing, text, value_text
 
 
 def is_study(outputs: Path, name: str) -> bool:

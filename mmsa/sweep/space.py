@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mmsa.config import conf_folder
 from mmsa.errors import ConfigError
 from mmsa.overrides import explained, native_overrides, typed_overrides
+from mmsa.sweep.options import is_of_search
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -54,7 +55,7 @@ def read_space(params: Mapping[str, str] | None, arguments: Sequence[str], seeds
         ConfigError: a value cannot be read or searched, a key may not vary, or nothing varies.
     """
     lines = native_overrides(["-m", *(_line(key, value) for key, value in (params or {}).items())])[1:]
-    typed = [_parsed(argument) for argument in arguments if not _of_the_sweep(argument)]
+    typed = [_parsed(argument) for argument in arguments if not is_of_search(argument)]
     typed_keys = {_bare_key(override) for override in typed}
     given = [override for override in map(_parsed, lines) if _bare_key(override) not in typed_keys]
     distributions, fixed, texts = {}, [], {}
@@ -204,11 +205,6 @@ def _line(key: str, value: Any) -> str:
             f"\n  write for example {key}: none,mmlatch or {key}: tag(log, interval(1e-4, 1e-2))"
         )
     return f"{key}={value}"
-
-
-def _of_the_sweep(argument: str) -> bool:
-    """Whether an override is about the sweep itself, not about its trials."""
-    return re.match(r"[+~]*(sweep|hydra)([./@=]|$)", argument) is not None
 
 
 def _parsed(line: str) -> Override:

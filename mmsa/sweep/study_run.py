@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mmsa.sweep.report import rerun_note
-from mmsa.sweep.summary import Summary, override_key, rerun_command, text
+from mmsa.sweep.summary import Summary, override_key, rerun_command
+from mmsa.sweep.trial_tables import text
 from mmsa.tracking.mlflow import MLflowTracker
 from mmsa.tracking.tracker import RunInfo
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mmsa.commands import train_command
 from mmsa.errors import DataError
+from mmsa.sweep.options import is_of_search
 from mmsa.tracking.tracker import without_password
 
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
-
-    from mmsa.analysis.tables import Style
 
 ATTRIBUTE = "mmsa"
 """The user attribute in which a study of ours says what it is."""
@@ -33,12 +31,9 @@ STATES: dict[str, State] = {
 }
 """Optuna's name of a trial's state -> ours."""
 
-# Groups of the search itself, which a run of its best configuration does not have.
-_OF_SEARCH = ("sweep", "hydra")
-
 
 @dataclass(frozen=True)
-class Row:
+class TrialRecord:
     """One trial.
 
     Args:
@@ -121,13 +116,13 @@ class Summary:
     space: Mapping[str, str]
     config_folders: tuple[str, ...]
     counts: Mapping[State, int]
-    rows: tuple[Row, ...]
-    best: tuple[Row, ...]
+    rows: tuple[TrialRecord, ...]
+    best: tuple[TrialRecord, ...]
     reasons: Mapping[str, int]
     total_seconds: float
     mean_seconds: float
 
-    def ranked(self) -> list[Row]:
+    def ranked(self) -> list[TrialRecord]:
         """The done trials, best first; of several objectives the Pareto front, then the rest by the first objective."""
         front = {row.number for row in self.best}
         done = (row for row in self.rows if row.state == "done")
@@ -160,7 +155,7 @@ def summarise(study: optuna.Study) -> Summary:
             "  type another study=NAME, or storage=…"
         )
     trials = study.get_trials(deepcopy=False)
-    rows = tuple(_row(trial) for trial in trials if not trial.user_attrs.get("surplus"))  # withdrawn before they ran
+    rows = tuple(_record(trial) for trial in trials if not trial.user_attrs.get("surplus"))  # withdrawn before they ran
     done = [row for row in rows if row.state == "done"]
     states = Counter(row.state for row in rows)
     modes = tuple(str(mode) for mode in about["modes"])
@@ -193,37 +188,13 @@ def summarise(study: optuna.Study) -> Summary:
     )
 
 
-def text(summary: Summary, style: Style = "table", width: int | None = None, top: int = 10) -> str:
-    """A study as text: what it is, its best trials, and why trials failed.
-
-    Args:
-        summary: the study.
-        style: a table for the terminal, Markdown or CSV; CSV has every trial, in full precision.
-        width: columns of the table for the terminal; None is the terminal's, and 100 where there is none.
-        top: the trials that are shown, from 1.
-
-    Raises:
-        DataError: there is no such style.
-    """
-    from mmsa.sweep import trial_tables
-
-    draw = {
-        "table": lambda: trial_tables.terminal(summary, width, top),
-        "markdown": lambda: trial_tables.markdown(summary, top),
-        "csv": lambda: trial_tables.comma_separated(summary),
-    }
-    if style not in draw:
-        raise DataError(f"format={style}: no such format of a table.\n  type one of {', '.join(draw)}")
-    return draw[style]()
-
-
 def best_overrides(summary: Summary) -> list[str]:
     """Overrides of the best configuration as typed, the fixed ones first; empty while no trial is done."""
     if not summary.best:
         return []
     varying = summary.best[0].overrides
     fixed = [override for override in summary.fixed if override_key(override) not in varying]
-    return [*(override for override in fixed if not _is_of_search(override)), *summary.best[0].typed]
+    return [*(override for override in fixed if not is_of_search(override)), *summary.best[0].typed]
 
 
 def rerun_overrides(summary: Summary, num_seeds: int = 5) -> list[str]:
@@ -247,7 +218,7 @@ def rerun_command(summary: Summary) -> str | None:
     return without_password(train_command(overrides, summary.config_folders)) if overrides else None
 
 
-def losses(row: Row, modes: Sequence[str]) -> tuple[float, ...]:
+def losses(row: TrialRecord, modes: Sequence[str]) -> tuple[float, ...]:
     """The values of a done trial, turned so that smaller is better."""
     return tuple(value if mode == "min" else -value for value, mode in zip(row.values, modes, strict=True))
 
@@ -257,11 +228,11 @@ def override_key(override: str) -> str:
     return override.lstrip("+~").partition("=")[0]
 
 
-def _row(trial: FrozenTrial) -> Row:
+def _record(trial: FrozenTrial) -> TrialRecord:
     attributes = trial.user_attrs
     state = STATES[trial.state.name]
     scores = [record.get("score") for record in attributes.get("seeds", {}).values()]
-    return Row(
+    return TrialRecord(
         number=trial.number,
         state=state,
         values=tuple(trial.values) if state == "done" else (),
@@ -272,9 +243,9 @@ def _row(trial: FrozenTrial) -> Row:
     )
 
 
-def _pareto_front(done: Iterable[Row], modes: Sequence[str]) -> list[Row]:
+def _pareto_front(done: Iterable[TrialRecord], modes: Sequence[str]) -> list[TrialRecord]:
     """The trials that no other one beats, best in the first objective first; equal ones stand side by side."""
-    front: list[tuple[tuple[float, ...], Row]] = []
+    front: list[tuple[tuple[float, ...], TrialRecord]] = []
     # In this order no trial beats an earlier one, so that each meets the front only.
     for row in sorted(done, key=lambda row: (losses(row, modes), row.number)):
         mine = losses(row, modes)
@@ -284,7 +255,3 @@ def _pareto_front(done: Iterable[Row], modes: Sequence[str]) -> list[Row]:
         if not beaten:
             front.append((mine, row))
     return [row for _, row in front]
-
-
-def _is_of_search(override: str) -> bool:
-    return re.split("[./@]", override_key(override))[0] in _OF_SEARCH

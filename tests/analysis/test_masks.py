@@ -13,7 +13,9 @@ from scipy import stats
 
 import mmsa
 from mmsa.analysis import masks
+from mmsa.analysis.evaluation import write_masks
 from mmsa.analysis.masks import kind_of, kinds_of, read_masks, study_masks
+from mmsa.analysis.rendering import rendered
 from mmsa.cli import command
 from mmsa.corpus.planted import CLEAR_MEANING
 from mmsa.dataset.synthetic import planted_truth
@@ -150,8 +152,9 @@ def test_other_data_are_shown_by_the_sign_of_the_label(loaded: list[TrainedRun],
         "positive": {1.0},
     }
     assert study.difference(study.groups[0], "text") is None
-    assert len(masks.write(study, tmp_path / "out")) == 4
-    assert "negative" in masks.terminal(study) and "minus" not in masks.terminal(study)
+    assert len(write_masks(study, tmp_path / "out")) == 4
+    shown = rendered(masks.make_tables(study))
+    assert "negative" in shown and "minus" not in shown
 
 
 def test_a_run_without_feedback_is_refused_by_name(quick: list[str]) -> None:

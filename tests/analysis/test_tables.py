@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mmsa.analysis.runs import read_runs
-from mmsa.analysis.tables import Cell, make_tables, report, run_table
+from mmsa.analysis.tables import Estimate, make_tables, report, run_table
 from mmsa.errors import DataError
 
 AddRun = Callable[..., Path]
@@ -54,13 +54,13 @@ def test_what_must_not_be_averaged_is_kept_apart(outputs: Path, add_run: AddRun)
     add_run(0.9, 3, metrics={"valid/mae": 0.9, "valid/corr": 0.1})
     add_run(0.6, 4, dataset="cmu_mosei")
     tables = make_tables(read_runs(outputs).runs)
-    assert [(table.data, table.fold) for table in tables] == [
-        (("cmu_mosi", "aaaabbbbccccdddd"), "test"),
-        (("cmu_mosi", "another"), "test"),
-        (("cmu_mosi", "aaaabbbbccccdddd"), "valid"),
-        (("cmu_mosei", "aaaabbbbccccdddd"), "test"),
+    assert [table.title for table in tables] == [
+        "cmu_mosi, test fold, data aaaabbbbcccc",
+        "cmu_mosi, test fold, data another",
+        "cmu_mosi, valid fold, data aaaabbbbcccc",
+        "cmu_mosei, test fold, data aaaabbbbcccc",
     ]
-    assert all(table.rows[0].num_seeds == 1 for table in tables)
+    assert all(table.rows[0][0].text == "defaults (1 seed)" for table in tables)
 
 
 def test_baselines_on_which_runs_disagree_are_told_apart(outputs: Path, add_run: AddRun) -> None:
@@ -69,7 +69,8 @@ def test_baselines_on_which_runs_disagree_are_told_apart(outputs: Path, add_run:
         0.9, 1, ("dataset.modalities=[text]",), baselines={"mean": {"test/mae": 1.4}, "ridge joint": {"test/mae": 1.3}}
     )
     (table,) = make_tables(read_runs(outputs).runs)
-    labels = [row.label for row in table.baselines]
+    _, baselines = table.blocks
+    labels = [row[0].text for row in baselines]
     assert labels == ["mean", "ridge joint [defaults]", "ridge joint [dataset.modalities=[text]]"]
 
 
@@ -80,7 +81,7 @@ def test_planted_data_are_named_in_every_form(outputs: Path, add_run: AddRun) ->
     assert next(csv.DictReader(io.StringIO(report(outputs, format="csv"))))["planted"] == "true"
     add_run(0.8)
     genuine = make_tables(read_runs(outputs).runs)[1]
-    assert not genuine.planted and not genuine.notes
+    assert dict(zip(genuine.fields, genuine.records[0], strict=True))["planted"] == "false" and not genuine.notes
 
 
 def test_csv_has_full_precision(outputs: Path, add_run: AddRun) -> None:
@@ -140,7 +141,7 @@ def test_code_versions_are_not_mixed_silently(outputs: Path, add_run: AddRun) ->
 
 
 def test_a_seed_without_a_value_leaves_the_mean_undefined() -> None:
-    assert math.isnan(Cell.of([0.5, math.nan]).mean) and Cell.of([0.5, math.nan]).std is None
+    assert math.isnan(Estimate.of([0.5, math.nan]).mean) and Estimate.of([0.5, math.nan]).std is None
 
 
 def test_trials_of_a_search_stand_in_no_table_but_their_own(outputs: Path, add_run: AddRun) -> None:

@@ -62,7 +62,7 @@ def test_each_trial_takes_one_line_that_reads_well_in_a_file(spec: SweepSpec) ->
         display.refresh()
     lines = printed.getvalue().splitlines()
     assert len(lines) == 4 and not re.search("\x1b", printed.getvalue())
-    assert lines[0].startswith("trial   0  valid/mae 0.5 *  (optimizer.lr=0.1235)  1/4 done")
+    assert lines[0].startswith("trial   0  valid/mae 0.5 *  (optimizer.lr=0.123)  1/4 done")
     assert "pruned: epoch 3: behind" in lines[1] and "failed: the loss is nan" in lines[2]
     assert "3/4 done, 1 pruned, 1 failed, 0 running, best 0.4 (trial 3), ends about" in lines[3]
 

@@ -20,8 +20,8 @@ from mmsa.analysis.tables import PLANTED
 from mmsa.errors import ConfigError, DataError
 from mmsa.sweep import report
 from mmsa.sweep.figures import visible_range, write_study_figures
-from mmsa.sweep.summary import best_overrides, rerun_command, rerun_overrides, summarise, text
-from mmsa.sweep.trial_tables import standing
+from mmsa.sweep.summary import best_overrides, rerun_command, rerun_overrides, summarise
+from mmsa.sweep.trial_tables import standing, text
 from tests.records import record
 from tests.sweep.studies import new_study, realistic_study, trial
 
