@@ -6,6 +6,7 @@ import inspect
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import mmsa
 from mmsa import build
 from mmsa.compose import compose
 from mmsa.config import conf_folder
+from mmsa.data.loading import Loading
 from mmsa.errors import ConfigError
 from tests.conftest import ROOT
 from tests.contracts.conftest import encoder_overrides
@@ -53,6 +55,8 @@ def test_every_key_binds_to_a_parameter(group: str, option: str) -> None:
     keys = {str(key) for key in node} - {"_target_"}
     target = build.PLAIN_GROUPS.get(group) or build._target(cfg, place_of(group))
     accepted = set(inspect.signature(target).parameters)
+    if group == "dataset":
+        accepted |= {field.name for field in fields(Loading)}
     assert keys <= accepted
     assert not keys & set(build.GIVEN.get(group, ())), "sizes come from the data, never from YAML"
 
