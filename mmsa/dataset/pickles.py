@@ -70,16 +70,16 @@ def find_pickles(dataset: Dataset, source: Path, context: bool = False) -> Found
             "another layout, of the punchlines.\n  type dataset.context=false, or dataset.source=FOLDER"
         )
 
-    def prepared(folder: Path, progress: Progress) -> Prepared:
+    def read(folder: Path, progress: Progress) -> Prepared:
         required = tuple(m for m in dataset.needed if m != TEXT or dataset.glove is None)
-        read = families.read_folder if source.is_dir() else families.read_file
-        made = read(source, ReadOptions(required, context, dataset.canonical_sizes), progress)
-        _check_target(made, next(iter(dataset.kinds)), source, dataset.title)
+        read_family = families.read_folder if source.is_dir() else families.read_file
+        prepared = read_family(source, ReadOptions(required, context, dataset.canonical_sizes), progress)
+        _check_target(prepared, next(iter(dataset.kinds)), source, dataset.title)
         if dataset.glove is not None:
-            _check_words(made, source)
-        return made
+            _check_words(prepared, source)
+        return prepared
 
-    return Found(files, prepared, options={"reading": families.READING})
+    return Found(files, read, options={"reading": families.READING})
 
 
 def _check_file(dataset: Dataset, source: Path) -> None:

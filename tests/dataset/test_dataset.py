@@ -38,7 +38,8 @@ def test_preparing_twice_does_nothing_the_second_time(
     first = Tiny(str(source)).prepare(stores)
     written = first.path.stat().st_mtime_ns
     monkeypatch.setattr("mmsa.data.prepare._sha256", lambda *_: pytest.fail("a known file is hashed again"))
-    monkeypatch.setattr("mmsa.dataset.sequences.read_sequences", lambda *_, **__: pytest.fail("the source is read again"))
+    read = "mmsa.dataset.sequences.read_sequences"
+    monkeypatch.setattr(read, lambda *_, **__: pytest.fail("the source is read again"))
     again = Tiny(str(source)).prepare(stores)
     assert (again.path, again.path.stat().st_mtime_ns) == (first.path, written)
     assert first.path.name == f"tiny-{first.fingerprint}.h5"
