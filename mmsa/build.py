@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from mmsa import config
 from mmsa.config import PACKAGES_VARIABLE, DeviceOptions, PathOptions, TopOptions, TrainerOptions, check_options
 from mmsa.data.batches import Data
-from mmsa.data.loading import words_are_not_averaged
+from mmsa.data.loading import Loading, words_are_not_averaged
 from mmsa.data.store import Store
 from mmsa.data.word_vectors import TEXT
 from mmsa.dataset.dataset import Dataset
@@ -28,7 +29,7 @@ from mmsa.training.task import Task
 
 PLAIN_GROUPS = {"paths": PathOptions, "device": DeviceOptions, "trainer": TrainerOptions}
 GIVEN: dict[str, tuple[str, ...]] = {
-    "dataset": (),
+    "dataset": ("loading",),
     "encoder": ("input_dim", "reads"),
     "fusion": ("input_dims",),
     "regularizer": ("modalities", "generator", "reads"),
@@ -38,7 +39,7 @@ GIVEN: dict[str, tuple[str, ...]] = {
     "scheduler": ("optimizer", "mode"),
     "tracking": ("outputs", "warn"),
 }
-"""Per group what the program fills in, since only the data or another part knows it."""
+"""Per group what the program fills in: what only the data or another part knows, or what is made of several options."""
 WITHOUT_ALIGNMENT = {
     "fusion": "fusion=concat",
     "feedback": "feedback.source=utterance feedback.generator=linear, or feedback=none",
@@ -49,9 +50,18 @@ WITHOUT_ALIGNMENT = {
 
 def part(cfg: DictConfig, place: str) -> Callable[..., Any]:
     """The class or function that a node names, with the node's values bound."""
-    node = OmegaConf.to_container(OmegaConf.select(cfg, place), resolve=True)  # alone: Hydra copies a node's parents
+    # The node alone, since Hydra copies its parents.
+    node: Any = OmegaConf.to_container(OmegaConf.select(cfg, place), resolve=True)
+    loads = _takes_loading(cfg, place)
+    options = {field.name: node.pop(field.name) for field in fields(Loading) if loads and field.name in node}
     with execution_whitelist(config.execution_whitelist()):
-        return cast(Callable[..., Any], instantiate(node, _partial_=True, _convert_="all"))
+        made = instantiate(node, _partial_=True, _convert_="all")
+    return partial(made, loading=Loading(**options)) if loads else cast(Callable[..., Any], made)
+
+
+def _takes_loading(cfg: DictConfig, place: str) -> bool:
+    """Whether a node is a data set's, in which the options of `Loading` stand beside its own."""
+    return place == "dataset" and "loading" in inspect.signature(_target(cfg, place)).parameters
 
 
 def encoder_place(cfg: DictConfig, modality: str) -> str:
@@ -138,7 +148,8 @@ def check_node(cfg: DictConfig, place: str) -> None:
     Raises:
         ConfigError: an option is unknown, of the wrong type or out of range.
     """
-    check_options(_values(cfg, place), _target(cfg, place), place, GIVEN[place.partition(".")[0]])
+    more = Loading if _takes_loading(cfg, place) else None
+    check_options(_values(cfg, place), _target(cfg, place), place, GIVEN[place.partition(".")[0]], more)
 
 
 def build_dataset(cfg: DictConfig, store: Store | None = None) -> Dataset:

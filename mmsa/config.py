@@ -107,7 +107,9 @@ def execution_whitelist() -> tuple[str, ...]:
     return ("mmsa.*", *(f"{name}.*" for name in own if name))
 
 
-def check_options(values: Mapping[str, Any], target: Callable[..., Any], place: str, given: Iterable[str] = ()) -> None:
+def check_options(
+    values: Mapping[str, Any], target: Callable[..., Any], place: str, given: Iterable[str] = (), more: Any = None
+) -> None:
     """Check the values of one node of the configuration against what `target` accepts.
 
     Args:
@@ -115,6 +117,7 @@ def check_options(values: Mapping[str, Any], target: Callable[..., Any], place: 
         target: class or function whose annotations state types and ranges.
         place: the node's place in the configuration, such as "encoder.text"; "" at the top.
         given: parameters that the program fills in.
+        more: a class whose parameters the node has too; None where there is none.
 
     Raises:
         ConfigError: an option is unknown, missing, of the wrong type or out of range.
@@ -123,24 +126,29 @@ def check_options(values: Mapping[str, Any], target: Callable[..., Any], place: 
 
     checks = ConfigDict(arbitrary_types_allowed=True, strict=True, allow_inf_nan=False)
 
-    parameters = inspect.signature(target).parameters
-    annotated = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
-    hints = get_type_hints(annotated, include_extras=True)
+    settable = {name: option for name, option in _parameters(target).items() if name not in set(given)}
+    settable |= {} if more is None else _parameters(more)
     prefix = f"{place}." if place else ""
-    open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    settable = [name for name, p in parameters.items() if name not in set(given) and p.kind not in open_ended]
     for name, value in values.items():
         if name not in settable:
             raise ConfigError(f"{prefix}{name}: there is no such option.{instead(name, settable, prefix)}")
         try:
-            TypeAdapter(hints.get(name, Any), config=checks).validate_python(value)
+            TypeAdapter(settable[name].annotation, config=checks).validate_python(value)
         except PydanticSchemaGenerationError:
             continue  # a type of the user's own, which the constructor has to check
         except ValidationError as error:
             raise ConfigError(_refusal(f"{prefix}{name}", value, error)) from None
-    for name in settable:
-        if name not in values and parameters[name].default is inspect.Parameter.empty:
+    for name, parameter in settable.items():
+        if name not in values and parameter.default is inspect.Parameter.empty:
             raise ConfigError(f"{prefix}{name} is missing.\n  type +{prefix}{name}=VALUE")
+
+
+def _parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The named parameters of a class or function, with resolved annotations."""
+    hints = get_type_hints(target.__init__ if isinstance(target, type) else target, include_extras=True)  # type: ignore[misc]
+    open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    found = inspect.signature(target).parameters.items()
+    return {name: p.replace(annotation=hints.get(name, Any)) for name, p in found if p.kind not in open_ended}
 
 
 def _refusal(key: str, value: Any, error: Any) -> str:

@@ -182,26 +182,27 @@ def _defaults(conf: Path) -> dict[str, Any]:
         if group in ("debug", "experiment"):  # their keys are those of other groups
             continue
         if group == "sweep":  # whose files also hold the keys of others
-            found |= {key: value for key, value in _flat(OmegaConf.load(path)) if key.startswith("sweep.")} | found
+            found |= {key: value for key, value in _flat(_content(path)) if key.startswith("sweep.")} | found
             continue
         places = [f"encoder.{m}" for m in MODALITIES] if group == "encoder" else [group]
-        for key, value in _flat(OmegaConf.load(path)):
+        for key, value in _flat(_content(path)):
             for place in places if key[0] != "_" else ():
                 found.setdefault(f"{place}.{key}", value)
     return found
 
 
 def _options_with(key: str, conf: Path) -> list[str]:
-    """The options of a key's group that have the key, by themselves or by the option that they start from."""
+    """The options of a key's group that have the key."""
     group, name = key.partition(".")[0], key.rpartition(".")[2]
+    return [path.stem for path in sorted((conf / group).glob("*.yaml")) if name in _content(path)]
 
-    def has(path: Path) -> bool:
-        content = cast(DictConfig, OmegaConf.load(path))
-        entries = [entry for entry in content.get("defaults", []) if isinstance(entry, str) and entry != "_self_"]
-        parents = [entry.partition("@")[0] for entry in entries]
-        return name in content or any(has(path.with_name(f"{parent}.yaml")) for parent in parents)
 
-    return [path.stem for path in sorted((conf / group).glob("*.yaml")) if has(path)]
+def _content(path: Path) -> DictConfig:
+    """What an option file says, over what the options that it starts from say."""
+    own = cast(DictConfig, OmegaConf.load(path))
+    entries = [entry for entry in own.pop("defaults", []) if isinstance(entry, str) and entry != "_self_"]
+    parents = [_content(path.parent / f"{entry.partition('@')[0]}.yaml") for entry in entries]
+    return cast(DictConfig, OmegaConf.merge(*parents, own))
 
 
 def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -209,5 +210,5 @@ def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         value = node._get_node(key)
         if isinstance(value, DictConfig):
             yield from _flat(value, f"{prefix}{key}.")
-        elif key != "defaults":
+        else:
             yield f"{prefix}{key}", OmegaConf.to_container(value) if isinstance(value, ListConfig) else value._value()

@@ -6,6 +6,7 @@ import inspect
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ import mmsa
 from mmsa import build
 from mmsa.compose import compose
 from mmsa.config import conf_folder
+from mmsa.data.loading import Loading
+from mmsa.dataset.dataset import Dataset
 from mmsa.errors import ConfigError
 from tests.conftest import ROOT
 from tests.contracts.conftest import encoder_overrides
@@ -53,8 +56,20 @@ def test_every_key_binds_to_a_parameter(group: str, option: str) -> None:
     keys = {str(key) for key in node} - {"_target_"}
     target = build.PLAIN_GROUPS.get(group) or build._target(cfg, place_of(group))
     accepted = set(inspect.signature(target).parameters)
+    if group == "dataset":
+        accepted |= {field.name for field in fields(Loading)}
     assert keys <= accepted
     assert not keys & set(build.GIVEN.get(group, ())), "sizes come from the data, never from YAML"
+
+
+def test_the_options_of_loading_stand_in_one_place_and_reach_every_data_set() -> None:
+    options = {field.name for field in fields(Loading)}
+    for path in (CONF / "dataset").glob("*.yaml"):
+        assert not options & set(OmegaConf.load(path)), path
+        dataset = build.build_dataset(compose([f"dataset={path.stem}", "dataset.normalize=none", "dataset.clip=null"]))
+        assert dataset.loading == Loading("none", clip=None)
+        assert not options & set(inspect.signature(type(dataset)).parameters)
+        assert type(dataset).__bases__ == (Dataset,), "what data sets share is their format, or that class itself"
 
 
 def test_every_option_file_opens_with_what_it_is() -> None:
@@ -110,6 +125,11 @@ REFUSED = {
     "device.threads=0": "device.threads",
     "dataset.modalities=[smell]": "smell",
     "dataset.modalities=[]": "dataset.modalities",
+    "dataset.normalize=minmax": "dataset.normalize",
+    "dataset.clip=-1": "dataset.clip",
+    "dataset.max_length=0": "dataset.max_length",
+    "dataset.resample=smell": "dataset.resample",
+    "dataset.word_vectors=both": "dataset.word_vectors",
     "task.loss=l3": "task.loss",
     "trainer.batch_size=32.0": "trainer.batch_size",
     "trainer.batch_size='32'": "trainer.batch_size",
@@ -159,6 +179,15 @@ def test_unknown_keys_are_refused_and_the_near_one_is_named() -> None:
         build.check(compose(["+trainer.max_epoch=3"]))
     with pytest.raises(ConfigError, match=r"type encoder\.text\.dropout=VALUE"):
         build.check(compose(["+encoder.text.dropuot=0.3"]))
+    for typed in ("dataset.max_lenght=50", "+dataset.max_lenght=50"):
+        with pytest.raises(ConfigError, match=r"type dataset\.max_length=VALUE"):
+            build.check(compose([typed]))
+    with pytest.raises(ConfigError, match=r"dataset\.loading: there is no such option\.\n.*normalize, clip"):
+        build.check(compose(["+dataset.loading=all"]))
+    with pytest.raises(ConfigError, match="dataset names nothing to build"):
+        build.check(compose(["dataset=with/words"]))
+    with pytest.raises(ConfigError, match=r"but of cmu_mosei, cmu_mosi, custom, pom, synthetic, ur_funny\."):
+        compose(["dataset=mustard", "dataset.word_vectors=trained"])
 
 
 def test_light_commands_import_nothing_heavy() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from mmsa.dataset.pickled import PickledDataset
+from mmsa.dataset.dataset import Dataset
+from mmsa.dataset.pickles import Pickles
 
 
-class ChSims(PickledDataset):
+class ChSims(Dataset):
     """CH-SIMS, version 1 or 2, with the folds of MMSA's pickle; the modalities have steps of their own.
 
     Reference: Yu et al., CH-SIMS: a Chinese multimodal sentiment analysis dataset with fine-grained annotation of
@@ -25,6 +26,6 @@ class ChSims(PickledDataset):
         "sentiment_audio": "sims",
         "sentiment_visual": "sims",
     }
-    canonical_sizes: ClassVar[dict[str, int]] = {"train": 1368}  # of version 1; of the other folds we have no source
-    files = "MMSA's unaligned_39.pkl (version 2: sims_unaligned.pkl)"
+    canonical_sizes: ClassVar[Mapping[str, int]] = {"train": 1368}  # of version 1; of the other folds we have no source
+    format = Pickles("MMSA's unaligned_39.pkl (version 2: sims_unaligned.pkl)")
     origin = "The pickle comes with MMSA (github.com/thuiar/MMSA)."

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from mmsa.dataset.dataset import Dataset
 from mmsa.dataset.folds import standard_folds
+from mmsa.dataset.sequences import Sequences
 
 
 class CmuMosei(Dataset):
@@ -23,7 +24,8 @@ class CmuMosei(Dataset):
     nominal_range = (-3.0, 3.0)
     stated_bound = (-6.0, 6.0)
     kinds: ClassVar[Mapping[str, str]] = {"sentiment": "sentiment", "emotions": "emotions"}
-    canonical_sizes: ClassVar[dict[str, int]] = {"train": 16326, "valid": 1871, "test": 4659}
+    canonical_sizes: ClassVar[Mapping[str, int]] = {"train": 16326, "valid": 1871, "test": 4659}
+    format = Sequences()
     sequences: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "words": ("CMU_MOSEI_TimestampedWords",),
         "text": (

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from mmsa.dataset.dataset import Dataset
 from mmsa.dataset.folds import standard_folds
+from mmsa.dataset.sequences import Sequences
 
 
 class CmuMosi(Dataset):
@@ -20,7 +21,8 @@ class CmuMosi(Dataset):
     title = "CMU-MOSI"
     nominal_range = (-3.0, 3.0)
     stated_bound = (-3.0, 3.0)
-    canonical_sizes: ClassVar[dict[str, int]] = {"train": 1284, "valid": 229, "test": 686}
+    canonical_sizes: ClassVar[Mapping[str, int]] = {"train": 1284, "valid": 229, "test": 686}
+    format = Sequences()
     sequences: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "words": ("CMU_MOSI_TimestampedWords", "CMU_MOSI_ModifiedTimestampedWords"),
         "text": ("CMU_MOSI_TimestampedWordVectors", "CMU_MOSI_TimestampedWordVectors_1.1"),

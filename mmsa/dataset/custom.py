@@ -6,22 +6,39 @@ import re
 from collections.abc import Mapping, Sequence
 from copy import copy
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Literal, Self
 
 from torch import nn
 
-from mmsa.data.loading import MaxLength
-from mmsa.data.normalise import CLIP, Normalize
-from mmsa.data.prepare import add_integrity
+from mmsa.data.loading import Loading
+from mmsa.data.prepare import Progress
 from mmsa.data.store import Prepared, Store
-from mmsa.data.word_vectors import WordVectors
-from mmsa.dataset.dataset import Dataset, Reading
+from mmsa.dataset.dataset import Dataset, Format, Found
 from mmsa.errors import ConfigError, DataError
-from mmsa.ranges import Positive
 from mmsa.readers.arrays import contents, read_arrays
 
 Kind = Literal["sentiment", "sims", "binary", "emotions", "number"]
 _FILE_NAME = re.compile(r"[A-Za-z0-9][\w-]*")
+
+
+class NamedArrays(Format):
+    """One file of named arrays, which states the modalities, targets and folds."""
+
+    def find(self, dataset: Dataset, source: Path) -> Found:
+        """The file."""
+        if not source.is_file():
+            raise DataError(f"dataset.source={source}: no such file.\n{dataset.wanted()}")
+
+        def read(folder: Path, progress: Progress) -> Prepared:
+            prepared = read_arrays(source, dataset.needed, progress)
+            prepared.report.update(family="named arrays", folds="those of the source")
+            return prepared
+
+        return Found({"arrays": source}, read)
+
+    def wanted(self, dataset: Dataset) -> tuple[str, str]:
+        """The file."""
+        return "A file of named arrays is required, .npz or HDF5.", "FILE.npz"
 
 
 class Custom(Dataset):
@@ -32,22 +49,18 @@ class Custom(Dataset):
         modalities: those that a run loads; None takes all that the file has.
         kind: what the numbers of the main target mean, which is `target`, or the first `target/NAME` of the file.
         name: of the data set in tables and of its stores: letters, digits, - and _.
-        normalize: as of `Dataset`.
-        clip: as of `Dataset`.
-        max_length: as of `Dataset`.
-        resample: as of `Dataset`.
-        word_vectors: as of `Dataset`.
         keep_pauses: as recipes set it; its files hold no pauses, so true is refused.
+        loading: as of `Dataset`.
 
     Raises:
         ConfigError: an option is out of its range.
     """
 
+    name = "custom"
     title = "the data set"
     nominal_range = (-float("inf"), float("inf"))
     stated_bound = (-float("inf"), float("inf"))
-    canonical_sizes: ClassVar[dict[str, int]] = {}
-    sequences: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    format = NamedArrays()
     origin = "docs/custom_data.md says how to write one."
 
     def __init__(
@@ -56,19 +69,14 @@ class Custom(Dataset):
         modalities: Sequence[str] | None = None,
         kind: Kind = "number",
         name: str = "custom",
-        normalize: Normalize | Mapping[str, Normalize] = "train",
-        clip: Positive | None = CLIP,
-        max_length: MaxLength = None,
-        resample: str | None = None,
-        word_vectors: WordVectors = "fixed",
         keep_pauses: bool = False,
+        loading: Loading = Loading(),  # noqa: B008  (frozen)
     ) -> None:
         if not _FILE_NAME.fullmatch(name):
             raise ConfigError(f"dataset.name={name}: letters, digits, - and _ only.\n  type dataset.name=my_data")
         self._all = modalities is None
         self._targets: tuple[str, ...] = ()
-        super().__init__(source, modalities or (), keep_pauses, normalize, clip, max_length, resample, word_vectors)
-        self._refuse_pauses()
+        super().__init__(source, modalities or (), keep_pauses, loading=loading)
         self.kind = kind
         self.name = name
 
@@ -92,7 +100,7 @@ class Custom(Dataset):
                     f"dataset.source={self.source} has words and no features.\n"
                     "  type dataset.modalities=[text] encoder/text=bert"
                 )
-            other._choose(held)
+            other.choose(held)
         return other
 
     @property
@@ -100,45 +108,25 @@ class Custom(Dataset):
         """The kind of the main target; the others are of the usual kind of their name, or numbers."""
         return dict.fromkeys(self._targets[:1], self.kind)
 
-    def fold_of(self, source: Path) -> Mapping[str, str]:
-        """Of no video: the file states the fold of every utterance."""
-        return {}
-
     @property
-    def options(self) -> dict[str, Any]:
-        """None: a file has one reading."""
-        return {}
+    def known(self) -> list[str]:
+        """None: a file may have any."""
+        return []
 
-    def _choose(self, asked: tuple[str, ...]) -> None:
-        if self._all and not asked:  # not known yet
-            self.modalities = self._needed = ()
+    def choose(self, asked: tuple[str, ...]) -> None:
+        """Take these modalities; none yet where they are those of a file that has not been read."""
+        if self._all and not asked:
+            self.modalities = self.needed = ()
             return
         taken = [m for m in asked if hasattr(nn.ModuleDict(), m)]
         if taken:
             raise ConfigError(f"a modality cannot be called {taken[0]}, a word of torch's own.\n  type another name")
-        super()._choose(asked)
+        super().choose(asked)
 
-    def _reading_of(self, files: Mapping[str, Path]) -> dict[str, int]:
-        return {}
-
-    def _source_files(self, source: Path) -> dict[str, Path]:
-        if not source.is_file():
-            raise DataError(f"dataset.source={source}: no such file.\n{self._wanted()}")
-        return {"arrays": source}
-
-    def _read(self, reading: Reading) -> Prepared:
-        held = contents(reading.source)
-        reading.say(held.modalities or ("text",))
-        prepared = read_arrays(reading.source, self._needed, reading.bar)
-        labels = prepared.targets[held.targets[0]]
-        prepared.report.update(family="named arrays", folds="those of the source", canonical={})
-        prepared.report["files"] = {role: path.name for role, path in reading.files.items()}
-        add_integrity(prepared, target=held.targets[0], nominal_range=(float(labels.min()), float(labels.max())))
-        self._check(reading.source, prepared)
-        return prepared
-
-    def _kept_store(self, folder: Path, progress: bool) -> Store:
-        raise DataError(f"dataset=custom is read from a file, and dataset.source names none.\n{self._wanted(folder)}")
-
-    def _wanted(self, folder: Path | None = None) -> str:
-        return f"A file of named arrays is required: {self.origin}\n  type dataset.source=FILE.npz, or FILE.h5"
+    def prepare(self, folder: Path, progress: bool = True) -> Store:
+        """As of `Dataset`, from the source: a store does not say which file it was made from."""
+        if self.source is None:
+            raise DataError(
+                f"dataset=custom is read from a file, and dataset.source names none.\n{self.wanted(folder)}"
+            )
+        return super().prepare(folder, progress)

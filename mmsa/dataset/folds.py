@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import runpy
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 from mmsa.data.store import FOLDS
 from mmsa.errors import DataError
@@ -23,10 +24,10 @@ def standard_folds(dataset: str, num_videos: dict[str, int]) -> dict[str, str]:
     Raises:
         DataError: mmsdk is not installed, or its lists are not the standard ones.
     """
-    lists = _fold_lists(dataset)
+    lists = mmsdk_names(dataset, f"{dataset.lower()}_std_folds.py")
     fold_of: dict[str, str] = {}
     for fold in FOLDS:
-        videos = set(getattr(lists, f"standard_{fold}_fold")) - _NOT_STANDARD.get(dataset, set())
+        videos = set(lists[f"standard_{fold}_fold"]) - _NOT_STANDARD.get(dataset, set())
         if len(videos) != num_videos[fold] or videos & fold_of.keys():
             raise DataError(
                 f"mmsdk lists {len(videos)} videos in the {fold} fold of {dataset}, {num_videos[fold]} of its own are "
@@ -36,15 +37,17 @@ def standard_folds(dataset: str, num_videos: dict[str, int]) -> dict[str, str]:
     return fold_of
 
 
-def _fold_lists(dataset: str) -> ModuleType:
-    """The module of fold lists, loaded by its path: importing mmsdk itself loads torch and prints."""
+def mmsdk_names(dataset: str, file: str) -> dict[str, Any]:
+    """What a file of mmsdk's about a data set defines, run alone: importing mmsdk itself loads torch and prints.
+
+    Raises:
+        DataError: mmsdk is not installed.
+    """
     package = importlib.util.find_spec("mmsdk")
-    roots = list(package.submodule_search_locations or ()) if package is not None else []
-    for root in roots:
-        path = Path(root, "mmdatasdk", "dataset", "standard_datasets", dataset, f"{dataset.lower()}_std_folds.py")
-        spec = importlib.util.spec_from_file_location(f"_folds_of_{dataset.lower()}", path)
-        if path.is_file() and spec is not None and spec.loader is not None:
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-            return module
-    raise DataError(f"The standard folds of {dataset} come with mmsdk. Type: pip install cmu-multimodal-sdk==0.0.6")
+    for root in list(package.submodule_search_locations or ()) if package is not None else []:
+        path = Path(root, "mmdatasdk", "dataset", "standard_datasets", dataset, file)
+        if path.is_file():
+            return runpy.run_path(str(path))
+    raise DataError(
+        f"The standard folds and addresses of {dataset} come with mmsdk. Type: pip install cmu-multimodal-sdk==0.0.6"
+    )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from mmsa.dataset.pickled import PickledDataset
+from mmsa.dataset.dataset import Dataset
+from mmsa.dataset.pickles import Pickles
 
 
-class Mustard(PickledDataset):
+class Mustard(Dataset):
     """MUStARD with the folds of MultiBench's pickle; the target is "sarcasm", 0 or 1.
 
     Reference: Castro et al., Towards multimodal sarcasm detection (an _Obviously_ perfect paper), ACL 2019.
@@ -19,6 +20,6 @@ class Mustard(PickledDataset):
     kinds: ClassVar[Mapping[str, str]] = {"sarcasm": "binary"}
     nominal_range = (0.0, 1.0)
     stated_bound = (0.0, 1.0)
-    canonical_sizes: ClassVar[dict[str, int]] = {"test": 138}  # as MultiBench's code asserts
-    files = "MultiBench's sarcasm.pkl"
+    canonical_sizes: ClassVar[Mapping[str, int]] = {"test": 138}  # as MultiBench's code asserts
+    format = Pickles("MultiBench's sarcasm.pkl")
     origin = "The pickle comes with MultiBench (github.com/pliang279/MultiBench)."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,9 +11,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from mmsa.data.prepare import Progress
 from mmsa.data.store import Prepared
-from mmsa.dataset.dataset import Dataset, Reading
+from mmsa.dataset.dataset import Dataset, Found
 from mmsa.dataset.folds import standard_folds
+from mmsa.dataset.sequences import Sequences, read_aligned
 from mmsa.errors import DataError
 from mmsa.readers.computational_sequences import find_sequences
 from mmsa.readers.sequence_file import SequenceFile, write_sequence
@@ -42,8 +43,9 @@ class Pom(Dataset):
     nominal_range = (1.0, 7.0)
     stated_bound = (-float("inf"), float("inf"))
     kinds: ClassVar[Mapping[str, str]] = {"sentiment": "number"}
-    label_columns: tuple[str, ...] = ("sentiment",)
-    canonical_sizes: ClassVar[dict[str, int]] = {"train": 600, "valid": 100, "test": 203}
+    label_columns: ClassVar[tuple[str, ...]] = ("sentiment",)
+    canonical_sizes: ClassVar[Mapping[str, int]] = {"train": 600, "valid": 100, "test": 203}
+    format = Sequences()
     sequences: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "words": ("POM_TimestampedWords",),
         "text": ("POM_TimestampedWordVectors",),
@@ -57,23 +59,23 @@ class Pom(Dataset):
         """The standard folds."""
         return standard_folds("POM", {"train": 600, "valid": 100, "test": 203})
 
-    def _sequence_files(self, source: Path) -> dict[str, Path]:
-        return super()._sequence_files(source) | find_sequences(source, _MORE_LABELS)
+    def find(self, source: Path) -> Found:
+        """Recognise a source, the further sequences of labels with it."""
+        found = super().find(source)
+        more = find_sequences(source, _MORE_LABELS) if "labels" in found.files else {}
+        if not more:
+            return found
+        labels = {"labels": found.files["labels"], **more}
 
-    def _read(self, reading: Reading) -> Prepared:
-        files = reading.files
-        roles = [role for role in ("labels", *_MORE_LABELS) if role in files]
-        if len(roles) < 2:
-            return super()._read(reading)
-        with TemporaryDirectory(prefix=f".{self.name}.", dir=reading.folder) as place:
-            joined = Path(place, f"{_STEM}.csd")
-            other = copy(self)
-            other.label_columns, lacking = _join({role: files[role] for role in roles}, joined)
-            rest = {role: path for role, path in files.items() if role not in roles}
-            prepared = super(Pom, other)._read(replace(reading, files={**rest, "labels": joined}))
-        prepared.report["files"] = {role: path.name for role, path in files.items()}
-        prepared.report["skipped_videos"] |= {f"absent from {role}": sorted(lost) for role, lost in lacking.items()}
-        return prepared
+        def read(folder: Path, progress: Progress) -> Prepared:
+            with TemporaryDirectory(prefix=f".{self.name}.", dir=folder) as place:
+                joined = Path(place, f"{_STEM}.csd")
+                columns, lacking = _join(labels, joined)
+                prepared = read_aligned(self, source, {**found.files, "labels": joined}, columns, folder, progress)
+            prepared.report["skipped_videos"] |= {f"absent from {role}": sorted(ids) for role, ids in lacking.items()}
+            return prepared
+
+        return replace(found, files={**found.files, **more}, read=read)
 
 
 def _join(files: Mapping[str, Path], path: Path) -> tuple[tuple[str, ...], dict[str, set[str]]]:

@@ -7,6 +7,7 @@ import inspect
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import ClassVar
@@ -16,14 +17,12 @@ import numpy as np
 from mmsa.corpus import planted, planted_features
 from mmsa.corpus.planted import Truth, best_predictions
 from mmsa.corpus.planted_features import Video, draw_corpus
-from mmsa.data.loading import MaxLength
-from mmsa.data.normalise import CLIP, Normalize
+from mmsa.data.loading import Loading
 from mmsa.data.prepare import Progress, progress_bar, stale
 from mmsa.data.store import FOLDS, Prepared, Store
-from mmsa.data.word_vectors import WordVectors
-from mmsa.dataset.dataset import Dataset, Reading
+from mmsa.dataset.dataset import Dataset, Found
+from mmsa.dataset.sequences import Sequences
 from mmsa.errors import DataError
-from mmsa.ranges import Positive
 from mmsa.readers.sequence_file import write_sequence
 
 SEED = 0
@@ -37,11 +36,7 @@ class Synthetic(Dataset):
     Args:
         modalities: non-empty selection of text, audio, visual that a run loads; the store holds all.
         keep_pauses: keep the steps whose word is a pause (`sp`).
-        normalize: as of every data set.
-        clip: as of every data set.
-        max_length: as of every data set.
-        resample: as of every data set.
-        word_vectors: as of every data set.
+        loading: as of every data set.
 
     Raises:
         ConfigError: an option is out of its range.
@@ -52,7 +47,7 @@ class Synthetic(Dataset):
     planted: ClassVar[bool] = True
     nominal_range = (-3.0, 3.0)
     stated_bound = (-3.0, 3.0)
-    canonical_sizes: ClassVar[dict[str, int]] = {}
+    format = Sequences()
     sequences: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "words": ("Synthetic_TimestampedWords",),
         "text": ("Synthetic_TimestampedWordVectors",),
@@ -66,13 +61,9 @@ class Synthetic(Dataset):
         self,
         modalities: Sequence[str] = ("text", "audio", "visual"),
         keep_pauses: bool = False,
-        normalize: Normalize | Mapping[str, Normalize] = "train",
-        clip: Positive | None = CLIP,
-        max_length: MaxLength = None,
-        resample: str | None = None,
-        word_vectors: WordVectors = "fixed",
+        loading: Loading = Loading(),  # noqa: B008  (frozen)
     ) -> None:
-        super().__init__(None, modalities, keep_pauses, normalize, clip, max_length, resample, word_vectors)
+        super().__init__(None, modalities, keep_pauses, loading=loading)
 
     def fold_of(self, source: Path) -> Mapping[str, str]:
         """The fold in which each video was drawn."""
@@ -104,17 +95,22 @@ class Synthetic(Dataset):
         for role, (name,) in bar(self.sequences.items(), "writing the built-in corpus", len(self.sequences)):
             write_sequence(target / f"{name}.csd", name, {video.name: video.streams[role] for video in _corpus()})
 
-    def _read(self, reading: Reading) -> Prepared:
-        prepared = super()._read(reading)
-        truths = planted_truth()
-        folds = np.array(prepared.folds)
-        rows = [truths[name] for name in prepared.ids]
-        prepared.report.update(
-            planted=True,
-            best_mae=best_reachable_mae(),
-            contradicting=_mean_per_fold(np.array([truth.contradicts for truth in rows]), folds),
-        )
-        return prepared
+    def find(self, source: Path) -> Found:
+        """Recognise the folder that was drawn; what is read of it comes with the planted truth."""
+        found = super().find(source)
+        return replace(found, read=lambda folder, bar: _with_truth(found.read(folder, bar)))
+
+
+def _with_truth(prepared: Prepared) -> Prepared:
+    truths = planted_truth()
+    prepared.report.update(
+        planted=True,
+        best_mae=best_reachable_mae(),
+        contradicting=_mean_per_fold(
+            np.array([truths[name].contradicts for name in prepared.ids]), np.array(prepared.folds)
+        ),
+    )
+    return prepared
 
 
 def planted_truth() -> dict[str, Truth]:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar
 
-from mmsa.data.loading import MaxLength
-from mmsa.data.normalise import CLIP, Normalize
-from mmsa.data.word_vectors import WordVectors
-from mmsa.dataset.pickled import PickledDataset
-from mmsa.errors import DataError
-from mmsa.ranges import Positive
-from mmsa.readers.family import ReadOptions
+from mmsa.data.loading import Loading
+from mmsa.dataset.dataset import Dataset
+from mmsa.dataset.pickles import Pickles
+
+_FILES = (
+    "a folder with data_folds.pkl, humor_label_sdk.pkl, language_sdk.pkl, word_embedding_list.pkl, "
+    "covarep_features_sdk.pkl and openface_features_sdk.pkl"
+)
 
 
-class UrFunny(PickledDataset):
+class UrFunny(Dataset):
     """UR-FUNNY with the folds of its data_folds.pkl; the target is "humor", 0 or 1.
 
     It has no computational sequences: its folder of pickles is read, or a pickle or folder that others made of it. The
@@ -24,15 +23,11 @@ class UrFunny(PickledDataset):
 
     Args:
         source: folder of version 1 or 2, MultiBench's humor.pkl, or MISA's folder; None takes the prepared store.
-        modalities: non-empty selection of text, audio, visual that a run loads; a store holds all that the source has.
+        modalities: as of `Dataset`.
         context: the steps of the sentences before the punchline stand before its own; else the punchline alone.
-        normalize: as of `Dataset`.
-        clip: as of `Dataset`.
-        max_length: as of `Dataset`.
-        resample: as of `Dataset`.
-        word_vectors: as of `Dataset`.
         glove: as of `Dataset`.
         keep_pauses: as recipes set it; its files hold no pauses, so true is refused.
+        loading: as of `Dataset`.
 
     Raises:
         ConfigError: an option is out of its range.
@@ -45,12 +40,7 @@ class UrFunny(PickledDataset):
     kinds: ClassVar[Mapping[str, str]] = {"humor": "binary"}
     nominal_range = (0.0, 1.0)
     stated_bound = (0.0, 1.0)
-    canonical_sizes: ClassVar[dict[str, int]] = {"train": 10598, "valid": 2626, "test": 3290}  # of version 1
-    files = (
-        "a folder with data_folds.pkl, humor_label_sdk.pkl, language_sdk.pkl, word_embedding_list.pkl, "
-        "covarep_features_sdk.pkl and openface_features_sdk.pkl"
-    )
-    place = "FOLDER_OR_FILE"
+    canonical_sizes: ClassVar[Mapping[str, int]] = {"train": 10598, "valid": 2626, "test": 3290}  # of version 1
     origin = "Its pickles come from github.com/ROC-HCI/UR-FUNNY."
 
     def __init__(
@@ -58,33 +48,15 @@ class UrFunny(PickledDataset):
         source: str | None = None,
         modalities: Sequence[str] = ("text", "audio", "visual"),
         context: bool = False,
-        normalize: Normalize | Mapping[str, Normalize] = "train",
-        clip: Positive | None = CLIP,
-        max_length: MaxLength = None,
-        resample: str | None = None,
-        word_vectors: WordVectors = "fixed",
         glove: str | None = None,
         keep_pauses: bool = False,
+        loading: Loading = Loading(),  # noqa: B008  (frozen)
     ) -> None:
-        super().__init__(source, modalities, normalize, clip, max_length, resample, keep_pauses, word_vectors, glove)
+        super().__init__(source, modalities, keep_pauses, glove, loading=loading)
         self.context = context
+        self.format = Pickles(_FILES, "FOLDER_OR_FILE", context)
 
     @property
     def options(self) -> dict[str, Any]:
-        """The preparation options; of its own the context alone."""
+        """The context, which makes another store."""
         return {"context": self.context}
-
-    def _read_options(self, required: tuple[str, ...]) -> ReadOptions:
-        return replace(super()._read_options(required), context=self.context)
-
-    def _source_files(self, source: Path) -> dict[str, Path]:
-        files = super()._source_files(source)
-        if self.context and "folds" not in files:
-            raise DataError(
-                f"dataset.context=true: only UR-FUNNY's own folder has the context, and dataset.source={source} is "
-                "another layout, of the punchlines.\n  type dataset.context=false, or dataset.source=FOLDER"
-            )
-        return files
-
-    def _prepare_line(self, folder: Path | None) -> str:
-        return super()._prepare_line(folder) + (" dataset.context=true" if self.context else "")

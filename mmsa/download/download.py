@@ -6,12 +6,10 @@ import fcntl
 import hashlib
 import os
 import re
-import runpy
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
@@ -20,6 +18,7 @@ import h5py
 from mmsa.data.prepare import Progress, announce, hash_files, progress_bar
 from mmsa.data.word_vectors import TEXT
 from mmsa.dataset.dataset import Dataset
+from mmsa.dataset.folds import mmsdk_names
 from mmsa.download.transfer import SCHEMES, Fault, Remote, go_on, head, several_tries
 from mmsa.errors import ConfigError, DataError, printable
 
@@ -127,15 +126,11 @@ def _accepted(dataset: Dataset, role: str) -> tuple[str, ...]:
 
 
 def _recipe(dataset: str) -> dict[str, str]:
-    """Address by sequence name as mmsdk lists them; its file is run alone, since importing mmsdk loads torch."""
-    package = find_spec("mmsdk")
-    for root in list(package.submodule_search_locations or ()) if package is not None else []:
-        path = Path(root, "mmdatasdk", "dataset", "standard_datasets", dataset, f"{dataset.lower()}.py")
-        if path.is_file():
-            groups = [group for name, group in runpy.run_path(str(path)).items() if not name.startswith("_")]
-            listed = [address for group in groups if isinstance(group, dict) for address in group.values()]
-            return {_file_name(address).removesuffix(".csd"): address for address in listed}
-    raise DataError(f"The addresses of {dataset} come with mmsdk. Type: pip install cmu-multimodal-sdk==0.0.6")
+    """Address by sequence name as mmsdk lists them."""
+    defined = mmsdk_names(dataset, f"{dataset.lower()}.py")
+    groups = [group for name, group in defined.items() if isinstance(group, dict) and not name.startswith("_")]
+    listed = [address for group in groups for address in group.values()]
+    return {_file_name(address).removesuffix(".csd"): address for address in listed}
 
 
 def _file_name(address: str) -> str:

@@ -161,7 +161,7 @@ def test_resampling_goes_round_a_missing_modality(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_loaded_is_refused_before_any_data(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        Tiny(**options)
+        Tiny(modalities=options.pop("modalities", ["text", "audio", "visual"]), loading=Loading(**options))
 
 
 @pytest.mark.parametrize("option", ["max_length=0", "max_length={text: 0}", "max_length=-1", "clip=0", "clip=ten"])

@@ -78,7 +78,7 @@ def test_the_baselines_read_features_that_say_something_where_utterances_are_nor
 )
 def test_what_is_no_normalisation_is_refused(normalize: Any, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        Tiny(normalize=normalize)
+        Tiny(loading=Loading(normalize))
 
 
 def test_a_configuration_may_name_one_or_one_per_modality() -> None:

@@ -204,12 +204,12 @@ def test_trained_vectors_need_a_word_per_step_text_and_one_vector_per_word(store
         with pytest.raises(DataError, match=rf"{held}[\s\S]*type dataset.word_vectors=fixed"):
             Data(replace(store, words=words), ["text"], Loading(word_vectors="trained"))
     with pytest.raises(ConfigError, match=r"dataset.normalize=\{text: none\}"):
-        Tiny(normalize="utterance", word_vectors="trained")
+        Tiny(loading=Loading("utterance", word_vectors="trained"))
     with pytest.raises(ConfigError, match=r"dataset.modalities has none"):
-        Tiny(modalities=["audio"], word_vectors="trained")
+        Tiny(modalities=["audio"], loading=Loading(word_vectors="trained"))
     with pytest.raises(ConfigError, match=r"type fixed or trained"):
-        Tiny(word_vectors="frozen")  # type: ignore[arg-type]
-    Tiny(normalize={"audio": "utterance"}, word_vectors="trained")
+        Tiny(loading=Loading(word_vectors="frozen"))  # type: ignore[arg-type]
+    Tiny(loading=Loading({"audio": "utterance"}, word_vectors="trained"))
 
 
 def test_text_that_is_read_from_the_words_needs_no_vectors_in_the_source(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mmsa.dataset.dataset import Dataset
+from mmsa.dataset.sequences import Sequences
 from mmsa.readers.sequence_file import write_sequence
 
 Video = tuple[np.ndarray, np.ndarray]
@@ -23,7 +24,7 @@ class Tiny(Dataset):
     title = "Tiny"
     nominal_range = (-3.0, 3.0)
     stated_bound = (-6.0, 6.0)
-    canonical_sizes: ClassVar[dict[str, int]] = {}
+    format = Sequences()
     sequences: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "words": ("TINY_Words",),
         "text": ("TINY_Vectors",),

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import mmsa
+from mmsa.compose import compose
 from mmsa.data.prepare import silent
 from mmsa.data.store import FOLDS, Prepared, write_store
 from mmsa.dataset.custom import Custom
@@ -233,7 +234,7 @@ def test_modalities_are_those_of_the_file_unless_named(tmp_path: Path) -> None:
         Custom(path, modalities=["values"])
     with pytest.raises(ConfigError, match=r"dataset.name=a/b.*\n  type"):
         Custom(path, name="a/b")
-    with pytest.raises(DataError, match=r"names none.*\n.*\n  type dataset.source=FILE.npz"):
+    with pytest.raises(DataError, match=r"names none.*\n.*\n.*\nType: .*dataset.source=FILE.npz"):
         Custom().settled().prepare(tmp_path / "stores")
 
 
@@ -277,7 +278,7 @@ def test_the_page_s_script_writes_a_file_that_trains(
     for line in lines:
         assert "test/mae" in mmsa.run([*small, *line.split(), "trainer.max_epochs=1"], quiet=True).metrics
     for option in re.findall(r"^\| `dataset\.(\w+)` \|", page, flags=re.MULTILINE):
-        assert f"\n{option}: " in (ROOT / "conf" / "dataset" / "custom.yaml").read_text(encoding="utf-8")
+        assert option in compose(["dataset=custom"]).dataset
 
 
 def test_objects_are_called_objects_whatever_their_number(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmsa.data.loading import Loading
 from mmsa.data.prepare import add_integrity, build_once, describe, hash_files
 from mmsa.data.store import Prepared, Ragged, Store
 from mmsa.dataset.cmu_mosei import CmuMosei
@@ -37,7 +38,8 @@ def test_preparing_twice_does_nothing_the_second_time(
     first = Tiny(str(source)).prepare(stores)
     written = first.path.stat().st_mtime_ns
     monkeypatch.setattr("mmsa.data.prepare._sha256", lambda *_: pytest.fail("a known file is hashed again"))
-    monkeypatch.setattr("mmsa.dataset.dataset.read_sequences", lambda *_, **__: pytest.fail("the source is read again"))
+    read = "mmsa.dataset.sequences.read_sequences"
+    monkeypatch.setattr(read, lambda *_, **__: pytest.fail("the source is read again"))
     again = Tiny(str(source)).prepare(stores)
     assert (again.path, again.path.stat().st_mtime_ns) == (first.path, written)
     assert first.path.name == f"tiny-{first.fingerprint}.h5"
@@ -46,7 +48,7 @@ def test_preparing_twice_does_nothing_the_second_time(
 
 def test_a_changed_option_makes_another_store_and_normalisation_is_none(source: Path, stores: Path) -> None:
     store = Tiny(str(source)).prepare(stores)
-    assert Tiny(str(source), normalize="none").prepare(stores).path == store.path
+    assert Tiny(str(source), loading=Loading("none")).prepare(stores).path == store.path
     assert Tiny(str(source), keep_pauses=True).prepare(stores).features["text"].lengths[0] == 3
     assert len(kept(stores)) == 2
 
@@ -158,7 +160,7 @@ def test_a_file_is_read_again_where_readers_have_changed(
     sequences, before = Tiny(str(source)).prepare(stores), Tiny(str(path)).prepare(stores)
     os.utime(sequences.path, (1, 1))
     assert Tiny().prepare(stores).path == before.path
-    monkeypatch.setattr("mmsa.dataset.dataset.READING", READING + 1)
+    monkeypatch.setattr("mmsa.readers.families.READING", READING + 1)
     assert Tiny().prepare(stores).path == sequences.path, "sequences are read as before"
     after = Tiny(str(path)).prepare(stores)
     assert after.fingerprint != before.fingerprint
@@ -168,7 +170,7 @@ def test_a_file_is_read_again_where_readers_have_changed(
 
 def test_an_unknown_normalisation_is_refused() -> None:
     with pytest.raises(ConfigError, match="train, utterance or none"):
-        Tiny(normalize="minmax")  # type: ignore[arg-type]
+        Tiny(loading=Loading("minmax"))  # type: ignore[arg-type]
 
 
 def test_the_summary_is_short_and_nothing_else_is_printed(

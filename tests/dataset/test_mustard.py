@@ -11,7 +11,7 @@ import mmsa
 from mmsa.data.store import FOLDS
 from mmsa.dataset.mustard import Mustard
 from mmsa.doctor.examination import examine
-from mmsa.errors import DataError
+from mmsa.errors import ConfigError, DataError
 from tests.readers.pickles import left_padded, write
 
 
@@ -42,6 +42,8 @@ def test_what_is_not_its_pickle_is_refused_with_what_to_type(tmp_path: Path) -> 
         Mustard(str(tmp_path)).prepare(tmp_path / "stores")
     with pytest.raises(DataError, match=r"mmsa prepare mustard --source FILE"):
         Mustard().prepare(tmp_path / "empty")
+    with pytest.raises(ConfigError, match=r"MUStARD has none.\n  type dataset.feature_sets={}"):
+        Mustard(feature_sets={"visual": "OpenFace"})
 
 
 def test_shows_in_every_fold_are_no_videos_that_leak(tmp_path: Path) -> None:
