@@ -11,7 +11,7 @@ import math
 import mmap
 import pickle
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -71,10 +71,7 @@ def _measure(value: object, depth: int, measures: dict[int, _Measure], room: int
     if depth > _DEEPEST:
         raise pickle.UnpicklingError(f"content within itself or nested more than {_DEEPEST} deep")
     entries = _entries(value)
-    inner: Iterable[object] = ()
-    if not set(map(type, entries)) <= _SCALARS:  # seldom, and found at the speed of C
-        inner = (entry for entry in entries if type(entry) not in _SCALARS)
-    parts = [_measure(entry, depth + 1, measures, room) for entry in inner]
+    parts = [_measure(entry, depth + 1, measures, room) for entry in entries if type(entry) not in _SCALARS]
     measures[id(value)] = found = _measured(value, entries, parts)
     if found.height > _DEEPEST:
         raise pickle.UnpicklingError(f"content nested more than {_DEEPEST} deep")

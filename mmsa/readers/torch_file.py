@@ -24,7 +24,7 @@ from mmsa.readers.restricted_pickle import ArrayUnpickler
 from mmsa.readers.unpickler import Name
 
 _STORAGES = {
-    Name("torch", f"{name}Storage"): code
+    Name("torch", f"{name}Storage"): np.dtype(code)
     for name, code in {
         "Double": "<f8",
         "Float": "<f4",
@@ -130,7 +130,7 @@ class _TorchUnpickler(ArrayUnpickler):
         """A storage by its description; its numbers are read once, however often it is mentioned."""
         match pid:
             case ("storage", Name() as kind, str(key), _, int(count), *_) if kind in _STORAGES and count >= 0:
-                dtype = np.dtype(_STORAGES[kind])
+                dtype = _STORAGES[kind]
             case _:
                 raise pickle.UnpicklingError("a storage is damaged or not of plain numbers")
         if key not in self.storages:
@@ -140,7 +140,9 @@ class _TorchUnpickler(ArrayUnpickler):
             raise pickle.UnpicklingError("a storage is of two types")
         return self.storages[key]
 
-    def tensor(self, of: object, offset: Any, shape: Any, stride: Any, *_: object) -> np.ndarray:
+    def tensor(
+        self, of: object, offset: Any, shape: Any, stride: Any, gradient: object, hooks: object, about: object = None
+    ) -> np.ndarray:
         """Stands for torch's _rebuild_tensor_v2: a contiguous view of a storage."""
         numbers = (offset, *shape, *stride) if isinstance(shape, tuple) and isinstance(stride, tuple) else (None,)
         if (
@@ -161,5 +163,5 @@ class _TorchUnpickler(ArrayUnpickler):
         **ArrayUnpickler.makers,
         **dict.fromkeys(_STORAGES),
         Name("torch._utils", "_rebuild_tensor_v2"): tensor,
-        Name("torch._utils", "_rebuild_parameter"): lambda unpickler, data, *_: data,
+        Name("torch._utils", "_rebuild_parameter"): lambda unpickler, data, gradient, hooks: data,
     }

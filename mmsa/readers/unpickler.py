@@ -21,6 +21,7 @@ _FACTOR = 32
 _ROOM_TO_COUNT = 1 << 16
 _CONTAINER, _SET, _ENTRY = 200, 400, 100  # bytes of memory, about, with those of looking at it once more
 _KEYS = frozenset({type(None), str, bytes, bool, int, float})
+_LONGEST_KEY = 1 << 16
 _INT64 = range(-(1 << 63), 1 << 64)
 _NOTHING = object()
 # Python 2's repr writes no other escape; the decoder would warn of them.
@@ -122,7 +123,7 @@ class Unpickler(pickle._Unpickler):
         return values
 
     def push(self, value: object) -> None:
-        """Put an object on the stack, which a mark may have changed since the arguments were asked for."""
+        """Put an object on the stack as it is by then, for what made the object may have gone back over a mark."""
         self.append(value)
 
     def reduce(self, arguments: object, name: object) -> object:
@@ -157,10 +158,12 @@ class _Memo(list[Any]):
 
 
 def _key(value: object) -> object:
-    """A key or set element: of such a kind that no number of them collides or recurses."""
-    if type(value) in _KEYS:
-        return value
-    raise pickle.UnpicklingError(f"a key of type {type(value).__name__} is not admitted")
+    """A key or set element: of such a kind that no number of them collides, recurses or is long to compare."""
+    if type(value) not in _KEYS:
+        raise pickle.UnpicklingError(f"a key of type {type(value).__name__} is not admitted")
+    if isinstance(value, str | bytes) and len(value) > _LONGEST_KEY:
+        raise pickle.UnpicklingError(f"a key of {len(value)} characters is not admitted")
+    return value
 
 
 def _whole(number: int) -> int:
@@ -181,11 +184,10 @@ def _escaped(line: bytes) -> str:
 
 def _quoted(text: bytes) -> str:
     """What Python 2's repr of a string stands for."""
-    if len(text) < 2 or text[:1] != text[-1:] or text[:1] not in (b"'", b'"'):
-        raise pickle.UnpicklingError("a string without quotes is not admitted")
-    if _FOREIGN_ESCAPE.search(text[1:-1].replace(rb"\\", b"")):
-        raise pickle.UnpicklingError("a string with a foreign escape is not admitted")
-    return codecs.escape_decode(text[1:-1])[0].decode("latin1")
+    quote, inner = text[:1], text[1:-1]
+    if len(text) < 2 or quote != text[-1:] or quote not in b"'\"" or _FOREIGN_ESCAPE.search(inner.replace(rb"\\", b"")):
+        raise pickle.UnpicklingError("a string that Python 2 would not write is not admitted")
+    return codecs.escape_decode(inner)[0].decode("latin1")
 
 
 _Load = Callable[[Any], object]

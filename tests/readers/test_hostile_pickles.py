@@ -160,6 +160,8 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "tuples as a key": (b"})" + b"\x85" * 60_000 + b"Ns", "a key of type tuple"),
     "tuples in a set": (b"\x8f()" + b"\x85" * 60_000 + b"\x90", "a key of type tuple"),
     "large number as a key": (b"}\x8a\x09" + b"\x01" * 9 + b"Ns", "more than 64 bits"),
+    "long key": (b"}X\x01\x00\x01\x00" + b"a" * 65537 + b"Ns", "a key of 65537 characters"),
+    "long key in a set": (b"\x8f(B\x01\x00\x01\x00" + b"a" * 65537 + b"\x90", "a key of 65537 characters"),
     "name as a key": (b"}" + named("builtins", "int") + b"Ns", "a key of type Name"),
     "array as a key": (b"}" + array_of("f4", whole(1), b"C\x041234") + b"Ns", "a key of type ndarray"),
     "item of a list": (b"]NaK\x00Ns", "no dict"),

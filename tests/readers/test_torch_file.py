@@ -96,6 +96,8 @@ def archive(path: Path, content: bytes, compression: int = zipfile.ZIP_STORED) -
         (b"\x80\x02Nr\xff\xff\xff\x7f.", "objects would be larger"),
         (b"\x80\x02cos\nsystem\n.", "os.system"),
         (b"\x80\x02X\x02\x00\x00\x00idQ.", "storage is damaged"),
+        (b"\x80\x02ctorch._utils\n_rebuild_parameter\n(" + b"N" * 1000 + b"tR.", "1001 were given"),
+        (b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(" + b"N" * 1000 + b"tR.", "1001 were given"),
     ],
 )
 def test_hostile_archives_are_refused(tmp_path: Path, content: bytes, said: str) -> None:

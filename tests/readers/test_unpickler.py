@@ -67,7 +67,7 @@ def test_a_flood_takes_memory_in_proportion(
 ) -> None:
     monkeypatch.setattr(unpickler, "_FLOOR", 1 << 16)
     start = named("collections", "OrderedDict") + b"q\x000](N"
-    repeated = FLOODS[flood] * (100_000 // len(FLOODS[flood]))
+    repeated = FLOODS[flood] * (40_000 // len(FLOODS[flood]))
     path = pickled(tmp_path / "x.pkl", start + repeated + (b"e" if gathered else b""))
     tracemalloc.start()
     try:
@@ -78,6 +78,12 @@ def test_a_flood_takes_memory_in_proportion(
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peak < 48 * path.stat().st_size
+
+
+def test_a_mark_costs_nothing_once_it_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unpickler, "_FLOOR", 1 << 16)
+    path = pickled(tmp_path / "x.pkl", b"](" + b"(K\x01K\x02K\x03K\x04t" * 10_000 + b"e")
+    assert load_pickle(path) == [(1, 2, 3, 4)] * 10_000
 
 
 STACKS = {
