@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mmsa.errors import DataError
-from mmsa.readers.pickle_machine import RefusedError
+from mmsa.readers.unpickler import RefusedError
 
-# What a damaged or hostile pickle makes the machine and numpy raise; a broken stream can reach any instruction.
+# What a damaged or hostile pickle makes the unpickler and numpy raise; a broken stream can reach any instruction.
 _PICKLE_ERRORS = (
     pickle.UnpicklingError,
     ArithmeticError,

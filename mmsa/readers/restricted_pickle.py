@@ -11,16 +11,15 @@ import math
 import mmap
 import pickle
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from mmsa.errors import DataError
 from mmsa.readers.mistaken import clear_errors
-from mmsa.readers.pickle_instructions import run
-from mmsa.readers.pickle_machine import Machine, Name, RefusedError
+from mmsa.readers.unpickler import Name, RefusedError, Unpickler
 
 _ARRAY_TYPE = re.compile(r"[<>=|]?(?:b1|\?|[iu][1248]|f[248]|[SU]\d{1,8}|O[48]?)")
 _DEEPEST = 24
@@ -46,8 +45,7 @@ def load_pickle(path: Path) -> object:
         if not path.stat().st_size:
             raise DataError(f"{path} is empty. Download it again.")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data, clear_errors(path):
-            machine = Machine(data, MAKERS, give_state)
-            return plain(run(machine), machine.room)
+            return ArrayUnpickler(data, len(data)).load()
 
 
 class _Measure(NamedTuple):
@@ -66,33 +64,26 @@ class _Measure(NamedTuple):
     longest: int
 
 
-def plain(content: object, room: int) -> object:
-    """The same, after a look at all of it: admitted kinds only, not nested too deep, not too large when unfolded."""
-    measures: dict[int, _Measure] = {}
-    opened = [(content, _containers(content))]
-    while opened:
-        value, inner = opened[-1]
-        below = next((part for part in inner if id(part) not in measures), None)
-        if below is None:
-            opened.pop()
-            measures[id(value)] = measure = _measured(value, measures)
-            if measure.height > _DEEPEST:
-                raise pickle.UnpicklingError(f"content nested more than {_DEEPEST} deep")
-            if max(measure.size, 4 * measure.leaves * measure.longest) > room:
-                raise pickle.UnpicklingError("its content would need far more memory than the file holds")
-        elif len(opened) > _DEEPEST:
-            raise pickle.UnpicklingError(f"content within itself or nested more than {_DEEPEST} deep")
-        else:
-            opened.append((below, _containers(below)))
-    return content
+def _measure(value: object, depth: int, measures: dict[int, _Measure], room: int) -> _Measure:
+    """Look at all of a container: it holds admitted kinds only, is not nested too deep, and not too large."""
+    if id(value) in measures:
+        return measures[id(value)]
+    if depth > _DEEPEST:
+        raise pickle.UnpicklingError(f"content within itself or nested more than {_DEEPEST} deep")
+    entries = _entries(value)
+    parts = [_measure(entry, depth + 1, measures, room) for entry in entries if type(entry) not in _SCALARS]
+    measures[id(value)] = found = _measured(value, entries, parts)
+    if found.height > _DEEPEST:
+        raise pickle.UnpicklingError(f"content nested more than {_DEEPEST} deep")
+    if max(found.size, 4 * found.leaves * found.longest) > room:
+        raise pickle.UnpicklingError("its content would need far more memory than the file holds")
+    return found
 
 
-def _measured(value: object, measures: Mapping[int, _Measure]) -> _Measure:
-    """The measure of a container whose parts have been measured."""
+def _measured(value: object, entries: Collection[object], parts: Sequence[_Measure]) -> _Measure:
+    """The measure of a container by its entries, and of those that are containers the measures."""
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
         return _Measure(1, 8 + value.nbytes, max(1, value.size), value.itemsize if value.dtype.kind in "SU" else 0)
-    entries = _parts(value)
-    parts = [measures[id(part)] for part in _containers(value)]
     texts = [len(entry) for entry in entries if type(entry) in _TEXTS]  # type: ignore[arg-type]
     height = 1 + max((part.height for part in parts), default=0)
     size = 8 * (1 + len(entries)) + sum(texts) + sum(part.size for part in parts)
@@ -102,14 +93,7 @@ def _measured(value: object, measures: Mapping[int, _Measure]) -> _Measure:
     return _Measure(height, size, leaves, max(texts + [part.longest for part in parts], default=0))
 
 
-def _containers(value: object) -> Iterator[object]:
-    entries = _parts(value)
-    if set(map(type, entries)) <= _SCALARS:  # the usual case, at the speed of C
-        return iter(())
-    return (entry for entry in entries if type(entry) not in _SCALARS)
-
-
-def _parts(value: object) -> Collection[object]:
+def _entries(value: object) -> Collection[object]:
     """What a container holds; the keys of a dict and the elements of a set have been checked on entry."""
     kind = type(value)
     if kind is list or kind is tuple:
@@ -123,12 +107,17 @@ def _parts(value: object) -> Collection[object]:
     raise pickle.UnpicklingError("it mentions a class or an array type by itself, which is no data")
 
 
+def _named(value: object) -> str:
+    """What stands where a text is required; of a container the type, for its text might have no end."""
+    return repr(value[:40]) if isinstance(value, str) else f"a {type(value).__name__}"
+
+
 class _ArrayType:
     """Stands for numpy.dtype: a plain type with its byte order."""
 
     def __init__(self, code: object) -> None:
         if not isinstance(code, str) or not _ARRAY_TYPE.fullmatch(code):
-            raise pickle.UnpicklingError(f"array type {str(code)[:40]!r} is not admitted")
+            raise pickle.UnpicklingError(f"array type {_named(code)} is not admitted")
         self.value: np.dtype = np.dtype("O" if code.lstrip("<>=|").startswith("O") else code)
 
     def order(self, state: object) -> None:
@@ -139,32 +128,16 @@ class _ArrayType:
         self.value = self.value.newbyteorder(state[1])
 
 
-def give_state(machine: Machine, target: object, state: object) -> None:
-    """The instruction BUILD: only array types and arrays have a state, an array once."""
-    if isinstance(target, _ArrayType):
-        target.order(state)
-    elif machine.blank.pop(id(target), None) is not None:
-        if not isinstance(state, tuple) or len(state) != 5:
-            raise pickle.UnpicklingError("an array's state is damaged")
-        _, shape, dtype, fortran_order, content = state
-        content = content.encode("latin1") if isinstance(content, str) else content  # of Python 2
-        kind = _checked(machine, content, dtype, shape)
-        np.ndarray.__setstate__(target, (1, shape, kind, fortran_order is True, content))  # type: ignore[arg-type]
-        _check_text(target)  # type: ignore[arg-type]
-    else:
-        raise pickle.UnpicklingError("a state is given to what is no array")
-
-
-def _checked(machine: Machine, content: object, dtype: object, shape: object) -> np.dtype:
+def _checked(unpickler: Unpickler, content: object, dtype: object, shape: object) -> np.dtype:
     """The type of an array whose parts fit together; objects arrive as a list, everything else as bytes."""
     if not isinstance(dtype, _ArrayType):
         raise pickle.UnpicklingError("an array's type is damaged")
     if not isinstance(shape, tuple) or len(shape) > 16 or not all(type(n) is int and n >= 0 for n in shape):
         raise pickle.UnpicklingError("an array's shape is damaged")
     kind, count = dtype.value, math.prod(shape)
-    if max((count, *shape)) > machine.most:
+    if max((count, *shape)) > unpickler.most:
         raise pickle.UnpicklingError(f"an array of shape {shape} is larger than the file")
-    machine.pay(array_bytes=max(1, count) * max(1, kind.itemsize))
+    unpickler.pay(array_bytes=max(1, count) * max(1, kind.itemsize))
     if kind.hasobject and (not isinstance(content, list) or len(content) != count):
         raise pickle.UnpicklingError("an array of objects needs a list of them")
     if not kind.hasobject and (not isinstance(content, bytes) or len(content) != count * kind.itemsize):
@@ -175,29 +148,23 @@ def _checked(machine: Machine, content: object, dtype: object, shape: object) ->
 def _check_text(array: np.ndarray) -> None:
     """Numbers that are no characters would fail only where the text is used."""
     if array.dtype.kind == "U" and array.nbytes:
-        codes = np.ascontiguousarray(array).view(
-            np.uint32 if array.dtype.isnative else np.dtype(np.uint32).newbyteorder()
-        )
+        codes = np.ascontiguousarray(array).view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
         if codes.max() > _LARGEST_CODE_POINT or ((codes >= 0xD800) & (codes <= 0xDFFF)).any():
             raise pickle.UnpicklingError("an array's text is damaged")
 
 
-def _dtype(machine: Machine, code: object, align: object = False, copy: object = False) -> _ArrayType:
-    return _ArrayType(code)
-
-
-def _blank_array(machine: Machine, array_type: object, shape: object, code: object) -> np.ndarray:
+def _blank_array(unpickler: ArrayUnpickler, array_type: object, shape: object, code: object) -> np.ndarray:
     """Stands for numpy's _reconstruct: an empty array that its state fills."""
     if array_type != Name("numpy", "ndarray"):
         raise pickle.UnpicklingError("an array of another class is not admitted")
     array = np.empty(0, np.uint8)
-    machine.blank[id(array)] = array
+    unpickler.blank[id(array)] = array
     return array
 
 
-def _from_buffer(machine: Machine, content: object, dtype: object, shape: object, order: object) -> np.ndarray:
+def _from_buffer(unpickler: Unpickler, content: object, dtype: object, shape: object, order: object) -> np.ndarray:
     """Stands for numpy's _frombuffer, which pickle protocol 5 calls."""
-    kind = _checked(machine, content, dtype, shape)
+    kind = _checked(unpickler, content, dtype, shape)
     if kind.hasobject or not isinstance(content, bytes) or not isinstance(shape, tuple):
         raise pickle.UnpicklingError("an array of objects needs a list of them")
     values = np.frombuffer(content, kind) if content else np.empty(0, kind)
@@ -206,65 +173,84 @@ def _from_buffer(machine: Machine, content: object, dtype: object, shape: object
     return array
 
 
-def _scalar(machine: Machine, dtype: object, content: object) -> object:
+def _scalar(unpickler: Unpickler, dtype: object, content: object) -> object:
     """Stands for numpy's scalar: one number or string, as Python's."""
     content = content.encode("latin1") if isinstance(content, str) else content
-    return _from_buffer(machine, content, dtype, (), "C").item()
+    return _from_buffer(unpickler, content, dtype, (), "C").item()
 
 
-def _encoded(machine: Machine, text: object, encoding: object = "latin1") -> bytes:
+def _encoded(unpickler: Unpickler, text: object, encoding: object = "latin1") -> bytes:
     """Stands for _codecs.encode, through which Python 3 writes bytes in the protocols of Python 2."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise RefusedError(f"_codecs.encode with {str(encoding)[:40]!r}")
-    machine.pay(array_bytes=len(text))
+        raise RefusedError(f"_codecs.encode with {_named(encoding)}")
+    unpickler.pay(array_bytes=len(text))
     return text.encode("latin1")
 
 
-def _empty_bytes(machine: Machine) -> bytes:
-    return b""
-
-
-def _pairs(machine: Machine, pairs: object = ()) -> dict[object, object]:
+def _pairs(unpickler: Unpickler, pairs: object = ()) -> dict[object, object]:
     """Stands for OrderedDict and dict."""
     if not isinstance(pairs, list | tuple) or not all(isinstance(p, list | tuple) and len(p) == 2 for p in pairs):
         raise pickle.UnpicklingError("a dict is made of what are no pairs")
-    return machine.mapping([part for pair in pairs for part in pair], {})
+    return unpickler.mapping([part for pair in pairs for part in pair], {})
 
 
-def _without_default(machine: Machine, default: object = None) -> dict[object, object]:
-    """Stands for defaultdict: what it would make of an absent key is left out."""
-    return {}
-
-
-def _set(machine: Machine, elements: object = ()) -> set[object]:
+def _set(unpickler: Unpickler, elements: object = ()) -> set[object]:
     if not isinstance(elements, list | tuple):
         raise pickle.UnpicklingError("a set is made of what is no list")
-    return machine.elements(list(elements), set())
+    return unpickler.elements(list(elements), set())
 
 
-def _under(
-    modules: Iterable[str], name: str, maker: Callable[..., object] | None
-) -> dict[Name, Callable[..., object] | None]:
-    return {Name(module, name): maker for module in modules}
+class ArrayUnpickler(Unpickler):
+    """Unpickler of plain containers and numpy arrays."""
 
+    makers: ClassVar[Mapping[Name, Callable[..., object] | None]] = {
+        Name(module, name): maker
+        for modules, names, maker in (
+            ("collections", "OrderedDict", _pairs),
+            ("builtins __builtin__", "dict", _pairs),
+            # What it would make of an absent key is left out.
+            ("collections", "defaultdict", lambda unpickler, factory=None: {}),
+            ("builtins __builtin__", "set frozenset", _set),
+            ("builtins __builtin__", "bytes", lambda unpickler: b""),
+            # The factories of defaultdicts, and MISA's own: mentioned, never called.
+            ("builtins __builtin__", "int long float str unicode bool list tuple", None),
+            ("create_dataset __main__", "return_unk", None),
+            ("_codecs", "encode", _encoded),
+            ("numpy", "dtype", lambda unpickler, code, align=False, copy=False: _ArrayType(code)),
+            ("numpy", "ndarray", None),
+            ("numpy.core.multiarray numpy._core.multiarray", "_reconstruct", _blank_array),
+            ("numpy.core.multiarray numpy._core.multiarray", "scalar", _scalar),
+            ("numpy.core.numeric numpy._core.numeric", "_frombuffer", _from_buffer),
+        )
+        for module in modules.split()
+        for name in names.split()
+    }
 
-_MENTIONED = ("int", "long", "float", "str", "unicode", "bool", "list", "tuple")
-_BUILTINS = ("builtins", "__builtin__")
-_NUMPY_CORES = ("numpy.core", "numpy._core")
-MAKERS: dict[Name, Callable[..., object] | None] = {
-    Name("collections", "OrderedDict"): _pairs,
-    Name("collections", "defaultdict"): _without_default,
-    **_under(_BUILTINS, "dict", _pairs),
-    **_under(_BUILTINS, "set", _set),
-    **_under(_BUILTINS, "frozenset", _set),
-    **_under(_BUILTINS, "bytes", _empty_bytes),
-    # The factories of defaultdicts, and MISA's own: mentioned, never called.
-    **{Name(module, name): None for module in _BUILTINS for name in _MENTIONED},
-    **_under(("create_dataset", "__main__"), "return_unk", None),
-    Name("_codecs", "encode"): _encoded,
-    Name("numpy", "dtype"): _dtype,
-    Name("numpy", "ndarray"): None,
-    **_under((f"{core}.multiarray" for core in _NUMPY_CORES), "_reconstruct", _blank_array),
-    **_under((f"{core}.multiarray" for core in _NUMPY_CORES), "scalar", _scalar),
-    **_under((f"{core}.numeric" for core in _NUMPY_CORES), "_frombuffer", _from_buffer),
-}
+    def __init__(self, file: Any, size: int) -> None:
+        super().__init__(file, size)
+        self.blank: dict[int, np.ndarray] = {}
+        """Arrays that wait for their state, by their identity."""
+
+    def load(self) -> object:
+        """The content, which is not much larger than the file, however often it mentions its parts."""
+        content = super().load()
+        if self.blank:
+            raise pickle.UnpicklingError("an array without its state is not admitted")
+        _measure(content, 1, {}, self.room)
+        return content
+
+    def give_state(self, state: object, target: object) -> None:
+        """Only array types and arrays have a state, an array once."""
+        if isinstance(target, _ArrayType):
+            target.order(state)
+            return
+        array = self.blank.pop(id(target), None)
+        if array is None:
+            raise pickle.UnpicklingError("a state is given to what is no array")
+        if not isinstance(state, tuple) or len(state) != 5:
+            raise pickle.UnpicklingError("an array's state is damaged")
+        _, shape, dtype, fortran_order, content = state
+        content = content.encode("latin1") if isinstance(content, str) else content  # of Python 2
+        kind = _checked(self, content, dtype, shape)
+        array.__setstate__((1, shape, kind, fortran_order is True, content))  # type: ignore[arg-type]
+        _check_text(array)

@@ -6,25 +6,25 @@ and a key of tuples within tuples takes the process down.
 
 from __future__ import annotations
 
+import io
 import math
 import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from mmsa.errors import DataError
 from mmsa.readers.mistaken import ZIP_START, clear_errors
-from mmsa.readers.pickle_instructions import run
-from mmsa.readers.pickle_machine import Machine, Name
-from mmsa.readers.restricted_pickle import MAKERS, give_state, plain
+from mmsa.readers.restricted_pickle import ArrayUnpickler
+from mmsa.readers.unpickler import Name
 
 _STORAGES = {
-    Name("torch", f"{name}Storage"): code
+    Name("torch", f"{name}Storage"): np.dtype(code)
     for name, code in {
         "Double": "<f8",
         "Float": "<f4",
@@ -39,7 +39,6 @@ _STORAGES = {
 }
 # Torch before version 1.6 wrote a number, a version, the machine, the object, the keys of its storages, and these.
 _OLD_START = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2) + pickle.dumps(1001, protocol=2)
-_COUNT = struct.Struct("<q")
 _MOST_AXES = 16
 
 
@@ -83,98 +82,86 @@ def _load_zip(path: Path) -> object:
         if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder").strip() != b"little":
             raise pickle.UnpicklingError("only numbers with the lowest byte first are read")
 
-        def numbers_of(key: str) -> bytes:
-            return archive.read(f"{folder}data/{key}")
+        def numbers(key: str, dtype: np.dtype, count: int) -> np.ndarray:
+            return np.frombuffer(archive.read(f"{folder}data/{key}"), dtype)
 
-        return _object(archive.read(names[0]), size, numbers_of)[0]
+        return _TorchUnpickler(io.BytesIO(archive.read(names[0])), size, numbers).load()
 
 
 def _load_old(content: bytes) -> object:
-    if not content.startswith(_OLD_START):
+    file, size = io.BytesIO(content), len(content)
+    if file.read(len(_OLD_START)) != _OLD_START:
         raise pickle.UnpicklingError("it is no file of torch.save")
-    about = Machine(content[len(_OLD_START) :], MAKERS, give_state)
-    run(about)
-    start = len(_OLD_START) + about.position
-    wanted: dict[str, int] = {}  # bytes of a number by the key of its storage
-
-    def none_yet(key: str, itemsize: int = 0) -> bytes:
-        wanted[key] = itemsize
-        return b""
-
-    _, read = _object(content[start:], len(content), none_yet, sized=True)
-    listed = Machine(content[start + read :], MAKERS, give_state)
-    keys = run(listed)
-    at = start + read + listed.position
-    numbers: dict[str, bytes] = {}
+    ArrayUnpickler(file, size).load()  # what is said of the machine that wrote it
+    # Zeros stand for the numbers, which follow the pickle.
+    unpickler = _TorchUnpickler(file, size, lambda key, dtype, count: np.zeros(count, dtype))
+    made = unpickler.load()
+    waiting = {key: storage.values for key, storage in unpickler.storages.items()}
+    keys = ArrayUnpickler(file, size).load()
     for key in keys if isinstance(keys, list) else []:
-        if not isinstance(key, str):
-            raise pickle.UnpicklingError("a key of a storage is no text")
-        (count,) = _COUNT.unpack(content[at : at + _COUNT.size]) if at + _COUNT.size <= len(content) else (-1,)
-        end = at + _COUNT.size + count * wanted.get(key, 1)
-        if count < 0 or end > len(content):
+        if not isinstance(key, str) or key not in waiting:
+            raise pickle.UnpicklingError("a key of a storage is none of those that are mentioned")
+        values = waiting.pop(key)
+        count = int.from_bytes(file.read(8), "little", signed=True)
+        numbers = file.read(values.nbytes)
+        if count != len(values) or len(numbers) != values.nbytes:
             raise EOFError("it ends too early")
-        numbers[key] = content[at + _COUNT.size : end]
-        at = end
-    return _object(content[start:], len(content), numbers.__getitem__)[0]
+        values[:] = np.frombuffer(numbers, values.dtype)
+    if waiting:
+        raise pickle.UnpicklingError("the numbers of a storage are missing")
+    return made
 
 
-def _object(content: bytes, size: int, numbers_of: Callable[..., bytes], sized: bool = False) -> tuple[object, int]:
-    """The object of a pickle whose storages lie elsewhere, and how many bytes the pickle takes.
+class _TorchUnpickler(ArrayUnpickler):
+    """Unpickler of tensors, whose numbers lie outside the pickle.
 
     Args:
-        content: begins with the pickle.
+        file: begins with the pickle.
         size: bytes of the whole file.
-        numbers_of: the bytes of a storage by its key.
-        sized: only ask for the storages, with the bytes of a number: nothing is there yet.
+        numbers: a storage by its key, type and number of elements.
     """
 
-    made_of: dict[str, _Storage] = {}
+    def __init__(self, file: Any, size: int, numbers: Callable[[str, np.dtype, int], np.ndarray]) -> None:
+        super().__init__(file, size)
+        self._numbers = numbers
+        self.storages: dict[str, _Storage] = {}
 
-    def storage(description: object) -> _Storage:
-        if not isinstance(description, tuple) or len(description) < 5 or description[0] != "storage":
-            raise pickle.UnpicklingError("a storage is damaged")
-        kind, key = description[1], description[2]
-        if not isinstance(kind, Name) or kind not in _STORAGES or not isinstance(key, str):
-            raise pickle.UnpicklingError(f"a storage of {str(kind)[:60]} is not admitted")
-        dtype = np.dtype(_STORAGES[kind])
-        if sized:
-            numbers_of(key, dtype.itemsize)
-            return _Storage(np.empty(0, dtype))
-        if key not in made_of:  # read once, however often it is mentioned
-            made_of[key] = _Storage(np.frombuffer(numbers_of(key), dtype))
-        if made_of[key].values.dtype != dtype:
+    def persistent_load(self, pid: object) -> _Storage:
+        """A storage by its description; its numbers are read once, however often it is mentioned."""
+        match pid:
+            case ("storage", Name() as kind, str(key), _, int(count), *_) if kind in _STORAGES and count >= 0:
+                dtype = _STORAGES[kind]
+            case _:
+                raise pickle.UnpicklingError("a storage is damaged or not of plain numbers")
+        if key not in self.storages:
+            self.pay(array_bytes=count * dtype.itemsize)
+            self.storages[key] = _Storage(self._numbers(key, dtype, count))
+        if self.storages[key].values.dtype != dtype:
             raise pickle.UnpicklingError("a storage is of two types")
-        return made_of[key]
+        return self.storages[key]
 
-    def tensor(machine: Machine, of: object, offset: object, shape: Any, stride: Any, *_: object) -> np.ndarray:
-        whole = isinstance(shape, tuple) and isinstance(stride, tuple) and all(type(n) is int for n in shape + stride)
+    def tensor(
+        self, of: object, offset: Any, shape: Any, stride: Any, gradient: object, hooks: object, about: object = None
+    ) -> np.ndarray:
+        """Stands for torch's _rebuild_tensor_v2: a contiguous view of a storage."""
+        numbers = (offset, *shape, *stride) if isinstance(shape, tuple) and isinstance(stride, tuple) else (None,)
         if (
             not isinstance(of, _Storage)
-            or not whole
+            or not all(type(n) is int for n in numbers)
             or not len(shape) == len(stride) <= _MOST_AXES
-            or type(offset) is not int
-            or offset < 0
-            or min(shape, default=0) < 0
+            or min(offset, *shape, 0) < 0
         ):
             raise pickle.UnpicklingError("a tensor is damaged")
         count = math.prod(shape)
-        if sized:
-            return of.values
-        if max((count, *shape)) > machine.most or offset + count > len(of.values):
+        if max((count, *shape)) > self.most or offset + count > len(of.values):
             raise pickle.UnpicklingError(f"a tensor of shape {shape} is larger than its numbers")
         if count and any(stride[i] != math.prod(shape[i + 1 :]) for i in range(len(shape)) if shape[i] > 1):
             raise pickle.UnpicklingError("a tensor that is no contiguous block is not admitted")
         return of.values[offset : offset + count].reshape(shape)
 
-    def parameter(machine: Machine, data: object, *_: object) -> object:
-        return data
-
-    makers: dict[Name, Callable[..., object] | None] = {
-        **MAKERS,
-        **dict.fromkeys(_STORAGES, None),
+    makers: ClassVar[Mapping[Name, Callable[..., object] | None]] = {
+        **ArrayUnpickler.makers,
+        **dict.fromkeys(_STORAGES),
         Name("torch._utils", "_rebuild_tensor_v2"): tensor,
-        Name("torch._utils", "_rebuild_parameter"): parameter,
+        Name("torch._utils", "_rebuild_parameter"): lambda unpickler, data, gradient, hooks: data,
     }
-    machine = Machine(content, makers, give_state, storage, size)
-    made = run(machine)
-    return plain(made, machine.room), machine.position

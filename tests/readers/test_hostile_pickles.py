@@ -100,6 +100,9 @@ def whole(*numbers: int) -> bytes:
     return b"(" + b"".join(b"\x8a\x08" + struct.pack("<q", number) for number in numbers) + b"t"
 
 
+MANIFOLD = b")q\x01" + b"".join(b"(" + (b"h" + bytes([i])) * 9 + b"tq" + bytes([i + 1]) for i in range(1, 20))
+"""The instructions of tuples of the same tuples, whose text would fill any memory; the last is object 20."""
+
 REFUSED: dict[str, tuple[bytes, str]] = {
     "extension": (b"\x82\xf0(X\x02\x00\x00\x00idtR", "EXT1"),
     "persistent id": (b"Pfile\n", "PERSID"),
@@ -139,10 +142,12 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "bytes without end": (b"\x8e" + struct.pack("<Q", 1 << 45), "too early"),
     "bytes to fill without end": (b"\x96" + struct.pack("<Q", 1 << 45), "too early"),
     "text without an end": (b"X\xff\xff\xff\x7f", "too early"),
-    "memo without end": (b"Nr\xff\xff\xff\x7f", "far more memory"),
-    "memo without end in text": (b"Np4000000000\n", "far more memory"),
-    "memo below 0": (b"Np-4\n", "finds no object"),
-    "number without end": (b"\x8b\xff\xff\xff\x7f", "number of 2147483647 bytes"),
+    "memo without end": (b"Nr\xff\xff\xff\x7f", "2147483647 objects would be larger"),
+    "memo without end in text": (b"Np4000000000\n", "4000000000 objects would be larger"),
+    "memo below 0": (b"Np-4\n", "negative PUT"),
+    "number without end": (b"\x8b\xff\xff\xff\x7f", "too early"),
+    "long number": (b"\x8b\x00\x00\x10\x00" + b"\x01" * (1 << 20), "more than 64 bits"),
+    "hexadecimal digits without end": (b"I0x" + b"f" * (1 << 20) + b"\n", "more than 64 bits"),
     "digits without end": (b"I" + b"9" * 5000 + b"\n", "digits"),
     "sets without end": (b"(" + b"\x8f" * 200_000 + b"t", "far more memory"),
     "lists without end": (b"(" + b"]" * 420_000 + b"t", "far more memory"),
@@ -154,7 +159,23 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     ),
     "tuples as a key": (b"})" + b"\x85" * 60_000 + b"Ns", "a key of type tuple"),
     "tuples in a set": (b"\x8f()" + b"\x85" * 60_000 + b"\x90", "a key of type tuple"),
-    "large number as a key": (b"}\x8a\x09" + b"\x01" * 9 + b"Ns", "a key of type int"),
+    "large number as a key": (b"}\x8a\x09" + b"\x01" * 9 + b"Ns", "more than 64 bits"),
+    "long key": (b"}X\x01\x00\x01\x00" + b"a" * 65537 + b"Ns", "a key of 65537 characters"),
+    "long key in a set": (b"\x8f(B\x01\x00\x01\x00" + b"a" * 65537 + b"\x90", "a key of 65537 characters"),
+    "name as a key": (b"}" + named("builtins", "int") + b"Ns", "a key of type Name"),
+    "array as a key": (b"}" + array_of("f4", whole(1), b"C\x041234") + b"Ns", "a key of type ndarray"),
+    "item of a list": (b"]NaK\x00Ns", "no dict"),
+    "items of an array": (array_of("f4", whole(1), b"C\x041234") + b"(K\x00K\x01u", "no dict"),
+    "key without a value": (b"}(Nu", "no value"),
+    "element of a list": (b"](N\x90", "no set"),
+    "entry of a tuple": (b")Na", "does not find the object"),
+    "entries of an array": (array_of("f4", whole(1), b"C\x041234") + b"(Ne", "does not find the object"),
+    "state of a list": (b"]}b", "state"),
+    "call with a list": (named("builtins", "set") + b"]R", "no admitted name"),
+    "type without an end": (MANIFOLD + named("numpy", "dtype") + b"h\x14\x85R", "a tuple is not admitted"),
+    "encoding without an end": (
+        MANIFOLD + named("_codecs", "encode") + short("x") + b"h\x14\x86R", "encode with a tuple"
+    ),
     "tuples in tuples": (b")" + b"\x85" * 60_000, "nested more than"),
     "lists in lists": (b"(" * 30 + b"l" * 30, "nested more than"),
     "list in itself": (b"]q\x01h\x01a", "within itself"),

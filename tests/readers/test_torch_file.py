@@ -17,7 +17,7 @@ import torch
 
 from mmsa.errors import DataError
 from mmsa.readers.torch_file import load_torch
-from tests.readers.test_hostile_pickles import Calls, short, whole
+from tests.readers.test_hostile_pickles import MANIFOLD, Calls, short, whole
 
 ZIP = pytest.mark.parametrize("present", [True, False], ids=["present", "old"])
 
@@ -48,7 +48,14 @@ def test_vectors_and_the_table_of_words_come_back(
 @pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.int64, torch.int32, torch.uint8, torch.bool])
 def test_numbers_of_every_kind_and_views_come_back(tmp_path: Path, present: bool, kind: torch.dtype) -> None:
     whole = torch.tensor([[1, 0, 1], [0, 1, 1]]).to(kind)
-    content = {"whole": whole, "row": whole[1], "other": torch.ones(4), "none": whole[:0], "one": torch.tensor(2.0)}
+    content = {
+        "whole": whole,
+        "row": whole[1],
+        "other": torch.ones(4),
+        "none": whole[:0],
+        "no numbers": torch.ones(0),
+        "one": torch.tensor(2.0),
+    }
     loaded = load_torch(saved(tmp_path / "x.pt", content, present))
     assert isinstance(loaded, dict)
     for name, tensor in content.items():
@@ -86,9 +93,11 @@ def archive(path: Path, content: bytes, compression: int = zipfile.ZIP_STORED) -
     [
         (b"\x80\x02})" + b"\x85" * 100_000 + b"Ns.", "a key of type tuple"),
         (b"\x80\x02X" + struct.pack("<I", 1 << 26) + bytes(1 << 26) + b".", "compressed"),
-        (b"\x80\x02Nr\xff\xff\xff\x7f.", "far more memory"),
+        (b"\x80\x02Nr\xff\xff\xff\x7f.", "objects would be larger"),
         (b"\x80\x02cos\nsystem\n.", "os.system"),
         (b"\x80\x02X\x02\x00\x00\x00idQ.", "storage is damaged"),
+        (b"\x80\x02ctorch._utils\n_rebuild_parameter\n(" + b"N" * 1000 + b"tR.", "1001 were given"),
+        (b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(" + b"N" * 1000 + b"tR.", "1001 were given"),
     ],
 )
 def test_hostile_archives_are_refused(tmp_path: Path, content: bytes, said: str) -> None:
@@ -145,12 +154,52 @@ def test_numbers_that_are_mentioned_often_are_read_once(tmp_path: Path, monkeypa
     assert names == ["archive/data.pkl", "archive/data/0"]
 
 
-@pytest.mark.parametrize("key", [b")" + b"\x85" * 90_000, b"]q\x01" + b"](h\x01h\x01eq\x01" * 60], ids=["deep", "wide"])
-def test_keys_of_the_old_format_are_texts(tmp_path: Path, key: bytes) -> None:
+OLD_START = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2) + pickle.dumps({}, 2)
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        (b")" + b"\x85" * 90_000, "nested more than"),
+        (b"]q\x01" + b"](h\x01h\x01eq\x01" * 60, "far more memory"),
+        (b"K\x00", "none of those that are mentioned"),
+        (short("0"), "none of those that are mentioned"),
+    ],
+    ids=["deep", "wide", "number", "unknown"],
+)
+def test_keys_of_the_old_format_are_texts_that_are_mentioned(tmp_path: Path, key: bytes, said: str) -> None:
     path = tmp_path / "x.pt"
-    start = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2) + pickle.dumps({}, 2)
-    path.write_bytes(start + b"N." + b"](" + key + b"e." + bytes(64))
-    with pytest.raises(DataError, match="key of a storage is no text"):
+    path.write_bytes(OLD_START + b"N." + b"](" + key + b"e." + bytes(64))
+    with pytest.raises(DataError, match=said):
+        load_torch(path)
+
+
+ONE = pickle.dumps(["0"], 2) + struct.pack("<q", 10) + bytes(40)
+"""The numbers of one storage in the old format."""
+
+
+@pytest.mark.parametrize(
+    ("described", "numbers", "said"),
+    [
+        (storage(), pickle.dumps([], 2), "are missing"),
+        (storage(), pickle.dumps(["0"], 2), "too early"),
+        (storage(), ONE[:-1], "too early"),
+        (storage(), pickle.dumps(["0"], 2) + struct.pack("<q", 9) + bytes(40), "too early"),
+        (storage(), pickle.dumps(["0", "0"], 2) + ONE[-48:] * 2, "none of those that are mentioned"),
+        (storage().replace(b"K\x0at", b"J\xf6\xff\xff\xfft"), ONE, "damaged"),
+        (storage().replace(b"K\x0at", b"J\xff\xff\xff\x7ft"), ONE, "far more memory"),
+        (MANIFOLD + storage().replace(b"ctorch\nFloatStorage\n", b"h\x14"), ONE, "damaged"),
+    ],
+)
+def test_storages_of_the_old_format_are_there_as_described(
+    tmp_path: Path, described: bytes, numbers: bytes, said: str
+) -> None:
+    path = tmp_path / "x.pt"
+    path.write_bytes(OLD_START + described + b"0N." + ONE)
+    if described == storage():
+        assert load_torch(path) is None
+    path.write_bytes(OLD_START + described + b"0N." + numbers)
+    with pytest.raises(DataError, match=said):
         load_torch(path)
 
 
