@@ -40,12 +40,8 @@ GIVEN: dict[str, tuple[str, ...]] = {
     "tracking": ("outputs", "warn"),
 }
 """Per group what the program fills in: what only the data or another part knows, or what is made of several options."""
-WITHOUT_ALIGNMENT = {
-    "fusion": "fusion=concat",
-    "feedback": "feedback.source=utterance feedback.generator=linear, or feedback=none",
-    "regularizer": "regularizer.per_step=false, or regularizer=none",
-}
-"""Per group what works where the modalities have steps of their own."""
+WITHOUT_ALIGNMENT = {"fusion": "concat", "feedback": "none", "regularizer": "none"}
+"""Per group an option that works where the modalities have steps of their own."""
 
 
 def part(cfg: DictConfig, place: str) -> Callable[..., Any]:
@@ -251,9 +247,10 @@ def build_model(
         axis = TEXT if TEXT in widths else next(iter(widths))
         for group, stage in (("fusion", fusion), ("feedback", feedback), ("regularizer", regularizer)):
             if stage.requires_alignment:
+                own = f"{stage.without_alignment}, or " if hasattr(stage, "without_alignment") else ""
                 raise ConfigError(
                     f"{group}={_target(cfg, group).__name__} needs modalities on one time axis, and these are not.\n"
-                    f"  type {WITHOUT_ALIGNMENT[group]}, or dataset.source=SOURCE of an aligned one, or "
+                    f"  type {own}{group}={WITHOUT_ALIGNMENT[group]}, or dataset.source=SOURCE of an aligned one, or "
                     f"dataset.resample={axis}, which averages the others' steps over each of its own"
                 )
     return MultimodalModel(encoders, feedback, regularizer, fusion, task.head(fusion.output_dim), task.target)

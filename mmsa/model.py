@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from mmsa.types import Batch, Embedded, Encoded, Fused, Interaction, Output
+from mmsa.types import Batch, Embedded, Encoded, Fused, Interaction, Output, Reads
 
 
 class Encoder(Protocol):
@@ -34,7 +34,7 @@ class Fusion(Protocol):
     `codes(encoded)` returns {name: {modality: (B, width)}}.
     """
 
-    reads: Literal["sequence", "utterance"]
+    reads: Reads
     requires_alignment: bool
     output_dim: int
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -102,6 +102,10 @@ class Embedded:
         spread = self.pieces.to(mask.dtype).transpose(1, 2) @ mask  # (B, P, D)
         of_word = self.pieces.any(dim=1)[:, :, None]  # (B, P, 1)
         return replace(self, values=torch.where(of_word, self.values * spread, self.values), ids=None)
+
+
+Reads = Literal["sequence", "utterance"]
+"""The part of `Encoded` that a fusion reads."""
 
 
 @dataclass(frozen=True)

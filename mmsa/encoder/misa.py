@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
 from mmsa.errors import ConfigError
 from mmsa.layers.recurrence import Cell, Recurrence, last_states
 from mmsa.ranges import Count
-from mmsa.types import Embedded, Encoded, padding_mask
+from mmsa.types import Embedded, Encoded, Reads, padding_mask
 
 
 class MisaEncoder(nn.Module):
@@ -33,15 +31,17 @@ class MisaEncoder(nn.Module):
         ConfigError: a fusion that reads sequences, for which the second layer would do nothing.
     """
 
+    serves: tuple[Reads, ...] = ("utterance",)
+
     def __init__(
         self,
         input_dim: Count,
         hidden_dim: Count | None = None,
         cell: Cell = "lstm",
-        reads: Literal["sequence", "utterance"] = "utterance",
+        reads: Reads = "utterance",
     ) -> None:
         super().__init__()
-        if reads != "utterance":
+        if reads not in self.serves:
             raise ConfigError(
                 "encoder=misa makes one vector per utterance, but this fusion reads sequences.\n"
                 "  type fusion=misa or fusion=concat, or encoder=bilstm"

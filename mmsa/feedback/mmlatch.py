@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmsa.errors import ConfigError
 from mmsa.layers.recurrence import Recurrence
+from mmsa.layers.support import ANY_NUMBER, SEVERAL, check_number
 from mmsa.ranges import Count, DropRate
 from mmsa.types import Embedded, Encoded
 
@@ -109,6 +110,8 @@ class MaskFeedback(nn.Module):
             publish; a recurrent generator of a source that has no steps.
     """
 
+    without_alignment = "feedback.source=utterance feedback.generator=linear"
+
     def __init__(
         self,
         input_dims: Mapping[str, int],
@@ -123,12 +126,10 @@ class MaskFeedback(nn.Module):
         generator_dropout: DropRate = 0.1,
     ) -> None:
         super().__init__()
-        if len(input_dims) < 2 and not use_self:
-            raise ConfigError(
-                f"feedback masks a modality by the others and needs two or more, but there is only "
-                f"{', '.join(input_dims)}.\n  type feedback=none, or feedback.use_self=true, "
-                "or name more in dataset.modalities"
-            )
+        self.num_modalities = ANY_NUMBER if use_self else SEVERAL
+        self.requires_alignment = source == "sequence"
+        needs = "feedback masks a modality by the others and"
+        check_number(needs, self.num_modalities, input_dims, "feedback=none, or feedback.use_self=true")
         if source not in source_dims:
             raise ConfigError(
                 f"feedback.source={source}: with this fusion there is {', '.join(source_dims)}; projected, private and "
@@ -141,7 +142,6 @@ class MaskFeedback(nn.Module):
             )
         widths = source_dims[source]
         self.source, self.combine, self.num_passes = source, combine, num_passes
-        self.requires_alignment = source == "sequence"
         self.transforms = nn.ModuleDict(
             {
                 m: nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from mmsa.errors import ConfigError
 from mmsa.layers.attention import Attention, SymmetricAttention
 from mmsa.layers.modality_weights import ModalityWeights
 from mmsa.layers.pooling import Pooling
 from mmsa.layers.recurrence import Cell
-from mmsa.layers.streams import StreamReader, common_width, two_or_three, weighted
+from mmsa.layers.streams import StreamReader, weighted
+from mmsa.layers.support import check_number, common_width
 from mmsa.ranges import Count, DropRate
-from mmsa.types import Encoded, Fused, Interaction
+from mmsa.types import Encoded, Fused, Interaction, Reads
 
 
 class AttentionFusion(nn.Module):
@@ -47,8 +46,10 @@ class AttentionFusion(nn.Module):
         ConfigError: another number of modalities than two or three, `all_joint` of two, or sequences of unequal width.
     """
 
-    reads: Literal["sequence", "utterance"] = "sequence"
+    reads: Reads = "sequence"
+    num_modalities = range(2, 4)
     requires_alignment = True
+    requires_equal_widths = True
 
     def __init__(
         self,
@@ -64,14 +65,11 @@ class AttentionFusion(nn.Module):
         pooling: Pooling = "sum",
     ) -> None:
         super().__init__()
-        num_modalities = two_or_three("fusion=attention", input_dims)
-        if all_joint and num_modalities == 2:
-            raise ConfigError(
-                f"fusion.all_joint=true joins three modalities, but there are only {' and '.join(input_dims)}.\n"
-                "  type fusion.all_joint=false, or dataset.modalities=[text,audio,visual]"
-            )
+        check_number("fusion=attention", self.num_modalities, input_dims, "fusion=concat")
+        if all_joint:
+            check_number("fusion.all_joint=true", range(3, 4), input_dims, "fusion.all_joint=false")
         width = common_width("fusion=attention", input_dims)
-        num_pairs = 1 if num_modalities == 2 else 3
+        num_pairs = 1 if len(input_dims) == 2 else 3
         self.pairs = nn.ModuleList(SymmetricAttention(width, attention_dropout) for _ in range(num_pairs))
         self.joint = Attention(width, attention_dropout) if num_pairs == 3 else None
         self.more_joint = nn.ModuleList(Attention(width, attention_dropout) for _ in range(2)) if all_joint else None

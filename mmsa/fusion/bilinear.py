@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +10,10 @@ from torch import Tensor, nn
 from mmsa.layers.modality_weights import ModalityWeights
 from mmsa.layers.pooling import Pooling
 from mmsa.layers.recurrence import Cell
-from mmsa.layers.streams import StreamReader, common_width, two_or_three, weighted
+from mmsa.layers.streams import StreamReader, weighted
+from mmsa.layers.support import check_number, common_width
 from mmsa.ranges import Count, DropRate
-from mmsa.types import Encoded, Fused, Interaction
+from mmsa.types import Encoded, Fused, Interaction, Reads
 
 
 class BilinearFusion(nn.Module):
@@ -41,8 +41,10 @@ class BilinearFusion(nn.Module):
         ConfigError: another number of modalities than two or three, or sequences of unequal width.
     """
 
-    reads: Literal["sequence", "utterance"] = "sequence"
+    reads: Reads = "sequence"
+    num_modalities = range(2, 4)
     requires_alignment = True
+    requires_equal_widths = True
 
     def __init__(
         self,
@@ -56,9 +58,9 @@ class BilinearFusion(nn.Module):
         pooling: Pooling = "mean",
     ) -> None:
         super().__init__()
-        num_modalities = two_or_three("fusion=bilinear", input_dims)
+        check_number("fusion=bilinear", self.num_modalities, input_dims, "fusion=concat")
         width = common_width("fusion=bilinear", input_dims)
-        num_maps, num_streams = (1, 3) if num_modalities == 2 else (4, 7)
+        num_maps, num_streams = (1, 3) if len(input_dims) == 2 else (4, 7)
         self.maps = nn.ModuleList(nn.Bilinear(width, width, width) for _ in range(num_maps))
         self.weights = ModalityWeights(width) if modality_weights else None
         self.reader = StreamReader(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from mmsa.types import Encoded, Fused, Interaction
+from mmsa.types import Encoded, Fused, Interaction, Reads
 
 
 class ConcatFusion(nn.Module):
@@ -20,7 +19,7 @@ class ConcatFusion(nn.Module):
     Shapes: utterance (B, U_m) per modality -> vector (B, sum of U_m).
     """
 
-    reads: Literal["sequence", "utterance"] = "utterance"
+    reads: Reads = "utterance"
     requires_alignment = False
 
     def __init__(self, input_dims: Mapping[str, int]) -> None:

@@ -17,8 +17,9 @@ from mmsa.fusion.misa_losses import (
     reconstruction,
     reversed_gradient,
 )
+from mmsa.layers.support import SEVERAL, check_number
 from mmsa.ranges import Count, DropRate, NonNegative
-from mmsa.types import Encoded, Fused, Interaction
+from mmsa.types import Encoded, Fused, Interaction, Reads
 
 NUM_HEADS = 2
 Activation = Literal["elu", "hardshrink", "hardtanh", "leakyrelu", "prelu", "relu", "rrelu", "tanh"]
@@ -61,7 +62,8 @@ class MisaFusion(nn.Module):
         ConfigError: fewer than two modalities, or an odd hidden_dim.
     """
 
-    reads: Literal["sequence", "utterance"] = "utterance"
+    reads: Reads = "utterance"
+    num_modalities = SEVERAL
     requires_alignment = False
 
     def __init__(
@@ -75,11 +77,7 @@ class MisaFusion(nn.Module):
         transformer_dropout: DropRate = 0.1,
     ) -> None:
         super().__init__()
-        if len(input_dims) < 2:
-            raise ConfigError(
-                f"fusion=misa tells what modalities share and needs two or more, but there is only "
-                f"{', '.join(input_dims)}.\n  type fusion=concat, or name more in dataset.modalities"
-            )
+        check_number("fusion=misa tells what modalities share and", self.num_modalities, input_dims, "fusion=concat")
         if hidden_dim % NUM_HEADS:
             raise ConfigError(
                 f"fusion.hidden_dim={hidden_dim}: fusion=misa has two attention heads and needs an even width.\n"

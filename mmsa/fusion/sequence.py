@@ -8,13 +8,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mmsa.errors import ConfigError
 from mmsa.layers.modality_weights import ModalityWeights
 from mmsa.layers.pooling import Pooling
 from mmsa.layers.recurrence import Cell
-from mmsa.layers.streams import StreamReader, common_width, weighted
+from mmsa.layers.streams import StreamReader, weighted
+from mmsa.layers.support import SEVERAL, check_number, common_width
 from mmsa.ranges import Count, DropRate
-from mmsa.types import Encoded, Fused, Interaction
+from mmsa.types import Encoded, Fused, Interaction, Reads
 
 
 class SequenceFusion(nn.Module):
@@ -40,7 +40,7 @@ class SequenceFusion(nn.Module):
         ConfigError: unequal widths where equal ones are needed, or weights of a single modality.
     """
 
-    reads: Literal["sequence", "utterance"] = "sequence"
+    reads: Reads = "sequence"
     requires_alignment = True
 
     def __init__(
@@ -56,14 +56,12 @@ class SequenceFusion(nn.Module):
         pooling: Pooling = "mean",
     ) -> None:
         super().__init__()
-        if modality_weights and len(input_dims) < 2:
-            raise ConfigError(
-                f"fusion.modality_weights=true: there is only {', '.join(input_dims)}, whose weight is 1.\n"
-                "  type fusion.modality_weights=false, or name more in dataset.modalities"
-            )
+        self.requires_equal_widths = modality_weights or join == "sum"
         self.weights = None
         if modality_weights:
-            self.weights = ModalityWeights(common_width("fusion.modality_weights=true", input_dims))
+            option = "fusion.modality_weights=true"
+            check_number(option, SEVERAL, input_dims, "fusion.modality_weights=false")
+            self.weights = ModalityWeights(common_width(option, input_dims))
         joined_dim = common_width("fusion.join=sum", input_dims) if join == "sum" else sum(input_dims.values())
         self.join = join
         self.reader = StreamReader(

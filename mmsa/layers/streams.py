@@ -1,4 +1,4 @@
-"""What the fusions of sequences share: equal widths, weighted modalities, and the way from streams to one vector."""
+"""What the fusions of sequences share: weighted modalities, and the way from streams to one vector."""
 
 from __future__ import annotations
 
@@ -6,41 +6,11 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from mmsa.errors import ConfigError
 from mmsa.layers.attentive import AttentiveRNN
 from mmsa.layers.modality_weights import ModalityWeights
 from mmsa.layers.pooling import Pooling, pool
 from mmsa.layers.recurrence import Cell
 from mmsa.types import Encoded, padding_mask
-
-
-def common_width(option: str, input_dims: Mapping[str, int]) -> int:
-    """The one width of all modalities.
-
-    Raises:
-        ConfigError: the widths differ.
-    """
-    if len(set(input_dims.values())) != 1:
-        widths = ", ".join(f"{modality} {width}" for modality, width in input_dims.items())
-        raise ConfigError(
-            f"{option} needs encoders of one width, but they give {widths}.\n"
-            "  type the same hidden_dim and merge for every encoder, or fusion=concat"
-        )
-    return next(iter(input_dims.values()))
-
-
-def two_or_three(option: str, input_dims: Mapping[str, int]) -> int:
-    """The number of modalities, of a fusion that is defined for two or three.
-
-    Raises:
-        ConfigError: it is another number.
-    """
-    if len(input_dims) not in (2, 3):
-        raise ConfigError(
-            f"{option} is defined for two or three modalities, not for {len(input_dims)} "
-            f"({', '.join(input_dims)}).\n  type fusion=concat, or dataset.modalities=[text,audio,visual]"
-        )
-    return len(input_dims)
 
 
 def weighted(

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from mmsa.errors import ConfigError
+from mmsa.layers.support import SEVERAL, check_number
 from mmsa.ranges import NonNegative, Probability
+from mmsa.types import Reads
 
 Site = Literal["inputs", "encoded", "streams"]
 
@@ -49,6 +51,9 @@ class M3(nn.Module):
             have no steps.
     """
 
+    num_modalities = SEVERAL
+    without_alignment = "regularizer.per_step=false"
+
     def __init__(
         self,
         modalities: Sequence[str],
@@ -60,15 +65,12 @@ class M3(nn.Module):
         probabilities: list[NonNegative] | None = None,
         rescale: Literal["none", "uniform", "per_modality", "legacy"] = "none",
         sites: Sequence[Site] = ("encoded",),
-        reads: Literal["sequence", "utterance"] = "sequence",
+        reads: Reads = "sequence",
     ) -> None:
         super().__init__()
         num_modalities = len(modalities)
-        if num_modalities < 2:
-            raise ConfigError(
-                f"regularizer=m3 masks one of several modalities and needs two or more, but there is only "
-                f"{', '.join(modalities)}.\n  type regularizer=none, or name more in dataset.modalities"
-            )
+        needs = "regularizer=m3 masks one of several modalities and"
+        check_number(needs, self.num_modalities, modalities, "regularizer=none")
         if probabilities is not None and (len(probabilities) != num_modalities or sum(probabilities) <= 0):
             raise ConfigError(
                 f"regularizer.probabilities={list(probabilities)}: needs {num_modalities} numbers, one per modality "
@@ -91,7 +93,9 @@ class M3(nn.Module):
                 "regularizer.gate=step decides for every step, but regularizer.per_step=false masks whole utterances.\n"
                 "  type regularizer.gate=sample, or regularizer.per_step=true"
             )
-        if per_step and reads == "utterance" and set(sites) != {"inputs"}:
+        masks_steps = per_step and set(sites) != {"inputs"}
+        self.serves: tuple[Reads, ...] = ("sequence",) if masks_steps else ("sequence", "utterance")
+        if reads not in self.serves:
             raise ConfigError(
                 "regularizer.per_step=true masks steps, but this fusion reads one vector per utterance.\n"
                 "  type regularizer.per_step=false, or fusion=attention, or regularizer.sites=[inputs]"

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch.nn.functional import pad
 
 from mmsa import build
-from mmsa.compose import compose
+from mmsa.compose import Composer
 from mmsa.config import conf_folder
 from mmsa.encoder import bert
 from mmsa.model import MultimodalModel
@@ -27,6 +27,13 @@ from tests.encoder.tiny import VOCABULARY, save_bert
 PAD, CLS, SEP = 0, 2, 3
 STAGES = ("encoder", "regularizer", "feedback")
 WIDTHS = {"text": 6, "audio": 4, "visual": 3, "gaze": 2}
+AXES: dict[str, Callable[[int], int]] = {
+    "text": lambda words: words,
+    "audio": lambda words: words + 3,
+    "visual": lambda words: 1 + words // 2,
+    "gaze": lambda words: 2 * words,
+}
+"""The steps of each modality for some words, where each has an axis of its own."""
 
 
 def options(group: str) -> list[str]:
@@ -57,7 +64,11 @@ def encoder_overrides(option: str) -> list[str]:
 
 @cache
 def composed(*overrides: str) -> DictConfig:
-    return compose(["hidden_dim=8", "device=cpu", *overrides])
+    return composer(["hidden_dim=8", "device=cpu", *overrides])
+
+
+composer = Composer()
+"""One for all tests: Hydra takes 0.1 s for each choice of options."""
 
 
 @cache
@@ -78,12 +89,11 @@ def configuration(*overrides: str) -> DictConfig:
     return cfg
 
 
-def model_of(cfg: DictConfig, num_modalities: int = 3, seed: int = 0) -> MultimodalModel:
+def model_of(cfg: DictConfig, num_modalities: int = 3, seed: int = 0, aligned: bool = True) -> MultimodalModel:
     torch.manual_seed(seed)
-    with patch.object(build, "part", remembered_part):
-        return build.build_model(
-            cfg, widths(num_modalities), build.build_task(cfg), torch.Generator().manual_seed(seed)
-        )
+    generator = torch.Generator().manual_seed(seed)
+    with patch.object(build, "part", remembered_part), patch.object(bert, "load_transformer", remembered_transformer):
+        return build.build_model(cfg, widths(num_modalities), build.build_task(cfg), generator, aligned)
 
 
 def remembered_part(cfg: DictConfig, place: str) -> Callable[..., Any]:
@@ -94,6 +104,12 @@ def remembered_part(cfg: DictConfig, place: str) -> Callable[..., Any]:
     return _parts[key]
 
 
+def remembered_transformer(name: str, dropout: float | None) -> Any:
+    """What `bert.load_transformer` gives, read once: reading it for every model would be most of the time."""
+    return copy.deepcopy(read_transformer(name, dropout))
+
+
+read_transformer = cache(bert.load_transformer)
 asked_of_hydra = build.part
 _parts: dict[tuple[str, str], Callable[..., Any]] = {}
 
@@ -103,13 +119,15 @@ def make_batch(
     lengths: Sequence[int] = (4, 9, 1, 6),
     absent: Sequence[tuple[str, int]] = (),
     seed: int = 0,
+    aligned: bool = True,
 ) -> Batch:
-    """Random utterances; `absent` names modalities that an utterance lacks."""
+    """Random utterances; `absent` names modalities that an utterance lacks; not aligned, each has steps of its own."""
     generator = torch.Generator().manual_seed(seed)
-    num_steps = max(lengths)
     features, steps = {}, {}
     for modality, width in widths(num_modalities).items():
-        steps[modality] = torch.tensor([0 if (modality, i) in absent else n for i, n in enumerate(lengths)])
+        own = [n if aligned else AXES[modality](n) for n in lengths]
+        num_steps = max(own)
+        steps[modality] = torch.tensor([0 if (modality, i) in absent else n for i, n in enumerate(own)])
         valid = torch.arange(num_steps)[None, :] < steps[modality][:, None]
         values = torch.randn(len(lengths), num_steps, width, generator=generator)
         features[modality] = values * valid[:, :, None]
@@ -168,15 +186,6 @@ def select(batch: Batch, rows: Sequence[int]) -> Batch:
         tuple(batch.ids[row] for row in rows),
         pieces,
     )
-
-
-@pytest.fixture(autouse=True)
-def _a_model_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reading the tiny model again for every combination would be most of the time."""
-    monkeypatch.setattr(bert, "load_transformer", lambda name, dropout: copy.deepcopy(read(name, dropout)))
-
-
-read = cache(bert.load_transformer)
 
 
 @pytest.fixture(autouse=True)

@@ -1,87 +1,85 @@
-"""docs/combinations.md is what the code accepts: `python -m tests.contracts.test_matrix > docs/combinations.md`."""
+"""docs/combinations.md is what the code refuses: `python -m tests.contracts.test_matrix > docs/combinations.md`."""
 
 from __future__ import annotations
 
-import itertools
 import re
-import string
 from pathlib import Path
 
+import pytest
+
 from mmsa.errors import ConfigError
-from tests.contracts.conftest import configuration, encoder_overrides, model_of, options
+from tests.contracts.combinations import Combination, Value, every_combination, is_allowed, refusals
+from tests.contracts.conftest import configuration, model_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "combinations.md"
 COMMAND = "python -m tests.contracts.test_matrix > docs/combinations.md"
-COUNTS = (1, 2, 3, 4)
-VARIANTS = {"m3": ("regularizer.per_step=false", "regularizer.sites=[inputs]")}
-"""Per regularizer the overrides that change with what it goes together."""
-
 HEAD = f"""# Which parts go together
 
 Made from the code by `{COMMAND}`; a test fails when the two differ.
 
-A cell says whether the parts of its row build a model for that number of modalities. Where a row names no override,
-**yes** also means that the laws of `tests/contracts` are tested for it. A letter names the reason, below the table: so
-a run answers before any data are read. `dataset.modalities=[text,audio]` chooses two modalities; a fourth needs a
-data set of your own. `bert` is `encoder/text=bert`, beside `bilstm` for the other modalities.
+All options of `encoder`, `fusion`, `regularizer` and `feedback` go together, for one to four modalities, on one time
+axis or each on its own, but for what this table names: that is refused before a run trains, with what to type instead.
+The laws of `tests/contracts` are tested for every pair that goes together, and by `make test-slow` for every combination.
+`dataset.modalities=[text,audio]` chooses two modalities; a fourth needs a data set of your own.
+
+| this | does not go with | why | type |
+|---|---|---|---|
 """
+IN_WORDS = {
+    ("axes", "own"): "modalities with time axes of their own",
+    ("widths", "unequal"): "encoders of different widths",
+}
 
 
-def answer(overrides: list[str], num_modalities: int) -> str:
-    """What the code says to a combination: "yes", or why not."""
-    try:
-        model_of(configuration(*overrides), num_modalities)
-    except ConfigError as refusal:
-        return str(refusal)
-    return "yes"
+def refusal(combination: Combination, *more: str) -> str:
+    """How the code refuses a combination, with overrides typed after it."""
+    with pytest.raises(ConfigError, match="\n  type ") as refused:
+        build(combination, *more)
+    return str(refused.value)
 
 
-def none_first(group: str) -> list[str]:
-    """The options of a group; off comes first."""
-    return sorted(options(group), key=lambda option: (option != "none", option))
+def build(combination: Combination, *more: str) -> None:
+    cfg = configuration(*combination.overrides, *more)
+    model_of(cfg, combination.num_modalities, aligned=combination.axes == "common")
 
 
-def table(encoder: str) -> str:
-    """What is true of one encoder: a Markdown table, and the reasons that its letters name."""
-    regularizers = [(name, more) for name in none_first("regularizer") for more in ("", *VARIANTS.get(name, ()))]
-    lines = ["| fusion | regularizer | feedback | 1 | 2 | 3 | 4 |", "|---|---|---|---|---|---|---|"]
-    reasons: dict[str, str] = {}
-    for fusion, (regularizer, more), feedback in itertools.product(
-        none_first("fusion"), regularizers, none_first("feedback")
-    ):
-        overrides = [
-            *encoder_overrides(encoder),
-            f"fusion={fusion}",
-            f"regularizer={regularizer}",
-            f"feedback={feedback}",
-        ]
-        cells = []
-        for count in COUNTS:
-            said = answer([*overrides, more] if more else overrides, count)
-            if said == "yes":
-                cells.append("**yes**")
-                continue
-            cause = re.sub(r",? (not for|but there is only) .*", ".", said.splitlines()[0])  # whatever the number was
-            reasons.setdefault(cause, " ".join([cause, *(line.strip() for line in said.splitlines()[1:])]))
-            cells.append(string.ascii_lowercase[list(reasons).index(cause)])
-        name = f"`{regularizer}`, `{more}`" if more else f"`{regularizer}`"
-        lines.append(f"| `{fusion}` | {name} | `{feedback}` | {' | '.join(cells)} |")
-    listed = [
-        f"- **{letter}** {reason}" for letter, reason in zip(string.ascii_lowercase, reasons.values(), strict=False)
-    ]
-    return "\n".join([*lines, "", *listed])
+def in_words(value: Value) -> str:
+    factor, option = value
+    if factor == "num_modalities":
+        return f"{option} modalit{'y' if option == 1 else 'ies'}"
+    return IN_WORDS.get(value, f"`{factor}={option}`")
 
 
 def page() -> str:
-    """The whole page; encoders of which the same is true share a table."""
-    tables: dict[str, list[str]] = {}
-    for encoder in options("encoder"):
-        tables.setdefault(table(encoder), []).append(f"`{encoder}`")
-    return "\n".join([HEAD, *(f"## Encoder {' or '.join(names)}\n\n{text}\n" for text, names in tables.items())])
+    """The whole page; what is refused for one reason shares a row."""
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for part, other, combination in refusals():
+        why, typed = refusal(combination).split("\n  type ")
+        why = re.sub(r",? (not|but they give|and these are not) .*", ".", why)  # the rest is of this case
+        rows.setdefault((in_words(part), why, typed), []).append(in_words(other))
+    lines = [f"| {part} | {', '.join(others)} | {why} | {typed} |" for (part, why, typed), others in rows.items()]
+    return HEAD + "\n".join(lines) + "\n"
 
 
-def test_the_page_is_what_the_code_accepts() -> None:
+def test_the_page_is_what_the_code_refuses() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(), f"docs/combinations.md is out of date; type: {COMMAND}"
+
+
+def test_what_a_refusal_says_to_type_goes_together() -> None:
+    tried = 0
+    for *_, combination in refusals():
+        for alternative in re.split(r",? or ", refusal(combination).split("\n  type ")[1]):
+            if all(re.match(r"(encoder|fusion|regularizer|feedback)[\w.]*=", word) for word in alternative.split()):
+                build(combination, *alternative.split())
+                tried += 1
+    assert tried > len(list(refusals()))
+
+
+@pytest.mark.slow
+def test_everything_else_is_refused() -> None:
+    for combination in every_combination():
+        if not is_allowed(combination):
+            refusal(combination)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,51 @@
+"""What a part goes together with stands on its class once; these are the words in which it refuses the rest.
+
+A part without a word goes with everything. What limits it: `num_modalities` for which it is defined; whether it
+`requires_alignment` of the modalities or `requires_equal_widths` of their encoders; and of an encoder or a regularizer
+the fusions that it `serves`, by what they read. Where its options decide, the instance says it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Mapping
+
+from mmsa.errors import ConfigError
+
+ANY_NUMBER = range(1, sys.maxsize)
+SEVERAL = range(2, sys.maxsize)
+
+
+def check_number(part: str, supported: range, modalities: Collection[str], instead: str) -> None:
+    """Refuse a number of modalities for which a part is not defined.
+
+    Args:
+        part: what needs them, as the message begins.
+        supported: the numbers for which it is defined.
+        modalities: their names.
+        instead: what to type in place of the part.
+
+    Raises:
+        ConfigError: it is another number.
+    """
+    if len(modalities) not in supported:
+        wanted = " or ".join(map(str, supported)) if supported.stop < sys.maxsize else f"{supported.start} or more"
+        raise ConfigError(
+            f"{part} needs {wanted} modalities, not {len(modalities)} ({', '.join(modalities)}).\n"
+            f"  type {instead}, or name {wanted} in dataset.modalities"
+        )
+
+
+def common_width(option: str, input_dims: Mapping[str, int]) -> int:
+    """The one width of all modalities.
+
+    Raises:
+        ConfigError: the widths differ.
+    """
+    if len(set(input_dims.values())) != 1:
+        widths = ", ".join(f"{modality} {width}" for modality, width in input_dims.items())
+        raise ConfigError(
+            f"{option} needs encoders of one width, but they give {widths}.\n"
+            "  type the same hidden_dim and merge for every encoder, or fusion=concat"
+        )
+    return next(iter(input_dims.values()))
