@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +18,7 @@ from rich.progress import Progress as RichProgress
 
 from mmsa.data.store import FOLDS, Prepared, Ragged, Store, temporary_name, write_store
 from mmsa.errors import DataError
+from mmsa.locks import locked
 
 _HASHES = "source-hashes.json"
 _CHUNK = 1 << 22
@@ -98,7 +98,7 @@ def readable(path: Path) -> Iterator[None]:
 
 
 def _keep_hash(cache: Path, place: str, entry: list[Any]) -> None:
-    with _locked(cache) as alone:
+    with locked(_lock_file(cache)) as alone:
         _clear_leftovers(cache, alone)
         temporary = temporary_name(cache)
         temporary.write_text(json.dumps({**_known_hashes(cache), place: entry}, indent=0))
@@ -140,7 +140,7 @@ def build_once(
     """
     if path.exists():
         return Store.open(path)
-    with _locked(path) as alone:
+    with locked(_lock_file(path)) as alone:
         if not path.exists():  # another process may have made it while this one waited
             _clear_leftovers(path, alone)
             write_store(path, build(), dataset=dataset, sources=sources, options=options)
@@ -176,16 +176,9 @@ def kept_stores(folder: Path, dataset: str, options: Mapping[str, Any], glove: s
     return [store for *_, store in sorted(kept, key=lambda entry: entry[:2], reverse=True)]
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[bool]:
-    """Hold the lock of a file, and say whether it is really held; the kernel lets go of it however the process ends."""
-    with open(path.with_name(f".{path.name}.lock"), "w") as lock:
-        held = False
-        # A file system may have no locks: then two builders waste time, but each renames a whole file.
-        with suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            held = True
-        yield held
+def _lock_file(path: Path) -> Path:
+    # Where a file system has no locks, two builders waste time, but each renames a whole file.
+    return path.with_name(f".{path.name}.lock")
 
 
 def _clear_leftovers(path: Path, alone: bool) -> None:

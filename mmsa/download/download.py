@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
@@ -21,6 +20,7 @@ from mmsa.dataset.dataset import Dataset
 from mmsa.dataset.folds import mmsdk_names
 from mmsa.download.transfer import SCHEMES, Fault, Remote, go_on, head, several_tries
 from mmsa.errors import ConfigError, DataError, printable
+from mmsa.locks import Lock, LockError
 
 SHA256: Mapping[str, str] = {}
 """SHA-256 by file name, where one is published; of the sequences none is."""
@@ -201,21 +201,23 @@ def _check_space(files: list[Remote], folder: Path) -> None:
 def _fetch(file: Remote, folder: Path, bar: Progress) -> None:
     """Fetch one file, or note in it why it did not come."""
     part = _part(file, folder)
-    with open(part, "ab") as output:
-        try:
-            fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    lock = Lock(part)
+    try:
+        if not lock.acquire(blocking=False):
             file.fault = "another process is fetching it"
             return
-        except OSError:  # a file system may have no locks
-            announce(f"{folder} has no locks: do not fetch into it twice at a time")
-        try:
+    except LockError:  # a file system may have no locks
+        announce(f"{folder} has no locks: do not fetch into it twice at a time")
+    try:
+        with open(part, "ab") as output:
             several_tries(partial(go_on, file, output, bar))
-            _accept(file, part)
-        except Fault as fault:
-            file.fault = str(fault)
+        _accept(file, part)
+    except Fault as fault:
+        file.fault = str(fault)
+    finally:
         if part.exists() and not part.stat().st_size:
             part.unlink()
+        lock.release()
 
 
 def _accept(file: Remote, part: Path) -> None:

@@ -18,9 +18,9 @@ from mmsa.commands import train_command
 from mmsa.config import PACKAGES_VARIABLE
 from mmsa.data.store import Store
 from mmsa.errors import ConfigError
+from mmsa.locks import Lock
 from mmsa.overrides import typed_key, typed_overrides
 from mmsa.sweep.checking import CheckedSweep, first_configuration
-from mmsa.sweep.locks import Lock
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.running import TrialRunner, direction, make_pruner
 from mmsa.sweep.sampling import is_grid, make_sampler
@@ -88,7 +88,7 @@ def set_up(checked: CheckedSweep, choice: str) -> Sweep:
         "config_folders": checked.config_folders,
         "command": command,
     }
-    with Lock(study_lock(name)):  # typed twice at once
+    with Lock(study_lock(name), "making the study"):  # typed twice at once
         study = make_study(spec, searched, facts)
         if checked.points is not None:
             enqueue_missing(study, checked.points)

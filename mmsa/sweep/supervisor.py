@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
 
-from mmsa.sweep.locks import holder
+from mmsa.locks import holder, lock_file
 from mmsa.sweep.slots import Slot
 from mmsa.sweep.worker import DONE, REPLACE, SLOT_TAKEN
 
@@ -128,7 +128,7 @@ class Supervisor:
         return self._interrupts > 0
 
     def _fill(self, seat: Seat) -> None:
-        who = holder(seat.slot.lock)
+        who = holder(lock_file(seat.slot.lock))
         if who is None:
             seat.waits = False
             seat.start(self.folder, self.until)

@@ -7,14 +7,15 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from mmsa.errors import MmsaError
+from mmsa.locks import Lock, holder, lock_file, place
 from mmsa.record import RunRecord
-from mmsa.sweep.locks import Lock, is_held, place
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -60,13 +61,13 @@ class TrialDesk:
 
     def __post_init__(self) -> None:
         self.place = place()
-        self._alive = Lock(f"worker-{self.worker}")
-        self._asking = Lock(study_lock(self.study.study_name))
+        self._alive = Lock(worker_lock(self.worker), "a worker")
+        self._asking = Lock(study_lock(self.study.study_name), "a worker that asks for a trial")
         self._lease: threading.Event | None = None
 
     def open(self) -> None:
         """Show that this worker lives, and that its host takes part."""
-        self._alive.acquire(blocking=True)
+        self._alive.acquire()
         self.study.set_user_attr(f"place {self.place}", time.time())
 
     def next(self) -> Trial | None:
@@ -120,6 +121,7 @@ class TrialDesk:
     def close(self) -> None:
         """This worker takes no further trials."""
         self.let_go()
+        self._alive.path.unlink(missing_ok=True)  # nobody waits for it
         self._alive.release()
 
     def let_go(self) -> None:
@@ -165,7 +167,7 @@ class TrialDesk:
         if owner["worker"] == self.worker:
             return True  # we ask, so we do not run it
         if owner["place"] == self.place:
-            return not is_held(f"worker-{owner['worker']}")
+            return holder(worker_lock(owner["worker"])) is None
         return time.time() > float(trial.user_attrs.get("lease", 0.0))
 
     def _adopt(self, left: FrozenTrial) -> Trial | None:
@@ -216,9 +218,14 @@ class TrialDesk:
         return [name for name in self.study.user_attrs if name.startswith("place ")]
 
 
-def study_lock(study: str) -> str:
-    """Name of the lock under which one host's processes ask for trials of a study."""
-    return f"study-{study}"
+def study_lock(study: str) -> Path:
+    """File of the lock under which one host's processes ask for trials of a study."""
+    return lock_file(f"study-{study}")
+
+
+def worker_lock(worker: str) -> Path:
+    """File of the lock that a worker holds for as long as it lives."""
+    return lock_file(f"worker-{worker}")
 
 
 def num_failed(study: Study, trials: Sequence[FrozenTrial]) -> int:

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from mmsa.config import PACKAGES_VARIABLE
-from mmsa.sweep.locks import Lock
+from mmsa.locks import Lock, lock_file
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -128,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the parent's to interpret
     signal.signal(signal.SIGTERM, _stop_now)
-    lock = Lock(options.lock, text=str(options.folder)) if options.lock else None
+    lock = Lock(lock_file(options.lock), str(options.folder)) if options.lock else None
     if lock is not None and not lock.acquire(blocking=False):
         return SLOT_TAKEN
     stop = threading.Event()

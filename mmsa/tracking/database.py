@@ -6,12 +6,15 @@ import logging
 import os
 import sqlite3
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
+
+from filelock import SoftFileLock, Timeout
+
+from mmsa.locks import locked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -152,35 +155,12 @@ def _holds(mount_point: str, path: Path) -> bool:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock between processes: an advisory one, or where there is none a file that only one can make."""
-    try:
-        import fcntl
-    except ImportError:
-        with _lock_file(path):
-            yield
-        return
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:  # some network file systems have no advisory locks
-            with _lock_file(path.with_suffix(".held")):
-                yield
-            return
-        yield  # closing the file gives the lock back
-
-
-@contextmanager
-def _lock_file(path: Path) -> Iterator[None]:
-    deadline = time.monotonic() + _LOCK_SECONDS
-    while True:
-        try:
-            path.touch(exist_ok=False)
-            break
-        except FileExistsError:
-            if time.monotonic() > deadline:  # whoever held it has died
-                break
-            time.sleep(0.1)
-    try:
+    """Hold a lock between processes: the kernel's, or where there is none a file that only one can make."""
+    with locked(path) as held, ExitStack() as stack:
+        if not held:
+            marker = path.with_suffix(".held")
+            try:
+                stack.enter_context(SoftFileLock(marker, timeout=_LOCK_SECONDS))
+            except Timeout:  # whoever held it, on another machine, has died
+                marker.unlink(missing_ok=True)
         yield
-    finally:
-        path.unlink(missing_ok=True)

@@ -213,6 +213,17 @@ def test_two_do_not_write_one_file(host: Host, tmp_path: Path) -> None:
     assert held(fetch(host, tmp_path)) == host.files
 
 
+def test_a_file_system_without_locks_is_told_of(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError("no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    assert held(fetch(host, tmp_path)) == host.files
+    assert "has no locks: do not fetch into it twice" in capsys.readouterr().err
+
+
 def test_a_known_hash_is_compared(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "SHA256", {AUDIO: "0" * 64})
     with pytest.raises(DataError, match=f"{'0' * 64} is published"):

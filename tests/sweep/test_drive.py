@@ -14,9 +14,9 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
+from mmsa.locks import Lock, lock_file
 from mmsa.sweep import supervisor as supervisor_module
 from mmsa.sweep.drive import SweepDisplay, opening_lines, while_running
-from mmsa.sweep.locks import Lock
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.slots import Slot
 from mmsa.sweep.supervisor import Seat, Supervisor
@@ -145,7 +145,7 @@ if not mark.exists():
 
 
 def test_a_slot_of_another_sweep_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = Lock(slot().lock, "another sweep")
+    other = Lock(lock_file(slot().lock), "another sweep")
     other.acquire()
     steps: list[int] = []
     step = supervisor_module.Supervisor.step

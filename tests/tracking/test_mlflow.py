@@ -280,9 +280,9 @@ def test_a_lock_lets_one_in_at_a_time(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_lock_whose_holder_died_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "_LOCK_SECONDS", 0.2)
     (tmp_path / "lock").touch()
-    with database._lock_file(tmp_path / "lock"):
+    with database._locked(tmp_path / "lock"):
         pass
-    assert not (tmp_path / "lock").exists()
+    assert not (tmp_path / "lock.held").exists()
 
 
 def test_write_ahead_only_where_the_disk_is_local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
