@@ -19,6 +19,8 @@ from mmsa.errors import ConfigError, TrainingError
 from mmsa.experiment import RunResult
 from mmsa.training.trainer import Trainer
 
+STEPS = 6
+"""Batches of an epoch."""
 EVERYTHING = ["regularizer=m3", "feedback=mmlatch", "optimizer=adamw", "trainer.clip_norm=1"]
 
 
@@ -63,7 +65,7 @@ def kill(small: list[str], overrides: list[str], after_steps: int) -> Path:
 @pytest.mark.parametrize("overrides", [[], EVERYTHING], ids=["defaults", "everything"])
 def test_a_killed_run_goes_on_to_the_same_bits(small: list[str], overrides: list[str]) -> None:
     whole = mmsa.run([*small, *overrides, "trainer.max_epochs=3"], quiet=True)
-    folder = kill(small, [*overrides, "trainer.max_epochs=3"], after_steps=40)  # one epoch has fewer
+    folder = kill(small, [*overrides, "trainer.max_epochs=3"], after_steps=STEPS + 2)
     resumed = mmsa.run([*small, *overrides, "trainer.max_epochs=3", f"trainer.resume={folder}"], quiet=True)
     assert resumed.folder == folder
     same(whole, resumed)
@@ -78,7 +80,7 @@ def test_a_finished_run_is_not_trained_further(small: list[str]) -> None:
 
 
 def test_resume_refuses_other_options(small: list[str]) -> None:
-    folder = kill(small, [], after_steps=40)
+    folder = kill(small, [], after_steps=STEPS + 2)
     with pytest.raises(ConfigError, match=r"seed=9 here, but the run has 1[\s\S]*type seed=1"):
         mmsa.run([*small, "seed=9", f"trainer.resume={folder}"], quiet=True)
 
