@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -45,14 +46,42 @@ def mmsa_pickle(shared: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder of prepared data for all tests of a session."""
-    return tmp_path_factory.mktemp("data")
+def whole_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the built-in corpus, for what is measured on it."""
+    from mmsa.dataset.synthetic import Synthetic
+
+    folder = tmp_path_factory.mktemp("whole")
+    Synthetic().prepare(folder, progress=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stores(whole_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder of prepared data for all tests of a session: of the built-in corpus every fifth utterance."""
+    from mmsa.data.store import Prepared, Ragged, write_store
+    from mmsa.dataset.synthetic import Synthetic
+
+    folder = tmp_path_factory.mktemp("data")
+    shutil.copytree(whole_corpus, folder, dirs_exist_ok=True)
+    whole = Synthetic().prepare(folder, progress=False)
+    rows = range(0, len(whole.ids), 5)
+    every_fifth = Prepared(
+        whole.ids[::5],
+        whole.videos[::5],
+        whole.folds[::5].tolist(),
+        {name: target[::5] for name, target in whole.targets.items()},
+        {name: Ragged.join([steps[row] for row in rows]) for name, steps in whole.features.items()},
+        whole.words and whole.words[::5],
+        whole.report,
+    )
+    write_store(whole.path, every_fifth, dataset=whole.dataset, sources=whole.sources, options=whole.options)
+    return folder
 
 
 @pytest.fixture
-def small(stores: Path, tmp_path: Path) -> list[str]:
-    """Overrides of a small, quick, untracked run on the built-in corpus."""
+def small(stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Overrides of a small, quick, untracked run on the built-in corpus, of which no figures are drawn."""
+    monkeypatch.setattr("mmsa.experiment.write_figures", lambda folder, result: [])
     return [
         f"paths.data={stores}",
         f"paths.outputs={tmp_path / 'outputs'}",
@@ -61,3 +90,9 @@ def small(stores: Path, tmp_path: Path) -> list[str]:
         "hidden_dim=6",
         "trainer.max_epochs=2",
     ]
+
+
+def pytest_sessionfinish() -> None:
+    from tests.warm import stop
+
+    stop()

@@ -1,4 +1,4 @@
-"""What a user meets who types `python train.py`, for real: help, errors, methods of one's own, Ctrl-C."""
+"""What a user meets who types `python train.py`: help, errors, methods of one's own, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.conftest import ROOT
+from tests.warm import Program, train
 
 MAX_LINES = 10
 MAX_LINES_OF_A_RUN = 40
 
 
-def train(
-    *overrides: str, cwd: Path = ROOT, environment: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """`python train.py OVERRIDES`, for real."""
+def start_python(*overrides: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """`python train.py OVERRIDES` in a Python of its own."""
     return subprocess.run(
         [sys.executable, str(ROOT / "train.py"), *overrides],
-        cwd=cwd,
+        cwd=ROOT,
         env={**os.environ, **(environment or {})},
         capture_output=True,
         text=True,
@@ -33,7 +32,7 @@ def train(
 
 def test_the_help_of_training_is_quick_and_names_groups_keys_and_examples() -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = train("--help")
+    done = start_python("--help")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime  # not the clock: others compute too
     assert done.returncode == 0 and seconds < 1
@@ -49,7 +48,7 @@ def test_the_help_of_training_is_quick_and_names_groups_keys_and_examples() -> N
 
 def test_a_python_without_the_environment_says_how_to_enter_it(tmp_path: Path) -> None:
     (tmp_path / "hydra.py").write_text("raise ModuleNotFoundError(\"No module named 'hydra'\", name='hydra')")
-    done = train(environment={"PYTHONPATH": str(tmp_path)})
+    done = start_python(environment={"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 1 and done.stdout == ""
     assert "source .venv/bin/activate" in done.stderr and "make setup" in done.stderr
     assert len(done.stderr.splitlines()) == 2
@@ -107,14 +106,7 @@ def test_ctrl_c_keeps_what_was_learnt_and_the_line_to_paste_goes_on(small: list[
     places = [small[0], f"paths.outputs={tmp_path / 'a=b (1)'}"]
     typed = [*places, *small[2:], "fusion=concat", "trainer.max_epochs=30", "trainer.patience=30"]
     typed += ["encoder/text=bigru", "name=stopped"]
-    former = signal.signal(signal.SIGINT, signal.SIG_DFL)  # what a shell starts in the background ignores Ctrl-C
-    try:
-        process = subprocess.Popen(
-            [sys.executable, "train.py", *typed], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-    finally:
-        signal.signal(signal.SIGINT, former)
-    with process:
+    with Program(*typed) as process:
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob("*/runs/*_stopped/checkpoints/last.pt")) and process.poll() is None:
             assert time.monotonic() < deadline

@@ -32,15 +32,17 @@ def base_of(small: list[str]) -> list[str]:
     return [override for override in small if not override.startswith(("hidden_dim", "trainer"))]
 
 
-def test_the_joint_model_closes_half_of_the_distance(small: list[str]) -> None:
-    assert closed_share([*base_of(small), *QUICK, "seed=1"]) >= 0.5
+def test_the_joint_model_closes_half_of_the_distance(small: list[str], whole_corpus: Path) -> None:
+    assert closed_share([*base_of(small), f"paths.data={whole_corpus}", *QUICK, "seed=1"]) >= 0.5
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_the_joint_model_closes_half_of_the_distance_with_the_defaults(small: list[str], seed: int) -> None:
-    assert closed_share([*base_of(small), f"seed={seed}"]) >= 0.5
+def test_the_joint_model_closes_half_of_the_distance_with_the_defaults(
+    small: list[str], whole_corpus: Path, seed: int
+) -> None:
+    assert closed_share([*base_of(small), f"paths.data={whole_corpus}", f"seed={seed}"]) >= 0.5
 
 
 def record_of(result: Any) -> dict[str, Any]:

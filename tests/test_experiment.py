@@ -17,8 +17,13 @@ from mmsa.compose import compose
 from mmsa.data.batches import Data
 from mmsa.errors import ConfigError, TrainingError
 from mmsa.experiment import RunResult
+from mmsa.record import RunRecord
+from mmsa.run_folder import read_config
+from mmsa.training.checkpoints import load_checkpoint
 from mmsa.training.trainer import Trainer
 
+STEPS = 6
+"""Batches of an epoch."""
 EVERYTHING = ["regularizer=m3", "feedback=mmlatch", "optimizer=adamw", "trainer.clip_norm=1"]
 
 
@@ -63,7 +68,7 @@ def kill(small: list[str], overrides: list[str], after_steps: int) -> Path:
 @pytest.mark.parametrize("overrides", [[], EVERYTHING], ids=["defaults", "everything"])
 def test_a_killed_run_goes_on_to_the_same_bits(small: list[str], overrides: list[str]) -> None:
     whole = mmsa.run([*small, *overrides, "trainer.max_epochs=3"], quiet=True)
-    folder = kill(small, [*overrides, "trainer.max_epochs=3"], after_steps=40)  # one epoch has fewer
+    folder = kill(small, [*overrides, "trainer.max_epochs=3"], after_steps=STEPS + 2)
     resumed = mmsa.run([*small, *overrides, "trainer.max_epochs=3", f"trainer.resume={folder}"], quiet=True)
     assert resumed.folder == folder
     same(whole, resumed)
@@ -78,7 +83,7 @@ def test_a_finished_run_is_not_trained_further(small: list[str]) -> None:
 
 
 def test_resume_refuses_other_options(small: list[str]) -> None:
-    folder = kill(small, [], after_steps=40)
+    folder = kill(small, [], after_steps=STEPS + 2)
     with pytest.raises(ConfigError, match=r"seed=9 here, but the run has 1[\s\S]*type seed=1"):
         mmsa.run([*small, "seed=9", f"trainer.resume={folder}"], quiet=True)
 
@@ -196,3 +201,35 @@ def test_a_users_part_that_needs_true_widths_is_built_with_them(
         OmegaConf.update(cfg, place, None)
         OmegaConf.update(cfg, place, {"_target_": "grouped.Grouped", "hidden_dim": 6}, merge=False)
     assert experiment.run(cfg, quiet=True).metrics
+
+
+def test_the_weights_that_are_tested_are_those_that_were_selected(small: list[str]) -> None:
+    """A name with underscores among them, on which the original loses its best checkpoint."""
+    chosen = ["name=a_run_with_underscores", "optimizer.lr=0.1", "trainer.patience=1", "trainer.max_epochs=30"]
+    result = mmsa.run([*small, *chosen, "fusion=concat"], quiet=True)
+    record = RunRecord.read(result.folder)
+    assert (record.best_epoch or 0) < (record.epochs or 0), "else this run shows nothing"
+    trained = mmsa.load(result.folder)
+    assert trained.evaluate("test")[1] == result.predictions["test"]
+    trained.model.load_state_dict(load_checkpoint(result.folder / "checkpoints" / "last.pt")["model"])
+    assert trained.evaluate("test")[1] != result.predictions["test"]
+
+
+def test_what_is_typed_wins_over_every_file(small: list[str]) -> None:
+    """In the originals YAML wins over the command line, or `--lr=1e-4` is not seen to be there."""
+    typed = ["optimizer.lr=1e-4", "trainer.batch_size=7", "debug=fast", "trainer.max_epochs=1", "name=mine"]
+    result = mmsa.run([*(o for o in small if not o.startswith("trainer.")), *typed], quiet=True)
+    cfg, record = read_config(result.folder), RunRecord.read(result.folder)
+    assert (cfg.optimizer.lr, cfg.trainer.batch_size, cfg.trainer.max_epochs) == (1e-4, 7, 1)
+    assert (record.epochs, record.name) == (1, "mine")
+    assert (result.folder / "history.csv").read_text().splitlines()[1].endswith("0.0001")
+
+
+def test_no_run_touches_what_is_in_the_outputs_folder(small: list[str]) -> None:
+    outputs = Path(small[1].partition("=")[2])
+    kept = outputs / "runs" / "notes.txt"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("mine")
+    first, second = (mmsa.run([*small, "name=same", "trainer.max_epochs=1"], quiet=True) for _ in range(2))
+    assert kept.read_text() == "mine" and first.folder != second.folder
+    assert all((run.folder / "checkpoints" / "best.pt").is_file() for run in (first, second))

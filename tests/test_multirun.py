@@ -15,7 +15,8 @@ from mmsa import build, cli
 from mmsa.compose import compose
 from mmsa.journal import SWEEP_VARIABLE
 from mmsa.multirun import MultirunCallback
-from tests.test_command_line import own_methods, train
+from tests.test_command_line import own_methods, start_python
+from tests.warm import train
 
 MAX_LINES_OF_A_FAILURE = 10
 
@@ -108,7 +109,7 @@ def test_workers_run_a_method_of_ones_own(places: list[str], tmp_path: Path) -> 
     own, environment = own_methods(tmp_path / "own")
     workers = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     grid = ["fusion=gated", "optimizer.lr=0.001,1e30"]
-    done = train(*own, *places[:-1], *workers, "tracking=none", *grid, environment=environment)
+    done = start_python(*own, *places[:-1], *workers, "tracking=none", *grid, environment=environment)
     assert done.returncode == 1
     table, _ = last_table(done.stdout)
     assert "fusion=gated" in table and "1 unfinished run folder left out" in table
@@ -120,7 +121,7 @@ def test_workers_run_a_method_of_ones_own(places: list[str], tmp_path: Path) -> 
 @pytest.mark.slow
 def test_workers_share_the_tracking_database(places: list[str], tmp_path: Path) -> None:
     workers = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    done = train(*places, *workers, "tracking=mlflow", "seed=1,2", "optimizer.lr=0.001,1e30")
+    done = start_python(*places, *workers, "tracking=mlflow", "seed=1,2", "optimizer.lr=0.001,1e30")
     assert done.returncode == 1
     assert not re.search("Traceback|Warning|locked|Tracking failed", done.stderr + done.stdout), done.stderr
     _, command = last_table(done.stdout)

@@ -9,6 +9,7 @@ import torch
 
 from mmsa.analysis.corruption import RATES, WAYS, Condition, DrawnWay, conditions, corrupt, dropped_steps
 from mmsa.types import Batch, padding_mask
+from tests.contracts.conftest import configuration, make_batch, model_of
 
 LENGTHS = {"a[0]": (7, 7), "a[1]": (12, 0), "b[0]": (1, 1), "b[1]": (30, 30)}
 MODALITIES = ("text", "audio")
@@ -147,3 +148,17 @@ def test_word_pieces_are_only_taken_away_whole() -> None:
     assert not [c for c in probed if c.way != "present" and "text" in c.modalities]
     assert Condition("zero", ("audio", "visual"), 0.2) in probed and Condition("present", ("text",)) in probed
     assert len(conditions(("text",), ())) == 1
+
+
+def test_every_condition_of_the_probe_acts_and_leaves_the_batch_alone() -> None:
+    """The original's test of missing modalities is never switched on, its noise is added to the data set itself."""
+    clean, *others = conditions(MODALITIES, MODALITIES)
+    batch, untouched = make_batch(lengths=(12, 20, 1, 16)), make_batch(lengths=(12, 20, 1, 16))
+    model = model_of(configuration()).eval()
+    expected = model(batch).predictions["sentiment"]
+    assert torch.equal(model(corrupt(batch, clean)).predictions["sentiment"], expected)
+    for condition in others:
+        assert not torch.allclose(model(corrupt(batch, condition)).predictions["sentiment"], expected), condition
+        for m in MODALITIES:
+            assert torch.equal(batch.features[m], untouched.features[m])
+            assert torch.equal(batch.lengths[m], untouched.lengths[m])

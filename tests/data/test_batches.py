@@ -151,3 +151,38 @@ def test_no_utterance_is_lost_where_two_have_one_id(tmp_path: Path) -> None:
     named = fold.by_id(range(len(fold)))
     assert list(named.values()) == list(range(40))
     assert [named[name] for name in ("v0[0]", "v0[0] (2)", "v0[0] (3)", "v1[0]")] == [0, 2, 5, 1]
+
+
+@pytest.mark.parametrize("normalize", ["train", "none"])
+def test_what_happens_to_a_batch_does_not_happen_to_the_data(tmp_path: Path, normalize: str) -> None:
+    store = store_of(tmp_path / "made.h5", prepared())
+    fold = Data(store, ["text", "audio"], Loading(normalize)).fold("train")  # type: ignore[arg-type]
+    rows = np.arange(8)
+    first = fold.batch(rows)
+    kept = {m: x.clone() for m, x in first.features.items()}
+    for tensor in (*first.features.values(), *first.lengths.values(), *first.targets.values()):
+        tensor.zero_()
+    again = fold.batch(rows)
+    assert all(torch.equal(again.features[m], kept[m]) for m in kept)
+    assert int(again.lengths["text"].min()) > 0 and again.targets["sentiment"].any()
+
+
+def test_every_modality_has_its_own_lengths(tmp_path: Path) -> None:
+    """The originals take the lengths of the text for all."""
+    rows = prepared(aligned=False)
+    fold = Data(store_of(tmp_path / "free.h5", rows), ["text", "audio"]).fold("train")
+    batch = fold.batch(np.arange(len(fold)))
+    assert not torch.equal(batch.lengths["text"], batch.lengths["audio"])
+    for modality in ("text", "audio"):
+        expected = rows.features[modality].lengths[: len(fold)]
+        assert batch.lengths[modality].tolist() == expected.tolist()
+        assert batch.features[modality].shape[1] == expected.max()
+
+
+def test_lengths_are_those_of_the_utterances_not_of_the_padded_batch(tmp_path: Path) -> None:
+    rows = prepared()
+    fold = Data(store_of(tmp_path / "made.h5", rows), ["text"]).fold("train")
+    for batch in fold.batches(8):
+        expected = rows.features["text"].lengths[batch.rows.numpy()]
+        assert batch.lengths["text"].tolist() == expected.tolist()
+    assert len(set(fold.lengths["text"].tolist())) > 5

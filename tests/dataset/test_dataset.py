@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -284,3 +285,13 @@ def test_the_shared_folder_and_pickle_prepare(csd_folder: Path, mmsa_pickle: Pat
     assert store.report["all_zero"] == {"text": 0, "audio": 0, "visual": 2}
     assert np.isfinite(store.features["audio"].values).all()
     assert CmuMosi(str(mmsa_pickle)).prepare(stores).report["utterances"] == {"train": 131, "valid": 53, "test": 45}
+
+
+def test_preparing_downloads_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_corpus(tmp_path / "source", tiny_sequences())
+    monkeypatch.setattr(socket, "socket", lambda *_, **__: pytest.fail("the network is asked for something"))
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: pytest.fail("the network is asked for something"))
+    assert len(Tiny(str(tmp_path / "source")).prepare(tmp_path / "stores", progress=False).ids) == 6
+    (tmp_path / "source" / "TINY_Visual.csd").unlink()
+    with pytest.raises(DataError, match="lacks visual"):
+        Tiny(str(tmp_path / "source")).prepare(tmp_path / "stores", progress=False)

@@ -141,3 +141,8 @@ def test_the_citation_file_names_every_paper() -> None:
     for reference in citation["references"]:
         assert reference["title"].partition(":")[0] in README
         assert all({"family-names", "given-names"} <= set(author) for author in reference["authors"])
+
+
+def test_every_room_has_its_tests() -> None:
+    rooms = {path.parent.name for path in (ROOT / "mmsa").glob("*/*.py")}
+    assert [room for room in sorted(rooms) if not list((ROOT / "tests" / room).glob("test_*.py"))] == []

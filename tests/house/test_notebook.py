@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -12,11 +13,20 @@ from nbclient import NotebookClient
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "tour.ipynb"
 
 
+SIZES = '"hidden_dim=32", "trainer.max_epochs=8"'
+SMALL = '"hidden_dim=4", "trainer.max_epochs=1"'
+
+
 @pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-def test_the_tour_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("sizes", [SMALL, pytest.param(SIZES, marks=pytest.mark.slow)], ids=["small", "as it is"])
+def test_the_tour_runs(sizes: str, stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(NOTEBOOK.parents[1]))  # of the kernel: this checkout
+    if sizes != SIZES:
+        shutil.copytree(stores, tmp_path / "outputs" / "data")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
+    (places,) = [cell for cell in notebook.cells if SIZES in cell.source]
+    places.source = places.source.replace(SIZES, sizes)
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     printed = "".join(output.get("text", "") for output in outputs if output.output_type == "stream")

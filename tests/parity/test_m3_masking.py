@@ -49,7 +49,7 @@ def measured(case: dict[str, Any], shape: tuple[int, int, int]) -> dict[str, np.
     return columns
 
 
-@pytest.mark.golden("m3_masking_stats*")
+@pytest.mark.golden("masking statistics")
 def test_masking_statistics(golden_file: Path) -> None:
     golden = Golden(golden_file)
     config = golden.config
@@ -63,7 +63,7 @@ def test_masking_statistics(golden_file: Path) -> None:
             assert abs(calls.mean() - value) <= 5 * error + 1e-7, (case, column, calls.mean(), value)
 
 
-@pytest.mark.golden("m3_masking_stats*")
+@pytest.mark.golden("masking statistics")
 def test_legacy_rescaling_acts_at_evaluation_too(golden_file: Path) -> None:
     golden = Golden(golden_file)
     for num, row in zip((3, 7), golden["stat/eval_scale"].tolist(), strict=True):

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from mmsa.training.metrics import classification_metrics, regression_metrics
 from mmsa.training.sims_metrics import sims_metrics
-from tests.parity.conftest import golden_files
+
+pytestmark = pytest.mark.golden("metrics")
 
 # key of the reference -> our name; what the references leave open is in the names
 MMLATCH = {
@@ -46,17 +47,11 @@ REFERENCES = {
 }
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "metrics_file" in metafunc.fixturenames:
-        files = golden_files(metafunc.config, "metrics_*.npz")
-        metafunc.parametrize("metrics_file", files, ids=[path.stem for path in files])
-
-
 @pytest.mark.parametrize("reference", REFERENCES)
-def test_regression_metrics_equal_the_reference(metrics_file: Path, reference: str) -> None:
-    with np.load(metrics_file, allow_pickle=False) as golden:
+def test_regression_metrics_equal_the_reference(golden_file: Path, reference: str) -> None:
+    with np.load(golden_file, allow_pickle=False) as golden:
         if f"metric/{reference}" not in golden:
-            pytest.skip(f"{metrics_file.name} does not hold {reference}")
+            pytest.skip(f"{golden_file.name} does not hold {reference}")
         ours = regression_metrics(golden["input/pred"], golden["input/target"])
         expected = json.loads(str(golden[f"metric/{reference}"]))
     names, rounding = REFERENCES[reference]
@@ -65,8 +60,8 @@ def test_regression_metrics_equal_the_reference(metrics_file: Path, reference: s
         assert ours[name] == pytest.approx(expected[key], rel=0, abs=rounding + 1e-6, nan_ok=True), (key, name)
 
 
-def test_sims_metrics_equal_mmsa(metrics_file: Path) -> None:
-    with np.load(metrics_file, allow_pickle=False) as golden:
+def test_sims_metrics_equal_mmsa(golden_file: Path) -> None:
+    with np.load(golden_file, allow_pickle=False) as golden:
         ours = sims_metrics(golden["input/sims_pred"], golden["input/sims_target"])
         expected = json.loads(str(golden["metric/mmsa_sims_regression"]))
     assert set(expected) == set(SIMS)
@@ -75,8 +70,8 @@ def test_sims_metrics_equal_mmsa(metrics_file: Path) -> None:
 
 
 @pytest.mark.parametrize("reference", ["mmsa_mosi_classification", "mmsa_sims_classification"])
-def test_three_classes_equal_mmsa(metrics_file: Path, reference: str) -> None:
-    with np.load(metrics_file, allow_pickle=False) as golden:
+def test_three_classes_equal_mmsa(golden_file: Path, reference: str) -> None:
+    with np.load(golden_file, allow_pickle=False) as golden:
         scores, target = golden["input/cls_logits"], golden["input/cls_target"]
         expected = json.loads(str(golden[f"metric/{reference}"]))
     polar = target != 1
@@ -97,15 +92,15 @@ def _classes(predicted: NDArray[np.generic]) -> NDArray[np.generic]:
     return predicted.astype(np.int64) if predicted.dtype == np.bool_ else predicted
 
 
-def test_every_golden_metric_is_compared(metrics_file: Path) -> None:
-    with np.load(metrics_file, allow_pickle=False) as golden:
+def test_every_golden_metric_is_compared(golden_file: Path) -> None:
+    with np.load(golden_file, allow_pickle=False) as golden:
         held = {name.removeprefix("metric/") for name in golden if name.startswith("metric/")}
     classification = {"mmsa_mosi_classification", "mmsa_sims_classification", "misa_ur_funny"}
     assert held == {*REFERENCES, *classification, "mmsa_sims_regression"}
 
 
-def test_two_class_accuracy_equals_misa(metrics_file: Path) -> None:
-    with np.load(metrics_file, allow_pickle=False) as golden:
+def test_two_class_accuracy_equals_misa(golden_file: Path) -> None:
+    with np.load(golden_file, allow_pickle=False) as golden:
         ours = classification_metrics(golden["input/funny_logits"], golden["input/funny_target"])
         expected = json.loads(str(golden["metric/misa_ur_funny"]))
     assert ours["accuracy"] == pytest.approx(expected["returned"], rel=0, abs=1e-6)

@@ -20,7 +20,7 @@ from tests.parity.misa_reference import LETTERS, misa_batch, misa_model, misa_ta
 from tests.parity.reference import Golden, check, check_gradients
 
 
-@pytest.mark.golden("misa_glove*", "misa_bert*")
+@pytest.mark.golden("misa")
 def test_outputs_losses_and_gradients(golden_file: Path, tmp_path: Path) -> None:
     golden = Golden(golden_file)
     model, names = misa_model(golden, tmp_path)
@@ -80,7 +80,7 @@ def test_outputs_losses_and_gradients(golden_file: Path, tmp_path: Path) -> None
     check_gradients(model, golden, names, "grad_total/")
 
 
-@pytest.mark.golden("misa_glove*", "misa_bert*")
+@pytest.mark.golden("misa")
 def test_padding_and_order_of_the_batch_do_not_matter(golden_file: Path, tmp_path: Path) -> None:
     golden = Golden(golden_file)
     model, _ = misa_model(golden, tmp_path)

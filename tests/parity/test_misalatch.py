@@ -22,19 +22,30 @@ from tests.parity.misa_reference import LETTERS, misa_names, misa_task
 from tests.parity.reference import Golden, Names, check, load, recurrence_names
 from tests.parity.test_mmlatch import batch_of
 
-BRANCHES = {
+BRANCHES: dict[str, dict[str, object]] = {
     "master": {"source": "sequence", "generator": "recurrent"},
     "mpl_seq": {"source": "sequence", "source_mlp": True, "generator": "recurrent"},
     "static_mask": {"source": "utterance", "generator": "linear"},
     "static_after_mlp": {"source": "projected", "generator": "linear"},
 }
-"""The feedback of each branch."""
+"""The feedback of each published branch; what a file's is, its parameters say."""
 
 SOURCES = {"text": ("audio", "visual"), "audio": ("text", "visual"), "visual": ("text", "audio")}
 """Per target the modalities that the reference's mask_y and mask_z read."""
 
 UNUSED = ("bertmodel.", "sp_discriminator.", "tlayer_norm.")
 """The text encoder, and what the reference builds and its total never reads."""
+
+
+def feedback_options(golden: Golden) -> dict[str, object]:
+    """The feedback that a file's parameters are of, whatever its branch is called."""
+    state, config = golden.group("state/"), golden.config
+    mlp = "mlp_t.0.weight" in state
+    if "feedback.f_t.mask_y.weight" not in state:
+        return {"source": "sequence", "source_mlp": mlp, "generator": "recurrent"}
+    read = [state[f"feedback.{mask}.weight"].shape[1] for mask in ("f_a.mask_y", "f_t.mask_y", "f_t.mask_z")]
+    pooled = [config["bert"]["hidden_size"], 2 * config["acoustic_size"], 2 * config["visual_size"]]
+    return {"source": "utterance" if read == pooled else "projected", "source_mlp": mlp, "generator": "linear"}
 
 
 class StoredText(nn.Module):
@@ -45,9 +56,8 @@ class StoredText(nn.Module):
         self.mask = golden["input/bert_mask"].float()[:, :, None]  # (B, P, 1)
         self.passes = [golden["output/bertmodel#0"], golden["output/bertmodel#1"]]
         self.width = self.input_dim = self.sequence_dim = self.utterance_dim = self.pooled_dim = self.passes[0].shape[2]
-        self.projects_words = (
-            golden.config["branch"] == "static_after_mlp"
-        )  # in the first pass [CLS], [SEP] are left out
+        # Where projected vectors give the masks, [CLS] and [SEP] are left out in the first pass.
+        self.projects_words = feedback_options(golden)["source"] == "projected"
         self.calls = 0
 
     def embed(self, features: Tensor) -> Tensor:
@@ -111,7 +121,7 @@ def misalatch_model(golden: Golden) -> tuple[MultimodalModel, Names]:
             "utterance": {m: encoder.pooled_dim for m, encoder in encoders.items()},  # type: ignore[misc]
             **{code: dict.fromkeys(encoders, width) for code, width in fusion.code_dims.items()},
         },
-        **BRANCHES[config["branch"]],  # type: ignore[arg-type]
+        **feedback_options(golden),  # type: ignore[arg-type]
     )
     head = nn.Linear(fusion.output_dim, config["num_classes"])
     model = MultimodalModel(encoders, feedback, NoRegularizer(), fusion, head, "sentiment")
@@ -119,7 +129,7 @@ def misalatch_model(golden: Golden) -> tuple[MultimodalModel, Names]:
     return model.eval(), names
 
 
-@pytest.mark.golden("misalatch_*")
+@pytest.mark.golden("misalatch")
 def test_masks_second_pass_fusion_and_losses(golden_file: Path) -> None:
     golden = Golden(golden_file)
     model, names = misalatch_model(golden)

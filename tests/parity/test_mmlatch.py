@@ -91,10 +91,8 @@ def batch_of(features: dict[str, Tensor], lengths: Tensor) -> Batch:
     return Batch(features, dict.fromkeys(features, lengths), {}, rows, tuple(str(i) for i in rows.tolist()))
 
 
-@pytest.mark.golden("mmlatch_avt_*", "m3_masked_*")
+@pytest.mark.golden("classifier")
 def test_classifier(golden_file: Path) -> None:
-    if golden_file.stem == "m3_masking_stats":
-        pytest.skip("statistics of the masking layer: see test_m3_masking")
     golden = Golden(golden_file)
     model, names = classifier(golden)
     model.eval()
@@ -129,7 +127,7 @@ def test_classifier(golden_file: Path) -> None:
     check_gradients(model, golden, names)
 
 
-@pytest.mark.golden("mmlatch_arnn_*")
+@pytest.mark.golden("recurrent encoder")
 def test_attentive_recurrent_encoder(golden_file: Path) -> None:
     golden = Golden(golden_file)
     config, state, lengths = golden.config, golden.group("state/"), golden.lengths
@@ -169,7 +167,7 @@ def test_attentive_recurrent_encoder(golden_file: Path) -> None:
     check_gradients(encoder, golden, names)
 
 
-@pytest.mark.golden("mmlatch_attfuser_*")
+@pytest.mark.golden("attention fusion")
 def test_attention_fusion(golden_file: Path) -> None:
     golden = Golden(golden_file)
     width, state, lengths = golden.config["proj_sz"], golden.group("state/"), golden.lengths
@@ -205,7 +203,7 @@ def encoded_of(high: dict[str, Tensor], lengths: Tensor) -> dict[str, Encoded]:
     return {m: Encoded(sequence, sequence.sum(dim=1), lengths) for m, sequence in high.items()}
 
 
-@pytest.mark.golden("mmlatch_feedback_*")
+@pytest.mark.golden("feedback")
 def test_feedback(golden_file: Path) -> None:
     golden = Golden(golden_file)
     config, state, lengths = golden.config, golden.group("state/"), golden.lengths
@@ -230,7 +228,7 @@ def test_feedback(golden_file: Path) -> None:
     check_gradients(feedback, golden, names)
 
 
-@pytest.mark.golden("mmlatch_feedbackunit_*")
+@pytest.mark.golden("feedback unit")
 def test_feedback_unit(golden_file: Path) -> None:
     golden = Golden(golden_file)
     config, state, lengths = golden.config, golden.group("state/"), golden.lengths

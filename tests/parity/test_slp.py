@@ -99,7 +99,7 @@ def slp_model(golden: FusedMaps) -> tuple[MultimodalModel, Names]:
     return model.eval(), names
 
 
-@pytest.mark.golden("m3_symattn_rnn_*")
+@pytest.mark.golden("slp")
 def test_symmetric_attention_classifier(golden_file: Path) -> None:
     golden = FusedMaps(golden_file)
     model, names = slp_model(golden)

@@ -97,7 +97,7 @@ def check_weights(model: torch.nn.Module, names: dict[str, str], stored: dict[st
         assert (ours - value).abs().max() <= bound, name
 
 
-@pytest.mark.golden("trajectory_*")
+@pytest.mark.golden("trajectory")
 def test_training_follows_the_reference(golden_file: Path, tmp_path: Path) -> None:
     golden = FusedMaps(golden_file)
     config: dict[str, Any] = golden.config

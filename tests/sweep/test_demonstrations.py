@@ -20,8 +20,8 @@ from optuna.trial import TrialState
 
 from mmsa.locks import holder
 from mmsa.sweep.storage import open_study
-from tests.sweep.test_sweep import results, start, wait_for
-from tests.test_command_line import train
+from tests.sweep.test_sweep import results, wait_for
+from tests.warm import Program, train
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def test_killed_workers_and_parents_cost_nothing(
 
     killed = 0
     for part, until in enumerate((33, 66, 100)):
-        with start(*command) as parent:
+        with Program(*command) as parent:
             while num_done() < until and parent.poll() is None:
                 time.sleep(draw.uniform(2.0, 5.0))
                 workers = [child for child in psutil.Process(parent.pid).children() if parent.poll() is None]
@@ -215,7 +215,9 @@ def test_pretended_gpus_are_never_shared(short: list[str], tmp_path: Path, monke
     own, environment = sleeping_methods(tmp_path / "own")
     common = [*own, *[word for word in short if word != "device=cpu"], "fusion=sleeping", "tracking=none"]
     grid = ["sweep=grid", "seed=range(1,9)", "fusion.seconds=0.2,1.0", "sweep.slots_per_gpu=2"]
-    with start(*common, *grid, "sweep.study=first", f"paths.outputs={tmp_path / 'first'}", **environment) as first:
+    with Program(
+        *common, *grid, "sweep.study=first", f"paths.outputs={tmp_path / 'first'}", environment=environment
+    ) as first:
         wait_for(lambda: (tmp_path / "first" / "sweeps" / "first" / "workers").exists())
         done = train(*common, *grid, "sweep.study=study", environment=environment)
         first.communicate()

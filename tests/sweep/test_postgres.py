@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -14,7 +13,7 @@ import sqlalchemy
 
 import mmsa
 from mmsa.tracking.database import ensure_database
-from tests.test_command_line import train
+from tests.warm import CONTEXT, train
 
 pytest_plugins = ["tests.sweep.postgres"]
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's own
@@ -51,9 +50,8 @@ def ask_and_tell(url: str, seed: int, told: Any) -> None:
 
 def test_processes_share_a_study_and_lose_nothing(postgres_url: str) -> None:
     study = load_study(postgres_url, 0)
-    context = multiprocessing.get_context("spawn")
-    told = context.Queue()
-    workers = [context.Process(target=ask_and_tell, args=(postgres_url, seed, told)) for seed in range(PROCESSES)]
+    told = CONTEXT.Queue()
+    workers = [CONTEXT.Process(target=ask_and_tell, args=(postgres_url, seed, told)) for seed in range(PROCESSES)]
     for worker in workers:
         worker.start()
     trials = sorted(told.get(timeout=120) for _ in range(TRIALS))
@@ -128,7 +126,9 @@ def test_a_sweep_keeps_its_study_and_its_runs_in_postgresql(
     places = ["tracking=mlflow", f"sweep.storage={postgres_url}"]
     refused = train(*small, *search, *places, f"tracking.uri={postgres_url}")
     assert refused.returncode == 1 and "are one database" in refused.stderr
-    done = train(*small, *search, *places, f"tracking.uri={second_postgres_url}", "trainer.max_epochs=1")
+    done = train(
+        *small, *search, *places, f"tracking.uri={second_postgres_url}", "trainer.max_epochs=1", "sweep.slots=1"
+    )
     assert done.returncode == 0 and "3/3 done" in done.stdout, done.stderr + done.stdout
     client = MlflowClient(tracking_uri=second_postgres_url)
     experiment = client.get_experiment_by_name("mmsa")
@@ -145,6 +145,6 @@ def test_a_sweep_keeps_its_study_and_its_runs_in_postgresql(
 
 @pytest.mark.slow
 def test_processes_that_race_make_one_tracking_database(postgres_url: str, tmp_path: Path) -> None:
-    with ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(PROCESSES, CONTEXT) as pool:
         racing = [pool.submit(ensure_database, postgres_url, tmp_path / "outputs") for _ in range(PROCESSES)]
         assert len({one.result() for one in racing}) == 1

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -22,7 +19,7 @@ from optuna.trial import TrialState
 
 from mmsa.sweep.storage import open_study
 from tests.sweep.test_running import make, work
-from tests.test_command_line import ROOT, train
+from tests.warm import Program, mmsa, train
 
 TPE = asdict(TPESamplerConfig(n_startup_trials=2))
 SPACE = ["optimizer.lr=tag(log,interval(1e-3,1e-2))", "feedback=none,static"]
@@ -45,19 +42,6 @@ def quick(stores: Path, tmp_path: Path) -> list[str]:
         "sweep.study=study",
         *SPACE,
     ]
-
-
-def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
-    """train.py in a session of its own, as a terminal would have it."""
-    command = [sys.executable, str(ROOT / "train.py"), *arguments]
-    return subprocess.Popen(
-        command,
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
 
 
 def study_of(tmp_path: Path) -> optuna.Study:
@@ -99,7 +83,7 @@ def test_a_search_without_m_ends_with_its_total_and_a_command_that_meets_the_tes
     assert len([line for line in done.stdout.splitlines() if re.match(r"trial +\d+  valid/mae", line)]) == 3
 
     (line,) = [line for line in done.stdout.splitlines() if line.endswith("sweep=grid")]
-    again = train(*shlex.split(line)[2:], "sweep.slots=2")
+    again = train(*shlex.split(line)[2:], "sweep.slots=1")
     assert again.returncode == 0, again.stderr + again.stdout
     assert "(5 seeds)" in again.stdout.replace("\n", " ") and "test fold" in again.stdout
     final = results(tmp_path)[6:]
@@ -110,39 +94,35 @@ def test_killed_workers_and_a_killed_parent_cost_nothing(quick: list[str], tmp_p
     one = ["sweep.trials=7", "sweep.slots=1", "hydra.sweeper.sampler.n_startup_trials=2", "trainer.max_epochs=2"]
     typed = [word for word in (*quick, *one) if not word.startswith(("sweep=", "hydra"))]
     whole = work(make(*typed, f"paths.outputs={tmp_path / 'whole'}", sampler=TPE))
-    with start(*quick, *one) as parent:
+    with Program(*quick, *one) as parent:
         wait_for(lambda: num_done(tmp_path) >= 1)
         (worker,) = psutil.Process(parent.pid).children()
         worker.kill()
         wait_for(lambda: num_done(tmp_path) >= 2)
         parent.kill()
     (tmp_path / "elsewhere").mkdir()
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from mmsa.cli import main; main()"
-    done = subprocess.run(  # its worker waits until the orphan has ended its trial
-        [sys.executable, "-c", code, "worker", str(tmp_path / "outputs" / "sweeps" / "study"), "--slots", "1"],
-        cwd=tmp_path / "elsewhere",
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr + done.stdout
+    typed = ["worker", str(tmp_path / "outputs" / "sweeps" / "study"), "--slots", "1"]
+    with Program(*typed, program=mmsa, cwd=tmp_path / "elsewhere") as other:
+        printed = "".join(other.communicate())  # its worker waits until the orphan has ended its trial
+    assert other.returncode == 0, printed
     assert points(study_of(tmp_path)) == points(whole)
     assert len([run for run in results(tmp_path) if run["status"] == "finished"]) == 7
 
 
 def test_control_c_once_lets_trials_finish_and_twice_stops_them(quick: list[str], tmp_path: Path) -> None:
     longer = [*quick, "sweep.trials=40", "sweep.slots=1", "trainer.max_epochs=3"]
-    with start(*longer) as parent:
+    with Program(*longer) as parent:
         wait_for(lambda: num_done(tmp_path) >= 1)
         parent.send_signal(signal.SIGINT)
-        printed, _ = parent.communicate(timeout=120)
-    assert parent.returncode == 130, printed
+        printed, told = parent.communicate(timeout=120)
+    assert parent.returncode == 130, printed + told
     trials = study_of(tmp_path).trials
     assert all(trial.state == TrialState.COMPLETE for trial in trials) and "no further trials" in printed
     (line,) = [line for line in printed.splitlines() if "go on with: " in line]
     assert shlex.split(line.partition("go on with: ")[2])[2:] == longer
 
     folder = tmp_path / "outputs" / "runs"
-    with start(*longer, "trainer.max_epochs=500", "trainer.patience=500", "sweep.study=long") as parent:
+    with Program(*longer, "trainer.max_epochs=500", "trainer.patience=500", "sweep.study=long") as parent:
         wait_for(lambda: any(folder.glob("*500*/checkpoints/last.pt")))
         for _ in range(2):
             parent.send_signal(signal.SIGINT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sqlite3
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -18,11 +17,11 @@ from mmsa.tracking.database import import_client
 from mmsa.tracking.mlflow import MLflowTracker
 from mmsa.tracking.tracker import RunInfo
 from tests.records import record
+from tests.warm import CONTEXT
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's own
 
 METRICS = [f"{fold}/metric{number}" for fold in ("train", "valid") for number in range(10)]
-EPOCHS = 30  # of a run; whoever reaches it starts another run
 
 
 @dataclass
@@ -40,8 +39,8 @@ def meet(barrier: Any) -> None:
     barrier.wait(240)
 
 
-def write(outputs: Path, folder: Path, writer: int, seconds: float) -> Written:
-    """Log runs as quickly as the tracker lets us, two whole ones and more until the time is over."""
+def write(outputs: Path, folder: Path, writer: int, epochs: int, seconds: float) -> Written:
+    """Log runs of so many epochs as quickly as the tracker lets us, two whole ones and more until the time is over."""
     written = Written()
     deadline = time.monotonic() + seconds
     while (whole := len(written.epochs) < 2) or time.monotonic() < deadline:
@@ -51,7 +50,7 @@ def write(outputs: Path, folder: Path, writer: int, seconds: float) -> Written:
         if run_id is None:
             break
         epoch = 0
-        while epoch < EPOCHS and (whole or time.monotonic() < deadline):
+        while epoch < epochs and (whole or time.monotonic() < deadline):
             epoch += 1
             values = {name: first + epoch + number / 64 for number, name in enumerate(METRICS)}
             began = time.monotonic()
@@ -62,14 +61,13 @@ def write(outputs: Path, folder: Path, writer: int, seconds: float) -> Written:
     return written
 
 
-def write_side_by_side(outputs: Path, processes: int, seconds: float) -> list[Written]:
+def write_side_by_side(outputs: Path, processes: int, epochs: int, seconds: float) -> list[Written]:
     folder = outputs / "run"
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text("seed: 1\n")
     MLflowTracker(outputs, warn=pytest.fail).prepare()
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, meet, (context.Barrier(processes),)) as pool:
-        writers = [pool.submit(write, outputs, folder, number, seconds) for number in range(processes)]
+    with ProcessPoolExecutor(processes, CONTEXT, meet, (CONTEXT.Barrier(processes),)) as pool:
+        writers = [pool.submit(write, outputs, folder, number, epochs, seconds) for number in range(processes)]
         return [writer.result() for writer in writers]
 
 
@@ -102,15 +100,15 @@ def require_silence(written: list[Written], capfd: pytest.CaptureFixture[str]) -
 
 
 def test_four_processes_lose_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    written = write_side_by_side(tmp_path / "outputs", processes=4, seconds=0)
+    written = write_side_by_side(tmp_path / "outputs", processes=4, epochs=10, seconds=0)
     require_silence(written, capfd)
-    assert require_everything(tmp_path / "outputs", written) == 4 * 2 * EPOCHS * len(METRICS)
+    assert require_everything(tmp_path / "outputs", written) == 4 * 2 * 10 * len(METRICS)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_eight_processes_lose_nothing_in_five_minutes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    written = write_side_by_side(tmp_path / "outputs", processes=8, seconds=300)
+    written = write_side_by_side(tmp_path / "outputs", processes=8, epochs=30, seconds=300)
     require_silence(written, capfd)
     rows = require_everything(tmp_path / "outputs", written)
     seconds = np.array([one for process in written for one in process.seconds])

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import sqlite3
 import threading
 import time
@@ -18,6 +17,7 @@ from mmsa.tracking.mlflow import MLflowTracker
 from mmsa.tracking.none import NullTracker
 from mmsa.tracking.tracker import RunInfo
 from tests.records import record
+from tests.warm import CONTEXT
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's own
 
@@ -241,9 +241,8 @@ def _ensure(outputs: Path, ids: Any) -> None:
 
 
 def test_processes_that_race_make_one_database(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    ids = context.Queue()
-    workers = [context.Process(target=_ensure, args=(tmp_path, ids)) for _ in range(3)]
+    ids = CONTEXT.Queue()
+    workers = [CONTEXT.Process(target=_ensure, args=(tmp_path, ids)) for _ in range(3)]
     for worker in workers:
         worker.start()
     assert len({ids.get(timeout=60) for _ in workers}) == 1

@@ -1,0 +1,126 @@
+"""Programs as children of one process that has imported the libraries: a start is a fork, not seconds of imports."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from multiprocessing import forkserver
+from pathlib import Path
+from types import TracebackType
+
+from tests.conftest import ROOT
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tests.preloaded"])
+
+
+def train_py() -> None:
+    """What `python train.py` runs."""
+    runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+
+
+def mmsa() -> None:
+    """What `mmsa` runs."""
+    from mmsa.cli import main
+
+    main()
+
+
+def _become(program: Callable[[], None], arguments: list[str], cwd: str, environment: dict[str, str], out: str) -> None:
+    """In the child: a session of its own, the caller's environment and folder, and its output into files."""
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell in the background would have had ignored
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.path[1:1] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
+    os.chdir(cwd)
+    for number, name in ((1, "out"), (2, "err")):
+        file = os.open(Path(out, name), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(file, number)
+        os.close(file)
+    sys.argv = [str(ROOT / "train.py"), *arguments]
+    program()
+
+
+class Program:
+    """A running program, as `subprocess.Popen` would have it.
+
+    Args:
+        arguments: of its command line.
+        program: what it runs.
+        cwd: its working folder.
+        environment: variables beside those of this process.
+    """
+
+    def __init__(
+        self,
+        *arguments: str,
+        program: Callable[[], None] = train_py,
+        cwd: Path = ROOT,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.args = list(arguments)
+        self._folder = tempfile.TemporaryDirectory(prefix="mmsa-program-")
+        variables = {**os.environ, **(environment or {})}
+        with contextlib.chdir(ROOT):  # where the server looks for this package
+            forkserver.ensure_running()
+        started = (program, self.args, str(cwd), variables, self._folder.name)
+        self._process = CONTEXT.Process(target=_become, args=started)
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid: int = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait for its end and return what it printed."""
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        with self._folder as folder:
+            return Path(folder, "out").read_text(), Path(folder, "err").read_text()
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.kill()
+        self._process.join()
+        self._folder.cleanup()
+
+
+def train(
+    *overrides: str, cwd: Path = ROOT, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`python train.py OVERRIDES`, to its end."""
+    program = Program(*overrides, cwd=cwd, environment=environment)
+    out, err = program.communicate()
+    assert program.returncode is not None
+    return subprocess.CompletedProcess(program.args, program.returncode, out, err)
+
+
+def stop() -> None:
+    """End the warm process; waited for, its processor time counts as the tests' own."""
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
