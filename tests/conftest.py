@@ -81,7 +81,7 @@ def stores(whole_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture
 def small(stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Overrides of a small, quick, untracked run on the built-in corpus, of which no figures are drawn."""
-    monkeypatch.setattr("mmsa.experiment.write_figures", lambda folder, result: [])
+    monkeypatch.setattr("mmsa.journal.write_figures", lambda folder, record: [])
     return [
         f"paths.data={stores}",
         f"paths.outputs={tmp_path / 'outputs'}",

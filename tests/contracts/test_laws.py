@@ -1,4 +1,4 @@
-"""The laws that every stage keeps: on every pair of options, and in the slow run on every combination that is allowed."""
+"""The laws that every stage keeps: on every pair of options, and in the slow run on every allowed combination."""
 
 from __future__ import annotations
 
