@@ -234,7 +234,7 @@ def join(folder: Path) -> None:
     minutes = SweepSpec.load(folder).options["timeout"]
     until = time.time() + 60 * minutes if minutes else None
     host, job = os.uname().nodename, os.getpid()
-    slot = Slot(name=f"job {job} on {host}", lock=f"job {job}", accelerator="cpu", environment={}, threads=1)
+    slot = Slot(f"job {job} on {host}", lock=f"job {job}", environment={})
     with Supervisor(folder, (slot,), until, print) as supervisor:
         while supervisor.step():
             time.sleep(POLL_SECONDS)

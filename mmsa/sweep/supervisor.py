@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 
 from mmsa.sweep.locks import holder
 from mmsa.sweep.slots import Slot
@@ -101,9 +101,7 @@ class Supervisor:
         self.seats = [Seat(slot, logs / f"{name}.log") for slot, name in zip(self.slots, names, strict=True)]
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stop_now()
         for number, former in self._former.items():
             signal.signal(number, former)

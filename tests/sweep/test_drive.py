@@ -84,7 +84,7 @@ def test_errors_of_what_blocks_are_raised() -> None:
 
 
 def slot(name: str = "cpu 1") -> Slot:
-    return Slot(name, f"lock of {name}", "cpu", {}, 1)
+    return Slot(name, f"lock of {name}", {})
 
 
 def supervise(
