@@ -104,7 +104,7 @@ def on_slots(made: Sweep, plan: SlotPlan, until: float | None, run: StudyRun | N
             time.sleep(POLL_SECONDS)
         guarded(display.refresh)
     late = until is not None and time.time() > until
-    conclude(made, display, EXIT_INTERRUPTED if supervisor.is_interrupted else 0 if late else None)
+    conclude(made, display, EXIT_INTERRUPTED if supervisor.interrupts else 0 if late else None)
 
 
 def by_launcher(made: Sweep, launcher: Any, choice: str) -> None:
