@@ -34,13 +34,11 @@ def choose_storage(option: str | None, folder: Path) -> tuple[str, str | None]:
         ConfigError: an SQLite file on a network file system.
     """
     journal = str((folder / "journal.log").resolve())
+    kind = file_system(folder)
     if option is None:
         if can_write_ahead(folder):
             return f"{SQLITE}{(folder / 'study.db').resolve()}", None
-        return (
-            journal,
-            f"{folder} lies on {file_system(folder) or 'an unknown disk'}, where SQLite is not safe: a journal file",
-        )
+        return journal, f"{folder} lies on {kind or 'an unknown file system'}, where SQLite is not safe: a journal file"
     if option == "journal":
         return journal, None
     if option.startswith(SQLITE):
