@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from mmsa import build
 from mmsa.compose import compose
-from mmsa.config import check_options
+from mmsa.config import PACKAGES_VARIABLE, check_options
 from mmsa.errors import ConfigError
 from mmsa.overrides import typed_overrides
 from mmsa.run_folder import check_outputs, flat_parameters
-from mmsa.sweep.options import SweepOptions, check_together, is_of_search
+from mmsa.sweep.options import Search, SweepOptions, check_together, is_of_search
 from mmsa.sweep.sampling import is_grid, make_sampler
-from mmsa.sweep.space import Space, check_space, first_point, grid_points, overrides_of, read_space
+from mmsa.sweep.space import Space, as_typed, check_space, first_point, grid_points, overrides_of, read_space
 from mmsa.training.metrics import METRICS, metric_mode
 
 OTHER_OBJECTIVES = ("num_parameters", "seconds")
@@ -29,30 +30,18 @@ class CheckedSweep:
     """What a sweep is to do, all of it checked.
 
     Args:
-        options: of the node `sweep`.
-        sampler: node of the sampler.
-        dimensions: the search space as given.
-        arguments: what was typed of the trials, in Hydra's own words.
-        typed: all that was typed but the option of the group `sweep`, in ours.
-        space: both of them, read.
+        search: what is searched, and how.
+        typed: all that was typed but the option of the group `sweep`, in our words.
+        space: the search's, read.
         points: of a grid; None is a search.
         base: configuration of the first point.
-        config_folders: further folders of configuration files.
-        objectives: names of the objectives.
-        modes: "min" or "max" of each.
     """
 
-    options: dict[str, Any]
-    sampler: dict[str, Any]
-    dimensions: dict[str, str]
-    arguments: list[str]
+    search: Search
     typed: list[str]
     space: Space
     points: list[dict[str, Any]] | None
     base: DictConfig
-    config_folders: list[str]
-    objectives: list[str]
-    modes: list[str]
 
 
 def check_sweep(
@@ -88,25 +77,20 @@ def check_sweep(
         raise ConfigError(
             "hydra/sweeper/sampler=cmaes: it knows one objective only.\n  type hydra/sweeper/sampler=nsgaii, or tpe"
         )
-    return CheckedSweep(
-        options=options,
-        sampler=dict(sampler),
-        dimensions=dimensions,
+    search = Search(
+        working_folder=os.getcwd(),
+        space=dimensions,
         arguments=own,
-        typed=_typed(cfg, arguments),
-        space=space,
-        points=points,
-        base=base,
-        config_folders=config_folders,
+        sampler=dict(sampler),
+        seed=base.seed,
         objectives=objectives,
         modes=[_mode(name) for name in objectives],
+        num_points=None if points is None else len(points),
+        config_folders=config_folders,
+        packages=os.environ.get(PACKAGES_VARIABLE, ""),
+        options=options,
     )
-
-
-def as_typed(space: Mapping[Any, Any]) -> dict[str, str]:
-    """The values of a search space as they would be typed."""
-    words = {None: "null", True: "true", False: "false"}
-    return {str(k): words[v] if v is None or isinstance(v, bool) else str(v) for k, v in space.items()}
+    return CheckedSweep(search, _typed(cfg, arguments), space, points, base)
 
 
 def first_configuration(space: Space, config_folders: Sequence[str]) -> DictConfig:

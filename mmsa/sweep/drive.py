@@ -12,16 +12,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from rich.console import Console
 from rich.status import Status
 
-from mmsa.overrides import typed_key
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.study_run import StudyRun
-from mmsa.sweep.summary import summarise
-from mmsa.sweep.trial_tables import short
-from mmsa.sweep.trials import DONE, failures
+from mmsa.sweep.summary import Summary, TrialRecord, summarise
+from mmsa.sweep.trial_tables import short, standing
 from mmsa.tracking.tracker import without_password
 
 if TYPE_CHECKING:
@@ -36,12 +34,12 @@ class SweepDisplay:
     """Tells how a sweep goes on: a line for each trial that ends, and on a terminal one that changes below.
 
     Args:
-        spec: the sweep.
+        folder: the sweep's.
         study: its study.
         run: shows the study in MLflow; None where nothing is tracked.
     """
 
-    spec: SweepSpec
+    folder: Path
     study: optuna.Study
     run: StudyRun | None = None
     console: Console = field(
@@ -49,7 +47,8 @@ class SweepDisplay:
     )
 
     def __post_init__(self) -> None:
-        self._told: set[int] = {trial.number for trial in self._trials() if trial.state.is_finished()}
+        self._states: list[TrialState] | None = None
+        self._told = {trial.number for trial in self.study.get_trials(deepcopy=False) if trial.state.is_finished()}
         self._new: list[float] = []
         self._began = time.monotonic()
         self._drawn = 0.0
@@ -71,120 +70,88 @@ class SweepDisplay:
 
     def refresh(self) -> None:
         """Tell of the trials that ended since the last call."""
-        trials = self._trials()
+        trials = self.study.get_trials(deepcopy=False)
+        states = [trial.state for trial in trials]
+        if states == self._states:
+            return
+        summary = summarise(self.study)
+        rows = {row.number: row for row in summary.rows}
         ended = [trial for trial in trials if trial.state.is_finished() and trial.number not in self._told]
         for trial in sorted(ended, key=lambda trial: trial.datetime_complete or datetime.min):
             self._told.add(trial.number)
-            if trial.user_attrs.get("surplus"):
-                continue
-            self._new.append(time.monotonic())
-            self.say(f"{self._line(trial, trials)}  {self._standing(trials)}")
+            if trial.number in rows:
+                self._new.append(time.monotonic())
+                self.say(f"{_line(rows[trial.number], summary)}  {self._standing(summary)}")
         if ended and self.run is not None:
-            self.run.update(summarise(self.study))
+            self.run.update(summary)
             if time.monotonic() > self._drawn + FIGURES_SECONDS:
                 self.draw()
         if self._status is not None:
-            self._status.update(self._standing(trials))
+            self._status.update(self._standing(summary))
+        self._states = states
 
     def draw(self) -> None:
         """Draw the study's figures into its folder, and show them in MLflow."""
         from mmsa.sweep.figures import write_study_figures
 
-        folder = Path(self.spec.folder) / "figures"
-        write_study_figures(self.study, folder)
+        write_study_figures(self.study, self.folder / "figures")
         if self.run is not None:
-            self.run.add_figures(folder)
+            self.run.add_figures(self.folder / "figures")
         self._drawn = time.monotonic()
 
-    def _trials(self) -> list[FrozenTrial]:
-        return self.study.get_trials(deepcopy=False)
-
-    def _line(self, trial: FrozenTrial, trials: list[FrozenTrial]) -> str:
-        varying = " ".join("=".join(map(short, text.split("="))) for text in trial.user_attrs.get("overrides", []))
-        head = f"trial {trial.number:>3}"
-        if trial.state == TrialState.FAIL:
-            return f"{head}  failed: {trial.user_attrs.get('reason', 'for an unknown reason')}  ({varying})"
-        if trial.state == TrialState.PRUNED:
-            return f"{head}  pruned: {trial.user_attrs.get('reason', '')}  ({varying})"
-        values = ", ".join(f"{n} {v:.4g}" for n, v in zip(self.spec.objectives, trial.values or (), strict=True))
-        mark = " *" if self._best(trials) == trial.number else ""
-        return f"{head}  {values}{mark}  ({varying})"
-
-    def _standing(self, trials: list[FrozenTrial]) -> str:
-        """How far the sweep is: done, pruned, failed, running, best so far, and when it may end."""
-        done = sum(trial.state in DONE for trial in trials)
-        pruned = sum(trial.state == TrialState.PRUNED for trial in trials)
-        running = sum(trial.state == TrialState.RUNNING for trial in trials)
-        parts = [f"{done}/{self.spec.total} done"]
-        parts += [f"{pruned} pruned"] if pruned else []
-        parts += [f"{len(failed)} failed"] if (failed := failures(trials)) else []
-        parts += [f"{running} running"]
-        best = self._best(trials)
-        if best is not None:
-            value = next(trial.values[0] for trial in trials if trial.number == best)
-            parts.append(f"best {value:.4g} (trial {best})")
-        left = self.spec.total - done
+    def _standing(self, summary: Summary) -> str:
+        """How far the sweep is, its best value so far, and when it may end."""
+        parts = [standing(summary)]
+        if summary.best and len(summary.modes) == 1:
+            parts.append(f"best {summary.best[0].values[0]:.4g} (trial {summary.best[0].number})")
+        left = summary.total - summary.num_finished
         if left > 0 and self._new:
             per_trial = (self._new[-1] - self._began) / len(self._new)
             parts.append(f"ends about {_clock(timedelta(seconds=left * per_trial))}")
         return ", ".join(parts)
 
-    def _best(self, trials: list[FrozenTrial]) -> int | None:
-        done = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        if len(self.spec.modes) != 1 or self.spec.options["final"] or not done:
-            return None
-        sign = 1.0 if self.spec.modes[0] == "min" else -1.0
-        return min(done, key=lambda trial: sign * trial.values[0]).number
+
+def _line(row: TrialRecord, summary: Summary) -> str:
+    """What came of a trial, with a star where it is the best so far or on the Pareto front."""
+    varying = " ".join(f"{key}={short(value)}" for key, value in row.overrides.items())
+    head = f"trial {row.number:>3}"
+    if row.state != "done":
+        return f"{head}  {row.state}: {row.reason or 'for an unknown reason'}  ({varying})"
+    values = ", ".join(f"{name} {value:.4g}" for name, value in zip(summary.objectives, row.values, strict=True))
+    return f"{head}  {values}{' *' if row in summary.best else ''}  ({varying})"
 
 
 def opening_lines(
-    spec: SweepSpec, study: optuna.Study, slots: list[str], num_slots: int, seconds: float | None, command: str
+    spec: SweepSpec, summary: Summary, slots: list[str], num_slots: int, seconds: float | None
 ) -> list[str]:
     """What is said before the first trial.
 
     Args:
         spec: the sweep.
-        study: its study.
+        summary: its study.
         slots: names of the slots, or what starts the workers.
         num_slots: trials at a time.
         seconds: how long a run takes, as far as is known.
-        command: what to type to go on with the sweep.
     """
-    trials = study.get_trials(deepcopy=False)
-    done = sum(trial.state in DONE for trial in trials)
-    what = "a grid of" if spec.num_points is not None else f"{study_kind(spec)} over"
-    count = f"{spec.num_points} points" if spec.num_points is not None else ", ".join(typed_dimensions(spec))
-    lines = [f"sweep {spec.study}: {what} {count}"]
-    seeds = f", {spec.options['seeds']} seeds each" if spec.options["seeds"] > 1 else ""
-    found = f" ({done} of them are there)" if done else ""
-    lines.append(f"  trials:  {spec.total}{found}{seeds}; objective: {', '.join(spec.objectives)}")
+    sampler = summary.sampler.removeprefix("create_").removesuffix("_sampler").removesuffix("Sampler")
+    search = f"a search ({sampler}) over {', '.join(summary.space)}"
+    lines = [f"sweep {spec.study}: {search if spec.num_points is None else f'a grid of {spec.num_points} points'}"]
+    seeds = f", {summary.seeds} seeds each" if summary.seeds > 1 else ""
+    found = f" ({summary.num_finished} of them are there)" if summary.num_finished else ""
+    lines.append(f"  trials:  {summary.total}{found}{seeds}; objective: {', '.join(summary.objectives)}")
     lines.append(f"  slots:   {', '.join(slots)}")
     lines.append(f"  storage: {without_password(spec.storage)}")
-    left = max(0, spec.total - done)
-    if left and seconds is not None:
+    left = summary.total - summary.num_finished
+    if left > 0 and seconds is not None:
         rounds = -(-left // num_slots)
-        whole = timedelta(seconds=round(rounds * seconds * spec.options["seeds"]))
+        whole = timedelta(seconds=round(rounds * seconds * summary.seeds))
         lines.append(
             f"  time:    about {whole} without pruning, by {seconds:.0f} s for a run (ends about {_clock(whole)})"
         )
-    elif left:
+    elif left > 0:
         lines.append("  time:    told after the first trial; there is no run on these data to tell by")
-    lines.append(f"  go on with it, when it was stopped: {command}")
+    lines.append(f"  go on with it, when it was stopped: {summary.command}")
     return lines
-
-
-def typed_dimensions(spec: SweepSpec) -> list[str]:
-    """The dimensions of a study, by their short names."""
-    from mmsa.sweep.space import read_space
-
-    space = read_space(spec.space, spec.arguments, seeds_allowed=spec.options["final"])
-    return [typed_key(name) for name in space.distributions]
-
-
-def study_kind(spec: SweepSpec) -> str:
-    """The sampler's name, as it is chosen."""
-    name = str(spec.sampler["_target_"]).rpartition(".")[2]
-    return f"a search ({name.removeprefix('create_').removesuffix('_sampler').removesuffix('Sampler')})"
 
 
 def usual_seconds(outputs: Path, fingerprint: str) -> float | None:

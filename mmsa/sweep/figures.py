@@ -179,7 +179,7 @@ def visible_range(values: Sequence[float], mode: str) -> tuple[float, float]:
 
 
 def _title(summary: Summary) -> str:
-    name = summary.name if len(summary.name) <= 44 else f"{summary.name[:43]}…"
+    name = summary.study if len(summary.study) <= 44 else f"{summary.study[:43]}…"
     return f"study {name}, {summary.dataset}" + ("\n(planted data)" if summary.planted else "")
 
 

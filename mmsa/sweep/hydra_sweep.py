@@ -13,7 +13,6 @@ from typing import Any, Literal
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 from optuna.exceptions import StorageInternalError
-from optuna.trial import TrialState
 
 from mmsa import build
 from mmsa.commands import report_command
@@ -27,7 +26,7 @@ from mmsa.sweep.slots import Slot, SlotPlan, choose_slots
 from mmsa.sweep.study_run import StudyRun
 from mmsa.sweep.summary import summarise
 from mmsa.sweep.supervisor import POLL_SECONDS, Supervisor
-from mmsa.sweep.trials import DONE, failures, note_death, num_failed
+from mmsa.sweep.trials import note_death, num_failed
 from mmsa.sweep.worker import enter
 from mmsa.tracking.mlflow import MLflowTracker
 
@@ -56,7 +55,7 @@ def sweep(
     choice = str(config.hydra.runtime.choices.sweep)
     node: dict[str, Any] = OmegaConf.to_container(sampler, resolve=True)  # type: ignore[assignment]
     checked = check_sweep(config, node, params or {}, arguments)
-    options = checked.options
+    options = checked.search.options
     if config.hydra.launcher._target_ == BASIC_LAUNCHER:
         plan = plan_slots(checked.base, options, options["slots"])
         until = time.time() + 60 * options["timeout"] if options["timeout"] else None
@@ -105,7 +104,7 @@ def on_slots(made: Sweep, plan: SlotPlan, until: float | None, run: StudyRun | N
             time.sleep(POLL_SECONDS)
         guarded(display.refresh)
     late = until is not None and time.time() > until
-    conclude(made, display, EXIT_INTERRUPTED if supervisor.is_interrupted else 0 if late else None)
+    conclude(made, display, EXIT_INTERRUPTED if supervisor.interrupts else 0 if late else None)
 
 
 def by_launcher(made: Sweep, launcher: Any, choice: str) -> None:
@@ -151,11 +150,12 @@ class Patience:
 def announce(made: Sweep, slots: list[str], num_slots: int, notes: Sequence[str], run: StudyRun | None) -> SweepDisplay:
     """Say what is going to happen."""
     spec = made.spec
-    seconds = usual_seconds(Path(made.base.paths.outputs), made.study.user_attrs["mmsa"]["fingerprint"])
-    display = SweepDisplay(spec, made.study, run)
-    for line in opening_lines(spec, made.study, slots, num_slots, seconds, made.command):
+    summary = summarise(made.study)
+    seconds = usual_seconds(Path(made.base.paths.outputs), summary.fingerprint)
+    display = SweepDisplay(Path(spec.folder), made.study, run)
+    for line in opening_lines(spec, summary, slots, num_slots, seconds):
         display.say(line)
-    for note in (*made.notes, *notes):
+    for note in [*([made.note] if made.note else []), *notes]:
         display.say(f"  note: {note}")
     return display
 
@@ -184,26 +184,24 @@ def conclude(made: Sweep, display: SweepDisplay, ended: int | None) -> None:
     Raises:
         MmsaError: it is not complete, for another reason.
     """
-    trials = made.study.get_trials(deepcopy=False)
-    spec, done = made.spec, sum(trial.state in DONE for trial in trials)
-    too_many = num_failed(made.study, trials) >= spec.options["max_failures"]
+    spec, summary = made.spec, summarise(made.study)
+    too_many = num_failed(made.study, made.study.get_trials(deepcopy=False)) >= spec.options["max_failures"]
+    complete = summary.num_finished >= summary.total
     if not spec.options["final"]:
         display.draw()
     if display.run is not None:
         ending: Literal["FAILED", "KILLED"] = "FAILED" if too_many else "KILLED"
-        display.run.finish(summarise(made.study), "FINISHED" if done >= spec.total else ending)
-    if any(trial.state == TrialState.COMPLETE for trial in trials):
+        display.run.finish(summary, "FINISHED" if complete else ending)
+    if summary.counts["done"]:
         print(report(Path(spec.folder).parents[1], spec.study))
         print(f"the same table later: {report_command(made.base.paths.outputs, spec.study)}")
-    if done >= spec.total:
+    if complete:
         return
-    left = f"{done} of {spec.total} trials are done; go on with: {made.command}"
+    left = f"{summary.num_finished} of {summary.total} trials are done; go on with: {summary.command}"
     if ended is None:
-        failed = failures(trials)
-        reason = str(failed[-1].user_attrs.get("reason", "for an unknown reason")) if failed else ""
-        why = (
-            f"{len(failed)} trials failed, the last one: {reason}" if failed else "no slot is left whose workers start"
-        )
+        why = "no slot is left whose workers start"
+        if failed := [row.reason or "for an unknown reason" for row in summary.rows if row.state == "failed"]:
+            why = f"{len(failed)} trials failed, the last one: {failed[-1]}"
         raise MmsaError(f"{why}\n  {left}\n  what the workers printed: {spec.folder}/workers")
     print(left)
     if ended:
@@ -234,7 +232,7 @@ def join(folder: Path) -> None:
     minutes = SweepSpec.load(folder).options["timeout"]
     until = time.time() + 60 * minutes if minutes else None
     host, job = os.uname().nodename, os.getpid()
-    slot = Slot(name=f"job {job} on {host}", lock=f"job {job}", accelerator="cpu", environment={}, threads=1)
+    slot = Slot(f"job {job} on {host}", lock=f"job {job}", environment={})
     with Supervisor(folder, (slot,), until, print) as supervisor:
         while supervisor.step():
             time.sleep(POLL_SECONDS)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
 
 import joblib
 
 from mmsa.errors import ConfigError
 
 GIB = 2**30
+_SLURM_CORES = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE")  # of a task, before that of its job on the node
 # What a job of SLURM may use of the node's GPUs, in the order in which they are believed.
 _SLURM_GPUS = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS", "GPU_DEVICE_ORDINAL")
 _QUERY = ("--query-gpu=index,uuid,name,memory.free,memory.total", "--format=csv,noheader,nounits")
@@ -31,48 +30,10 @@ def cores() -> list[int]:
 
 
 def num_cores() -> int:
-    """How many CPUs this process may keep busy: the least of affinity, quotas and SLURM's share, at least 1."""
-    limits = [joblib.cpu_count(), cgroup_cores(), slurm_cores(os.environ)]
-    return max(1, min(limit for limit in limits if limit is not None))
-
-
-def slurm_cores(environment: Mapping[str, str]) -> int | None:
-    """CPUs of a SLURM task, or of its job on this node; None outside a job."""
-    for name in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"):
-        if environment.get(name, "").isdecimal():
-            return int(environment[name])
-    return None
-
-
-def cgroup_cores(process: Path = Path("/proc/self/cgroup"), mounts: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """The CPU time that nested control groups leave the process, in whole CPUs rounded up; None has no limit.
-
-    The outermost group, which is a container's own, is all that joblib reads.
-
-    Args:
-        process: the file that names the groups of the process.
-        mounts: the folder of the groups, of version 2 or 1.
-    """
-    lines = process.read_text(encoding="utf-8").splitlines() if process.exists() else []  # there on Linux only
-    quotas: list[float] = []
-    for _, controllers, path in (line.split(":", 2) for line in lines):
-        if not controllers or "cpu" in controllers.split(","):
-            names = (controllers, "cpu") if controllers else ("", "unified")
-            inside = PurePosixPath(path.lstrip("/"))  # a group is also bound by those above it
-            quotas += [_quota(mounts / name / group) for name in names for group in (inside, *inside.parents)]
-    least = min(quotas, default=math.inf)
-    return None if math.isinf(least) else math.ceil(least)
-
-
-def _quota(group: Path) -> float:
-    """CPUs' worth of time that one control group may use."""
-    for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
-        try:
-            quota, period = " ".join((group / name).read_text(encoding="ascii") for name in names).split()
-        except (OSError, ValueError):  # no such group here, or one without the CPU controller
-            continue
-        return math.inf if quota in ("max", "-1") else int(quota) / int(period)
-    return math.inf
+    """How many CPUs this process may keep busy: the least of what joblib counts and SLURM's share, at least 1."""
+    told = [os.environ.get(name, "") for name in _SLURM_CORES]
+    shares = [int(number) for number in told if number.isdecimal()]
+    return max(1, min([joblib.cpu_count(), *shares[:1]]))
 
 
 # --- GPUs -------------------------------------------------------------------------------------------------------------

@@ -67,14 +67,11 @@ class SweepOptions:
 
 
 @dataclass(frozen=True)
-class SweepSpec:
-    """All that a worker needs to know: kept in the sweep's folder.
+class Search:
+    """What is searched, and how.
 
     Args:
-        study: the study's name.
-        folder: the sweep's folder.
         working_folder: where relative paths begin.
-        storage: URL of a database, or path of a journal file.
         space: dimension -> values as given, in Hydra's own words; single values are fixed.
         arguments: what was typed besides, in Hydra's own words.
         sampler: node of the sampler.
@@ -87,10 +84,7 @@ class SweepSpec:
         options: the options of the sweep.
     """
 
-    study: str
-    folder: str
     working_folder: str
-    storage: str
     space: dict[str, str]
     arguments: list[str]
     sampler: dict[str, Any]
@@ -106,6 +100,21 @@ class SweepSpec:
     def total(self) -> int:
         """Trials that the study ends with."""
         return self.num_points if self.num_points is not None else int(self.options["trials"])
+
+
+@dataclass(frozen=True)
+class SweepSpec(Search):
+    """All that a worker needs to know: kept in the sweep's folder.
+
+    Args:
+        study: the study's name.
+        folder: the sweep's folder.
+        storage: URL of a database, or path of a journal file.
+    """
+
+    study: str
+    folder: str
+    storage: str
 
     def save(self) -> None:
         """Write it into the sweep's folder, for nobody else to read: a database's URL may hold a password."""

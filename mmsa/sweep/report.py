@@ -71,7 +71,7 @@ def study_line(summary: Summary, outputs: str) -> str:
         if value is not None
     ]
     shown = f", best {', '.join(best)}" if best else ""
-    return f"study {summary.name}: {standing(summary)}{shown}: {report_command(outputs, summary.name)}"
+    return f"study {summary.study}: {standing(summary)}{shown}: {report_command(outputs, summary.study)}"
 
 
 def _summary(folder: Path) -> Summary:

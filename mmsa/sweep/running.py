@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from mmsa.overrides import typed_overrides
 from mmsa.record import RunRecord
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.space import Space, overrides_of
-from mmsa.sweep.trials import finished_values
 
 WILCOXON_P = 0.13
 """Below it a trial's seeds are behind those of the best: three worse ones of three have 0.125."""
@@ -74,10 +73,10 @@ class TrialRunner:
     spec: SweepSpec
     space: Space
     study: optuna.Study
-    data: Callable[[DictConfig], tuple[Store, Data]] = field(default_factory=DataCache)
 
     def __post_init__(self) -> None:
         self._compose = Composer(self.spec.config_folders)
+        self._data = DataCache()
 
     def run(self, trial: Trial) -> list[float]:
         """Run every seed of a trial and return its objectives.
@@ -113,7 +112,8 @@ class TrialRunner:
                 resumed = [f"trainer.resume={runs[key]['folder']}"]
             self._run(trial, overrides, resumed, key, watched)
             record = RunRecord.read(Path(trial.user_attrs["seeds"][key]["folder"]))
-        found = finished_values(record, self.spec.objectives)
+        known = {**record.metrics, "num_parameters": record.num_parameters, "seconds": record.seconds}
+        found = [known.get(name) for name in self.spec.objectives]
         if any(value is None or not math.isfinite(value) for value in found):
             shown = ", ".join(f"{n} is {v}" for n, v in zip(self.spec.objectives, found, strict=True))
             raise TrainingError(f"an objective is not finite: {shown}.")
@@ -145,7 +145,7 @@ class TrialRunner:
                     raise Pruned(f"epoch {number} with {objective} {metrics[objective]:.4g}: behind the other trials")
 
         final = self.spec.options["final"]
-        hooks = TrialHooks(self.spec.study, trial.number, final, started, epoch, self.data)
+        hooks = TrialHooks(self.spec.study, trial.number, final, started, epoch, self._data)
         experiment.run(cfg, typed_overrides(overrides), quiet=True, trial=hooks)
 
     def _compare_seeds(self, trial: Trial, scores: list[float]) -> None:

@@ -63,7 +63,7 @@ def make_sampler(node: Mapping[str, Any], seed: int) -> SeededSampler:
     seed = seed if own is None else own
     if not isinstance(seed, int) or seed < 0:
         raise ConfigError(f"a sampler's seed needs a whole number from 0; it is {seed}.\n  type seed=1")
-    name = _name(node)
+    name = sampler_name(node)
     package = PACKAGES.get(name)
     if package and importlib.util.find_spec(package) is None:
         raise ConfigError(f"{name} needs the package {package}, which is not there.\n  type pip install {package}")
@@ -79,7 +79,7 @@ def make_sampler(node: Mapping[str, Any], seed: int) -> SeededSampler:
     return SeededSampler(node, seed)
 
 
-def _name(node: Mapping[str, Any]) -> str:
+def sampler_name(node: Mapping[str, Any]) -> str:
     """Such as TPESampler."""
     return str(node.get("_target_")).rpartition(".")[2]
 
@@ -159,7 +159,7 @@ class SeededSampler(BaseSampler):
     def _sampler(self, trial: FrozenTrial) -> BaseSampler:
         """The sampler of what is drawn for a whole trial."""
         # CMA-ES adds the trial's number to its seed by itself; with a seed for each trial, two of them could meet.
-        sampler = self._fresh(self._derived(*(() if _name(self._node) in SEQUENCES else (trial.number,))))
+        sampler = self._fresh(self._derived(*(() if sampler_name(self._node) in SEQUENCES else (trial.number,))))
         if isinstance(sampler, QMCSampler):
             # Optuna counts the places in the storage, where two workers can read the same count.
             sampler._find_sample_id = lambda study, search_space: trial.number  # type: ignore[method-assign]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +14,17 @@ from omegaconf import DictConfig
 
 from mmsa import build
 from mmsa.commands import train_command
-from mmsa.config import PACKAGES_VARIABLE
 from mmsa.data.store import Store
 from mmsa.errors import ConfigError
 from mmsa.locks import Lock
 from mmsa.overrides import typed_key, typed_overrides
 from mmsa.sweep.checking import CheckedSweep, first_configuration
-from mmsa.sweep.options import SweepSpec
+from mmsa.sweep.options import Search, SweepSpec
 from mmsa.sweep.running import TrialRunner, direction, make_pruner
-from mmsa.sweep.sampling import is_grid, make_sampler
-from mmsa.sweep.space import read_space
-from mmsa.sweep.storage import choose_storage, open_storage, open_study, quiet_optuna
+from mmsa.sweep.sampling import is_grid, make_sampler, sampler_name
+from mmsa.sweep.space import Space, read_space
+from mmsa.sweep.storage import choose_storage, open_storage, open_study
+from mmsa.sweep.summary import ATTRIBUTE, StudyRecord
 from mmsa.sweep.trials import FAILED_BEFORE, TrialDesk, failures, study_lock
 from mmsa.tracking.database import default_uri
 from mmsa.tracking.tracker import without_password
@@ -45,15 +44,13 @@ class Sweep:
         spec: what its workers need to know.
         study: the study.
         base: configuration of the first point.
-        notes: what the user has to be told.
-        command: what to type to go on with it.
+        note: what the user has to be told; None is nothing.
     """
 
     spec: SweepSpec
     study: optuna.Study
     base: DictConfig
-    notes: tuple[str, ...]
-    command: str
+    note: str | None = None
 
 
 def set_up(checked: CheckedSweep, choice: str) -> Sweep:
@@ -66,76 +63,71 @@ def set_up(checked: CheckedSweep, choice: str) -> Sweep:
     Raises:
         MmsaError: what the user can mend; nothing has been trained.
     """
-    quiet_optuna()
+    search = checked.search
     store, _ = build.open_data(checked.base, progress=True)
-    searched = what_is_searched(checked, store)
-    name = checked.options["study"] or f"{choice}-{_digest(searched)}"
+    searched = what_is_searched(search, store)
+    digest = hashlib.sha256(json.dumps(searched, sort_keys=True).encode()).hexdigest()
+    name = search.options["study"] or f"{choice}-{digest[:8]}"
     folder = Path(checked.base.paths.outputs).resolve() / "sweeps" / name
     folder.mkdir(parents=True, exist_ok=True)
-    storage, note = choose_storage(checked.options["storage"], folder)
+    storage, note = choose_storage(search.options["storage"], folder)
     if storage == (checked.base.tracking.get("uri") or default_uri(checked.base.paths.outputs)):
         raise ConfigError(
             "sweep.storage and tracking.uri are one database, and the tables of Optuna and MLflow do not go together.\n"
             "  type another database for one of them"
         )
-    spec = make_spec(checked, name, folder, storage)
-    command = without_password(train_command([f"sweep={choice}", *checked.typed], checked.config_folders))
-    facts = {
-        "dataset": store.dataset,
-        "planted": bool(store.report.get("planted")),
-        "fixed": [without_password(override) for override in typed_overrides(checked.space.fixed)],
-        "space": {typed_key(key): text for key, text in checked.space.texts.items()},
-        "config_folders": checked.config_folders,
-        "command": command,
-    }
+    spec = SweepSpec(**vars(search), study=name, folder=str(folder), storage=storage)
+    command = train_command([f"sweep={choice}", *checked.typed], search.config_folders)
     with Lock(study_lock(name), "making the study"):  # typed twice at once
-        study = make_study(spec, searched, facts)
+        study = make_study(spec, searched, study_record(spec, checked.space, store, command))
         if checked.points is not None:
             enqueue_missing(study, checked.points)
         spec.save()
-    return Sweep(spec, study, checked.base, (note,) if note else (), command)
+    return Sweep(spec, study, checked.base, note)
 
 
-def what_is_searched(checked: CheckedSweep, store: Store) -> dict[str, Any]:
+def what_is_searched(search: Search, store: Store) -> dict[str, Any]:
     """What makes a study this one and no other, whatever the order in which it was typed."""
     return {
-        "space": checked.dimensions,
-        "arguments": sorted(a for a in typed_overrides(checked.arguments) if not ELSEWHERE.match(a)),
-        "sampler": checked.sampler,
-        "objectives": checked.objectives,
-        "modes": checked.modes,
+        "space": search.space,
+        "arguments": sorted(a for a in typed_overrides(search.arguments) if not ELSEWHERE.match(a)),
+        "sampler": search.sampler,
+        "objectives": search.objectives,
+        "modes": search.modes,
         "data": store.fingerprint,
-        **{key: checked.options[key] for key in ("seeds", "confidence", "pruner", "min_epochs", "final")},
+        **{key: search.options[key] for key in ("seeds", "confidence", "pruner", "min_epochs", "final")},
     }
 
 
-def make_spec(checked: CheckedSweep, name: str, folder: Path, storage: str) -> SweepSpec:
-    """All that a worker needs to know."""
-    return SweepSpec(
-        study=name,
-        folder=str(folder),
-        working_folder=os.getcwd(),
-        storage=storage,
-        space=checked.dimensions,
-        arguments=checked.arguments,
-        sampler=checked.sampler,
-        seed=checked.base.seed,
-        objectives=checked.objectives,
-        modes=checked.modes,
-        num_points=None if checked.points is None else len(checked.points),
-        config_folders=checked.config_folders,
-        packages=os.environ.get(PACKAGES_VARIABLE, ""),
-        options=checked.options,
+def study_record(spec: SweepSpec, space: Space, store: Store, command: str) -> StudyRecord:
+    """What a study says of itself, without passwords."""
+    return StudyRecord(
+        study=spec.study,
+        objectives=spec.objectives,
+        modes=spec.modes,
+        total=spec.total,
+        seeds=spec.options["seeds"],
+        seed=spec.seed,
+        final=spec.options["final"],
+        dataset=store.dataset,
+        fingerprint=store.fingerprint,
+        planted=bool(store.report.get("planted")),
+        sampler=sampler_name(spec.sampler),
+        pruner=spec.options["pruner"],
+        fixed=[without_password(override) for override in typed_overrides(space.fixed)],
+        space={typed_key(key): text for key, text in space.texts.items()},
+        config_folders=spec.config_folders,
+        command=without_password(command),
     )
 
 
-def make_study(spec: SweepSpec, searched: Mapping[str, Any], facts: Mapping[str, Any]) -> optuna.Study:
+def make_study(spec: SweepSpec, searched: Mapping[str, Any], record: StudyRecord) -> optuna.Study:
     """Make the study, or find it and see that it is of the same search.
 
     Args:
         spec: of the sweep.
         searched: what makes a study this one and no other.
-        facts: what tables and figures say of it.
+        record: what it says of itself.
 
     Raises:
         ConfigError: a study of that name searches something else, or the storage cannot be reached.
@@ -154,19 +146,7 @@ def make_study(spec: SweepSpec, searched: Mapping[str, Any], facts: Mapping[str,
     if differ:
         raise _other_search(spec.study, f"{differ[0]}: {known.get(differ[0])}, not {now[differ[0]]}")
     study.set_user_attr("searched", now)
-    about = {
-        "study": spec.study,
-        "objectives": spec.objectives,
-        "modes": spec.modes,
-        "seeds": spec.options["seeds"],
-        "seed": spec.seed,
-        "total": spec.total,
-        "final": spec.options["final"],
-        "sampler": str(spec.sampler["_target_"]).rpartition(".")[2],
-        "pruner": spec.options["pruner"],
-        "fingerprint": searched["data"],
-    }
-    study.set_user_attr("mmsa", {**about, **facts})
+    study.set_user_attr(ATTRIBUTE, asdict(record))
     study.set_user_attr(FAILED_BEFORE, len(failures(study.get_trials(deepcopy=False))))
     return study
 
@@ -189,18 +169,16 @@ def reopen(folder: Path) -> Sweep:
     Raises:
         MmsaError: the folder is not a sweep's, or its storage cannot be reached.
     """
-    quiet_optuna()
     spec, study = replace(SweepSpec.load(folder), folder=str(folder.resolve())), open_study(folder)
     space = read_space(spec.space, spec.arguments, seeds_allowed=spec.options["final"])
     base = first_configuration(space, spec.config_folders)
-    return Sweep(spec, study, base, (), study.user_attrs["mmsa"]["command"])
+    return Sweep(spec, study, base)
 
 
 def open_sweep(spec: SweepSpec, slot: str) -> tuple[TrialDesk, TrialRunner]:
     """What a worker needs of a sweep."""
     import optuna
 
-    quiet_optuna()
     options = spec.options
     space = read_space(spec.space, spec.arguments, seeds_allowed=options["final"])
     grid = is_grid(spec.sampler)
@@ -219,11 +197,6 @@ def open_sweep(spec: SweepSpec, slot: str) -> tuple[TrialDesk, TrialRunner]:
         slot=slot,
     )
     return desk, TrialRunner(spec, space, study)
-
-
-def _digest(searched: Mapping[str, Any]) -> str:
-    """Eight signs that differ where something else is searched."""
-    return hashlib.sha256(json.dumps(searched, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _other_search(study: str, difference: str) -> ConfigError:

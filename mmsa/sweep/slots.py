@@ -22,16 +22,12 @@ class Slot:
     Args:
         name: for people: "cuda:0 1/2" is the first of two slots on GPU 0, "cpu 3" the third on the CPU.
         lock: name of the lock that whoever uses the slot holds; all sweeps of the user on this host share it.
-        accelerator: what a trial computes on there.
         environment: variables with which the slot's worker process is started.
-        threads: CPU threads of a trial.
     """
 
     name: str
     lock: str
-    accelerator: Literal["cpu", "cuda", "mps"]
     environment: dict[str, str]
-    threads: int
 
 
 @dataclass(frozen=True)
@@ -115,13 +111,7 @@ class _Rules:
         """The slots of one GPU; those of a pretended one compute on the CPU."""
         visible = {"CUDA_VISIBLE_DEVICES": "" if gpu.pretended else gpu.id, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
         return [
-            Slot(
-                name=f"cuda:{gpu.index} {number}/{self.slots_per_gpu}",
-                lock=f"gpu {gpu.id} {number}",
-                accelerator="cpu" if gpu.pretended else "cuda",
-                environment=visible | self.threading,
-                threads=self.threads,
-            )
+            Slot(f"cuda:{gpu.index} {number}/{self.slots_per_gpu}", f"gpu {gpu.id} {number}", visible | self.threading)
             for number in range(1, self.slots_per_gpu + 1)
         ]
 
@@ -131,17 +121,12 @@ class _Rules:
         turn, core = divmod((number - 1) * self.threads, len(allowed))
         # Without binding, the jobs of SLURM that share a node see the same cores, yet each has its own share of them.
         share = [os.environ[name] for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_LOCALID") if name in os.environ]
-        return Slot(
-            name=f"cpu {number}",
-            lock=" ".join(["cpu", str(allowed[core]), *([f"turn {turn + 1}"] if turn else []), *share]),
-            accelerator="cpu",
-            environment={"CUDA_VISIBLE_DEVICES": ""} | self.threading,
-            threads=self.threads,
-        )
+        lock = " ".join(["cpu", str(allowed[core]), *([f"turn {turn + 1}"] if turn else []), *share])
+        return Slot(f"cpu {number}", lock, {"CUDA_VISIBLE_DEVICES": ""} | self.threading)
 
     def on_mps(self) -> Slot:
         """The one slot of an Apple GPU."""
-        return Slot("mps", "mps", "mps", self.threading, self.threads)
+        return Slot("mps", "mps", self.threading)
 
 
 # --- Automatic --------------------------------------------------------------------------------------------------------

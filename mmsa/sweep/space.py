@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -17,13 +18,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mmsa.config import conf_folder
 from mmsa.errors import ConfigError
-from mmsa.overrides import explained, native_overrides, typed_overrides
+from mmsa.overrides import explained, native_overrides, typed_key, typed_overrides
 from mmsa.sweep.options import is_of_search
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 EXAMPLE = "'optimizer.lr=tag(log, interval(1e-4, 1e-2))' or feedback=none,mmlatch"
+Refusals = Callable[[Mapping[str, Any]], ConfigError | None]
 MAX_POINTS = 100_000
 """Points of a grid beyond which it is taken for a mistake."""
 
@@ -43,7 +45,23 @@ class Space:
     texts: dict[str, str]
 
 
-def read_space(params: Mapping[str, str] | None, arguments: Sequence[str], seeds_allowed: bool) -> Space:
+def as_typed(space: Mapping[Any, Any]) -> dict[str, str]:
+    """The values of a search space as they would be typed.
+
+    Raises:
+        ConfigError: a value is a list or a node.
+    """
+    for key, value in space.items():
+        if not isinstance(value, str | int | float | None):
+            raise ConfigError(
+                f"sweep.space: {key} needs a text with a range, a choice or one value; it is {value}."
+                f"\n  write for example {key}: none,mmlatch or {key}: tag(log, interval(1e-4, 1e-2))"
+            )
+    words = {None: "null", True: "true", False: "false"}
+    return {str(k): words[v] if v is None or isinstance(v, bool) else str(v) for k, v in space.items()}
+
+
+def read_space(params: Mapping[str, str], arguments: Sequence[str], seeds_allowed: bool) -> Space:
     """The space of the configuration's `sweep.space` and of what was typed, which wins where both have a key.
 
     Args:
@@ -54,7 +72,7 @@ def read_space(params: Mapping[str, str] | None, arguments: Sequence[str], seeds
     Raises:
         ConfigError: a value cannot be read or searched, a key may not vary, or nothing varies.
     """
-    lines = native_overrides(["-m", *(_line(key, value) for key, value in (params or {}).items())])[1:]
+    lines = native_overrides(["-m", *(f"{key}={value}" for key, value in params.items())])[1:]
     typed = [_parsed(argument) for argument in arguments if not is_of_search(argument)]
     typed_keys = {_bare_key(override) for override in typed}
     given = [override for override in map(_parsed, lines) if _bare_key(override) not in typed_keys]
@@ -85,7 +103,7 @@ def grid_points(space: Space) -> list[dict[str, Any]]:
     values = {key: _grid_values(key, distribution) for key, distribution in space.distributions.items()}
     count = math.prod(map(len, values.values()))
     if count > MAX_POINTS:
-        sizes = " × ".join(f"{len(found)} of {_shown(key)}" for key, found in values.items())
+        sizes = " × ".join(f"{len(found)} of {typed_key(key)}" for key, found in values.items())
         raise ConfigError(
             f"a grid may have {MAX_POINTS} points, this one has {count}: {sizes}."
             "\n  type fewer values, or a sampler, which tries sweep.trials of them: hydra/sweeper/sampler=tpe"
@@ -103,9 +121,9 @@ def overrides_of(space: Space, params: Mapping[str, Any]) -> list[str]:
 
     Args:
         space: the sweep's.
-        params: a value for each key of the space.
+        params: values of keys of the space; of all of them for a whole trial.
     """
-    return [f"{key}={_text(distribution, params[key])}" for key, distribution in space.distributions.items()]
+    return [f"{key}={_text(values, params[key])}" for key, values in space.distributions.items() if key in params]
 
 
 def check_space(space: Space, check: Callable[[list[str]], None]) -> None:
@@ -123,13 +141,13 @@ def check_space(space: Space, check: Callable[[list[str]], None]) -> None:
     Raises:
         ConfigError: a value is refused: which one, why, and what to type.
     """
-    refusal = _Refusals(space, check)
+    refusal = _refusals(space, check)
     first = first_point(space)
     for key, distribution in space.distributions.items():
         for value in _values(distribution):
             point = {**first, key: value}
-            reason = refusal.of(point)
-            if reason and all(refusal.of(other) for other in _beside(space, point, key)):
+            reason = refusal(point)
+            if reason and all(refusal(other) for other in _beside(space, point, key)):
                 raise _refused(space, refusal, point, key) from reason
 
 
@@ -140,71 +158,40 @@ def _beside(space: Space, point: dict[str, Any], key: str) -> Iterator[dict[str,
             yield from ({**point, other: choice} for choice in _values(distribution))
 
 
-def _refused(space: Space, refusal: _Refusals, point: dict[str, Any], key: str) -> ConfigError:
+def _refused(space: Space, refusal: Refusals, point: dict[str, Any], key: str) -> ConfigError:
     """Which value of a refused point is at fault: the one without which the rest is accepted."""
 
     def without(culprit: str) -> dict[str, Any]:
         return {other: value for other, value in point.items() if other != culprit}
 
-    culprit = next((other for other in [key, *point] if refusal.of(without(other)) is None), None)
-    if culprit is None and (common := refusal.of({})):  # something that all trials have
+    culprit = next((other for other in [key, *point] if refusal(without(other)) is None), None)
+    if culprit is None and (common := refusal({})):  # something that all trials have
         return common
     shown = dict(zip(point, typed_overrides(overrides_of(space, point)), strict=True))
     culprit = culprit or key
-    elsewhere = culprit != key and any(refusal.of(other) is None for other in _beside(space, point, culprit))
+    elsewhere = culprit != key and any(refusal(other) is None for other in _beside(space, point, culprit))
     beside = f" beside {shown[key]}" if elsewhere else ""
-    reason, distribution = str(refusal.of(point)), space.distributions[culprit]
+    reason, distribution = str(refusal(point)), space.distributions[culprit]
     if "needs an integer" in reason and not _is_choice(distribution):  # Hydra's interval(16, 128) is of floats
         low, high = _values(distribution)
-        reason = f"needs whole numbers.\n  type '{_shown(culprit)}=int(interval({low:g}, {high:g}))'"
+        reason = f"needs whole numbers.\n  type '{typed_key(culprit)}=int(interval({low:g}, {high:g}))'"
     return ConfigError(f"the sweep cannot try {shown[culprit]}{beside}: {reason}")
 
 
-class _Refusals:
-    """Why points are refused, each composed once.
+def _refusals(space: Space, check: Callable[[list[str]], None]) -> Refusals:
+    """Tells why a point, or a part of one, is refused, and composes each once; None where it is accepted."""
 
-    Args:
-        space: whose fixed overrides every point has.
-        check: composes the configuration of some overrides and raises what is wrong with it.
-    """
-
-    def __init__(self, space: Space, check: Callable[[list[str]], None]) -> None:
-        self._space = space
-        self._check = check
-        self._known: dict[tuple[str, ...], ConfigError | None] = {}
-
-    def of(self, point: Mapping[str, Any]) -> ConfigError | None:
-        """Why a point, or a part of one, is refused; None where it is accepted."""
-        varying = [f"{key}={_text(self._space.distributions[key], value)}" for key, value in point.items()]
-        overrides = (*self._space.fixed, *varying)
-        if overrides not in self._known:
-            self._known[overrides] = self._asked(list(overrides))
-        return self._known[overrides]
-
-    def _asked(self, overrides: list[str]) -> ConfigError | None:
+    @cache
+    def asked(*overrides: str) -> ConfigError | None:
         try:
-            self._check(overrides)
+            check(list(overrides))
         except ConfigError as error:
             return error
         except (HydraException, OmegaConfBaseException) as error:
             return ConfigError(explained(str(error), conf_folder()))
-        except ValueError as error:
-            if "Config group override" not in str(error):  # which Hydra lets be a ValueError
-                raise
-            return ConfigError(explained(str(error), conf_folder()))
         return None
 
-
-def _line(key: str, value: Any) -> str:
-    """An entry of `sweep.space` as it would be typed."""
-    if isinstance(value, bool) or value is None:
-        value = "null" if value is None else str(value).lower()
-    if not isinstance(value, str | int | float):
-        raise ConfigError(
-            f"sweep.space: {key} needs a text with a range, a choice or one value; it is {value}."
-            f"\n  write for example {key}: none,mmlatch or {key}: tag(log, interval(1e-4, 1e-2))"
-        )
-    return f"{key}={value}"
+    return lambda point: asked(*space.fixed, *overrides_of(space, point))
 
 
 def _parsed(line: str) -> Override:
@@ -213,7 +200,7 @@ def _parsed(line: str) -> Override:
     except HydraException as error:
         key, _, value = line.partition("=")
         raise ConfigError(
-            f"{_shown(key)}: {value or 'no value'} cannot be read as a range, a choice or a value: "
+            f"{typed_key(key)}: {value or 'no value'} cannot be read as a range, a choice or a value: "
             f"{str(error).partition(chr(10))[0]}.\n  type for example {EXAMPLE}; a text with special signs needs quotes"
         ) from error
 
@@ -221,11 +208,6 @@ def _parsed(line: str) -> Override:
 def _bare_key(override: Override) -> str:
     """The key without the signs of an addition or a deletion."""
     return override.get_key_element().lstrip("+~")
-
-
-def _shown(key: str) -> str:
-    """A key as it is typed."""
-    return typed_overrides([f"{key}="])[0].removesuffix("=")
 
 
 def _value_text(override: Override) -> str:
@@ -266,7 +248,7 @@ def _check_choices(override: Override, choices: Sequence[Any]) -> None:
 
 
 def _unsearchable(override: Override, reason: str) -> ConfigError:
-    key = _shown(override.get_key_element())
+    key = typed_key(override.get_key_element())
     return ConfigError(f"{key}: {_value_text(override)} cannot be searched: {reason}.\n  type for example {EXAMPLE}")
 
 
@@ -306,9 +288,9 @@ def _grid_values(key: str, distribution: Any) -> Sequence[Any]:
         return range(distribution.low, distribution.high + 1, distribution.step)
     if distribution.step is None:
         raise ConfigError(
-            f"{_shown(key)}: a grid needs single values, this is every number from {distribution.low} to "
-            f"{distribution.high}.\n  type '{_shown(key)}=choice({distribution.low}, {distribution.high})' or "
-            f"'{_shown(key)}=range(START, STOP, STEP)'"
+            f"{typed_key(key)}: a grid needs single values, this is every number from {distribution.low} to "
+            f"{distribution.high}.\n  type '{typed_key(key)}=choice({distribution.low}, {distribution.high})' or "
+            f"'{typed_key(key)}=range(START, STOP, STEP)'"
         )
     steps = round((distribution.high - distribution.low) / distribution.step)
     # Decimal, so that 0.1 + 2 × 0.1 is the 0.3 that a user would type.

@@ -35,12 +35,12 @@ class StudyRun:
         about = {"trials": summary.total, "seeds": summary.seeds, "sampler": summary.sampler, "pruner": summary.pruner}
         fixed = {override_key(override): override.partition("=")[2] for override in summary.fixed}
         run = RunInfo(
-            name=f"study {summary.name}",
-            folder=self._tracker.outputs / "sweeps" / summary.name,
+            name=f"study {summary.study}",
+            folder=self._tracker.outputs / "sweeps" / summary.study,
             parameters={**fixed, **summary.space, **{f"sweep.{name}": value for name, value in about.items()}},
             tags={
                 "kind": "study",
-                "sweep": summary.name,
+                "sweep": summary.study,
                 "dataset": summary.dataset,
                 "planted": summary.planted,
                 "sampler": summary.sampler,
@@ -74,7 +74,7 @@ class StudyRun:
     def _keep(self, summary: Summary) -> None:
         """Hand on the metrics, whose step is the number of trials that ended."""
         counts = summary.counts
-        step = counts["done"] + counts["pruned"] + counts["failed"]
+        step = summary.num_finished + counts["failed"]
         if step == self._step:
             return
         self._step = step

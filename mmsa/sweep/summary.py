@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import mul
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 ATTRIBUTE = "mmsa"
-"""The user attribute in which a study of ours says what it is."""
+"""The user attribute of a study of ours that holds its StudyRecord."""
 
 State = Literal["done", "pruned", "failed", "running", "waiting"]
 STATES: dict[str, State] = {
@@ -73,16 +74,16 @@ class TrialRecord:
 
 
 @dataclass(frozen=True)
-class Summary:
-    """A study at one moment.
+class StudyRecord:
+    """What a study says of itself.
 
     Args:
-        name: name of the study.
+        study: its name.
         objectives: what is optimised: `valid/metric`, num_parameters or seconds.
         modes: "min" or "max" per objective.
         total: the trials that were asked for.
         seeds: seeds per trial.
-        first_seed: the first of them; the others follow it.
+        seed: the first of them; the others follow it.
         final: a plain grid, whose runs score the test fold.
         dataset: name of the data set.
         fingerprint: fingerprint of its store.
@@ -92,41 +93,53 @@ class Summary:
         fixed: overrides of every trial, as typed.
         space: key -> search space as typed.
         config_folders: further folders of configuration files.
-        counts: state -> number of trials.
-        rows: every trial but those that were withdrawn before they ran, in the order of the numbers.
-        best: the best trial; of several objectives the Pareto front, the first objective's best first.
-        reasons: why trials failed -> how many, the most frequent first.
-        total_seconds: seconds of all trials that ended, one after another.
-        mean_seconds: seconds of a done trial on average; NaN without any.
+        command: what to type to go on with it.
     """
 
-    name: str
-    objectives: tuple[str, ...]
-    modes: tuple[str, ...]
+    study: str
+    objectives: list[str]
+    modes: list[str]
     total: int
     seeds: int
-    first_seed: int
+    seed: int
     final: bool
     dataset: str
     fingerprint: str
     planted: bool
     sampler: str
     pruner: str
-    fixed: tuple[str, ...]
-    space: Mapping[str, str]
-    config_folders: tuple[str, ...]
+    fixed: list[str]
+    space: dict[str, str]
+    config_folders: list[str]
+    command: str
+
+
+@dataclass(frozen=True)
+class Summary(StudyRecord):
+    """A study at one moment.
+
+    Args:
+        counts: state -> number of trials.
+        rows: every trial but those that were withdrawn before they ran, in the order of the numbers.
+        best: the best trial; of several objectives the Pareto front, the first objective's best first.
+        ranked: the done trials, best first; of several objectives the Pareto front, then the rest by the first one.
+        reasons: why trials failed -> how many, the most frequent first.
+        total_seconds: seconds of all trials that ended, one after another.
+        mean_seconds: seconds of a done trial on average; NaN without any.
+    """
+
     counts: Mapping[State, int]
     rows: tuple[TrialRecord, ...]
     best: tuple[TrialRecord, ...]
+    ranked: tuple[TrialRecord, ...]
     reasons: Mapping[str, int]
     total_seconds: float
     mean_seconds: float
 
-    def ranked(self) -> list[TrialRecord]:
-        """The done trials, best first; of several objectives the Pareto front, then the rest by the first objective."""
-        front = {row.number for row in self.best}
-        done = (row for row in self.rows if row.state == "done")
-        return sorted(done, key=lambda row: (row.number not in front, losses(row, self.modes), row.number))
+    @property
+    def num_finished(self) -> int:
+        """The trials that count towards the total: the done and the pruned ones."""
+        return self.counts["done"] + self.counts["pruned"]
 
     def varying(self) -> list[str]:
         """Keys of the overrides that vary, in the order of the search space."""
@@ -136,7 +149,7 @@ class Summary:
 
     def best_value(self, objective: int) -> float | None:
         """The best value of one objective, or None while no trial is done."""
-        values = [row.values[objective] for row in self.rows if row.state == "done"]
+        values = [row.values[objective] for row in self.ranked]
         if not values:
             return None
         return min(values) if self.modes[objective] == "min" else max(values)
@@ -156,32 +169,20 @@ def summarise(study: optuna.Study) -> Summary:
         )
     trials = study.get_trials(deepcopy=False)
     rows = tuple(_record(trial) for trial in trials if not trial.user_attrs.get("surplus"))  # withdrawn before they ran
-    done = [row for row in rows if row.state == "done"]
     states = Counter(row.state for row in rows)
-    modes = tuple(str(mode) for mode in about["modes"])
-    front = _pareto_front(done, modes)
+    signs = [1.0 if mode == "min" else -1.0 for mode in about["modes"]]
+    done = sorted((row for row in rows if row.state == "done"), key=lambda row: [*map(mul, signs, row.values)])
+    front = {trial.number for trial in study.best_trials} if len(signs) > 1 else {row.number for row in done[:1]}
+    best = tuple(row for row in done if row.number in front)
     spent = [row.seconds for row in rows if math.isfinite(row.seconds)]
     of_done = [row.seconds for row in done if math.isfinite(row.seconds)]
     failures = Counter(row.reason or "without a reason" for row in rows if row.state == "failed")
     return Summary(
-        name=str(about["study"]),
-        objectives=tuple(map(str, about["objectives"])),
-        modes=modes,
-        total=int(about["total"]),
-        seeds=int(about["seeds"]),
-        first_seed=int(about["seed"]),
-        final=bool(about["final"]),
-        dataset=str(about["dataset"]),
-        fingerprint=str(about.get("fingerprint") or ""),
-        planted=bool(about["planted"]),
-        sampler=str(about["sampler"]),
-        pruner=str(about["pruner"]),
-        fixed=tuple(about["fixed"]),
-        space={str(key): str(values) for key, values in about["space"].items()},
-        config_folders=tuple(about.get("config_folders") or ()),
+        **about,
         counts={state: states[state] for state in STATES.values()},
         rows=rows,
-        best=() if about["final"] else tuple(front if len(modes) > 1 else front[:1]),
+        best=() if about["final"] else best,
+        ranked=(*best, *(row for row in done if row.number not in front)),
         reasons=dict(failures.most_common()),
         total_seconds=math.fsum(spent),
         mean_seconds=fmean(of_done) if of_done else math.nan,
@@ -197,18 +198,13 @@ def best_overrides(summary: Summary) -> list[str]:
     return [*(override for override in fixed if not is_of_search(override)), *summary.best[0].typed]
 
 
-def rerun_overrides(summary: Summary, num_seeds: int = 5) -> list[str]:
-    """Overrides that train the best configuration with seeds that the search has not used, and score the test fold.
-
-    Args:
-        summary: the study.
-        num_seeds: how many seeds, from 1.
-    """
+def rerun_overrides(summary: Summary) -> list[str]:
+    """Overrides that train the best configuration with five new seeds, and score the test fold."""
     best = best_overrides(summary)
     if not best:
         return []
-    first = summary.first_seed + summary.seeds
-    seeds = ",".join(str(seed) for seed in range(first, first + num_seeds))
+    first = summary.seed + summary.seeds
+    seeds = ",".join(str(seed) for seed in range(first, first + 5))
     return [*(override for override in best if override_key(override) != "seed"), f"seed={seeds}", "sweep=grid"]
 
 
@@ -216,11 +212,6 @@ def rerun_command(summary: Summary) -> str | None:
     """The command line of `rerun_overrides`; None while no trial is done."""
     overrides = rerun_overrides(summary)
     return without_password(train_command(overrides, summary.config_folders)) if overrides else None
-
-
-def losses(row: TrialRecord, modes: Sequence[str]) -> tuple[float, ...]:
-    """The values of a done trial, turned so that smaller is better."""
-    return tuple(value if mode == "min" else -value for value, mode in zip(row.values, modes, strict=True))
 
 
 def override_key(override: str) -> str:
@@ -241,17 +232,3 @@ def _record(trial: FrozenTrial) -> TrialRecord:
         seconds=float(attributes.get("seconds", math.nan)),
         reason=next(iter(str(attributes.get("reason") or "").splitlines()), ""),
     )
-
-
-def _pareto_front(done: Iterable[TrialRecord], modes: Sequence[str]) -> list[TrialRecord]:
-    """The trials that no other one beats, best in the first objective first; equal ones stand side by side."""
-    front: list[tuple[tuple[float, ...], TrialRecord]] = []
-    # In this order no trial beats an earlier one, so that each meets the front only.
-    for row in sorted(done, key=lambda row: (losses(row, modes), row.number)):
-        mine = losses(row, modes)
-        beaten = any(
-            theirs != mine and all(their <= my for their, my in zip(theirs, mine, strict=True)) for theirs, _ in front
-        )
-        if not beaten:
-            front.append((mine, row))
-    return [row for _, row in front]

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 
 from mmsa.locks import holder, lock_file
 from mmsa.sweep.slots import Slot
@@ -83,6 +83,7 @@ class Supervisor:
         until: Unix time after which no trial starts; None has no limit.
         say: takes lines for the screen.
         on_death: takes the number of a trial whose worker died, and how.
+        interrupts: signals that asked it to end.
     """
 
     folder: Path
@@ -90,7 +91,7 @@ class Supervisor:
     until: float | None
     say: Callable[[str], None]
     on_death: Callable[[int, str], None] = lambda trial, reason: None
-    _interrupts: int = 0
+    interrupts: int = 0
     _heeded: int = 0
     seats: list[Seat] = field(default_factory=list)
 
@@ -101,16 +102,14 @@ class Supervisor:
         self.seats = [Seat(slot, logs / f"{name}.log") for slot, name in zip(self.slots, names, strict=True)]
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stop_now()
         for number, former in self._former.items():
             signal.signal(number, former)
 
     def step(self) -> bool:
         """Look after every slot once; False when all are through."""
-        if self._interrupts > self._heeded:
+        if self.interrupts > self._heeded:
             self._heed()
         if self.until is not None and time.time() > self.until:
             self._ask_all_to_end()
@@ -121,11 +120,6 @@ class Supervisor:
             elif (code := seat.process.poll()) is not None:
                 self._ended(seat, code)
         return any(seat.process is not None or not seat.closed for seat in self.seats)
-
-    @property
-    def is_interrupted(self) -> bool:
-        """Whether a signal asked it to end."""
-        return self._interrupts > 0
 
     def _fill(self, seat: Seat) -> None:
         who = holder(lock_file(seat.slot.lock))
@@ -170,15 +164,15 @@ class Supervisor:
             self.say(f"  all that they printed: {seat.log}")
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        self._interrupts += 1  # what follows from it is for `step`: a handler may have interrupted anything
+        self.interrupts += 1  # what follows from it is for `step`: a handler may have interrupted anything
 
     def _heed(self) -> None:
         """Do what the user wants by Ctrl-C, or the system by SIGTERM."""
         if self._heeded == 0:
             self.say("no further trials; the running ones finish (Ctrl-C again stops them and keeps how far they came)")
-        self._heeded = self._interrupts
+        self._heeded = self.interrupts
         self._ask_all_to_end()
-        if self._interrupts > 1:
+        if self.interrupts > 1:
             self._stop_now()
 
     def _ask_all_to_end(self) -> None:

@@ -26,7 +26,7 @@ def text(summary: Summary, style: Style = "table", width: int | None = None, top
     Raises:
         DataError: there is no such style.
     """
-    return rendered([_table(summary, summary.ranked()[:top])], style, width)
+    return rendered([_table(summary, summary.ranked[:top])], style, width)
 
 
 def value_text(objective: str, value: float) -> str:
@@ -44,7 +44,7 @@ def short(value: str) -> str:
 def standing(summary: Summary) -> str:
     """How far a study is, such as "50 of 50 trials done, 10 of them pruned, 3 failed"."""
     counts = summary.counts
-    parts = [f"{counts['done'] + counts['pruned']} of {summary.total} trials done"]
+    parts = [f"{summary.num_finished} of {summary.total} trials done"]
     parts += [f"{counts['pruned']} of them pruned"] if counts["pruned"] else []
     return ", ".join([*parts, *(f"{counts[state]} {state}" for state in ("failed", "running") if counts[state])])
 
@@ -54,7 +54,7 @@ def _table(summary: Summary, shown: Sequence[TrialRecord]) -> Table:
     heads = ["trial", *map(headed, objectives, summary.modes), "seconds"]
     about = ("study", "dataset", "fingerprint", "planted", "trial", "state", "seeds", "seconds", "reason")
     return Table(
-        title=f"study {summary.name}: {standing(summary)}",
+        title=f"study {summary.study}: {standing(summary)}",
         notes=_notes(summary, shown),
         columns=[*map(Column, heads), *(Column(key, option=True) for key in keys)],
         blocks=[[_row(summary, row, keys) for row in shown]],
@@ -75,7 +75,7 @@ def _row(summary: Summary, row: TrialRecord, keys: Sequence[str]) -> Row:
 
 
 def _record(summary: Summary, row: TrialRecord, keys: Sequence[str]) -> list[object]:
-    record: list[object] = [summary.name, summary.dataset, summary.fingerprint, str(summary.planted).lower()]
+    record: list[object] = [summary.study, summary.dataset, summary.fingerprint, str(summary.planted).lower()]
     record += [row.number, row.state, len(row.scores) or "", row.seconds, row.reason]
     record += [*row.values, row.deviation] if row.values else [""] * (len(summary.objectives) + 1)
     return [*record, *(row.overrides.get(key, "") for key in keys)]

@@ -15,7 +15,6 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from mmsa.errors import MmsaError
 from mmsa.locks import Lock, holder, lock_file, place
-from mmsa.record import RunRecord
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -243,9 +242,3 @@ def note_death(study: Study, number: int, reason: str) -> None:
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if trial.number == number and (trial.user_attrs.get("owner") or {}).get("place") == place():
             study._storage.set_trial_user_attr(trial._trial_id, "death", reason)
-
-
-def finished_values(record: RunRecord, objectives: Sequence[str]) -> list[float | None]:
-    """What a run's record says of the objectives."""
-    found = {**record.metrics, "num_parameters": record.num_parameters, "seconds": record.seconds}
-    return [found.get(name) for name in objectives]

@@ -12,12 +12,10 @@ import sqlite3
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from types import FrameType
 
 from mmsa.errors import MmsaError
 from mmsa.tracking.database import default_uri
@@ -108,7 +106,7 @@ def wait_until_healthy(server: subprocess.Popen[bytes], port: int, log: Path) ->
         try:
             with opener.open(f"http://{HOST}:{port}/health", timeout=5):
                 return
-        except (urllib.error.URLError, OSError):
+        except OSError:
             time.sleep(0.3)
     raise MmsaError(f"The MLflow server does not answer after {START_SECONDS} s. What it printed: {log}")
 
@@ -163,10 +161,6 @@ def serve(outputs: Path, first_port: int) -> None:
         stop_server(server)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     def port(text: str) -> int:
         number = int(text)
@@ -186,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     # A closed terminal or a kill must not leave a server behind; a shell may have started us with SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+        signal.signal(number, signal.default_int_handler)
     try:
         serve(options.outputs.absolute(), options.port)
     except KeyboardInterrupt:

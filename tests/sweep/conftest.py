@@ -38,7 +38,6 @@ def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {7, 2, 3, 6}, raising=False)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(joblib, "cpu_count", lambda: 4)
-    monkeypatch.setattr(machine, "cgroup_cores", lambda: None)
     monkeypatch.setattr(machine, "num_torch_gpus", lambda: 0)
     monkeypatch.setattr(slots, "_has_mps", lambda: False)
 

@@ -48,6 +48,7 @@ def about(**changed: Any) -> dict[str, Any]:
         "space": TYPED,
         "sampler": "tpe",
         "pruner": "median",
+        "config_folders": [],
         "command": "python train.py -m sweep=mmlatch dataset=cmu_mosi",
     } | changed
 

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 from optuna.trial import TrialState
 from rich.console import Console
@@ -19,7 +18,9 @@ from mmsa.sweep import supervisor as supervisor_module
 from mmsa.sweep.drive import SweepDisplay, opening_lines, while_running
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.slots import Slot
+from mmsa.sweep.summary import summarise
 from mmsa.sweep.supervisor import Seat, Supervisor
+from tests.sweep.studies import new_study
 
 
 @pytest.fixture
@@ -35,17 +36,20 @@ def spec(tmp_path: Path) -> SweepSpec:
 
 
 def test_the_opening_says_what_where_and_how_long(spec: SweepSpec) -> None:
-    study = optuna.create_study()
-    text = "\n".join(opening_lines(spec, study, ["cpu 1", "cpu 2"], 2, 60.0, "python train.py sweep=search"))
+    space = {"optimizer.lr": "interval(0.1, 0.2)", "encoder/text": "bilstm,bigru"}
+    summary = summarise(new_study(total=4, sampler="TPESampler", space=space, command="python train.py sweep=search"))
+    text = "\n".join(opening_lines(spec, summary, ["cpu 1", "cpu 2"], 2, 60.0))
     assert "a search (TPE) over optimizer.lr, encoder/text" in text and "cpu 1, cpu 2" in text
     assert "0:02:00 without pruning" in text and "python train.py sweep=search" in text
     assert "secret" not in text and "host/name" in text
-    assert "no run on these data" in "\n".join(opening_lines(spec, study, ["cpu 1"], 1, None, ""))
+    assert "no run on these data" in "\n".join(opening_lines(spec, summary, ["cpu 1"], 1, None))
 
 
-def test_each_trial_takes_one_line_that_reads_well_in_a_file(spec: SweepSpec) -> None:
-    study, printed = optuna.create_study(), io.StringIO()
-    display = SweepDisplay(spec, study, console=Console(file=printed, highlight=False, soft_wrap=True, markup=False))
+def test_each_trial_takes_one_line_that_reads_well_in_a_file(tmp_path: Path) -> None:
+    study, printed = new_study(total=4), io.StringIO()
+    display = SweepDisplay(
+        tmp_path, study, console=Console(file=printed, highlight=False, soft_wrap=True, markup=False)
+    )
     with display:
         for value, state, reason in [
             (0.5, TrialState.COMPLETE, ""),
@@ -62,16 +66,16 @@ def test_each_trial_takes_one_line_that_reads_well_in_a_file(spec: SweepSpec) ->
         display.refresh()
     lines = printed.getvalue().splitlines()
     assert len(lines) == 4 and not re.search("\x1b", printed.getvalue())
-    assert lines[0].startswith("trial   0  valid/mae 0.5 *  (optimizer.lr=0.123)  1/4 done")
+    assert lines[0].startswith("trial   0  valid/mae 0.5 *  (optimizer.lr=0.123)  1 of 4 trials done")
     assert "pruned: epoch 3: behind" in lines[1] and "failed: the loss is nan" in lines[2]
-    assert "3/4 done, 1 pruned, 1 failed, 0 running, best 0.4 (trial 3), ends about" in lines[3]
+    assert "3 of 4 trials done, 1 of them pruned, 1 failed, best 0.4 (trial 3), ends about" in lines[3]
 
 
-def test_a_study_that_goes_on_tells_only_what_is_new(spec: SweepSpec) -> None:
-    study = optuna.create_study()
+def test_a_study_that_goes_on_tells_only_what_is_new(tmp_path: Path) -> None:
+    study = new_study()
     study.tell(study.ask(), 1.0)
     printed = io.StringIO()
-    display = SweepDisplay(spec, study, console=Console(file=printed))
+    display = SweepDisplay(tmp_path, study, console=Console(file=printed))
     display.refresh()
     assert printed.getvalue() == ""
 
@@ -84,7 +88,7 @@ def test_errors_of_what_blocks_are_raised() -> None:
 
 
 def slot(name: str = "cpu 1") -> Slot:
-    return Slot(name, f"lock of {name}", "cpu", {}, 1)
+    return Slot(name, f"lock of {name}", {})
 
 
 def supervise(

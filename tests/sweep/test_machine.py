@@ -13,7 +13,7 @@ import torch
 
 from mmsa.errors import ConfigError
 from mmsa.sweep import machine
-from mmsa.sweep.machine import Gpu, cgroup_cores, found_gpus, num_cores
+from mmsa.sweep.machine import Gpu, found_gpus, num_cores
 from tests.sweep.slot_plans import SMI, names, plan
 
 pytestmark = pytest.mark.usefixtures("four_cores")
@@ -22,62 +22,21 @@ pytestmark = pytest.mark.usefixtures("four_cores")
 # --- Cores ------------------------------------------------------------------------------------------------------------
 
 
-def groups(tmp_path: Path, lines: str, **files: str) -> int | None:
-    """The limit by a made-up /proc/self/cgroup and folder of groups."""
-    (tmp_path / "cgroup").write_text(lines)
-    for name, text in files.items():
-        file = tmp_path / "groups" / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-    return cgroup_cores(tmp_path / "cgroup", tmp_path / "groups")
-
-
-@pytest.mark.parametrize(
-    ("lines", "files", "expected"),
-    [
-        ("0::/user/job\n", {"user/job/cpu.max": "250000 100000\n"}, 3),  # rounded up
-        ("0::/user/job\n", {"user/job/cpu.max": "max 100000\n"}, None),
-        ("0::/user/job\n", {"user/job/cpu.max": "max 100000\n", "user/cpu.max": "200000 100000\n"}, 2),
-        ("0::/user/job\n", {"user/job/cpu.max": "100000 100000\n", "user/cpu.max": "200000 100000\n"}, 1),
-        ("0::/user/job\n", {"other/cpu.max": "100000 100000\n"}, None),
-        ("0::/user/job\n", {"cpu.max": "10000 100000\n"}, 1),  # at least one
-        ("0::/../../outside\n", {"cpu.max": "300000 100000\n"}, 3),  # in a container with its own view
-        (
-            "2:cpuset:/\n1:cpu,cpuacct:/job\n",
-            {"cpu,cpuacct/job/cpu.cfs_quota_us": "350000\n", "cpu,cpuacct/job/cpu.cfs_period_us": "100000\n"},
-            4,
-        ),
-        ("1:cpu:/job\n0::/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
-        ("2:cpuset:/other\n1:cpu:/\n", {"cpu/other/cpu.max": "100000 100000\n"}, None),  # other words with cpu in them
-        ("", {}, None),
-    ],
-)
-def test_the_quota_of_the_control_groups(
-    lines: str, files: dict[str, str], expected: int | None, tmp_path: Path
-) -> None:
-    assert groups(tmp_path, lines, **files) == expected
-
-
-def test_without_control_groups_there_is_no_quota(tmp_path: Path) -> None:
-    assert cgroup_cores(tmp_path / "absent", tmp_path) is None
-
-
 def test_cores_are_the_least_of_all_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert num_cores() == 4
     monkeypatch.setenv("SLURM_CPUS_ON_NODE", "3")
     assert num_cores() == 3
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "2")  # the task's share counts, not the job's
     assert num_cores() == 2
-    monkeypatch.setattr(machine, "cgroup_cores", lambda: 1)
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "0")  # at least one
     assert num_cores() == 1
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "16")
-    monkeypatch.setattr(machine, "cgroup_cores", lambda: 8)
     assert num_cores() == 4
     monkeypatch.setattr(joblib, "cpu_count", lambda: 3)  # by the affinity, a container's quota, or LOKY_MAX_CPU_COUNT
     assert num_cores() == 3
 
 
-def test_this_machine_has_cores_and_a_quota_that_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_this_machine_has_cores_that_can_be_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     assert 1 <= num_cores() <= (os.cpu_count() or 1)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)

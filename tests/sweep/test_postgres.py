@@ -129,7 +129,7 @@ def test_a_sweep_keeps_its_study_and_its_runs_in_postgresql(
     done = train(
         *small, *search, *places, f"tracking.uri={second_postgres_url}", "trainer.max_epochs=1", "sweep.slots=1"
     )
-    assert done.returncode == 0 and "3/3 done" in done.stdout, done.stderr + done.stdout
+    assert done.returncode == 0 and "3 of 3 trials done" in done.stdout, done.stderr + done.stdout
     client = MlflowClient(tracking_uri=second_postgres_url)
     experiment = client.get_experiment_by_name("mmsa")
     assert experiment is not None

@@ -15,9 +15,8 @@ from mmsa.compose import Composer, compose
 from mmsa.config import check_options, conf_folder
 from mmsa.errors import ConfigError
 from mmsa.overrides import native_overrides
-from mmsa.sweep.checking import as_typed
 from mmsa.sweep.options import SweepOptions, check_together
-from mmsa.sweep.space import check_space, overrides_of, read_space
+from mmsa.sweep.space import as_typed, check_space, overrides_of, read_space
 
 OPTIONS = sorted(path.stem for path in (conf_folder() / "sweep").glob("*.yaml"))
 PAGE = (conf_folder().parent / "docs" / "sweeps.md").read_text(encoding="utf-8")

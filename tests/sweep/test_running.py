@@ -30,6 +30,7 @@ from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.running import seed_scores
 from mmsa.sweep.setup import Sweep, open_sweep, set_up
 from mmsa.sweep.storage import open_study
+from mmsa.sweep.summary import summarise
 from mmsa.sweep.trials import TrialDesk
 from mmsa.training.trainer import Trainer, TrainingState
 
@@ -76,6 +77,12 @@ def result_of(trial: optuna.trial.FrozenTrial, seed: int = 1) -> dict[str, Any]:
 
 
 LR = "optimizer.lr=tag(log, interval(1e-3, 1e-2))"
+
+
+def test_a_study_names_its_dimensions_as_they_are_typed(base: list[str]) -> None:
+    made = make(*base, "encoder/text=bilstm,bigru", "sweep.trials=1", "dataset=synthetic")
+    assert summarise(made.study).space == {"encoder/text": "bilstm,bigru"}
+    assert summarise(open_study(Path(made.spec.folder))) == summarise(made.study)
 
 
 def test_no_trial_reads_the_test_fold(base: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,11 +16,11 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from mmsa.compose import compose
 from mmsa.errors import ConfigError
-from mmsa.sweep.space import Space, check_space, grid_points, overrides_of, read_space
+from mmsa.sweep.space import Space, as_typed, check_space, grid_points, overrides_of, read_space
 
 
 def typed(*arguments: str) -> Space:
-    return read_space(None, arguments, seeds_allowed=False)
+    return read_space({}, arguments, seeds_allowed=False)
 
 
 def read_back(override: str) -> Any:
@@ -61,7 +61,7 @@ def test_what_was_typed_wins_over_the_file() -> None:
 
 def test_short_forms_and_plain_values_of_the_file_are_hydras_own() -> None:
     values: dict[str, Any] = {"encoder/text": "bilstm,cnn", "dataset.source": "a b (1)", "u": True, "v": None, "w": 0.5}
-    space = read_space(values, [], seeds_allowed=False)
+    space = read_space(as_typed(values), [], seeds_allowed=False)
     assert list(space.distributions) == ["encoder@encoder.text"]
     assert space.fixed == ('dataset.source="a b (1)"', "u=true", "v=null", "w=0.5")
 
@@ -72,7 +72,7 @@ def test_the_sweeps_own_options_are_no_part_of_it() -> None:
 
 
 def test_a_seed_varies_in_a_plain_grid_only() -> None:
-    assert "seed" in read_space(None, ["seed=1,2"], seeds_allowed=True).distributions
+    assert "seed" in read_space({}, ["seed=1,2"], seeds_allowed=True).distributions
     with pytest.raises(ConfigError, match=r"type sweep\.seeds=4"):
         typed("seed=1,2,3,4")
     assert typed("a=1,2", "seed=3").fixed == ("seed=3",)
@@ -117,7 +117,7 @@ def test_a_refusal_names_the_key_and_says_what_to_type(argument: str, reason: st
 def test_a_list_in_the_file_is_refused_with_the_form_it_needs() -> None:
     params: Any = {"feedback": ["none", "mmlatch"]}
     with pytest.raises(ConfigError, match="write for example feedback: none,mmlatch"):
-        read_space(params, [], seeds_allowed=False)
+        as_typed(params)
 
 
 # --- A grid's points --------------------------------------------------------------------------------------------------

@@ -253,8 +253,10 @@ def start_workers(url: str, total: int, number: int) -> list[subprocess.Popen[by
 def test_killed_workers_cost_no_trial_and_leave_no_lock(url: str) -> None:
     make_desk(url, 30).close()
     workers = start_workers(url, 30, 3)
-    for victim in workers[:2]:
-        time.sleep(1.5)
+    deadline = time.monotonic() + 60
+    for victim, begun in zip(workers, (5, 12), strict=False):
+        while len(points(url)) < begun and time.monotonic() < deadline:
+            time.sleep(0.02)
         victim.kill()
     workers += start_workers(url, 30, 1)
     assert [worker.wait(60) for worker in workers] == [-9, -9, 0, 0]
