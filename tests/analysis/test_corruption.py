@@ -152,13 +152,14 @@ def test_word_pieces_are_only_taken_away_whole() -> None:
 
 def test_every_condition_of_the_probe_acts_and_leaves_the_batch_alone() -> None:
     """The original's test of missing modalities is never switched on, its noise is added to the data set itself."""
-    clean, *others = conditions(MODALITIES, MODALITIES)
+    modalities = ("text", "audio", "visual")
+    clean, *others = conditions(modalities, modalities)
     batch, untouched = make_batch(lengths=(12, 20, 1, 16)), make_batch(lengths=(12, 20, 1, 16))
     model = model_of(configuration()).eval()
     expected = model(batch).predictions["sentiment"]
     assert torch.equal(model(corrupt(batch, clean)).predictions["sentiment"], expected)
     for condition in others:
         assert not torch.allclose(model(corrupt(batch, condition)).predictions["sentiment"], expected), condition
-        for m in MODALITIES:
+        for m in modalities:
             assert torch.equal(batch.features[m], untouched.features[m])
             assert torch.equal(batch.lengths[m], untouched.lengths[m])

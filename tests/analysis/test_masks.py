@@ -27,9 +27,9 @@ ALL = ("text", "audio", "visual")
 
 
 @pytest.fixture(scope="module")
-def quick(stores: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def quick(whole_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     outputs = tmp_path_factory.mktemp("outputs")
-    quick = [f"paths.data={stores}", f"paths.outputs={outputs}", "tracking=none", "device=cpu", "hidden_dim=4"]
+    quick = [f"paths.data={whole_corpus}", f"paths.outputs={outputs}", "tracking=none", "device=cpu", "hidden_dim=4"]
     return [*quick, "trainer.max_epochs=1", "trainer.batch_size=128", "fusion=concat"]
 
 

@@ -67,7 +67,7 @@ def test_masks_are_shared_by_runs_and_do_not_depend_on_the_batches(folders: list
                 for name, row, n in zip(batch.ids, steps, batch.lengths["audio"].tolist(), strict=True)
             }
         drawn.append(dropped)
-    assert drawn[0] == drawn[1] and len(drawn[0]) > 200
+    assert drawn[0] == drawn[1] and len(drawn[0]) > 50
 
 
 def test_an_utterance_that_lacks_everything_is_still_predicted(loaded: TrainedRun) -> None:
