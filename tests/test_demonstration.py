@@ -22,9 +22,9 @@ def test_mae(*overrides: str) -> float:
 test_mae.__test__ = False  # type: ignore[attr-defined]
 
 
-def closed_share(base: list[str]) -> float:
-    """How much of the way from the best single modality to the best reachable error the joint model goes."""
-    single = min(test_mae(*base, "fusion=concat", f"dataset.modalities=[{m}]") for m in ("text", "audio", "visual"))
+def closed_share(base: list[str], *modalities: str) -> float:
+    """How much of the way from the best of these single modalities to the best reachable error the joint model goes."""
+    single = min(test_mae(*base, "fusion=concat", f"dataset.modalities=[{m}]") for m in modalities)
     return (single - test_mae(*base)) / (single - BEST)
 
 
@@ -33,7 +33,8 @@ def base_of(small: list[str]) -> list[str]:
 
 
 def test_the_joint_model_closes_half_of_the_distance(small: list[str], whole_corpus: Path) -> None:
-    assert closed_share([*base_of(small), f"paths.data={whole_corpus}", *QUICK, "seed=1"]) >= 0.5
+    """The short version: of text alone, which is the best single modality."""
+    assert closed_share([*base_of(small), f"paths.data={whole_corpus}", *QUICK, "seed=1"], "text") >= 0.5
 
 
 @pytest.mark.slow
@@ -42,7 +43,9 @@ def test_the_joint_model_closes_half_of_the_distance(small: list[str], whole_cor
 def test_the_joint_model_closes_half_of_the_distance_with_the_defaults(
     small: list[str], whole_corpus: Path, seed: int
 ) -> None:
-    assert closed_share([*base_of(small), f"paths.data={whole_corpus}", f"seed={seed}"]) >= 0.5
+    assert (
+        closed_share([*base_of(small), f"paths.data={whole_corpus}", f"seed={seed}"], "text", "audio", "visual") >= 0.5
+    )
 
 
 def record_of(result: Any) -> dict[str, Any]:
