@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,18 @@ def existing(path: Path) -> Path:
     if not path.exists():
         pytest.skip(f"{path} is not here: it is data for tests that is not ours to redistribute")
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def composed_once() -> Iterator[None]:
+    """Hydra takes 0.1 s for each of the thousand configurations that the tests ask for."""
+    import hydra
+
+    from tests.composition import HYDRA, remembering
+
+    hydra.compose = remembering
+    yield
+    hydra.compose = HYDRA
 
 
 @pytest.fixture(scope="session")

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+import hydra
 import pytest
 
 from mmsa.compose import compose
 from mmsa.errors import ConfigError
+from tests.composition import HYDRA
 
 
 @pytest.mark.parametrize("option", ["feedback=learnable_mask", "regularizer=mmdrop", "encoder=rnn"])
 def test_an_option_that_does_not_exist_is_refused(option: str) -> None:
     with pytest.raises(ConfigError, match="there is no such option; there is"):
         compose([option])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["seed=3", "feedback=mmlatch", "encoder.text.dropout=0.3", "name='a b'", "hidden_dim=8"],
+        [
+            "experiment=misa_mosi",
+            "encoder/text=misa",
+            "trainer.max_epochs=2",
+            "dataset=cmu_mosi",
+            "dataset.source=null",
+        ],
+        ["encoder=bigru", "encoder/audio=bilstm", "dataset.modalities=[text,audio]", "paths.outputs=/tmp/a=b (1)"],
+    ],
+)
+def test_the_tests_compose_as_hydra_does(overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = compose(overrides)
+    monkeypatch.setattr(hydra, "compose", HYDRA)
+    assert ours == compose(overrides)

@@ -6,6 +6,7 @@ import re
 import shlex
 from pathlib import Path
 
+import hydra
 import optuna
 import pytest
 from omegaconf import OmegaConf
@@ -17,6 +18,7 @@ from mmsa.errors import ConfigError
 from mmsa.overrides import native_overrides
 from mmsa.sweep.options import SweepOptions, check_together
 from mmsa.sweep.space import as_typed, check_space, overrides_of, read_space
+from tests.composition import HYDRA
 
 OPTIONS = sorted(path.stem for path in (conf_folder() / "sweep").glob("*.yaml"))
 PAGE = (conf_folder().parent / "docs" / "sweeps.md").read_text(encoding="utf-8")
@@ -69,7 +71,8 @@ def test_a_sweep_is_not_one_run(small: list[str], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("option", [name for name in OPTIONS if name not in ("search", "grid")])
-def test_quick_composition_is_composition(option: str) -> None:
+def test_quick_composition_is_composition(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hydra, "compose", HYDRA)
     space = read_space(as_typed(compose([f"sweep={option}"]).sweep.space), [], seeds_allowed=False)
     study, composer = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)), Composer()
     for _ in range(4):
