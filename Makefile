@@ -17,7 +17,7 @@ help:
 	@echo "make ui         open the MLflow UI over outputs/; ARGS=\"--port 5001\""
 	@echo "make clean      remove caches and build leftovers; never runs, stores or $(VENV)"
 	@echo
-	@echo "PYTHON=python3.12   the Python (3.11 or newer) that makes the environment; default python3"
+	@echo "PYTHON=python3.12   the Python (3.11 to 3.13) that makes the environment; default python3"
 	@echo "VENV=FOLDER         another environment, for example a conda environment's folder; default .venv"
 	@echo "TORCH=cpu           another PyTorch build: cpu, cu126, ...; default the package index's; remembered in the environment"
 
@@ -62,9 +62,9 @@ environment:
 	if [ -x "$$python" ] && [ "`sed -n 2p "$$stamp" 2>/dev/null`" = "$$content" ]; then exit 0; fi; \
 	if [ -x "$$python" ]; then name="VENV=$(VENV)"; else name="PYTHON=$(PYTHON)"; python="$(PYTHON)"; fi; \
 	version=`"$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null` \
-		|| stop "mmsa needs Python 3.11 or newer, and $$name does not start: type  make setup PYTHON=python3.12"; \
-	case "$$version" in [012].*|3.[0-9]|3.10|"") \
-		stop "mmsa needs Python 3.11 or newer, and $$name is Python $$version: type  make setup PYTHON=python3.12  with one that you have";; \
+		|| stop "mmsa needs Python 3.11, 3.12 or 3.13, and $$name does not start: type  make setup PYTHON=python3.12"; \
+	case "$$version" in 3.11|3.12|3.13) ;; *) \
+		stop "mmsa needs Python 3.11, 3.12 or 3.13, and $$name is Python $$version: type  make setup PYTHON=python3.12  with one that you have";; \
 	esac; \
 	if [ ! -x "$(VENV)/bin/python" ]; then \
 		"$$python" -c 'import venv, ensurepip' 2>/dev/null \

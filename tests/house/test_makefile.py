@@ -119,20 +119,20 @@ def test_a_failed_installation_is_tried_again(tmp_path: Path) -> None:
     assert not any("train.py" in call for call in house.calls)
 
 
-@pytest.mark.parametrize("version", ["2.7", "3.6", "3.9", "3.10"])
-def test_too_old_python_gets_one_line(tmp_path: Path, version: str) -> None:
+@pytest.mark.parametrize("version", ["2.7", "3.6", "3.9", "3.10", "3.14", "4.0"])
+def test_a_python_that_was_not_tried_gets_one_line(tmp_path: Path, version: str) -> None:
     refused = checkout(tmp_path, version=version).make("train")
     assert refused.returncode != 0
     line, makes_own = refused.stderr.splitlines()
-    assert "3.11 or newer" in line
+    assert "3.11, 3.12 or 3.13" in line
     assert version in line
     assert "make setup PYTHON=" in line
     assert makes_own.startswith("make: ***")
     assert not refused.stdout
 
 
-@pytest.mark.parametrize("version", ["3.11", "3.13", "3.20", "4.0"])
-def test_new_enough_python_is_taken(tmp_path: Path, version: str) -> None:
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
+def test_a_python_that_was_tried_is_taken(tmp_path: Path, version: str) -> None:
     assert checkout(tmp_path, version=version).make("setup").returncode == 0
 
 
