@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 import warnings
+import weakref
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from mmsa.tracking.tracker import without_password
 
 if TYPE_CHECKING:
     from optuna import Study
-    from optuna.storages import BaseStorage
+    from optuna.storages import BaseStorage, RDBStorage
 
 SQLITE = "sqlite:///"
 WAIT_SECONDS = 60
@@ -89,10 +90,16 @@ def _open(place: str) -> BaseStorage:
 
         return optuna.storages.JournalStorage(JournalFileBackend(place))
     if not place.startswith(SQLITE):
-        return optuna.storages.RDBStorage(place, engine_kwargs={"pool_pre_ping": True})
+        return _closing(optuna.storages.RDBStorage(place, engine_kwargs={"pool_pre_ping": True}))
     with closing(sqlite3.connect(place.removeprefix(SQLITE), timeout=WAIT_SECONDS)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")  # stays with the file; choose_storage knows the disk
-    return optuna.storages.RDBStorage(place, engine_kwargs={"connect_args": {"timeout": WAIT_SECONDS}})
+    return _closing(optuna.storages.RDBStorage(place, engine_kwargs={"connect_args": {"timeout": WAIT_SECONDS}}))
+
+
+def _closing(storage: RDBStorage) -> RDBStorage:
+    """The same, which closes its connections when nobody holds it any more: Optuna leaves them to the collector."""
+    weakref.finalize(storage, storage.engine.dispose)
+    return storage
 
 
 def open_study(folder: Path) -> Study:

@@ -125,7 +125,7 @@ class Summary(StudyRecord):
         ranked: the done trials, best first; of several objectives the Pareto front, then the rest by the first one.
         reasons: why trials failed -> how many, the most frequent first.
         total_seconds: seconds of all trials that ended, one after another.
-        mean_seconds: seconds of a done trial on average; NaN without any.
+        mean_seconds: seconds of a done trial on average; None without any.
     """
 
     counts: Mapping[State, int]
@@ -134,7 +134,7 @@ class Summary(StudyRecord):
     ranked: tuple[TrialRecord, ...]
     reasons: Mapping[str, int]
     total_seconds: float
-    mean_seconds: float
+    mean_seconds: float | None
 
     @property
     def num_finished(self) -> int:
@@ -185,7 +185,7 @@ def summarise(study: optuna.Study) -> Summary:
         ranked=(*best, *(row for row in done if row.number not in front)),
         reasons=dict(failures.most_common()),
         total_seconds=math.fsum(spent),
-        mean_seconds=fmean(of_done) if of_done else math.nan,
+        mean_seconds=fmean(of_done) if of_done else None,
     )
 
 

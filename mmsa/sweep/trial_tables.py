@@ -111,5 +111,5 @@ def _failures(summary: Summary) -> list[str]:
     return [*lines[:_REASONS], *([f"failed: {more} × for other reasons"] if more else [])]
 
 
-def _seconds(seconds: float) -> str:
-    return f"{seconds:,.1f}" if math.isfinite(seconds) else "–"
+def _seconds(seconds: float | None) -> str:
+    return "–" if seconds is None or math.isnan(seconds) else f"{seconds:,.1f}"

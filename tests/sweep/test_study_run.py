@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def read(outputs: Path, run_id: str) -> Any:
 
 
 def history(outputs: Path, run_id: str, name: str) -> list[tuple[int, float]]:
-    with sqlite3.connect(outputs / "mlflow.db") as connection:
+    with closing(sqlite3.connect(outputs / "mlflow.db")) as connection:
         query = "SELECT step, value FROM metrics WHERE run_uuid = ? AND key = ? ORDER BY step"
         return connection.execute(query, (run_id, name)).fetchall()
 

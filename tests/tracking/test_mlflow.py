@@ -62,7 +62,7 @@ def started(tracker: MLflowTracker, run: RunInfo) -> str:
 
 
 def history(outputs: Path, run_id: str, name: str) -> list[tuple[int, float]]:
-    with sqlite3.connect(outputs / "mlflow.db") as connection:
+    with closing(sqlite3.connect(outputs / "mlflow.db")) as connection:
         query = "SELECT step, value FROM metrics WHERE run_uuid = ? AND key = ? ORDER BY step"
         return connection.execute(query, (run_id, name)).fetchall()
 
@@ -249,7 +249,7 @@ def test_processes_that_race_make_one_database(tmp_path: Path) -> None:
     for worker in workers:
         worker.join()
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
-    with sqlite3.connect(tmp_path / "mlflow.db") as connection:
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
         assert connection.execute("SELECT count(*) FROM experiments WHERE name = 'mmsa'").fetchone() == (1,)
 
 
