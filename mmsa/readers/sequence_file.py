@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import math
 import uuid
-import zlib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 
 import h5py
 import numpy as np
@@ -17,7 +15,7 @@ import numpy as np
 from mmsa.data.prepare import readable
 from mmsa.errors import DataError, printable
 from mmsa.readers.allowance import Allowance
-from mmsa.readers.hdf5_entries import array, entry, read
+from mmsa.readers.hdf5_entries import DAMAGE, array, entry, read
 from mmsa.readers.mistaken import HDF5_START, mistaken
 
 # The fields that the SDK asks for on standard input when one is absent. The last one is an accident
@@ -68,18 +66,6 @@ def write_sequence(
 _SHOWN = 8
 _SINGLE = (2,)  # intervals of a video of one frame whose arrays lack the axis of frames: the SDK takes it as well
 _METADATA_CACHE = 1 << 17
-# h5py's, on a damaged entry.
-_DAMAGE = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    zlib.error,
-)
 
 
 class SequenceFile:
@@ -119,7 +105,7 @@ class SequenceFile:
             if not isinstance(self._data, h5py.Group):
                 raise ValueError("data is no group")
             self.videos = [str(video) for video in self._data]
-        except _DAMAGE as error:
+        except DAMAGE as error:
             self._file.close()
             held = printable(", ".join(roots[:_SHOWN])[:200]) or "none"
             raise DataError(
@@ -129,9 +115,7 @@ class SequenceFile:
     def __enter__(self) -> SequenceFile:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._file.close()
 
     @cached_property
@@ -147,7 +131,7 @@ class SequenceFile:
                 shape = array(group, "features").shape
                 if array(group, "intervals").shape == _SINGLE:
                     shape = (1, *shape)
-            except _DAMAGE as error:
+            except DAMAGE as error:
                 raise self._unreadable(video, error) from error
             if shape and shape[0]:
                 return math.prod(shape[1:])
@@ -162,7 +146,7 @@ class SequenceFile:
         try:
             group, allowance = entry(self._data, video), Allowance(self.path, self._file.id.get_filesize())
             intervals, features = (read(array(group, name), allowance) for name in ("intervals", "features"))
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise self._unreadable(video, error) from error
         if intervals.size == 0 and features.size == 0:  # in any shape, without the number of features
             return np.zeros((0, 2)), np.zeros((0, self.width), dtype=features.dtype)
