@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from mmsa.data.store import Ragged
 from mmsa.errors import DataError
-from mmsa.readers.rows import as_steps, numbers
+from mmsa.readers.rows import as_steps, float32, numbers
 
 Side = Literal["left", "right"]
 
@@ -194,8 +194,7 @@ def _kept(num_steps: int, lengths: np.ndarray, side: Side) -> np.ndarray:
 
 def _cut(array: np.ndarray, kept: np.ndarray, lengths: np.ndarray) -> Ragged:
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 is not finite, and counted as that
-        return Ragged(array[kept].astype(np.float32, copy=False), offsets)
+    return Ragged(float32(array[kept]), offsets)
 
 
 def _checked(lengths: ArrayLike, filled: np.ndarray, where: str) -> np.ndarray:

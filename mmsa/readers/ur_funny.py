@@ -39,14 +39,6 @@ def read(files: Mapping[str, Path], options: ReadOptions, progress: Progress) ->
 
     The label, 0 or 1, is the target "humor". The layout does not name videos: a segment whose id names none is a video
     of its own. Version 1 has words only where word_list.pkl is there.
-
-    Args:
-        files: of `find`.
-        options: which modalities have to be there, and the context.
-        progress: shown per file.
-
-    Raises:
-        DataError: a file is damaged or not of this layout, or a required modality is missing.
     """
     loaded = {role: load_pickle(files[role]) for role in progress(list(files), "reading UR-FUNNY", len(files))}
     fold_of, labels = _folds(loaded["folds"], files["folds"]), _by_segment(loaded["labels"], files["labels"])
@@ -73,7 +65,7 @@ def read(files: Mapping[str, Path], options: ReadOptions, progress: Progress) ->
         rows.append(Utterance(fold, video, place, {"humor": _label(labels[segment], segment)}, features, words))
     report = {"ids": odd, "absent": absent, "context": options.context}
     report |= {"without_context": {modality: len(source.without_context) for modality, source in sources.items()}}
-    return gather(rows, modalities, report | {"dropped": {"no label": unlabelled} if unlabelled else {}})
+    return gather(rows, report | {"dropped": {"no label": unlabelled} if unlabelled else {}})
 
 
 class _Sentences:
