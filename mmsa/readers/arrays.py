@@ -35,12 +35,10 @@ class Contents:
     Args:
         modalities: names of its features.
         targets: names of its targets, the main one first.
-        words: it has the words.
     """
 
     modalities: tuple[str, ...]
     targets: tuple[str, ...]
-    words: bool
 
 
 def contents(path: Path) -> Contents:
@@ -51,7 +49,7 @@ def contents(path: Path) -> Contents:
     """
     if is_store(path):
         store = open_store(path)
-        return Contents(tuple(store.features), tuple(store.targets), store.words is not None)
+        return Contents(tuple(store.features), tuple(store.targets))
     return _Reader(path).contents()
 
 
@@ -110,7 +108,7 @@ class _Reader:
                 raise self._refused(f"it has {name}, and no {_owner(own)}", f"the array {_owner(own)}, or leave it out")
         if not modalities and not self._has_words:
             raise self._refused("it has no features", "an array features/NAME")
-        return Contents(modalities, targets, self._has_words)
+        return Contents(modalities, targets)
 
     def read(self, required: Sequence[str], progress: Progress) -> Prepared:
         held = self.contents()
@@ -126,7 +124,7 @@ class _Reader:
             raise self._refused(f"id holds {(repeated or [''])[0]!r} twice or empty", "another id for each utterance")
         targets = {name: self._target(name, count) for name in held.targets}
         parts = {m: self._features(m, count) for m in progress(held.modalities, "reading arrays", len(held.modalities))}
-        words = self._words(count) if held.words else None
+        words = self._words(count) if self._has_words else None
         videos = self._strings("video", count) if "video" in self._headers else None
         places = segment_ids(ids)[0] if videos is None else zip(videos, range(count), strict=True)
         rows = [

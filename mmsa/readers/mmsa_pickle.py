@@ -71,7 +71,10 @@ def _fold(part: Mapping[str, Any], where: str, modalities: Sequence[str], target
     counts = {_TARGETS[name]: values.size for name, values in labels.items()} | {"regression_labels": count}
     arrays, lengths = padded_arrays(part, modalities, {"id": len(ids), "raw_text": len(said), **counts}, where)
     padded = PaddedFold(arrays, _lengths(part, arrays, count, where) | lengths, f"{where}, ")
-    return Fold(ids, padded, [words_said(sentence) for sentence in said], _targets(labels, where))
+    read = sentiment_targets(labels.pop("sentiment"), where)
+    read |= {name: values.reshape(-1) for name, values in labels.items()}
+    words = [words_said(sentence) for sentence in said]
+    return Fold(ids, padded, words, {name: float32(values) for name, values in read.items()})
 
 
 def _lengths(
@@ -98,10 +101,3 @@ def _mask(values: object, count: int, where: str) -> np.ndarray:
         raise DataError(f"{where} of shape ({count}, 3, steps) is required, got {tokens.shape}.")
     mask: np.ndarray = tokens[:, 1]
     return mask
-
-
-def _targets(labels: Mapping[str, np.ndarray], where: str) -> dict[str, np.ndarray]:
-    """Sentiments, the emotions of seven columns, and the labels of the single modalities."""
-    read = sentiment_targets(labels["sentiment"], where)
-    read |= {name: values.reshape(-1) for name, values in labels.items() if name != "sentiment"}
-    return {name: float32(values) for name, values in read.items()}

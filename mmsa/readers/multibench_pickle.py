@@ -40,13 +40,11 @@ def read(content: Any, options: ReadOptions, progress: Progress) -> Prepared:
     if name is None:
         return gather(labelled(rows, sentiment_targets(labels, f"{FAMILY}'s pickle")), report)
     if name == "sarcasm":  # neither number of an id names a video
-        rows = [_as_own_video(row) for row in rows]
+        rows = [
+            replace(row, video=f"{row.video}_{row.segment}", segment=0) if row.video.isdigit() else row for row in rows
+        ]
         report["ids"] = {"own_video": len(rows)}
     return gather(labelled(rows, {name: (labels.reshape(-1) > 0).astype(np.float32)}), report)
-
-
-def _as_own_video(row: Utterance) -> Utterance:
-    return replace(row, video=f"{row.video}_{row.segment}", segment=0) if row.video.isdigit() else row
 
 
 def _binary_target(rows: Sequence[Utterance], labels: np.ndarray) -> str | None:

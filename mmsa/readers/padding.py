@@ -131,7 +131,7 @@ def _sides(folds: Sequence[PaddedFold], aligned: bool) -> dict[str, Side | None]
         stated = [(fold.filled[modality], fold.lengths[modality]) for fold in folds if modality in fold.lengths]
         own = _zeros_at_ends(fold.filled[modality] for fold in folds)
         clearer = max(_zeros_at_ends(joint), own, key=lambda ends: abs(ends[0] - ends[1]))
-        found[modality] = _less(_left_outside(stated)) or _more(clearer)
+        found[modality] = _more(_left_outside(stated)) or _more(clearer)
     return found
 
 
@@ -162,20 +162,16 @@ def _zeros_at_ends(folds: Iterable[np.ndarray]) -> tuple[int, int]:
 
 
 def _left_outside(stated: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[int, int]:
-    """How many filled steps at the heads and at the tails lie outside the stated lengths."""
-    head = tail = 0
+    """How many filled steps lie outside the stated lengths if the padding is on the right, and if it is on the left."""
+    tail = head = 0
     for filled, lengths in stated:
-        head += int((filled & ~_kept(filled.shape[1], lengths, "left")).sum())
         tail += int((filled & ~_kept(filled.shape[1], lengths, "right")).sum())
-    return head, tail
+        head += int((filled & ~_kept(filled.shape[1], lengths, "left")).sum())
+    return tail, head
 
 
 def _more(ends: tuple[int, int]) -> Side | None:
     return None if ends[0] == ends[1] else "left" if ends[0] > ends[1] else "right"
-
-
-def _less(ends: tuple[int, int]) -> Side | None:
-    return _more((ends[1], ends[0]))
 
 
 def _span(filled: np.ndarray, side: Side) -> np.ndarray:

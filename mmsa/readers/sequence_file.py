@@ -37,26 +37,19 @@ _METADATA = {
 }
 
 
-def write_sequence(
-    path: Path,
-    name: str,
-    videos: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    *,
-    compression: str | None = None,
-) -> None:
+def write_sequence(path: Path, name: str, videos: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
     """Write one computational sequence with complete metadata, so that the SDK loads it without asking.
 
     Args:
         path: the file, replaced if it exists.
         name: root group.
         videos: per video its intervals (n, 2) in seconds and its features (n, d), floats or byte strings.
-        compression: HDF5 filter such as "gzip"; None stores plain.
     """
     with h5py.File(path, "w") as file:
         for video, (intervals, features) in videos.items():
             group = file.create_group(f"{name}/data/{video}")
-            group.create_dataset("intervals", data=intervals, compression=compression)
-            group.create_dataset("features", data=features, compression=compression)
+            group.create_dataset("intervals", data=intervals)
+            group.create_dataset("features", data=features)
         identity = str(uuid.uuid5(uuid.NAMESPACE_OID, name))  # fixed, so that equal content makes equal bytes
         metadata = {**_METADATA, "root name": name, "dataset name": name, "uuid": identity}
         for key, value in metadata.items():
