@@ -113,6 +113,12 @@ def test_what_is_not_finite_or_empty_is_mended_or_dropped_and_counted(tmp_path: 
     assert prepared.features["physio"][absent].shape == (0, 2)
 
 
+def test_a_modality_without_a_step_in_any_row_is_held_with_its_width(tmp_path: Path) -> None:
+    prepared = read(npz(tmp_path / "own", arrays() | {"lengths/physio": np.zeros(12)}))
+    assert list(prepared.features) == ["physio", "gaze"]
+    assert prepared.features["physio"].values.shape == (0, 2) and len(prepared.features["physio"]) == 12
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
