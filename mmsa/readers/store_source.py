@@ -43,10 +43,7 @@ def open_store(path: Path) -> Store:
         # A store may be removed, since it can be made again; a source may not.
         wrong = " ".join(str(error).partition(" Type rm")[0].split()).rstrip(".") or type(error).__name__
     if wrong is not None:
-        raise DataError(
-            f"dataset.source={path} is a damaged store: {printable(wrong[:_LONGEST])}.\n"
-            "  type dataset.source=PATH of what it was made from"
-        )
+        raise _damaged(path, printable(wrong[:_LONGEST]))
     return store
 
 
@@ -58,10 +55,13 @@ def check_values(store: Store) -> None:
     """
     for modality, ragged in store.features.items():
         if not all(np.isfinite(block).all() for block in ragged.blocks()):
-            raise DataError(
-                f"dataset.source={store.path} is a damaged store: {modality} holds values that are not finite.\n"
-                "  type dataset.source=PATH of what it was made from"
-            )
+            raise _damaged(store.path, f"{modality} holds values that are not finite")
+
+
+def _damaged(path: Path, wrong: str) -> DataError:
+    return DataError(
+        f"dataset.source={path} is a damaged store: {wrong}.\n  type dataset.source=PATH of what it was made from"
+    )
 
 
 def _look_at(path: Path) -> int:
