@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import struct
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
@@ -17,29 +16,13 @@ import numpy as np
 from mmsa.data.prepare import readable
 from mmsa.errors import DataError, printable
 from mmsa.readers.allowance import Allowance
-from mmsa.readers.hdf5_entries import MOST_COMPRESSED, array, entry, is_text, read
+from mmsa.readers.hdf5_entries import DAMAGE, MOST_COMPRESSED, array, arrays, is_text, read
 from mmsa.readers.mistaken import mistaken
 
 _ZIP_SIGNATURE = b"PK"
 _MOST_AXES = 32
 _LONGEST_NAME = 80
-DAMAGE = (
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TokenError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What zipfile, numpy and h5py raise on a damaged file."""
+_DAMAGE = (*DAMAGE, EOFError, SyntaxError, TokenError, struct.error, zipfile.BadZipFile)  # zipfile's and numpy's too
 
 
 @dataclass(frozen=True)
@@ -79,7 +62,7 @@ class ArrayFile:
         self._allowance = Allowance(path, self._size)
         try:
             self.headers = self._headers_of_zip() if self._zipped else self._headers_of_hdf5()
-        except DAMAGE as error:
+        except _DAMAGE as error:
             raise self._damaged(error) from error
 
     def read(self, name: str) -> np.ndarray:
@@ -90,7 +73,7 @@ class ArrayFile:
         """
         try:
             return self._read(name)
-        except DAMAGE as error:
+        except _DAMAGE as error:
             raise self._damaged(error, name) from error
 
     def _read(self, name: str) -> np.ndarray:
@@ -131,20 +114,10 @@ class ArrayFile:
     def _headers_of_hdf5(self) -> dict[str, Header]:
         headers = {}
         with h5py.File(self.path, "r") as file:
-            places = [(name, file) for name in file]
-            while places:
-                name, group = places.pop(0)
-                inner = entry(group, name)
-                whole = name if group is file else f"{group.name[1:]}/{name}"
-                if isinstance(inner, h5py.Group):
-                    if group is not file:
-                        raise ValueError(f"{_shown(whole)} is a group in a group")
-                    places = [(child, inner) for child in inner] + places
-                    continue
-                dataset = array(group, name)
-                self._allowance.pay(math.prod(dataset.shape or ()) * dataset.dtype.itemsize)
+            for name, dataset in arrays(file, 2):
+                self._allowance.pay(dataset.nbytes)
                 kind = "string" if is_text(dataset) else _kind(dataset.dtype)
-                headers[whole] = Header(dataset.shape or (), kind)
+                headers[name] = Header(dataset.shape or (), kind)
         return headers
 
     def _damaged(self, error: BaseException, name: str = "") -> DataError:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from mmsa.data.prepare import Progress
-from mmsa.data.store import FOLDS, Prepared, Ragged
+from mmsa.data.store import FOLDS, Prepared
 from mmsa.errors import DataError, printable
 from mmsa.readers.array_file import ArrayFile
 from mmsa.readers.ids import segment_ids
-from mmsa.readers.rows import check_required
+from mmsa.readers.rows import Utterance, check_required, float32, gather
 from mmsa.readers.store_source import check_values, is_store, open_store
 
 MAIN = "target"
@@ -35,12 +35,10 @@ class Contents:
     Args:
         modalities: names of its features.
         targets: names of its targets, the main one first.
-        words: it has the words.
     """
 
     modalities: tuple[str, ...]
     targets: tuple[str, ...]
-    words: bool
 
 
 def contents(path: Path) -> Contents:
@@ -51,7 +49,7 @@ def contents(path: Path) -> Contents:
     """
     if is_store(path):
         store = open_store(path)
-        return Contents(tuple(store.features), tuple(store.targets), store.words is not None)
+        return Contents(tuple(store.features), tuple(store.targets))
     return _Reader(path).contents()
 
 
@@ -90,6 +88,7 @@ class _Reader:
     def __init__(self, path: Path) -> None:
         self._file = ArrayFile(path)
         self._headers = self._file.headers
+        self._has_words = "words" in self._headers
         for name in self._headers:
             group, _, own = name.partition("/")
             known = group in _GROUPS and _NAME.fullmatch(own) and len(own) <= _LONGEST_NAME
@@ -109,7 +108,7 @@ class _Reader:
                 raise self._refused(f"it has {name}, and no {_owner(own)}", f"the array {_owner(own)}, or leave it out")
         if not modalities and not self._has_words:
             raise self._refused("it has no features", "an array features/NAME")
-        return Contents(modalities, targets, self._has_words)
+        return Contents(modalities, targets)
 
     def read(self, required: Sequence[str], progress: Progress) -> Prepared:
         held = self.contents()
@@ -125,66 +124,31 @@ class _Reader:
             raise self._refused(f"id holds {(repeated or [''])[0]!r} twice or empty", "another id for each utterance")
         targets = {name: self._target(name, count) for name in held.targets}
         parts = {m: self._features(m, count) for m in progress(held.modalities, "reading arrays", len(held.modalities))}
-        words = self._words(count) if held.words else None
-        return self._prepared(folds, ids, self._order(folds, ids), targets, parts, words)
-
-    def _order(self, folds: list[str], ids: list[str]) -> list[tuple[str, int]]:
-        """Video and place in it of every row."""
-        if "video" in self._headers:
-            return [(video, row) for row, video in enumerate(self._strings("video", len(folds)))]
-        return segment_ids(ids)[0]
-
-    def _prepared(
-        self,
-        folds: list[str],
-        ids: list[str],
-        places: list[tuple[str, int]],
-        targets: dict[str, np.ndarray],
-        parts: dict[str, list[np.ndarray]],
-        words: list[list[str]] | None,
-    ) -> Prepared:
-        dropped: dict[str, list[str]] = {"no steps": [], "label not finite": []}
-        kept = []
-        for row in sorted(range(len(ids)), key=lambda row: (FOLDS.index(folds[row]), places[row], row)):
-            said = words[row] if words and not parts else ()
-            if not any(len(steps[row]) for steps in parts.values()) and not said:
-                dropped["no steps"].append(ids[row])
-            elif not all(np.isfinite(values[row]).all() for values in targets.values()):
-                dropped["label not finite"].append(ids[row])
-            else:
-                kept.append(row)
-        if not kept:
-            raise self._refused("no utterance has steps and a finite target", "arrays that hold values")
-        features, non_finite = {}, {}
-        for modality, steps in parts.items():
-            features[modality] = ragged = Ragged.join([steps[row] for row in kept])
-            wrong = ~np.isfinite(ragged.values)
-            ragged.values[wrong] = 0.0
-            non_finite[modality] = int(wrong.sum())
-        return Prepared(
-            ids=[ids[row] for row in kept],
-            videos=[places[row][0] for row in kept],
-            folds=[folds[row] for row in kept],
-            targets={name: values[kept] for name, values in targets.items()},
-            features=features,
-            words=None if words is None else [words[row] for row in kept],
-            report={
-                "dropped": {why: rows for why, rows in dropped.items() if rows},
-                "non_finite": non_finite,
-            },
-        )
-
-    @property
-    def _has_words(self) -> bool:
-        return "words" in self._headers
+        words = self._words(count) if self._has_words else None
+        videos = self._strings("video", count) if "video" in self._headers else None
+        places = segment_ids(ids)[0] if videos is None else zip(videos, range(count), strict=True)
+        rows = [
+            Utterance(
+                folds[i],
+                *place,
+                {name: values[i] for name, values in targets.items()},
+                {m: steps[i] for m, steps in parts.items()},
+                words[i] if words is not None else None,
+                ids[i],
+            )
+            for i, place in enumerate(places)
+        ]
+        try:
+            return gather(rows, {}, held.modalities)
+        except DataError as error:
+            raise self._refused(str(error).rstrip("."), "arrays that hold values") from error
 
     def _strings(self, name: str, count: int | None = None) -> list[str]:
-        return self._array(name, "string", "(N,)", lambda shape: len(shape) == 1, count).tolist()
+        return self._array(name, "string", "(N,)", count).tolist()
 
     def _target(self, name: str, count: int) -> np.ndarray:
         place = MAIN if name == MAIN and MAIN in self._headers else f"{MAIN}/{name}"
-        shaped: Callable[[tuple[int, ...]], bool] = lambda shape: len(shape) in (1, 2) and 0 not in shape[1:]  # noqa: E731
-        values = _float32(self._array(place, "number", "(N,) or (N, K)", shaped, count))
+        values = float32(self._array(place, "number", "(N,) or (N, K)", count))
         return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
 
     def _features(self, modality: str, count: int) -> list[np.ndarray]:
@@ -199,31 +163,30 @@ class _Reader:
                 f"one: lengths/{modality} (N,) for (N, T, D), offsets/{modality} (N+1,) for (steps, D); "
                 "one step for each row is np.arange(N + 1)",
             )
-        axes = "(N, T, D)" if by_length else "(steps, D)"
-        values = self._array(
-            place, "number", axes, lambda s: len(s) == axes.count(",") + 1 and s[-1] > 0, count if by_length else None
-        )
         if not by_length:
-            return [_float32(steps) for steps in self._cut(values, modality, count)]
-        lengths = self._array(f"lengths/{modality}", "number", "(N,)", lambda s: len(s) == 1, count)
+            values = self._array(place, "number", "(steps, D)")
+            return [float32(steps) for steps in self._cut(values, modality, count)]
+        values = self._array(place, "number", "(N, T, D)", count)
+        lengths = self._array(f"lengths/{modality}", "number", "(N,)", count)
         wrong = (lengths != np.floor(lengths)) | (lengths < 0) | (lengths > values.shape[1])
         if wrong.any():
             raise self._refused(
                 f"lengths/{modality} holds {lengths[wrong][0]}, and {place} has {values.shape[1]} steps",
                 f"whole numbers from 0 to {values.shape[1]}",
             )
-        return [_float32(row[: int(length)]) for row, length in zip(values, lengths, strict=True)]
+        return [float32(row[: int(length)]) for row, length in zip(values, lengths, strict=True)]
 
     def _words(self, count: int) -> list[list[str]]:
         if "offsets/words" not in self._headers:
             raise self._refused("words has no offsets/words", "offsets/words (N+1,): where each row's words begin")
-        flat = self._array("words", "string", "(words,)", lambda shape: len(shape) == 1, None)
+        flat = self._array("words", "string", "(words,)")
         return [part.tolist() for part in self._cut(flat, "words", count)]
 
     def _cut(self, values: np.ndarray, name: str, count: int) -> list[np.ndarray]:
         """What lies between two offsets, of every row."""
         place = f"offsets/{name}"
-        offsets = _signed(self._array(place, "number", "(N+1,)", lambda shape: len(shape) == 1, None))
+        offsets = self._array(place, "number", "(N+1,)")
+        offsets = offsets.astype(np.int64 if offsets.dtype.kind == "i" else np.float64)  # differences must not wrap
         if len(offsets) != count + 1:
             raise self._refused(
                 f"{place} has shape {offsets.shape}, and fold has {count} entries", f"{place} of shape ({count + 1},)"
@@ -238,14 +201,13 @@ class _Reader:
         bounds = offsets.astype(np.int64)
         return [values[bounds[row] : bounds[row + 1]] for row in range(count)]
 
-    def _array(
-        self, name: str, kind: str, axes: str, shaped: Callable[[tuple[int, ...]], bool], count: int | None
-    ) -> np.ndarray:
-        """One array of this kind and these axes, the first of them `count` long."""
+    def _array(self, name: str, kind: str, axes: str, count: int | None = None) -> np.ndarray:
+        """One array of this kind and these axes, the first of them `count` long and no column without numbers."""
         if name not in self._headers:
             raise self._refused(f"it has no array {name}", f"{name}: {kind}s {axes}")
         header = self._headers[name]
-        if header.kind != kind or not shaped(header.shape):
+        accepted = [len(re.findall(r"[^(), ]+", of_one)) for of_one in axes.split(" or ")]  # "(N, T, D)" are three
+        if header.kind != kind or len(header.shape) not in accepted or header.shape[1:][-1:] == (0,):
             raise self._refused(
                 f"{name} is {header.kind}s of shape {header.shape}, and {kind}s {axes} are required",
                 f"{name} as an array of {kind}s {axes}",
@@ -261,15 +223,5 @@ class _Reader:
         return DataError(f"dataset.source={self._file.path}: {said}.\n  type {wanted} (docs/custom_data.md)")
 
 
-def _signed(values: np.ndarray) -> np.ndarray:
-    """In a type whose differences do not wrap."""
-    return values.astype(np.float64) if values.dtype.kind != "i" else values.astype(np.int64)
-
-
 def _owner(name: str) -> str:
     return "words" if name == "words" else f"features/{name}"
-
-
-def _float32(values: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 is not finite, and counted as that
-        return values.astype(np.float32)

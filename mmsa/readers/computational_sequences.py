@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -44,20 +44,16 @@ def find_sequences(
         for path in by_file.values():
             with SequenceFile(path) as sequence:
                 by_root.setdefault(sequence.name, path)
-    found = {}
-    for role, accepted in asked.items():
-        for name in accepted:
-            if name in by_file or name in by_root:
-                found[role] = by_file.get(name) or by_root[name]
-                break
+    held = by_root | by_file
+    present = {role: [name for name in accepted if name in held] for role, accepted in asked.items()}
     for role, name in chosen.items():
-        if role not in found:
-            held = sorted(by_file.keys() | by_root.keys())
+        if not present[role]:
             raise DataError(
                 f"{folder} has no sequence {name}, which dataset.feature_sets chooses for {role}. "
-                f"It has: {', '.join(held) or 'none'}.\n  type dataset.feature_sets={{{role}:NAME}} with one of them"
+                f"It has: {', '.join(sorted(held)) or 'none'}.\n"
+                f"  type dataset.feature_sets={{{role}:NAME}} with one of them"
             )
-    return found
+    return {role: held[there[0]] for role, there in present.items() if there}
 
 
 def _check_roles(names: Mapping[str, tuple[str, ...]], chosen: Mapping[str, str]) -> None:
@@ -154,9 +150,7 @@ class _Aligner:
         self._labels: list[np.ndarray] = []
         self._lengths: list[np.ndarray] = []
         self._dropped: defaultdict[str, list[str]] = defaultdict(list)
-        self._non_finite = Counter(dict.fromkeys(spools, 0))
-        self._non_finite_utterances = Counter(dict.fromkeys(spools, 0))
-        self._imputed = Counter(dict.fromkeys(spools, 0))
+        self._non_finite, self._non_finite_utterances, self._imputed = (dict.fromkeys(spools, 0) for _ in range(3))
         self._pauses_removed = 0
         self._short_words = 0
 
@@ -191,16 +185,17 @@ class _Aligner:
         self, modality: str, video: str, word_intervals: np.ndarray, rows: np.ndarray, groups: np.ndarray
     ) -> np.ndarray:
         """(P, D) float32 steps of the video's utterances, and the counts of what was mended in them."""
-        intervals, features = self._opened[modality].read(video)
+        sequence = self._opened[modality]
+        intervals, features = sequence.read(video)
         if features.dtype.kind not in "fiu":
-            raise DataError(f"{self._opened[modality].path}: numbers are required, got {features.dtype} in {video}.")
-        width = self._opened[modality].width
+            raise DataError(f"{sequence.path}: numbers are required, got {features.dtype} in {video}.")
+        width = sequence.width
         if not width:
-            raise DataError(f"{self._opened[modality].path} has no frame in any video. Download the file again.")
+            raise DataError(f"{sequence.path} has no frame in any video. Download the file again.")
         if features.shape[1] != width:
             raise DataError(
-                f"{self._opened[modality].path}: video {video} has {features.shape[1]} features per frame, others "
-                f"{width}. Are they of another version's file?"
+                f"{sequence.path}: video {video} has {features.shape[1]} features per frame, others {width}. "
+                "Are they of another version's file?"
             )
         self._pay(features.nbytes + 4 * width * len(rows))
         means, covered = mean_onto(intervals, features, word_intervals, self._pay)
@@ -269,9 +264,9 @@ class _Aligner:
         features = {modality: Ragged(spool.array(), offsets) for modality, spool in self._spools.items()}
         report = {
             "dropped": dict(self._dropped),
-            "non_finite": dict(self._non_finite),
-            "non_finite_utterances": dict(self._non_finite_utterances),
-            "steps_without_frames": dict(self._imputed),
+            "non_finite": self._non_finite,
+            "non_finite_utterances": self._non_finite_utterances,
+            "steps_without_frames": self._imputed,
             "pauses_removed": self._pauses_removed,
             "words_too_short": self._short_words,
         }

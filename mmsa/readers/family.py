@@ -1,9 +1,13 @@
-"""What a family of source files is: a module that knows its content and reads it."""
+"""What a family of source files is: a module that knows its content and reads it.
+
+`read` takes what `matches` or `find` has recognised, and may let go of its arrays. It raises a DataError where a file
+is damaged or not of this layout, its parts do not fit together, or a required modality is missing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,12 +25,10 @@ class ReadOptions:
     Args:
         required: modalities that have to be there; the others are read where the source has them.
         context: UR-FUNNY: the context sentences before the punchline too.
-        canonical: published number of utterances per fold, for the report; empty where nothing is published.
     """
 
     required: tuple[str, ...] = ()
     context: bool = False
-    canonical: Mapping[str, int] = field(default_factory=dict)
 
 
 class FileFamily(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Iterator
 
 import h5py
 import numpy as np
@@ -14,6 +15,18 @@ from mmsa.readers.hdf5_texts import REFERENCE, text_bytes
 MOST_COMPRESSED = 1100
 """Deflate makes at most 1032 bytes of one, other filters as many or less: a large array that claims more is a lie, or
 was hardly written to."""
+DAMAGE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    zlib.error,
+)
+"""What h5py raises on a damaged file."""
 _CHECKSUM = h5py.h5z.FILTER_FLETCHER32
 _SIZE_KEEPING = (h5py.h5z.FILTER_SHUFFLE, _CHECKSUM)
 _LARGE_CHUNK = 1 << 18
@@ -57,6 +70,22 @@ def array(group: h5py.Group, name: str) -> h5py.Dataset:
     return dataset
 
 
+def arrays(group: h5py.Group, deepest: int) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Every array of a group and of the groups in it, as of `array`, by its whole name.
+
+    Raises:
+        ValueError: there are groups in more than so many groups, the first of which counts, or what `array` raises.
+    """
+    for name in group:
+        inner = entry(group, name)
+        if not isinstance(inner, h5py.Group):
+            yield f"{group.name}/{name}".lstrip("/"), array(group, name)
+        elif deepest == 1:
+            raise ValueError(f"{name} is a group too deep")
+        else:
+            yield from arrays(inner, deepest - 1)
+
+
 def is_text(dataset: h5py.Dataset) -> bool:
     """Whether it holds strings."""
     return h5py.check_string_dtype(dataset.dtype) is not None
@@ -73,7 +102,7 @@ def read(dataset: h5py.Dataset, allowance: Allowance) -> np.ndarray:
         allowance.pay(_OBJECT * dataset.size)
         allowance.pay(text_bytes(dataset))
     elif dataset.shape is not None:
-        allowance.pay(dataset.size * dataset.dtype.itemsize)
+        allowance.pay(dataset.nbytes)
     return np.asarray(dataset[()])
 
 

@@ -34,14 +34,6 @@ def read(content_or_files: Any, options: ReadOptions, progress: Progress) -> Pre
     """Read the samples; the words need the table beside the pickle where the samples number them.
 
     Text has no features here, since MAG takes them from a pretrained model, which reads the words.
-
-    Args:
-        content_or_files: of which `matches`, or the files of `find`.
-        options: which modalities have to be there.
-        progress: shown per fold.
-
-    Raises:
-        DataError: a file is damaged or not of this layout, or a required modality is missing.
     """
     content, lexicon = content_or_files, Lexicon()
     if isinstance(content.get("samples"), Path):

@@ -36,16 +36,7 @@ def find(folder: Path) -> dict[str, Path] | None:
 
 
 def read(files: Mapping[str, Path], options: ReadOptions, progress: Progress) -> Prepared:
-    """Read the samples, and their text features where the file of word vectors is there.
-
-    Args:
-        files: of `find`.
-        options: which modalities have to be there.
-        progress: shown per fold.
-
-    Raises:
-        DataError: a file is damaged or not of this layout, or a required modality is missing.
-    """
+    """Read the samples, and their text features where the file of word vectors is there."""
     folds: dict[str, Any] = {}
     for fold in FOLDS:
         samples = load_pickle(files[fold])

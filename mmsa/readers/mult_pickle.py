@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from mmsa.data.prepare import Progress
 from mmsa.data.store import Prepared
 from mmsa.readers.family import ReadOptions
 from mmsa.readers.padded_folds import fields_of_ids, holds_padded_folds, read_padded_folds
-from mmsa.readers.rows import gather, sentiment_targets
+from mmsa.readers.rows import gather, labelled, sentiment_targets
 
 FAMILY = "MulT"
 
@@ -20,17 +19,6 @@ def matches(content: Any) -> bool:
 
 
 def read(content: Any, options: ReadOptions, progress: Progress) -> Prepared:
-    """Read all of the pickle without its padding, aligned or not.
-
-    Args:
-        content: of which `matches`.
-        options: which modalities have to be there.
-        progress: shown per fold.
-
-    Raises:
-        DataError: it is IEMOCAP's file, a required modality is missing, or the arrays do not fit together.
-    """
-    found = read_padded_folds(content, options, progress, FAMILY)
-    targets = sentiment_targets(found.labels, f"{FAMILY}'s pickle")
-    rows = [replace(row, targets={name: t[i] for name, t in targets.items()}) for i, row in enumerate(found.rows)]
-    return gather(rows, found.modalities, found.report)
+    """Read all of the pickle without its padding, aligned or not; IEMOCAP's is refused."""
+    rows, labels, report = read_padded_folds(content, options, progress, FAMILY)
+    return gather(labelled(rows, sentiment_targets(labels, f"{FAMILY}'s pickle")), report)

@@ -13,7 +13,7 @@ from mmsa.data.prepare import Progress
 from mmsa.data.store import Prepared
 from mmsa.readers.family import ReadOptions
 from mmsa.readers.padded_folds import fields_of_ids, holds_padded_folds, read_padded_folds
-from mmsa.readers.rows import Utterance, gather, sentiment_targets
+from mmsa.readers.rows import Utterance, gather, labelled, sentiment_targets
 
 FAMILY = "MultiBench"
 _MUSTARD = re.compile(r"\d+_\d+\D*")
@@ -34,30 +34,17 @@ def read(content: Any, options: ReadOptions, progress: Progress) -> Prepared:
     MultiBench's own loader deletes the rows whose text is all zero. They are kept here, where another modality has
     steps, and named in the report, so that the counts are those of the file.
 
-    Args:
-        content: of which `matches`.
-        options: which modalities have to be there.
-        progress: shown per fold.
-
-    Raises:
-        DataError: a required modality is missing, or the arrays do not fit together.
     """
-    found = read_padded_folds(content, options, progress, FAMILY)
-    name = _binary_target(found.rows, found.labels)
+    rows, labels, report = read_padded_folds(content, options, progress, FAMILY)
+    name = _binary_target(rows, labels)
     if name is None:
-        targets = sentiment_targets(found.labels, f"{FAMILY}'s pickle")
-    else:
-        targets = {name: (found.labels.reshape(-1) > 0).astype(np.float32)}
-    utterances = found.rows
+        return gather(labelled(rows, sentiment_targets(labels, f"{FAMILY}'s pickle")), report)
     if name == "sarcasm":  # neither number of an id names a video
-        utterances = [_as_own_video(row) for row in utterances]
-        found.report["ids"] = {"own_video": len(utterances)}
-    rows = [replace(row, targets={key: t[i] for key, t in targets.items()}) for i, row in enumerate(utterances)]
-    return gather(rows, found.modalities, found.report)
-
-
-def _as_own_video(row: Utterance) -> Utterance:
-    return replace(row, video=f"{row.video}_{row.segment}", segment=0) if row.video.isdigit() else row
+        rows = [
+            replace(row, video=f"{row.video}_{row.segment}", segment=0) if row.video.isdigit() else row for row in rows
+        ]
+        report["ids"] = {"own_video": len(rows)}
+    return gather(labelled(rows, {name: (labels.reshape(-1) > 0).astype(np.float32)}), report)
 
 
 def _binary_target(rows: Sequence[Utterance], labels: np.ndarray) -> str | None:

@@ -1,8 +1,8 @@
-"""The layout that MulT and MultiBench share: {train, valid, test} -> padded arrays text, audio, vision; labels, id."""
+"""What the pickles of MMSA, MulT and MultiBench share: {train, valid, test} -> padded text, audio, vision; id."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from mmsa.data.store import FOLDS
 from mmsa.errors import DataError
 from mmsa.readers.family import ReadOptions
 from mmsa.readers.ids import column, name_rows
-from mmsa.readers.padding import PaddedFold, padded_rows, strip_folds
+from mmsa.readers.padding import PaddedFold, Side, padded_rows, strip_folds
 from mmsa.readers.rows import Utterance, check_required, numbers
 
 _IEMOCAP = (4, 2)
@@ -21,20 +21,20 @@ KEYS = {"text": "text", "audio": "audio", "visual": "vision"}
 
 
 @dataclass(frozen=True)
-class PaddedFolds:
-    """Everything of such a file, without its padding.
+class Fold:
+    """One fold, all of the same rows.
 
     Args:
-        rows: every utterance, without targets.
-        labels: (N, ...) of the rows, as they stand in the file.
-        modalities: those of the rows.
-        report: sides of the padding per modality and fold, ids of rows whose text is all zero, odd ids.
+        ids: None where a row has none.
+        padded: its modalities.
+        words: of every row, None where the source does not say them.
+        targets: by name.
     """
 
-    rows: list[Utterance]
-    labels: np.ndarray
-    modalities: list[str]
-    report: dict[str, Any]
+    ids: Sequence[object]
+    padded: PaddedFold
+    words: Sequence[list[str] | None]
+    targets: Mapping[str, np.ndarray]
 
 
 def holds_padded_folds(content: Any) -> bool:
@@ -53,63 +53,95 @@ def fields_of_ids(content: Mapping[str, Any]) -> int | None:
     return None
 
 
-def read_padded_folds(content: Mapping[str, Any], options: ReadOptions, progress: Progress, family: str) -> PaddedFolds:
-    """Strip the padding of every modality; both families pad on the left.
+def held_modalities(content: Mapping[str, Any]) -> list[str]:
+    """The modalities that every fold has."""
+    return [m for m, key in KEYS.items() if all(key in content[fold] for fold in FOLDS)]
 
-    A row whose text is nothing but zeros is kept, where another modality has steps, and named in the report.
+
+def padded_arrays(
+    part: Mapping[str, Any], modalities: Sequence[str], counts: Mapping[str, int], where: str
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The arrays (N, T, D) of a fold by modality, and the lengths (N,) of those whose rows had different ones.
 
     Args:
-        content: of which `holds_padded_folds`.
-        options: which modalities have to be there.
+        part: the fold's dictionary.
+        modalities: what is read of it.
+        counts: how many there are of what else it holds.
+        where: named in errors.
+
+    Raises:
+        DataError: there are not as many of everything.
+    """
+    rows = {m: padded_rows(part[KEYS[m]], f"{where}, {KEYS[m]}") for m in modalities}
+    counts = {**counts, **{KEYS[m]: len(array) for m, (array, _) in rows.items()}}
+    if len(set(counts.values())) != 1:
+        raise DataError(f"{where}: as many ids, labels and rows of every modality are required, got {counts}.")
+    return (
+        {m: array for m, (array, _) in rows.items()},
+        {m: lengths for m, (_, lengths) in rows.items() if lengths is not None},
+    )
+
+
+def strip_rows(
+    folds: Mapping[str, Fold], progress: Progress, family: str, documented: Side
+) -> tuple[list[Utterance], dict[str, Any]]:
+    """The utterances of all folds without their padding, and what was found of it and of their ids.
+
+    Args:
+        folds: by name.
         progress: shown per fold.
-        family: named in errors.
+        family: named in it.
+        documented: as of `strip_folds`.
+    """
+    names, odd = name_rows({name: fold.ids for name, fold in folds.items()})
+    rows: list[Utterance] = []
+    modalities = list(folds["train"].padded.filled)
+    sides: dict[str, dict[str, str]] = {m: {} for m in modalities}
+    beyond = dict.fromkeys(modalities, 0)
+    stripped = strip_folds([fold.padded for fold in folds.values()], documented)
+    for (name, fold), cut in zip(
+        folds.items(), progress(stripped, f"reading {family}'s pickle", len(folds)), strict=True
+    ):
+        for m in modalities:
+            sides[m][name] = cut.sides[m]
+            beyond[m] += cut.beyond[m]
+        for i, words in enumerate(fold.words):
+            targets = {target: labels[i] for target, labels in fold.targets.items()}
+            rows.append(Utterance(name, *names[len(rows)], targets, {m: cut.steps[m][i] for m in modalities}, words))
+    outside = {"beyond_length": beyond} if any(beyond.values()) else {}
+    return rows, {"ids": odd, "padding": sides, **outside}
+
+
+def read_padded_folds(
+    content: Mapping[str, Any], options: ReadOptions, progress: Progress, family: str
+) -> tuple[list[Utterance], np.ndarray, dict[str, Any]]:
+    """All utterances of MulT or MultiBench without targets, their labels (N, …) as in the file, and the report.
+
+    A row whose text is nothing but zeros is kept, where another modality has steps, and named in the report.
 
     Raises:
         DataError: it is IEMOCAP's file, a required modality is missing, or the arrays do not fit together.
     """
-    modalities = [m for m, key in KEYS.items() if all(key in content[fold] for fold in FOLDS)]
+    modalities = held_modalities(content)
     check_required(options.required, modalities, f"{family}'s pickle")
-    labels, ids, folds = [], {}, []
+    labels, folds = [], {}
     for fold in FOLDS:
-        of_fold, ids[fold], padded = _checked(content[fold], modalities, f"{family}'s pickle, fold {fold}")
+        part, where = content[fold], f"{family}'s pickle, fold {fold}"
+        of_fold = numbers(part["labels"], f"{where}, labels")
+        count = len(of_fold) if of_fold.ndim else 0
+        ids = column(part.get("id"), count, f"{where}, id")
+        arrays, lengths = padded_arrays(part, modalities, {"labels": count, "id": len(ids)}, where)
+        folds[fold] = Fold(ids, PaddedFold(arrays, lengths, f"{where}, "), [None] * count, {})
         labels.append(of_fold)
-        folds.append(padded)
     joined = _joined(labels, family)
     if joined.shape[1:] == _IEMOCAP:
         raise DataError(
             "this is MulT's IEMOCAP file: its labels are four emotions, each present or not, and no task predicts "
             "them. Give the file of CMU-MOSI or CMU-MOSEI."
         )
-    names, odd = name_rows(ids)
-    rows: list[Utterance] = []
-    sides: dict[str, dict[str, str]] = {modality: {} for modality in modalities}
-    stripped = progress(strip_folds(folds, documented="left"), f"reading {family}'s pickle", len(FOLDS))
-    for fold, cut in zip(FOLDS, stripped, strict=True):
-        for modality in modalities:
-            sides[modality][fold] = cut.sides[modality]
-        for i in range(len(ids[fold])):
-            rows.append(Utterance(fold, *names[len(rows)], {}, {m: cut.steps[m][i] for m in modalities}))
-    report = {"ids": odd, "padding": sides, "text_all_zero": _silent(rows)}
-    return PaddedFolds(rows, joined, modalities, report)
-
-
-def _silent(rows: list[Utterance]) -> list[str]:
-    """Ids of the rows whose text is nothing but zeros while another modality has steps."""
-    with_text = (row for row in rows if "text" in row.features)
-    return [row.id for row in with_text if not row.features["text"].any() and any(map(len, row.features.values()))]
-
-
-def _checked(part: Mapping[str, Any], modalities: list[str], where: str) -> tuple[np.ndarray, list[Any], PaddedFold]:
-    """Labels, ids and modalities of a fold, of which there are as many."""
-    labels = numbers(part["labels"], f"{where}, labels")
-    rows = {m: padded_rows(part[KEYS[m]], f"{where}, {KEYS[m]}") for m in modalities}
-    counts = {"labels": len(labels) if labels.ndim else 0} | {m: len(array) for m, (array, _) in rows.items()}
-    ids = column(part.get("id"), counts["labels"], f"{where}, id")
-    counts["id"] = len(ids)
-    if len(set(counts.values())) != 1:
-        raise DataError(f"{where}: as many labels, ids and rows of every modality are required, got {counts}.")
-    lengths = {m: own for m, (_, own) in rows.items() if own is not None}
-    return labels, ids, PaddedFold({m: array for m, (array, _) in rows.items()}, lengths, f"{where}, ")
+    rows, report = strip_rows(folds, progress, family, "left")
+    with_text = (row for row in rows if "text" in row.features and any(map(len, row.features.values())))
+    return rows, joined, report | {"text_all_zero": [row.id for row in with_text if not row.features["text"].any()]}
 
 
 def _joined(labels: list[np.ndarray], family: str) -> np.ndarray:

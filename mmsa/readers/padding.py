@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from mmsa.data.store import Ragged
 from mmsa.errors import DataError
-from mmsa.readers.rows import as_steps, numbers
+from mmsa.readers.rows import as_steps, float32, numbers
 
 Side = Literal["left", "right"]
 
@@ -131,7 +131,7 @@ def _sides(folds: Sequence[PaddedFold], aligned: bool) -> dict[str, Side | None]
         stated = [(fold.filled[modality], fold.lengths[modality]) for fold in folds if modality in fold.lengths]
         own = _zeros_at_ends(fold.filled[modality] for fold in folds)
         clearer = max(_zeros_at_ends(joint), own, key=lambda ends: abs(ends[0] - ends[1]))
-        found[modality] = _less(_left_outside(stated)) or _more(clearer)
+        found[modality] = _more(_left_outside(stated)) or _more(clearer)
     return found
 
 
@@ -162,20 +162,16 @@ def _zeros_at_ends(folds: Iterable[np.ndarray]) -> tuple[int, int]:
 
 
 def _left_outside(stated: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[int, int]:
-    """How many filled steps at the heads and at the tails lie outside the stated lengths."""
-    head = tail = 0
+    """How many filled steps lie outside the stated lengths if the padding is on the right, and if it is on the left."""
+    tail = head = 0
     for filled, lengths in stated:
-        head += int((filled & ~_kept(filled.shape[1], lengths, "left")).sum())
         tail += int((filled & ~_kept(filled.shape[1], lengths, "right")).sum())
-    return head, tail
+        head += int((filled & ~_kept(filled.shape[1], lengths, "left")).sum())
+    return tail, head
 
 
 def _more(ends: tuple[int, int]) -> Side | None:
     return None if ends[0] == ends[1] else "left" if ends[0] > ends[1] else "right"
-
-
-def _less(ends: tuple[int, int]) -> Side | None:
-    return _more((ends[1], ends[0]))
 
 
 def _span(filled: np.ndarray, side: Side) -> np.ndarray:
@@ -194,8 +190,7 @@ def _kept(num_steps: int, lengths: np.ndarray, side: Side) -> np.ndarray:
 
 def _cut(array: np.ndarray, kept: np.ndarray, lengths: np.ndarray) -> Ragged:
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 is not finite, and counted as that
-        return Ragged(array[kept].astype(np.float32, copy=False), offsets)
+    return Ragged(float32(array[kept]), offsets)
 
 
 def _checked(lengths: ArrayLike, filled: np.ndarray, where: str) -> np.ndarray:

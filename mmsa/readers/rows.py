@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ class Utterance:
         targets: one number or one vector each.
         features: (T, D) float32 per modality; no steps where the modality is absent.
         words: None where the source does not say them.
+        name: its id where the source gives one of another form.
     """
 
     fold: str
@@ -40,31 +41,32 @@ class Utterance:
     targets: Mapping[str, Any]
     features: Mapping[str, np.ndarray]
     words: list[str] | None = None
+    name: str = ""
 
     @property
     def id(self) -> str:
-        return f"{self.video}[{self.segment}]"
+        return self.name or f"{self.video}[{self.segment}]"
 
 
-def gather(rows: Iterable[Utterance], modalities: Sequence[str], report: Mapping[str, Any]) -> Prepared:
+def gather(rows: Iterable[Utterance], report: Mapping[str, Any], held: Sequence[str] = ()) -> Prepared:
     """All rows by fold, video and segment; values that are not finite become 0 and are counted.
 
     Rows without steps in any modality, and without words, are dropped, as are those whose label is not finite. A
-    modality without a step in any row is not held.
+    modality without a step in any row is left out.
 
     Args:
         rows: of all folds, with the same targets and modalities each.
-        modalities: those of the rows.
         report: what the reader counted; extended.
+        held: modalities that are never left out, whose width the rows say also where they have no step.
 
     Raises:
         DataError: there are no rows, the rows of a modality differ in width, or those of the folds in labels.
     """
     dropped = {reason: [*ids] for reason, ids in report.get("dropped", {}).items()}
-    kept = _usable(rows, modalities, dropped)
+    kept = _usable(rows, dropped)
     features, non_finite, touched = {}, {}, {}
-    silent = [m for m in modalities if not any(row.features[m].size for row in kept)]
-    for modality in (m for m in modalities if m not in silent):
+    silent = [m for m in kept[0].features if m not in held and not any(row.features[m].size for row in kept)]
+    for modality in (m for m in kept[0].features if m not in silent):
         features[modality] = _joined(kept, modality)
         non_finite[modality], touched[modality] = _mend(features[modality])
     words = [row.words or [] for row in kept]
@@ -85,11 +87,11 @@ def gather(rows: Iterable[Utterance], modalities: Sequence[str], report: Mapping
     )
 
 
-def _usable(rows: Iterable[Utterance], modalities: Sequence[str], dropped: dict[str, list[str]]) -> list[Utterance]:
+def _usable(rows: Iterable[Utterance], dropped: dict[str, list[str]]) -> list[Utterance]:
     """The rows that are kept, in their order; adds to what is dropped."""
     kept = []
     for row in sorted(rows, key=lambda row: (FOLDS.index(row.fold), row.video, row.segment)):
-        if not any(map(len, row.features.values())) and not (row.words and not modalities):
+        if not any(map(len, row.features.values())) and not (row.words and not row.features):
             dropped.setdefault("no steps", []).append(row.id)
         elif not all(np.isfinite(target).all() for target in row.targets.values()):
             dropped.setdefault("label not finite", []).append(row.id)
@@ -102,6 +104,11 @@ def _usable(rows: Iterable[Utterance], modalities: Sequence[str], dropped: dict[
     if len(columns) > 1:
         raise DataError(f"the same labels are required in every fold, got {' and '.join(columns)}.")
     return kept
+
+
+def labelled(rows: Sequence[Utterance], targets: Mapping[str, np.ndarray]) -> list[Utterance]:
+    """The rows with these targets, of which each has a label per row."""
+    return [replace(row, targets={name: labels[i] for name, labels in targets.items()}) for i, row in enumerate(rows)]
 
 
 def by_fold(content: object) -> dict[str, Any] | None:
@@ -152,8 +159,7 @@ def numbers(values: object, where: str, num_axes: int | None = None) -> np.ndarr
         if array.dtype.hasobject:  # of arrays, which numpy leaves as they are
             array = np.asarray(array.tolist())
         if array.dtype.kind not in "fiub":
-            with np.errstate(over="ignore", invalid="ignore"):
-                array = array.astype(np.float32)
+            array = float32(array)
     except (TypeError, ValueError, OverflowError) as error:
         reason = "its rows differ in shape" if "inhomogeneous" in str(error) else str(error).splitlines()[0]
         raise DataError(f"{where} must hold numbers ({reason}).") from error
@@ -171,8 +177,13 @@ def as_steps(values: object, where: str) -> np.ndarray:
     array = numbers([] if values is None else values, where)
     if not array.size and array.ndim < 2:  # an empty list of steps says no width
         array = array.reshape(0, 0)
+    return float32(numbers(array, where, num_axes=2))
+
+
+def float32(values: np.ndarray) -> np.ndarray:
+    """`values` as float32; what is beyond it becomes infinite."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return numbers(array, where, num_axes=2).astype(np.float32, copy=False)
+        return values.astype(np.float32, copy=False)
 
 
 def check_required(required: Sequence[str], held: Sequence[str], where: str) -> None:
@@ -184,7 +195,8 @@ def check_required(required: Sequence[str], held: Sequence[str], where: str) -> 
     lacking = [modality for modality in required if modality not in held]
     if lacking:
         left = [modality for modality in required if modality in held] or list(held)
-        raise DataError(f"{where} has no {', '.join(lacking)}.\n  type dataset.modalities=[{','.join(left)}]")
+        without = f"\n  type dataset.modalities=[{','.join(left)}]" if left else ""
+        raise DataError(f"{where} has no {', '.join(lacking)}.{without}")
 
 
 def _joined(rows: Sequence[Utterance], modality: str) -> Ragged:
@@ -196,7 +208,7 @@ def _joined(rows: Sequence[Utterance], modality: str) -> Ragged:
             f"as many {modality} features per step are required in every utterance; {odd} has {widths[-1]}, "
             f"others {widths[0]}."
         )
-    width = widths[0] if widths else 1
+    width = widths[0] if widths else sequences[0].shape[1]
     return Ragged.join([steps if len(steps) else np.zeros((0, width), np.float32) for steps in sequences])
 
 

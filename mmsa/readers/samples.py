@@ -85,11 +85,11 @@ def read_samples(
         targets = {"humor": labels[:, 0]}
     else:
         targets = sentiment_targets(labels, family)
-    rows = [
-        Utterance(fold, *name, {key: target[i] for key, target in targets.items()}, sample.of(modalities), sample.words)
-        for i, ((fold, sample), name) in enumerate(zip(read, names, strict=True))
-    ]
-    return gather(rows, modalities, {"ids": odd} | ({"drawn_vectors": drawn} if drawn else {}))
+    rows = []
+    for i, ((fold, sample), name) in enumerate(zip(read, names, strict=True)):
+        features = {modality: sample.features[modality] for modality in modalities}
+        rows.append(Utterance(fold, *name, {key: target[i] for key, target in targets.items()}, features, sample.words))
+    return gather(rows, {"ids": odd} | ({"drawn_vectors": drawn} if drawn else {}))
 
 
 def _without_vectors(family: str, vectors_file: str | None, others: Sequence[str]) -> DataError:
@@ -141,10 +141,6 @@ class _Sample:
         self.words = _spoken(parts[3] if len(parts) > 3 else parts[0])
         if lexicon.vectors is not None or (self.words is None and lexicon.words is not None):
             self._look_up(parts[0], lexicon, where)
-
-    def of(self, modalities: Sequence[str]) -> dict[str, np.ndarray]:
-        """The steps of these modalities."""
-        return {modality: self.features[modality] for modality in modalities}
 
     def _look_up(self, words: Any, lexicon: Lexicon, where: str) -> None:
         ids = numbers(words, f"{where}, words", num_axes=1).astype(np.int64)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import math
 import uuid
-import zlib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 
 import h5py
 import numpy as np
@@ -17,7 +15,7 @@ import numpy as np
 from mmsa.data.prepare import readable
 from mmsa.errors import DataError, printable
 from mmsa.readers.allowance import Allowance
-from mmsa.readers.hdf5_entries import array, entry, read
+from mmsa.readers.hdf5_entries import DAMAGE, array, entry, read
 from mmsa.readers.mistaken import HDF5_START, mistaken
 
 # The fields that the SDK asks for on standard input when one is absent. The last one is an accident
@@ -39,26 +37,19 @@ _METADATA = {
 }
 
 
-def write_sequence(
-    path: Path,
-    name: str,
-    videos: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    *,
-    compression: str | None = None,
-) -> None:
+def write_sequence(path: Path, name: str, videos: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
     """Write one computational sequence with complete metadata, so that the SDK loads it without asking.
 
     Args:
         path: the file, replaced if it exists.
         name: root group.
         videos: per video its intervals (n, 2) in seconds and its features (n, d), floats or byte strings.
-        compression: HDF5 filter such as "gzip"; None stores plain.
     """
     with h5py.File(path, "w") as file:
         for video, (intervals, features) in videos.items():
             group = file.create_group(f"{name}/data/{video}")
-            group.create_dataset("intervals", data=intervals, compression=compression)
-            group.create_dataset("features", data=features, compression=compression)
+            group.create_dataset("intervals", data=intervals)
+            group.create_dataset("features", data=features)
         identity = str(uuid.uuid5(uuid.NAMESPACE_OID, name))  # fixed, so that equal content makes equal bytes
         metadata = {**_METADATA, "root name": name, "dataset name": name, "uuid": identity}
         for key, value in metadata.items():
@@ -68,18 +59,6 @@ def write_sequence(
 _SHOWN = 8
 _SINGLE = (2,)  # intervals of a video of one frame whose arrays lack the axis of frames: the SDK takes it as well
 _METADATA_CACHE = 1 << 17
-# h5py's, on a damaged entry.
-_DAMAGE = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    zlib.error,
-)
 
 
 class SequenceFile:
@@ -119,7 +98,7 @@ class SequenceFile:
             if not isinstance(self._data, h5py.Group):
                 raise ValueError("data is no group")
             self.videos = [str(video) for video in self._data]
-        except _DAMAGE as error:
+        except DAMAGE as error:
             self._file.close()
             held = printable(", ".join(roots[:_SHOWN])[:200]) or "none"
             raise DataError(
@@ -129,9 +108,7 @@ class SequenceFile:
     def __enter__(self) -> SequenceFile:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._file.close()
 
     @cached_property
@@ -147,7 +124,7 @@ class SequenceFile:
                 shape = array(group, "features").shape
                 if array(group, "intervals").shape == _SINGLE:
                     shape = (1, *shape)
-            except _DAMAGE as error:
+            except DAMAGE as error:
                 raise self._unreadable(video, error) from error
             if shape and shape[0]:
                 return math.prod(shape[1:])
@@ -162,7 +139,7 @@ class SequenceFile:
         try:
             group, allowance = entry(self._data, video), Allowance(self.path, self._file.id.get_filesize())
             intervals, features = (read(array(group, name), allowance) for name in ("intervals", "features"))
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise self._unreadable(video, error) from error
         if intervals.size == 0 and features.size == 0:  # in any shape, without the number of features
             return np.zeros((0, 2)), np.zeros((0, self.width), dtype=features.dtype)

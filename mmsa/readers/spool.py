@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
@@ -24,8 +23,7 @@ class Spool:
     def __init__(self, folder: Path | None) -> None:
         self._place = folder or Path(tempfile.gettempdir())
         self._num_steps = 0
-        self.width: int | None = None
-        """D, known from the first block on."""
+        self._width = 0  # until the first block
         try:
             self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115, closed by __exit__
         except OSError as error:
@@ -34,9 +32,7 @@ class Spool:
     def __enter__(self) -> Spool:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._file.close()
 
     def append(self, steps: np.ndarray) -> None:
@@ -45,7 +41,7 @@ class Spool:
         Raises:
             DataError: the disk is full.
         """
-        self.width = int(steps.shape[1])
+        self._width = int(steps.shape[1])
         self._num_steps += len(steps)
         try:
             self._file.write(np.ascontiguousarray(steps, dtype=np.float32).data)
@@ -55,13 +51,13 @@ class Spool:
 
     def array(self) -> np.ndarray:
         """All blocks, mapped read-only; it outlives the spool."""
-        shape = (self._num_steps, self.width or 0)
+        shape = (self._num_steps, self._width)
         if 0 in shape:  # of which there is nothing to map
-            return np.zeros((shape[0], self.width or 1), dtype=np.float32)
+            return np.zeros((self._num_steps, self._width or 1), dtype=np.float32)
         return np.memmap(self._file, dtype=np.float32, mode="r", shape=shape)
 
     def _no_room(self, error: OSError) -> DataError:
-        megabytes = self._num_steps * (self.width or 0) * 4 / 1e6
+        megabytes = self._num_steps * self._width * 4 / 1e6
         return DataError(
             f"{self._place} cannot take the aligned steps, {megabytes:.0f} MB so far ({error.strerror}).\n"
             "  type paths.data=FOLDER on a disk with room that you may write to"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -13,8 +12,7 @@ import numpy as np
 from mmsa.data.store import FOLDS, FORMAT, Ragged, Store
 from mmsa.errors import DataError, printable
 from mmsa.readers.allowance import Allowance
-from mmsa.readers.array_file import DAMAGE
-from mmsa.readers.hdf5_entries import array, entry, is_text, read
+from mmsa.readers.hdf5_entries import DAMAGE, arrays, is_text, read
 
 _LONGEST = 300
 _DEEPEST = 3  # features/NAME/values
@@ -45,10 +43,7 @@ def open_store(path: Path) -> Store:
         # A store may be removed, since it can be made again; a source may not.
         wrong = " ".join(str(error).partition(" Type rm")[0].split()).rstrip(".") or type(error).__name__
     if wrong is not None:
-        raise DataError(
-            f"dataset.source={path} is a damaged store: {printable(wrong[:_LONGEST])}.\n"
-            "  type dataset.source=PATH of what it was made from"
-        )
+        raise _damaged(path, printable(wrong[:_LONGEST]))
     return store
 
 
@@ -60,39 +55,28 @@ def check_values(store: Store) -> None:
     """
     for modality, ragged in store.features.items():
         if not all(np.isfinite(block).all() for block in ragged.blocks()):
-            raise DataError(
-                f"dataset.source={store.path} is a damaged store: {modality} holds values that are not finite.\n"
-                "  type dataset.source=PATH of what it was made from"
-            )
+            raise _damaged(store.path, f"{modality} holds values that are not finite")
+
+
+def _damaged(path: Path, wrong: str) -> DataError:
+    return DataError(
+        f"dataset.source={path} is a damaged store: {wrong}.\n  type dataset.source=PATH of what it was made from"
+    )
 
 
 def _look_at(path: Path) -> int:
     """How many words it holds, after a look at all its arrays."""
     with h5py.File(path, "r") as file:
         allowance = Allowance(path, path.stat().st_size)
-        for dataset in _arrays(file):
+        for name, dataset in arrays(file, _DEEPEST):
             if is_text(dataset):
                 read(dataset, allowance)  # how long it is only reading tells
             else:
-                allowance.pay(math.prod(dataset.shape or ()) * dataset.dtype.itemsize)
-            mapped = dataset.name.startswith("/features/") and dataset.name.endswith("/values")
+                allowance.pay(dataset.nbytes)
+            mapped = name.startswith("features/") and name.endswith("/values")
             if mapped and dataset.id.get_create_plist().get_layout() != h5py.h5d.CONTIGUOUS:
-                raise ValueError(f"{dataset.name} is not in one piece")
+                raise ValueError(f"{name} is not in one piece")
         return int(file["words/values"].size) if "words" in file else 0
-
-
-def _arrays(file: h5py.File) -> Iterator[h5py.Dataset]:
-    groups = [(file, 1)]
-    while groups:
-        group, depth = groups.pop()
-        for name in group:
-            inner = entry(group, name)
-            if not isinstance(inner, h5py.Group):
-                yield array(group, name)
-            elif depth == _DEEPEST:
-                raise ValueError(f"{name} is a group too deep")
-            else:
-                groups.append((inner, depth + 1))
 
 
 def _contradictions(store: Store, num_words: int) -> Iterator[str]:

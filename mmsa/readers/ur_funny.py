@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,6 @@ def read(files: Mapping[str, Path], options: ReadOptions, progress: Progress) ->
 
     The label, 0 or 1, is the target "humor". The layout does not name videos: a segment whose id names none is a video
     of its own. Version 1 has words only where word_list.pkl is there.
-
-    Args:
-        files: of `find`.
-        options: which modalities have to be there, and the context.
-        progress: shown per file.
-
-    Raises:
-        DataError: a file is damaged or not of this layout, or a required modality is missing.
     """
     loaded = {role: load_pickle(files[role]) for role in progress(list(files), "reading UR-FUNNY", len(files))}
     fold_of, labels = _folds(loaded["folds"], files["folds"]), _by_segment(loaded["labels"], files["labels"])
@@ -54,7 +47,7 @@ def read(files: Mapping[str, Path], options: ReadOptions, progress: Progress) ->
     for modality in ("audio", "visual"):
         if modality in loaded:
             segments = _by_segment(loaded[modality], files[modality])
-            sources[modality] = _Sentences(segments, files[modality], "features", options.context)
+            sources[modality] = _Sentences(segments, files[modality], options.context)
     text = _text(loaded, files, options.context)
     if text is not None and text.vectors is not None:
         sources["text"] = text
@@ -73,102 +66,86 @@ def read(files: Mapping[str, Path], options: ReadOptions, progress: Progress) ->
         rows.append(Utterance(fold, video, place, {"humor": _label(labels[segment], segment)}, features, words))
     report = {"ids": odd, "absent": absent, "context": options.context}
     report |= {"without_context": {modality: len(source.without_context) for modality, source in sources.items()}}
-    return gather(rows, modalities, report | {"dropped": {"no label": unlabelled} if unlabelled else {}})
+    return gather(rows, report | {"dropped": {"no label": unlabelled} if unlabelled else {}})
 
 
+@dataclass
 class _Sentences:
     """The steps of the punchlines, and of the sentences before them.
 
     Args:
         segments: entry by segment, with the keys punchline_<kind> and context_<kind>.
         path: named in errors.
-        kind: "features", or "embedding_indexes".
         context: read the context too.
+        without_context: segments that the file has, and says nothing of a context of.
     """
 
-    def __init__(self, segments: Mapping[str, Any], path: Path, kind: str, context: bool) -> None:
-        self._segments = segments
-        self._path = path
-        self._kind = kind
-        self._context = context
-        self.without_context: set[str] = set()
-        """Segments that the file has, and says nothing of a context of."""
+    segments: Mapping[str, Any]
+    path: Path
+    context: bool
+    without_context: set[str] = field(default_factory=set)
 
     def steps(self, segment: str) -> np.ndarray:
         """(T, D) float32, no steps where the file does not have the segment."""
-        sentences = [as_steps(part, f"{self._path}, segment {segment}") for part in self._parts(segment, self._kind)]
+        sentences = [as_steps(part, f"{self.path}, segment {segment}") for part in self._parts(segment, "features")]
         filled = [sentence for sentence in sentences if len(sentence)]
         if len({sentence.shape[1] for sentence in filled}) > 1:
-            raise DataError(f"{self._path}, segment {segment}: its sentences differ in width.")
+            raise DataError(f"{self.path}, segment {segment}: its sentences differ in width.")
         return np.concatenate(filled) if filled else np.zeros((0, 1), np.float32)
 
     def _parts(self, segment: str, kind: str, context: str | None = None) -> list[Any]:
         """What the file holds of the sentences that are read, the punchline last."""
-        entry = self._segments.get(segment)
+        entry = self.segments.get(segment)
         if entry is None:
             return []
         punchline = f"punchline_{kind}"
         if not isinstance(entry, dict) or punchline not in entry:
-            raise DataError(f"{self._path}, segment {segment}: {punchline} is required.")
-        before = entry.get(context or f"context_{kind}") if self._context else []
+            raise DataError(f"{self.path}, segment {segment}: {punchline} is required.")
+        before = entry.get(context or f"context_{kind}") if self.context else []
         if before is None:
             self.without_context.add(segment)
             before = []
         if not isinstance(before, list | tuple | np.ndarray):
-            raise DataError(f"{self._path}, segment {segment}: a list of sentences is required as its context.")
+            raise DataError(f"{self.path}, segment {segment}: a list of sentences is required as its context.")
         return [*before, entry[punchline]]
 
 
+@dataclass
 class _Text(_Sentences):
     """The words of the punchlines as numbers, with their vectors, and as words where the source says them.
 
     Args:
-        segments: as of `_Sentences`.
-        path: named in errors.
-        context: read the context too.
         vectors: (V, D) vector by number, or None.
-        words: word by number, or None.
+        lexicon: word by number, or None.
     """
 
-    def __init__(
-        self,
-        segments: Mapping[str, Any],
-        path: Path,
-        context: bool,
-        vectors: np.ndarray | None,
-        words: Sequence[str] | None,
-    ) -> None:
-        super().__init__(segments, path, "embedding_indexes", context)
-        self.vectors = vectors
-        self._words = words
+    vectors: np.ndarray | None = None
+    lexicon: Sequence[str] | None = None
 
     def steps(self, segment: str) -> np.ndarray:
-        ids = self._ids(segment)
         vectors = self.vectors if self.vectors is not None else np.zeros((0, 1), np.float32)
-        self._check(ids, len(vectors), "vectors", segment)
-        return vectors[ids]
+        return vectors[self._ids(segment, len(vectors), "vectors")]
 
     def words(self, segment: str) -> list[str] | None:
         """The words of version 2's sentences, else those of word_list.pkl; None without either."""
-        entry = self._segments.get(segment)
+        entry = self.segments.get(segment)
         if isinstance(entry, dict) and "punchline_sentence" in entry:
             return words_said(self._parts(segment, "sentence", context="context_sentences"))
-        if self._words is None:
+        if self.lexicon is None:
             return None
-        ids = self._ids(segment)
-        self._check(ids, len(self._words), "words", segment)
-        return [self._words[number] for number in ids.tolist()]
+        ids = self._ids(segment, len(self.lexicon), "words")
+        return [self.lexicon[number] for number in ids.tolist()]
 
-    def _ids(self, segment: str) -> np.ndarray:
-        parts = self._parts(segment, self._kind)
-        where = f"{self._path}, segment {segment}, {self._kind}"
+    def _ids(self, segment: str, count: int, of: str) -> np.ndarray:
+        """The numbers of the words, places in a list of so many."""
+        parts = self._parts(segment, "embedding_indexes")
+        where = f"{self.path}, segment {segment}, embedding_indexes"
         whole = [numbers([] if part is None else part, where).reshape(-1).astype(np.int64) for part in parts]
-        return np.concatenate(whole) if whole else np.zeros(0, np.int64)
-
-    def _check(self, ids: np.ndarray, count: int, of: str, segment: str) -> None:
+        ids = np.concatenate(whole) if whole else np.zeros(0, np.int64)
         outside = ids[(ids < 0) | (ids >= count)]
         if len(outside):
-            raise DataError(f"{self._path}, segment {segment}: word {outside[0]} of a list of {count} {of}.")
+            raise DataError(f"{self.path}, segment {segment}: word {outside[0]} of a list of {count} {of}.")
+        return ids
 
 
 def _text(loaded: Mapping[str, Any], files: Mapping[str, Path], context: bool) -> _Text | None:
@@ -176,8 +153,7 @@ def _text(loaded: Mapping[str, Any], files: Mapping[str, Path], context: bool) -
     role = "language" if "language" in loaded else "indexes"
     if role not in loaded:
         return None
-    vectors, words = _tables(loaded, files)
-    return _Text(_by_segment(loaded[role], files[role]), files[role], context, vectors, words)
+    return _Text(_by_segment(loaded[role], files[role]), files[role], context, set(), *_tables(loaded, files))
 
 
 def _tables(loaded: Mapping[str, Any], files: Mapping[str, Path]) -> tuple[np.ndarray | None, list[str] | None]:

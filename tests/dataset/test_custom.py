@@ -113,6 +113,12 @@ def test_what_is_not_finite_or_empty_is_mended_or_dropped_and_counted(tmp_path: 
     assert prepared.features["physio"][absent].shape == (0, 2)
 
 
+def test_a_modality_without_a_step_in_any_row_is_held_with_its_width(tmp_path: Path) -> None:
+    prepared = read(npz(tmp_path / "own", arrays() | {"lengths/physio": np.zeros(12)}))
+    assert list(prepared.features) == ["physio", "gaze"]
+    assert prepared.features["physio"].values.shape == (0, 2) and len(prepared.features["physio"]) == 12
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
@@ -142,7 +148,7 @@ def test_what_is_not_finite_or_empty_is_mended_or_dropped_and_counted(tmp_path: 
         ({"lengths/words": np.arange(12)}, "it has lengths/words, and no words"),
         ({"label": np.zeros(12)}, "the array label is none of fold, id, video, target"),
         ({"features/a.b": np.zeros(12)}, "the array features/a.b is none of"),
-        ({"target": np.full(12, np.nan)}, "no utterance has steps and a finite target"),
+        ({"target": np.full(12, np.nan)}, "no utterance is left; dropped: label not finite 12"),
     ],
 )
 def test_an_inconsistency_is_named_with_what_to_type(tmp_path: Path, changed: Arrays, said: str) -> None:

@@ -55,7 +55,7 @@ def test_a_modality_that_a_prepared_pickle_lacks_is_refused(tmp_path: Path, stor
     for part in made.values():
         del part["vision"]
     path = write(tmp_path, made)
-    with pytest.raises(DataError, match=r"lacks visual. Go without: dataset.modalities=\[text\]"):
+    with pytest.raises(DataError, match=r"has no visual.\n  type dataset.modalities=\[text\]"):
         Tiny(str(path), modalities=["text", "visual"]).prepare(stores)
     Tiny(str(path), modalities=["text"]).prepare(stores)
     with pytest.raises(DataError, match=r"lacks visual. Go without: dataset.modalities=\[text\]"):

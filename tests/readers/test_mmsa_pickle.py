@@ -207,7 +207,7 @@ def test_the_text_may_be_bytes_or_words_or_missing(tmp_path: Path, said: object,
 def test_a_modality_that_is_none_or_without_a_step_is_not_held(tmp_path: Path) -> None:
     made = having(content(), "audio", None)
     assert list(read_made(tmp_path, made, ["text"]).features) == ["text", "visual"]
-    with pytest.raises(DataError, match=r"lacks audio. Go without: dataset.modalities=\[text,visual\]"):
+    with pytest.raises(DataError, match=r"has no audio.\n  type dataset.modalities=\[text,visual\]"):
         read_made(tmp_path, made)
     for made in (having(content(), "audio", np.zeros((2, 6, 0))), having(unaligned(), "audio_lengths", [0, 0])):
         prepared = read_made(tmp_path, made, ["text"])
@@ -247,7 +247,7 @@ def test_a_file_of_one_modality_holds_that_one(tmp_path: Path, key: str, modalit
     prepared = read_made(tmp_path, made, [modality])
     assert list(prepared.features) == [modality]
     assert prepared.features[modality].lengths.tolist()[:2] == {"text": [5, 3], "audio": [2, 7]}.get(key, [9, 4])
-    with pytest.raises(DataError, match=rf"lacks .*Go without: dataset.modalities=\[{modality}\]"):
+    with pytest.raises(DataError, match=rf"has no .*\n  type dataset.modalities=\[{modality}\]"):
         read(tmp_path / "aligned_50.pkl")
 
 
@@ -288,7 +288,7 @@ def test_numbers_beyond_float32_are_not_finite(tmp_path: Path) -> None:
         ([(1, 2)], "a list of 1 tuple"),
         ({"train": {}, "test": {}}, "a dict of train, test, which is no known layout"),
         (without(content(), "regression_labels"), "fold train lacks regression_labels"),
-        (without(content(), "vision"), r"lacks visual. Go without: dataset.modalities=\[text,audio\]"),
+        (without(content(), "vision"), r"has no visual.\n  type dataset.modalities=\[text,audio\]"),
         (having(content(), "audio", np.zeros((3, 6, 3))), "'audio': 3"),
         (having(content(), "audio", np.zeros((2, 6))), "3 axes"),
         (having(content(), "regression_labels", [1.0]), "'regression_labels': 1"),

@@ -129,7 +129,7 @@ def test_a_modality_that_is_not_asked_for_may_be_absent(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("audio", np.zeros((3, 6, 3)), "as many labels, ids and rows"),
+        ("audio", np.zeros((3, 6, 3)), "as many ids, labels and rows"),
         ("audio", np.zeros((2, 6)), "an array of 3 axes is required"),
         ("text", [["a"]], "must hold numbers"),
         ("labels", np.zeros((2, 3)), "1 label column, or 7"),
