@@ -20,6 +20,7 @@ from optuna.trial import Trial, TrialState
 
 from mmsa.errors import ConfigError
 from mmsa.sweep.sampling import is_grid, make_sampler
+from mmsa.sweep.storage import open_storage
 from tests.conftest import ROOT
 
 PLUGIN = "hydra_plugins.hydra_optuna_sweeper"
@@ -93,7 +94,7 @@ def suggest(trial: Trial, names: Sequence[str]) -> dict[str, Any]:
 @every_sampler
 def test_three_processes_draw_what_one_draws(name: str, tmp_path: Path) -> None:
     for _ in range(3):
-        in_parts = run(opened(name, f"sqlite:///{tmp_path / 'study.db'}"), TRIALS // 3)
+        in_parts = run(opened(name, open_storage(f"sqlite:///{tmp_path / 'study.db'}")), TRIALS // 3)
     assert in_parts == drawn_at_once(name)
 
 
