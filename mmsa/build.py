@@ -3,61 +3,34 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import fields
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from hydra.utils import execution_whitelist, get_object, instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
+from torch.optim import Optimizer
 
-from mmsa import config
-from mmsa.config import PACKAGES_VARIABLE, DeviceOptions, PathOptions, TopOptions, TrainerOptions, check_options
+from mmsa.config import DeviceOptions, PathOptions, TopOptions, TrainerOptions, check_options
 from mmsa.data.batches import Data
-from mmsa.data.loading import Loading, words_are_not_averaged
+from mmsa.data.loading import words_are_not_averaged
 from mmsa.data.store import Store
 from mmsa.data.word_vectors import TEXT
 from mmsa.dataset.dataset import Dataset
 from mmsa.encoder.embedding import WordEmbedding
-from mmsa.errors import ConfigError
-from mmsa.model import MultimodalModel
+from mmsa.errors import ConfigError, DataError
+from mmsa.model import Learner, MultimodalModel
+from mmsa.parts import GIVEN, built, check_node, part, target_of, values_of
 from mmsa.run_folder import check_outputs
+from mmsa.stages import Objective, Task
 from mmsa.tracking.tracker import Tracker
-from mmsa.training.task import Task
+from mmsa.training.phases import stepped
+from mmsa.training.trainer import MAIN
 
 PLAIN_GROUPS = {"paths": PathOptions, "device": DeviceOptions, "trainer": TrainerOptions}
-GIVEN: dict[str, tuple[str, ...]] = {
-    "dataset": ("loading",),
-    "encoder": ("input_dim", "reads"),
-    "fusion": ("input_dims",),
-    "regularizer": ("modalities", "generator", "reads"),
-    "feedback": ("input_dims", "source_dims"),
-    "task": ("kinds",),
-    "optimizer": ("parameters",),
-    "scheduler": ("optimizer", "mode"),
-    "tracking": ("outputs", "warn"),
-}
-"""Per group what the program fills in: what only the data or another part knows, or what is made of several options."""
 WITHOUT_ALIGNMENT = {"fusion": "concat", "feedback": "none", "regularizer": "none"}
 """Per group an option that works where the modalities have steps of their own."""
-
-
-def part(cfg: DictConfig, place: str) -> Callable[..., Any]:
-    """The class or function that a node names, with the node's values bound."""
-    # The node alone, since Hydra copies its parents.
-    node: Any = OmegaConf.to_container(OmegaConf.select(cfg, place), resolve=True)
-    loads = _takes_loading(cfg, place)
-    options = {field.name: node.pop(field.name) for field in fields(Loading) if loads and field.name in node}
-    with execution_whitelist(config.execution_whitelist()):
-        made = instantiate(node, _partial_=True, _convert_="all")
-    return partial(made, loading=Loading(**options)) if loads else cast(Callable[..., Any], made)
-
-
-def _takes_loading(cfg: DictConfig, place: str) -> bool:
-    """Whether a node is a data set's, in which the options of `Loading` stand beside its own."""
-    return place == "dataset" and "loading" in inspect.signature(_target(cfg, place)).parameters
 
 
 def encoder_place(cfg: DictConfig, modality: str) -> str:
@@ -67,7 +40,7 @@ def encoder_place(cfg: DictConfig, modality: str) -> str:
 
 def reads_pieces(cfg: DictConfig, modality: str) -> bool:
     """Whether a modality's encoder reads word pieces, for which it has a tokenizer."""
-    return hasattr(_target(cfg, encoder_place(cfg, modality)), "tokenizer")
+    return hasattr(target_of(cfg, encoder_place(cfg, modality)), "tokenizer")
 
 
 def check(cfg: DictConfig) -> None:
@@ -82,7 +55,7 @@ def check(cfg: DictConfig) -> None:
     top = {str(key): value for key, value in cfg.items() if key not in groups}
     check_options(top, TopOptions, "")
     for group, schema in PLAIN_GROUPS.items():
-        check_options(_values(cfg, group), schema, group)
+        check_options(values_of(cfg, group), schema, group)
     places = [group for group in GIVEN if group != "encoder"]
     places += [f"encoder.{name}" for name in cfg.encoder]
     for place in places:
@@ -94,7 +67,10 @@ def check(cfg: DictConfig) -> None:
         return  # the source says them, and there is none: preparing it says that
     try:
         with torch.device("meta"):  # sizes are not known yet, and none of our checks looks at them
-            build_model(cfg, dict.fromkeys(dataset.modalities, 1), task, torch.Generator("cpu"))
+            generator = torch.Generator("cpu")
+            model = build_model(cfg, dict.fromkeys(dataset.modalities, 1), task, generator)
+            objective = build_objective(cfg, model, task, generator)
+        check_needs(objective, [name for name in objective.needs if not dataset.may_have(name)])
     except ConfigError as refusal:
         if refusal.__cause__ is None:  # else a part of the user's own that refuses a width of 1: see below
             raise
@@ -132,20 +108,10 @@ def tokenizers(cfg: DictConfig, dataset: Dataset) -> dict[str, Any]:
     made = {}
     for modality in filter(partial(reads_pieces, cfg), dataset.modalities):
         place = encoder_place(cfg, modality)
-        tokenizer = _target(cfg, place).tokenizer
+        tokenizer = target_of(cfg, place).tokenizer
         accepted = inspect.signature(tokenizer).parameters
-        made[modality] = tokenizer(**{k: v for k, v in _values(cfg, place).items() if k in accepted})
+        made[modality] = tokenizer(**{k: v for k, v in values_of(cfg, place).items() if k in accepted})
     return made
-
-
-def check_node(cfg: DictConfig, place: str) -> None:
-    """Check the options of one node that names what to build.
-
-    Raises:
-        ConfigError: an option is unknown, of the wrong type or out of range.
-    """
-    more = Loading if _takes_loading(cfg, place) else None
-    check_options(_values(cfg, place), _target(cfg, place), place, GIVEN[place.partition(".")[0]], more)
 
 
 def build_dataset(cfg: DictConfig, store: Store | None = None) -> Dataset:
@@ -155,17 +121,17 @@ def build_dataset(cfg: DictConfig, store: Store | None = None) -> Dataset:
         cfg: the composed configuration.
         store: what was prepared of it before; without it, a custom file's header is read.
     """
-    return cast(Dataset, _built(cfg, "dataset")).settled(store)
+    return cast(Dataset, built(cfg, "dataset")).settled(store)
 
 
 def build_task(cfg: DictConfig, dataset: Dataset | None = None) -> Task:
     """The task, of a data set that may have been built before."""
-    return cast(Task, _built(cfg, "task", kinds=(dataset or build_dataset(cfg)).stated_kinds))
+    return cast(Task, built(cfg, "task", kinds=(dataset or build_dataset(cfg)).stated_kinds))
 
 
 def build_tracker(cfg: DictConfig, warn: Callable[[str], None]) -> Tracker:
     """The tracker."""
-    return cast(Tracker, _built(cfg, "tracking", outputs=cfg.paths.outputs, warn=warn))
+    return cast(Tracker, built(cfg, "tracking", outputs=cfg.paths.outputs, warn=warn))
 
 
 def open_data(cfg: DictConfig, progress: bool = False) -> tuple[Store, Data]:
@@ -187,18 +153,77 @@ def load_data(cfg: DictConfig, dataset: Dataset, store: Store) -> Data:
     return Data(store, dataset.modalities, dataset.loading, tokenizers(cfg, dataset))
 
 
-def parameter_groups(model: torch.nn.Module) -> list[dict[str, Any]]:
-    """What the optimiser gets: the trainable parameters, those of a module with an `lr` or `weight_decay` apart."""
+def check_needs(objective: Objective, absent: Sequence[str]) -> None:
+    """Refuse an objective that needs a target which is absent.
+
+    Raises:
+        DataError: it does.
+    """
+    if absent:
+        raise DataError(
+            f"objective needs the target {absent[0]}, which the data set does not have.\n"
+            "  type objective=task, or a dataset whose source has it"
+        )
+
+
+def build_objective(cfg: DictConfig, model: MultimodalModel, task: Task, generator: torch.Generator) -> Objective:
+    """What the model learns from, with the heads and memories of its own.
+
+    Args:
+        cfg: the configuration.
+        model: built of it.
+        task: whose loss it is.
+        generator: source of its draws.
+    """
+    return cast(
+        Objective,
+        built(
+            cfg,
+            "objective",
+            task=task,
+            utterance_dims={m: int(encoder.utterance_dim) for m, encoder in model.encoders.items()},
+            fused_dim=int(model.fusion.output_dim),
+            published_dims=dict(getattr(model.fusion, "published_dims", {})),
+            generator=generator,
+        ),
+    )
+
+
+def build_optimizers(cfg: DictConfig, learner: Learner) -> dict[str, Optimizer]:
+    """The run's optimiser as "main", and those that phases of the objective have of their own, by their names.
+
+    Raises:
+        ConfigError: two of them would step the same parameter, or a phase none.
+    """
+    made: dict[str, Optimizer] = {}
+    owned: set[torch.nn.Parameter] = set()
+    for phase in learner.objective.phases:
+        own = stepped(phase, learner)
+        if phase.optimizer is not None:
+            if phase.name == MAIN or phase.name in made or owned.intersection(own):
+                raise ConfigError(
+                    f"the phase {phase.name} of the objective needs a name and parameters that no other has.\n"
+                    "  type objective=task, or correct the objective"
+                )
+            owned.update(own)
+            made[phase.name] = phase.optimizer([p for p in own if p.requires_grad])
+    groups = parameter_groups(learner, owned)
+    return {MAIN: part(cfg, "optimizer")(parameters=groups), **made}
+
+
+def parameter_groups(learner: torch.nn.Module, without: Container[torch.nn.Parameter] = ()) -> list[dict[str, Any]]:
+    """What the run's optimiser gets: the trainable parameters `without` some, those of a module with an `lr` or
+    `weight_decay` of its own apart."""
     own: dict[torch.nn.Module, dict[str, float]] = {}
-    for module in model.modules():
+    for module in learner.modules():
         found = {key: getattr(module, key, None) for key in ("lr", "weight_decay")}
         if options := {key: value for key, value in found.items() if value is not None}:
             own[module] = options
     apart = {parameter for module in own for parameter in module.parameters()}
-    groups: list[dict[str, Any]] = [{"params": [p for p in model.parameters() if p not in apart]}]
+    groups: list[dict[str, Any]] = [{"params": [p for p in learner.parameters() if p not in apart]}]
     groups += [{"params": list(module.parameters()), **options} for module, options in own.items()]
     for group in groups:
-        group["params"] = [parameter for parameter in group["params"] if parameter.requires_grad]
+        group["params"] = [p for p in group["params"] if p.requires_grad and p not in without]
     return [group for group in groups if group["params"]]
 
 
@@ -209,6 +234,7 @@ def build_model(
     generator: torch.Generator,
     aligned: bool = True,
     tables: Mapping[str, torch.Tensor] | None = None,
+    max_steps: Mapping[str, int] | None = None,
 ) -> MultimodalModel:
     """The model for features of these widths.
 
@@ -219,72 +245,41 @@ def build_model(
         generator: source of the regularizer's draws.
         aligned: whether the modalities share one time axis.
         tables: per modality whose features are ids of words, the (V, D) vectors to start from.
+        max_steps: per modality the most steps that an utterance may have; None: not known yet.
 
     Raises:
         ConfigError: options that do not fit together, or do not fit the data.
     """
-    reads: str = _target(cfg, "fusion").reads
+    reads: str = target_of(cfg, "fusion").reads
+    steps = dict(max_steps or dict.fromkeys(widths, 1))
     encoders: dict[str, Any] = {
-        m: _built(cfg, encoder_place(cfg, m), input_dim=width, reads=reads) for m, width in widths.items()
+        m: built(cfg, encoder_place(cfg, m), input_dim=width, reads=reads, max_steps=steps[m])
+        for m, width in widths.items()
     }
     for m, table in (tables or {}).items():
         encoders[m] = WordEmbedding(encoders[m], table)
     read_dims = {m: int(getattr(encoder, f"{reads}_dim")) for m, encoder in encoders.items()}
     code_dims: dict[str, int] = {}
-    if hasattr(_target(cfg, "fusion"), "codes"):
+    if hasattr(target_of(cfg, "fusion"), "codes"):
         with torch.device("meta"):  # only to ask: parts are initialised in the order of the stages
-            code_dims = _built(cfg, "fusion", input_dims=read_dims).code_dims
+            code_dims = built(cfg, "fusion", input_dims=read_dims, max_steps=steps).code_dims
     source_dims = {
         "sequence": {m: int(encoder.sequence_dim) for m, encoder in encoders.items()},
         "utterance": {m: int(getattr(e, "pooled_dim", e.utterance_dim)) for m, e in encoders.items()},
         **{code: dict.fromkeys(encoders, width) for code, width in code_dims.items()},
     }
     input_dims = {m: int(encoder.input_dim) for m, encoder in encoders.items()}
-    feedback = _built(cfg, "feedback", input_dims=input_dims, source_dims=source_dims)
-    fusion = _built(cfg, "fusion", input_dims=read_dims)
-    regularizer = _built(cfg, "regularizer", modalities=list(widths), generator=generator, reads=reads)
+    feedback = built(cfg, "feedback", input_dims=input_dims, source_dims=source_dims, max_steps=steps)
+    fusion = built(cfg, "fusion", input_dims=read_dims, max_steps=steps)
+    regularizer = built(cfg, "regularizer", modalities=list(widths), generator=generator, max_steps=steps)
     if not aligned:
         axis = TEXT if TEXT in widths else next(iter(widths))
         for group, stage in (("fusion", fusion), ("feedback", feedback), ("regularizer", regularizer)):
             if stage.requires_alignment:
                 own = f"{stage.without_alignment}, or " if hasattr(stage, "without_alignment") else ""
                 raise ConfigError(
-                    f"{group}={_target(cfg, group).__name__} needs modalities on one time axis, and these are not.\n"
+                    f"{group}={target_of(cfg, group).__name__} needs modalities on one time axis, and these are not.\n"
                     f"  type {own}{group}={WITHOUT_ALIGNMENT[group]}, or dataset.source=SOURCE of an aligned one, or "
                     f"dataset.resample={axis}, which averages the others' steps over each of its own"
                 )
     return MultimodalModel(encoders, feedback, regularizer, fusion, task.head(fusion.output_dim), task.target)
-
-
-def _values(cfg: DictConfig, place: str) -> dict[str, Any]:
-    node = OmegaConf.select(cfg, place)
-    if not isinstance(node, DictConfig):
-        raise ConfigError(f"{place}={node}: needs an option of the group {place}.\n  type python train.py --help")
-    values = cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
-    return {key: value for key, value in values.items() if not key.startswith("_")}
-
-
-def _target(cfg: DictConfig, place: str) -> Any:
-    """The class or function that a node names."""
-    name = OmegaConf.select(cfg, f"{place}._target_")
-    if not isinstance(name, str):
-        raise ConfigError(f"{place} names nothing to build: its YAML needs a line _target_: PACKAGE.MODULE.NAME")
-    package = name.partition(".")[0]
-    if f"{package}.*" not in config.execution_whitelist():
-        raise ConfigError(
-            f"{place}._target_={name}: a configuration may only build what is admitted by name.\n"
-            f"  if {package} is your own: {PACKAGES_VARIABLE}={package} python train.py …"
-        )
-    try:
-        return get_object(name)
-    except Exception as error:  # whatever importing a user's module raises
-        raise ConfigError(f"{place}._target_={name} cannot be imported: {error}") from error
-
-
-def _built(cfg: DictConfig, place: str, **given: Any) -> Any:
-    """Build a node with those of the given arguments that it accepts; a constructor's refusal becomes a ConfigError."""
-    accepted = inspect.signature(_target(cfg, place)).parameters
-    try:
-        return part(cfg, place)(**{name: value for name, value in given.items() if name in accepted})
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{place}: its options are refused: {error}") from error

@@ -117,6 +117,7 @@ def _named(
     """The configuration and data set that the arguments of a command name, and their overrides."""
     from mmsa import build
     from mmsa.compose import compose
+    from mmsa.parts import check_node
 
     known = sorted(path.stem for path in (conf_folder() / "dataset").glob("*.yaml"))
     if name not in known:
@@ -128,7 +129,7 @@ def _named(
     overrides += [f"dataset.glove={glove}"] if glove else []
     overrides += [f"dataset.source={source}"] if source else []
     cfg = compose(overrides)
-    build.check_node(cfg, "dataset")
+    check_node(cfg, "dataset")
     dataset = build.build_dataset(cfg)
     dataset = dataset.reading_words([m for m in dataset.modalities if build.reads_pieces(cfg, m)])
     return cfg, dataset, overrides

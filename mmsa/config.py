@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -64,7 +64,8 @@ class TrainerOptions:
 
     Args:
         max_epochs: most epochs, >= 1.
-        batch_size: utterances per step, >= 1.
+        batch_size: utterances per batch, >= 1.
+        accumulate: batches per optimiser step, >= 1.
         patience: epochs without improvement before it stops, >= 1.
         clip_norm: largest norm of the gradient; null does not clip.
         clip_value: largest absolute element of the gradient; null does not clip.
@@ -73,6 +74,7 @@ class TrainerOptions:
 
     max_epochs: Count
     batch_size: Count
+    accumulate: Count
     patience: Count
     clip_norm: Positive | None
     clip_value: Positive | None
@@ -126,10 +128,15 @@ def check_options(
 
     checks = ConfigDict(arbitrary_types_allowed=True, strict=True, allow_inf_nan=False)
 
-    settable = {name: option for name, option in _parameters(target).items() if name not in set(given)}
-    settable |= {} if more is None else _parameters(more)
+    settable = {name: option for name, option in parameters(target).items() if name not in set(given)}
+    settable |= {} if more is None else parameters(more)
     prefix = f"{place}." if place else ""
     for name, value in values.items():
+        if name not in settable and passes_on(target):
+            raise ConfigError(
+                f"{prefix}{name}: {target.__name__} may take it as one of its **options, which cannot be checked."
+                f"\n  name {name} among the parameters of its constructor"
+            )
         if name not in settable:
             raise ConfigError(f"{prefix}{name}: there is no such option.{instead(name, settable, prefix)}")
         try:
@@ -143,12 +150,41 @@ def check_options(
             raise ConfigError(f"{prefix}{name} is missing.\n  type +{prefix}{name}=VALUE")
 
 
-def _parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The named parameters of a class or function, with resolved annotations."""
-    hints = get_type_hints(target.__init__ if isinstance(target, type) else target, include_extras=True)  # type: ignore[misc]
-    open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    found = inspect.signature(target).parameters.items()
-    return {name: p.replace(annotation=hints.get(name, Any)) for name, p in found if p.kind not in open_ended}
+def parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The named parameters of a class or function, with resolved annotations.
+
+    Those of a class that passes its `**options` on are also those of the class that it extends.
+    """
+    found: dict[str, inspect.Parameter] = {}
+    for function in _callables(target):
+        hints = get_type_hints(function, include_extras=True)
+        named = [p for p in inspect.signature(function).parameters.values() if p.kind not in _OPEN_ENDED]
+        if found:  # of a class that is extended, whose own constructor may be given what it needs
+            named = [p if p.default is not p.empty else p.replace(default=None) for p in named]
+        found = {p.name: p.replace(annotation=hints.get(p.name, Any)) for p in named} | found
+    return {name: parameter for name, parameter in found.items() if name != "self"}
+
+
+def passes_on(target: Callable[..., Any]) -> bool:
+    """Whether a class or function takes options that it does not name, other than those of a class that it extends."""
+    last = list(_callables(target))[-1]
+    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(last).parameters.values())
+
+
+_OPEN_ENDED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def _callables(target: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    """A function; or the constructor of a class, and of each that it extends as long as it passes `**options` on."""
+    if not isinstance(target, type):
+        yield target
+        return
+    for cls in target.__mro__:
+        if "__init__" in vars(cls) and not cls.__module__.startswith(("torch.", "typing", "builtins")):
+            constructor: Callable[..., Any] = vars(cls)["__init__"]
+            yield constructor
+            if not any(p.kind is p.VAR_KEYWORD for p in inspect.signature(constructor).parameters.values()):
+                return
 
 
 def _refusal(key: str, value: Any, error: Any) -> str:

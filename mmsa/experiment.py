@@ -15,10 +15,12 @@ from mmsa.analysis.baselines import fit_baselines
 from mmsa.data.batches import Data, Fold
 from mmsa.display import Display
 from mmsa.journal import Journal, TrialHooks, named_by_fold
+from mmsa.model import Learner
+from mmsa.parts import part
 from mmsa.run_folder import closed_to_trials
+from mmsa.stages import Task
 from mmsa.training.device import make_fabric
 from mmsa.training.seeding import derived_seed, generator, initialisation
-from mmsa.training.task import Task
 from mmsa.training.trainer import Trainer
 
 
@@ -66,20 +68,27 @@ def run(
     train, valid = data.fold("train"), data.fold("valid")
     task.truths(train.targets)
 
-    generators = {purpose: generator(cfg.seed, purpose) for purpose in ("order", "masks")}
+    generators = {purpose: generator(cfg.seed, purpose) for purpose in ("order", "masks", "objective")}
     with initialisation(cfg.seed):
-        model: Any = build.build_model(cfg, data.widths, task, generators["masks"], data.aligned, data.tables)
+        model = build.build_model(
+            cfg, data.widths, task, generators["masks"], data.aligned, data.tables, data.max_steps
+        )
+        objective = build.build_objective(cfg, model, task, generators["objective"])
+    build.check_needs(objective, [name for name in objective.needs if name not in train.targets])
+    objective.begin(len(train), {name: torch.from_numpy(values) for name, values in train.targets.items()})
     torch.manual_seed(derived_seed(cfg.seed, "dropout"))
-    optimizer = build.part(cfg, "optimizer")(parameters=build.parameter_groups(model))
-    scheduler = build.part(cfg, "scheduler")(optimizer=optimizer, mode=task.mode)
+    learner: Any = Learner(model, objective)
+    optimizers = build.build_optimizers(cfg, learner)
+    scheduler = part(cfg, "scheduler")(optimizer=optimizers["main"], mode=task.mode)
 
     resumed = journal.open(store, task, sum(p.numel() for p in model.parameters()), str(fabric.device))
     with journal.kept():
         say_what_is_read(journal, data, train, valid)
         options = {key: value for key, value in cfg.trainer.items() if key != "resume"}
         trainer = Trainer(fabric, task, journal.folder / "checkpoints", generators, **options)
-        model, optimizer = fabric.setup(model, optimizer)
-        state = trainer.fit(model, optimizer, scheduler, train, valid, journal.epoch, resumed)
+        learner, *ready = fabric.setup(learner, *optimizers.values())
+        optimizers = dict(zip(optimizers, ready, strict=True))
+        state = trainer.fit(learner, optimizers, scheduler, train, valid, journal.epoch, resumed)
 
         trainer.restore_best(model)
         folds, baselines = [valid], {}

@@ -23,9 +23,9 @@ from mmsa.errors import Pruned, TrainingError
 from mmsa.record import DataRecord, RunRecord
 from mmsa.resume import open_folder, resume_line
 from mmsa.run_folder import flat_parameters, run_name, write_history, write_predictions
+from mmsa.stages import Task
 from mmsa.tracking.figures import write_figures
 from mmsa.tracking.tracker import RunInfo, Tracker
-from mmsa.training.task import Task
 from mmsa.training.trainer import TrainingState
 
 SWEEP_VARIABLE = "MMSA_SWEEP"

@@ -3,43 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from mmsa.types import Batch, Embedded, Encoded, Fused, Interaction, Output, Reads
-
-
-class Encoder(Protocol):
-    """One modality's features -> Encoded; see `mmsa.encoder.bilstm` for an example.
-
-    `input_dim` is the width of what `embed` returns. An encoder whose `Encoded.pooled` is not its utterance says its
-    width as `pooled_dim`; one that reads word pieces has a static method `tokenizer`, see `mmsa.encoder.bert`.
-    """
-
-    input_dim: int
-    sequence_dim: int
-    utterance_dim: int
-
-    def embed(self, features: Tensor) -> Tensor: ...
-    def __call__(self, embedded: Embedded) -> Encoded: ...
-
-
-class Fusion(Protocol):
-    """Encoded modalities -> one vector; says which part of them it reads.
-
-    A fusion may publish codes per modality, which a feedback may read: `code_dims` names them with their widths, and
-    `codes(encoded)` returns {name: {modality: (B, width)}}.
-    """
-
-    reads: Reads
-    requires_alignment: bool
-    output_dim: int
-
-    def interact(self, encoded: Mapping[str, Encoded]) -> Interaction: ...
-    def combine(self, streams: Mapping[str, Tensor], lengths: Tensor) -> Fused: ...
+from mmsa.errors import ConfigError
+from mmsa.stages import Encoder, Feedback, Fusion, Objective, Regularizer
+from mmsa.types import Batch, Embedded, Encoded, Internals, Mix, Moment, Output, Regularized
 
 
 class MultimodalModel(nn.Module):
@@ -47,9 +17,9 @@ class MultimodalModel(nn.Module):
 
     Args:
         encoders: one per modality.
-        feedback: (Embedded, Encoded, the fusion) -> (new Embedded, its tensors), run `num_passes` times.
-        regularizer: (site, streams) -> streams at the sites "inputs", "encoded" and "streams".
-        fusion: interact(encoded) -> Interaction; combine(streams, lengths) -> Fused.
+        feedback: run `num_passes` times.
+        regularizer: at the sites "inputs", "encoded" and "streams"; utterances may be mixed at one of them.
+        fusion: of what the encoders made.
         head: (B, F) -> (B, C).
         primary: name of the prediction.
 
@@ -58,23 +28,28 @@ class MultimodalModel(nn.Module):
 
     def __init__(
         self,
-        encoders: Mapping[str, nn.Module],
-        feedback: nn.Module,
-        regularizer: nn.Module,
-        fusion: nn.Module,
+        encoders: Mapping[str, Encoder],
+        feedback: Feedback,
+        regularizer: Regularizer,
+        fusion: Fusion,
         head: nn.Module,
         primary: str,
     ) -> None:
         super().__init__()
-        self.encoders = nn.ModuleDict(encoders)
-        self.feedback: Any = feedback
+        self.encoders: Mapping[str, Encoder] = nn.ModuleDict(encoders)  # type: ignore[arg-type, assignment]
+        self.feedback = feedback
         self.regularizer = regularizer
-        self.fusion: Any = fusion
+        self.fusion = fusion
         self.head = head
         self.primary = primary
 
     def forward(self, batch: Batch) -> Output:
-        inputs = self.embed(batch)
+        return self.trace(batch)[0]
+
+    def trace(self, batch: Batch, complete: bool = False) -> tuple[Output, Internals]:
+        """The output, and what was seen on the way; `complete` encodes the unregularized inputs as well."""
+        embedded = self.embed(batch)
+        inputs, at_inputs = self.regularized(embedded)
         encoded = self.encode(inputs)
 
         masks: Mapping[str, Tensor] = {}
@@ -82,31 +57,86 @@ class MultimodalModel(nn.Module):
             masked, masks = self.feedback(inputs, encoded, self.fusion)
             encoded = self.encode(masked)
 
-        parts = {m: getattr(part, self.fusion.reads) for m, part in encoded.items()}
-        parts = self.regularizer("encoded", parts)
-        encoded = {m: replace(part, **{self.fusion.reads: parts[m]}) for m, part in encoded.items()}
+        reads = self.fusion.reads
+        at_encoded = self.regularizer("encoded", {m: part.part(reads) for m, part in encoded.items()})
+        interaction = self.fusion.interact(
+            {m: part.replaced(reads, at_encoded.streams[m]) for m, part in encoded.items()}
+        )
+        at_streams = self.regularizer("streams", interaction.streams)
+        fused = self.fusion.combine(at_streams.streams)
 
-        interaction: Interaction = self.fusion.interact(encoded)
-        streams = self.regularizer("streams", interaction.streams)
-        lengths = torch.stack([batch.lengths[m] for m in self.encoders]).amax(dim=0)  # (B,) steps of any modality
-        fused = self.fusion.combine(streams, lengths)
+        regularized = {"inputs": at_inputs, "encoded": at_encoded, "streams": at_streams}
         losses = {**interaction.losses, **fused.losses}
-        return Output({self.primary: self.head(fused.vector)}, self.primary, losses, masks)
+        output = Output({self.primary: self.head(fused.vector)}, self.primary, losses, masks, the_mix(regularized))
+        whole = self.encode(embedded) if complete else {}
+        return output, Internals(encoded, at_streams.streams, fused, regularized, whole)
 
     def embed(self, batch: Batch) -> dict[str, Embedded]:
-        """What the encoders read of a batch, regularized, per modality."""
+        """What the encoders read of a batch, per modality."""
         inputs = {}
-        for m, encoder in self._encoders():
+        for m, encoder in self.encoders.items():
             pieces = batch.pieces.get(m)
             values = encoder.embed(batch.features[m])  # (B, T, D), or (B, P, D) of word pieces
             inputs[m] = Embedded(values, batch.lengths[m], pieces, None if pieces is None else batch.features[m])
+        return inputs
+
+    def regularized(self, inputs: Mapping[str, Embedded]) -> tuple[dict[str, Embedded], Regularized]:
+        """The inputs after the regularizer.
+
+        Raises:
+            ConfigError: it mixes word pieces, whose words differ from utterance to utterance.
+        """
         before = {m: part.steps for m, part in inputs.items()}
-        after = self.regularizer("inputs", before)
-        return {m: part if after[m] is before[m] else part.replaced(after[m]) for m, part in inputs.items()}
+        done = self.regularizer("inputs", before)
+        in_pieces = [m for m, part in inputs.items() if part.pieces is not None]
+        if done.mix is not None and in_pieces:
+            raise ConfigError(
+                f"regularizer.sites=[inputs] would mix the word pieces of {in_pieces[0]}, which differ in number.\n"
+                "  type regularizer.sites=[encoded]"
+            )
+        after = done.streams
+        return {m: p if after[m] is before[m] else p.replaced(after[m]) for m, p in inputs.items()}, done
 
     def encode(self, inputs: Mapping[str, Embedded]) -> dict[str, Encoded]:
         """Embedded -> Encoded, per modality."""
-        return {m: encoder(inputs[m]) for m, encoder in self._encoders()}
+        return {m: encoder(inputs[m]) for m, encoder in self.encoders.items()}
 
-    def _encoders(self) -> list[tuple[str, Any]]:
-        return list(self.encoders.items())
+
+class Learner(nn.Module):
+    """A model and what it learns from, which train together.
+
+    Args:
+        model: what predicts.
+        objective: what it learns from.
+
+    Shapes: a Batch and a Moment -> named losses, scalars.
+    """
+
+    def __init__(self, model: MultimodalModel, objective: Objective) -> None:
+        super().__init__()
+        self.model = model
+        self.objective: Any = objective
+
+    def forward(self, batch: Batch, moment: Moment) -> dict[str, Tensor]:
+        output, internals = self.model.trace(batch, self.objective.reads_complete)
+        return dict(self.objective(output, internals, batch, moment))
+
+    def named(self) -> dict[str, nn.Parameter]:
+        """The parameters by name: those of the model as in a checkpoint, then those of the objective."""
+        own = {f"objective.{name}": parameter for name, parameter in self.objective.named_parameters()}
+        return {**dict(self.model.named_parameters()), **own}
+
+
+def the_mix(regularized: Mapping[str, Regularized]) -> Mix | None:
+    """How utterances were mixed, at whichever site.
+
+    Raises:
+        ConfigError: they were mixed at more than one.
+    """
+    mixed = {site: done.mix for site, done in regularized.items() if done.mix is not None}
+    if len(mixed) > 1:
+        first, *_ = mixed
+        raise ConfigError(
+            f"regularizer.sites=[{','.join(mixed)}] mixes utterances twice.\n  type regularizer.sites=[{first}]"
+        )
+    return next(iter(mixed.values()), None)

@@ -15,8 +15,8 @@ from mmsa.data.store import Store
 from mmsa.model import MultimodalModel
 from mmsa.record import RunRecord
 from mmsa.run_folder import closed_to_trials, read_config
+from mmsa.stages import Task
 from mmsa.training.checkpoints import load_checkpoint
-from mmsa.training.task import Task
 from mmsa.training.trainer import evaluate
 
 
@@ -59,6 +59,6 @@ def load_run(folder: Path) -> TrainedRun:
     task, data = build.build_task(cfg, dataset), build.load_data(cfg, dataset, store)
     if record.trial is not None:
         data = data.closed("test", closed_to_trials(str(folder), str(record.sweep)))
-    model = build.build_model(cfg, data.widths, task, torch.Generator(), data.aligned, data.tables)
+    model = build.build_model(cfg, data.widths, task, torch.Generator(), data.aligned, data.tables, data.max_steps)
     model.load_state_dict(load_checkpoint(folder / "checkpoints" / "best.pt")["model"])
     return TrainedRun(cfg, model.eval(), task, data, folder)

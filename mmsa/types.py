@@ -64,6 +64,24 @@ class Pieces(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Stream:
+    """What a regularizer may act on and a fusion combines: steps, or one vector per utterance.
+
+    Args:
+        values: (B, T, D) steps, zeros at padding, or (B, D) vectors.
+        lengths: (B,) int64 valid steps, or those that a vector stands for; 0 where the utterance has nothing of it.
+    """
+
+    values: Tensor
+    lengths: Tensor
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether there is one vector per step."""
+        return self.values.dim() == 3
+
+
+@dataclass(frozen=True)
 class Embedded:
     """What an encoder reads of one modality, and what a feedback or a regularizer may mask.
 
@@ -85,15 +103,17 @@ class Embedded:
         return self.values.shape[1] if self.pieces is None else self.pieces.shape[1]
 
     @property
-    def steps(self) -> Tensor:
-        """(B, T, D) what a regularizer acts on: the values, or for word pieces ones, which then are the words' mask."""
+    def steps(self) -> Stream:
+        """What a regularizer acts on: the values, or for word pieces ones (B, T, D), which then are the words' mask."""
         if self.pieces is None:
-            return self.values
-        return self.values.new_ones(len(self.values), self.num_steps, self.values.shape[2])
+            return Stream(self.values, self.lengths)
+        return Stream(self.values.new_ones(len(self.values), self.num_steps, self.values.shape[2]), self.lengths)
 
-    def replaced(self, steps: Tensor) -> Embedded:
+    def replaced(self, steps: Stream) -> Embedded:
         """What it is after a regularizer has made `steps` of its `steps`."""
-        return replace(self, values=steps) if self.pieces is None else self.masked(steps)
+        if self.pieces is not None:
+            return self.masked(steps.values)
+        return replace(self, values=steps.values, lengths=steps.lengths)
 
     def masked(self, mask: Tensor) -> Embedded:
         """The values times a mask (B, T, D) of the steps; a word's mask acts on its pieces, and [CLS] and such stay."""
@@ -113,9 +133,9 @@ class Encoded:
     """What an encoder makes of one modality; zeros at padding and where the modality is absent.
 
     Args:
-        sequence: (B, T, S) one vector per step.
+        sequence: (B, T, S) one vector per step; an encoder may make fewer steps than it reads.
         utterance: (B, U) one vector per utterance, which a fusion may read.
-        lengths: (B,) int64 valid steps.
+        lengths: (B,) int64 valid steps of the sequence, 0 exactly where the utterance lacks the modality.
         pooled: (B, V) one vector per utterance of the top layer's steps alone, which a feedback may read; None where it
             is `utterance`.
     """
@@ -125,17 +145,27 @@ class Encoded:
     lengths: Tensor
     pooled: Tensor | None = None
 
+    def part(self, reads: Reads) -> Stream:
+        """The part that a fusion reads."""
+        return Stream(self.sequence if reads == "sequence" else self.utterance, self.lengths)
+
+    def replaced(self, reads: Reads, stream: Stream) -> Encoded:
+        """The same with another part; where utterances were mixed, the part that nobody reads is not."""
+        if reads == "sequence":
+            return replace(self, sequence=stream.values, lengths=stream.lengths)
+        return replace(self, utterance=stream.values, lengths=stream.lengths)
+
 
 @dataclass(frozen=True)
 class Interaction:
     """What a fusion makes of the modalities before it combines them.
 
     Args:
-        streams: what is combined, each (B, T, S) or (B, S); a regularizer may act on them.
+        streams: what is combined; a regularizer may act on them.
         losses: named, unweighted auxiliary losses.
     """
 
-    streams: Mapping[str, Tensor]
+    streams: Mapping[str, Stream]
     losses: Mapping[str, Tensor] = field(default_factory=dict)
 
 
@@ -146,27 +176,102 @@ class Fused:
     Args:
         vector: (B, F) the joint representation that the head reads.
         losses: named, unweighted auxiliary losses.
+        published: what an objective may read besides, by name: hidden layers, codes, distributions.
     """
 
     vector: Tensor
     losses: Mapping[str, Tensor] = field(default_factory=dict)
+    published: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class Mix:
+    """Of which utterances of the batch each of N mixed ones is made, and in which shares.
+
+    Args:
+        rows: (N, K) int64 positions in the batch; N may exceed B.
+        weights: per stream (N, K) shares of its values.
+        targets: (N, K) shares of the targets, which may be others and may carry a gradient.
+    """
+
+    rows: Tensor
+    weights: Mapping[str, Tensor]
+    targets: Tensor
+
+
+@dataclass(frozen=True)
+class Regularized:
+    """What a regularizer made of the streams of a site, and what it did.
+
+    Args:
+        streams: by the same names; of mixed utterances their lengths too are those of the mixed ones.
+        kept: per stream, True where it was kept: (B, T) steps, (B,) vectors, or of the values' shape where single
+            elements were dropped; a stream that is not named was kept whole.
+        rate: (B,) share of the utterance that was to be dropped, as drawn; None where none was drawn.
+        mix: how utterances were mixed; None: row b is utterance b.
+    """
+
+    streams: Mapping[str, Stream]
+    kept: Mapping[str, Tensor] = field(default_factory=dict)
+    rate: Tensor | None = None
+    mix: Mix | None = None
 
 
 @dataclass
 class Output:
-    """What the model returns.
+    """What the model returns, of N = B utterances, or of N mixed ones in training.
 
     Args:
-        predictions: named like the targets, each (B, C).
+        predictions: named like the targets, each (N, C).
         primary: name of the prediction that is selected on.
         losses: named, unweighted auxiliary losses of any stage.
         feedback: the feedback's tensors (its masks), for figures.
+        mix: of which utterances of the batch each prediction is; None: of one each, in order.
     """
 
     predictions: Mapping[str, Tensor]
     primary: str
     losses: Mapping[str, Tensor] = field(default_factory=dict)
     feedback: Mapping[str, Tensor] = field(default_factory=dict)
+    mix: Mix | None = None
+
+
+@dataclass(frozen=True)
+class Internals:
+    """What the model saw on its way from a batch to its output.
+
+    Args:
+        encoded: per modality what the encoders made, before the regularizer.
+        streams: what the fusion combined.
+        fused: what it made of them.
+        regularized: per site what the regularizer did there.
+        complete: per modality the encoding of the inputs as they are, with its gradient; empty where the objective does
+            not ask for it.
+    """
+
+    encoded: Mapping[str, Encoded]
+    streams: Mapping[str, Stream]
+    fused: Fused
+    regularized: Mapping[str, Regularized]
+    complete: Mapping[str, Encoded] = field(default_factory=dict)
+
+
+class Moment(NamedTuple):
+    """When in the training a batch comes.
+
+    Args:
+        epoch: from 1.
+        step: batches of this phase and epoch so far, this one included.
+        num_epochs: most epochs of the training.
+        num_steps: batches of this phase in an epoch.
+        phase: its name.
+    """
+
+    epoch: int
+    step: int
+    num_epochs: int
+    num_steps: int
+    phase: str = "main"
 
 
 def padding_mask(lengths: Tensor, num_steps: int) -> Tensor:

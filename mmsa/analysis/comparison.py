@@ -17,7 +17,7 @@ from mmsa.analysis.runs import Group, Run, by_configuration, read_run
 from mmsa.data.batches import Data, Fold
 from mmsa.errors import DataError
 from mmsa.model import MultimodalModel
-from mmsa.training.task import Task
+from mmsa.stages import Task
 from mmsa.training.trainer import evaluate
 
 CONFIDENCE = 0.95

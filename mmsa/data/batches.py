@@ -157,6 +157,8 @@ class Data:
         self.aligned = bool(np.all((lengths == 0) | (lengths == lengths.max(axis=0))))
         self.widths = {m: 1 if m in self._tokenizers else store.features[m].width for m in self.modalities}
         """Features per step, in the order of the model; 1 of word pieces."""
+        self.max_steps = {m: self._most(m) or int(read[m].max(initial=0)) for m in self.modalities}
+        """Per modality the most steps that an utterance may have: `max_length`, or those of the longest one."""
         self._held = [m for m in self.modalities if m in store.features]
         self._scales = {m: self._scale(m) for m in self._held if self._normalize[m] == "train"}
         self._vocabulary = number_words(store, self._scales.get(TEXT)) if loading.word_vectors == "trained" else None

@@ -108,6 +108,10 @@ class Custom(Dataset):
         """The kind of the main target; the others are of the usual kind of their name, or numbers."""
         return dict.fromkeys(self._targets[:1], self.kind)
 
+    def may_have(self, target: str) -> bool:
+        """Whether its file, or the store of it, has a target."""
+        return target in self._targets or not self._targets
+
     @property
     def known(self) -> list[str]:
         """None: a file may have any."""

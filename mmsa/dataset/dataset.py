@@ -156,6 +156,10 @@ class Dataset:
         """What is known of the targets before any data are read."""
         return self.kinds
 
+    def may_have(self, target: str) -> bool:
+        """Whether a source of this data set can have a target, as far as is known before any data are read."""
+        return any(target == name or target.startswith(f"{name}_") for name in self.stated_kinds)
+
     def fold_of(self, source: Path) -> Mapping[str, str]:
         """Fold (train, valid, test) of every video; a video that is not named is skipped and reported.
 

@@ -55,6 +55,10 @@ class Pom(Dataset):
     }
     origin = "The sequences come with the CMU-MultimodalSDK (github.com/CMU-MultiComp-Lab/CMU-MultimodalSDK)."
 
+    def may_have(self, target: str) -> bool:
+        """The sequences of the source decide."""
+        return True
+
     def fold_of(self, source: Path) -> Mapping[str, str]:
         """The standard folds."""
         return standard_folds("POM", {"train": 600, "valid": 100, "test": 203})

@@ -12,6 +12,7 @@ from mmsa.errors import ConfigError
 from mmsa.layers.recurrence import Recurrence
 from mmsa.layers.support import ANY_NUMBER, SEVERAL, check_number
 from mmsa.ranges import Count, DropRate
+from mmsa.stages import Fusion
 from mmsa.types import Embedded, Encoded
 
 
@@ -165,9 +166,16 @@ class MaskFeedback(nn.Module):
         self.dropout = nn.Dropout(mask_dropout)
 
     def forward(
-        self, embedded: Mapping[str, Embedded], encoded: Mapping[str, Encoded], fusion: Any
+        self, embedded: Mapping[str, Embedded], encoded: Mapping[str, Encoded], fusion: Fusion
     ) -> tuple[dict[str, Embedded], dict[str, Tensor]]:
         sources = {m: self.transforms[m](told) for m, told in self._told(encoded, fusion).items()}
+        for m, low in embedded.items():
+            unequal = [name for name, told in sources.items() if told.shape[1] != low.num_steps]
+            if unequal and self.source == "sequence":
+                raise ConfigError(
+                    f"feedback.source=sequence masks {m} step by step, and the encoder of {unequal[0]} gives another "
+                    f"number of steps.\n  type {self.without_alignment}"
+                )
         lengths = {m: part.lengths for m, part in encoded.items()}
         masks = {m: self.mask(m, sources, lengths).expand(-1, low.num_steps, -1) for m, low in embedded.items()}
         return {m: low.masked(self.dropout(masks[m])) for m, low in embedded.items()}, masks

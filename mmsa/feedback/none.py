@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from mmsa.stages import Fusion
 from mmsa.types import Embedded, Encoded
 
 
@@ -16,6 +17,6 @@ class NoFeedback(nn.Module):
     requires_alignment = False
 
     def forward(
-        self, embedded: Mapping[str, Embedded], encoded: Mapping[str, Encoded], fusion: nn.Module
+        self, embedded: Mapping[str, Embedded], encoded: Mapping[str, Encoded], fusion: Fusion
     ) -> tuple[Mapping[str, Embedded], dict[str, Tensor]]:
         return embedded, {}

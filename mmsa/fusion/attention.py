@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mmsa.layers.attention import Attention, SymmetricAttention
 from mmsa.layers.modality_weights import ModalityWeights
 from mmsa.layers.pooling import Pooling
 from mmsa.layers.recurrence import Cell
-from mmsa.layers.streams import StreamReader, weighted
+from mmsa.layers.streams import StreamReader, longest, side_by_side, weighted
 from mmsa.layers.support import check_number, common_width
 from mmsa.ranges import Count, DropRate
-from mmsa.types import Encoded, Fused, Interaction, Reads
+from mmsa.types import Encoded, Fused, Interaction, Reads, Stream, padding_mask
 
 
 class AttentionFusion(nn.Module):
@@ -88,11 +88,12 @@ class AttentionFusion(nn.Module):
 
     def interact(self, encoded: Mapping[str, Encoded]) -> Interaction:
         """The modalities' sequences and the streams of their pairs, each (B, T, S), in the order of the papers."""
-        streams, padding = weighted(encoded, self.weights)
+        streams = weighted(encoded, self.weights)
+        padding = {m: padding_mask(stream.lengths, stream.values.shape[1]) for m, stream in streams.items()}
 
-        def pair(attention: nn.Module, x: str, y: str) -> Tensor:
-            stream: Tensor = attention(streams[x], streams[y], padding[x], padding[y])
-            return stream
+        def pair(attention: nn.Module, x: str, y: str) -> Stream:
+            values = attention(streams[x].values, streams[y].values, padding[x], padding[y])
+            return Stream(values, torch.maximum(streams[x].lengths, streams[y].lengths))
 
         first, second, *rest = encoded
         if self.joint is None:
@@ -102,9 +103,9 @@ class AttentionFusion(nn.Module):
         third_second = pair(self.pairs[1], third, second)
         first_third = pair(self.pairs[2], first, third)
 
-        def joint(attention: nn.Module, x: str, pair: Tensor, of: tuple[str, str]) -> Tensor:
-            stream: Tensor = attention(streams[x], padding[x], pair, padding[of[0]] & padding[of[1]])
-            return stream
+        def joint(attention: nn.Module, x: str, pair: Stream, of: tuple[str, str]) -> Stream:
+            values = attention(streams[x].values, padding[x], pair.values, padding[of[0]] & padding[of[1]])
+            return Stream(values, pair.lengths)
 
         interactions = {
             f"{first}+{second}": first_second,
@@ -118,6 +119,6 @@ class AttentionFusion(nn.Module):
             interactions[f"{second}+{first}+{third}"] = joint(over_second, second, first_third, (first, third))
         return Interaction({**streams, **interactions})
 
-    def combine(self, streams: Mapping[str, Tensor], lengths: Tensor) -> Fused:
-        """Streams (B, T, S) over the steps that any modality has, lengths (B,) -> vector (B, F)."""
-        return Fused(self.reader(torch.cat(list(streams.values()), dim=-1), lengths))
+    def combine(self, streams: Mapping[str, Stream]) -> Fused:
+        """Streams (B, T, S) over the steps that any of them has -> vector (B, F)."""
+        return Fused(self.reader(side_by_side(streams), longest(streams)))

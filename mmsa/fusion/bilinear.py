@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mmsa.layers.modality_weights import ModalityWeights
 from mmsa.layers.pooling import Pooling
 from mmsa.layers.recurrence import Cell
-from mmsa.layers.streams import StreamReader, weighted
+from mmsa.layers.streams import StreamReader, longest, side_by_side, weighted
 from mmsa.layers.support import check_number, common_width
 from mmsa.ranges import Count, DropRate
-from mmsa.types import Encoded, Fused, Interaction, Reads
+from mmsa.types import Encoded, Fused, Interaction, Reads, Stream, padding_mask
 
 
 class BilinearFusion(nn.Module):
@@ -76,14 +76,13 @@ class BilinearFusion(nn.Module):
 
     def interact(self, encoded: Mapping[str, Encoded]) -> Interaction:
         """The modalities' sequences and the maps of their pairs, each (B, T, S)."""
-        sequences, padding = weighted(encoded, self.weights)
-        streams = dict(sequences)
+        streams = weighted(encoded, self.weights)
 
         def joined(index: int, x: str, y: str) -> None:
-            absent = padding[x] | padding[y]  # (B, T)
-            stream = self.maps[index](streams[x], streams[y])
-            streams[f"{x}+{y}"] = stream.masked_fill(absent[:, :, None], 0.0)  # the bias alone says nothing
-            padding[f"{x}+{y}"] = absent
+            lengths = torch.minimum(streams[x].lengths, streams[y].lengths)
+            stream = self.maps[index](streams[x].values, streams[y].values)
+            absent = padding_mask(lengths, stream.shape[1])[:, :, None]  # (B, T, 1)
+            streams[f"{x}+{y}"] = Stream(stream.masked_fill(absent, 0.0), lengths)  # the bias alone says nothing
 
         first, second, *rest = encoded
         joined(0, first, second)
@@ -93,6 +92,6 @@ class BilinearFusion(nn.Module):
             joined(3, first, f"{third}+{second}")
         return Interaction(streams)
 
-    def combine(self, streams: Mapping[str, Tensor], lengths: Tensor) -> Fused:
-        """Streams (B, T, S) over the steps that any modality has, lengths (B,) -> vector (B, F)."""
-        return Fused(self.reader(torch.cat(list(streams.values()), dim=-1), lengths))
+    def combine(self, streams: Mapping[str, Stream]) -> Fused:
+        """Streams (B, T, S) over the steps that any of them has -> vector (B, F)."""
+        return Fused(self.reader(side_by_side(streams), longest(streams)))

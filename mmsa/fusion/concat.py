@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from mmsa.types import Encoded, Fused, Interaction, Reads
+from mmsa.layers.streams import side_by_side
+from mmsa.types import Encoded, Fused, Interaction, Reads, Stream
 
 
 class ConcatFusion(nn.Module):
@@ -28,8 +28,8 @@ class ConcatFusion(nn.Module):
 
     def interact(self, encoded: Mapping[str, Encoded]) -> Interaction:
         """One stream per modality: its utterance vector."""
-        return Interaction({modality: part.utterance for modality, part in encoded.items()})
+        return Interaction({modality: part.part("utterance") for modality, part in encoded.items()})
 
-    def combine(self, streams: Mapping[str, Tensor], lengths: Tensor) -> Fused:
+    def combine(self, streams: Mapping[str, Stream]) -> Fused:
         """Streams (B, U_m) -> vector (B, F)."""
-        return Fused(torch.cat(list(streams.values()), dim=-1))
+        return Fused(side_by_side(streams))

@@ -19,7 +19,7 @@ from mmsa.fusion.misa_losses import (
 )
 from mmsa.layers.support import SEVERAL, check_number
 from mmsa.ranges import Count, DropRate, NonNegative
-from mmsa.types import Encoded, Fused, Interaction, Reads
+from mmsa.types import Encoded, Fused, Interaction, Reads, Stream
 
 NUM_HEADS = 2
 Activation = Literal["elu", "hardshrink", "hardtanh", "leakyrelu", "prelu", "relu", "rrelu", "tanh"]
@@ -119,12 +119,13 @@ class MisaFusion(nn.Module):
             "difference": self._difference(private, shared, present),
             "reconstruction": self._reconstruction(private, shared, projected, present),
         }
-        streams = {f"private {m}": x for m, x in private.items()} | {f"shared {m}": x for m, x in shared.items()}
+        streams = {f"private {m}": Stream(x, encoded[m].lengths) for m, x in private.items()}
+        streams |= {f"shared {m}": Stream(x, encoded[m].lengths) for m, x in shared.items()}
         return Interaction(streams, losses)
 
-    def combine(self, streams: Mapping[str, Tensor], lengths: Tensor) -> Fused:
+    def combine(self, streams: Mapping[str, Stream]) -> Fused:
         """Streams (B, H) -> vector (B, F)."""
-        codes = torch.stack(list(streams.values()), dim=1)  # (B, 2M, H)
+        codes = torch.stack([stream.values for stream in streams.values()], dim=1)  # (B, 2M, H)
         silent = (codes == 0).all(dim=-1)  # (B, 2M): a sigmoid is never 0
         ignored = silent & ~silent.all(dim=1, keepdim=True)  # attention needs at least one
         attended = self.transformer(codes, src_key_padding_mask=ignored).masked_fill(silent[:, :, None], 0.0)

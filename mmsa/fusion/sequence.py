@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mmsa.layers.modality_weights import ModalityWeights
 from mmsa.layers.pooling import Pooling
 from mmsa.layers.recurrence import Cell
-from mmsa.layers.streams import StreamReader, weighted
+from mmsa.layers.streams import StreamReader, longest, side_by_side, weighted
 from mmsa.layers.support import SEVERAL, check_number, common_width
 from mmsa.ranges import Count, DropRate
-from mmsa.types import Encoded, Fused, Interaction, Reads
+from mmsa.types import Encoded, Fused, Interaction, Reads, Stream
 
 
 class SequenceFusion(nn.Module):
@@ -77,10 +77,12 @@ class SequenceFusion(nn.Module):
 
     def interact(self, encoded: Mapping[str, Encoded]) -> Interaction:
         """One stream per modality: its sequence."""
-        return Interaction(weighted(encoded, self.weights)[0])
+        return Interaction(weighted(encoded, self.weights))
 
-    def combine(self, streams: Mapping[str, Tensor], lengths: Tensor) -> Fused:
-        """Streams (B, T, S_m) over the steps that any modality has, lengths (B,) -> vector (B, F)."""
-        sequences = list(streams.values())
-        joined = torch.stack(sequences).sum(dim=0) if self.join == "sum" else torch.cat(sequences, dim=-1)
-        return Fused(self.reader(joined, lengths))
+    def combine(self, streams: Mapping[str, Stream]) -> Fused:
+        """Streams (B, T, S_m) over the steps that any of them has -> vector (B, F)."""
+        if self.join == "sum":
+            joined = torch.stack([stream.values for stream in streams.values()]).sum(dim=0)
+        else:
+            joined = side_by_side(streams)
+        return Fused(self.reader(joined, longest(streams)))

@@ -4,22 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
+from mmsa.errors import ConfigError
 from mmsa.layers.attentive import AttentiveRNN
 from mmsa.layers.modality_weights import ModalityWeights
 from mmsa.layers.pooling import Pooling, pool
 from mmsa.layers.recurrence import Cell
-from mmsa.types import Encoded, padding_mask
+from mmsa.types import Encoded, Stream, padding_mask
 
 
-def weighted(
-    encoded: Mapping[str, Encoded], weights: ModalityWeights | None
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The sequences (B, T, S), weighted if there are weights, and their paddings (B, T), by modality."""
+def weighted(encoded: Mapping[str, Encoded], weights: ModalityWeights | None) -> dict[str, Stream]:
+    """The sequences (B, T, S), weighted if there are weights, by modality.
+
+    Raises:
+        ConfigError: they are not on one time axis.
+    """
+    num_steps = {modality: part.sequence.shape[1] for modality, part in encoded.items()}
+    if len(set(num_steps.values())) > 1:
+        came = ", ".join(f"{modality} {number}" for modality, number in num_steps.items())
+        raise ConfigError(
+            f"this fusion reads the modalities step by step, and their encoders give steps of {came}.\n"
+            "  type fusion=concat, or an encoder that keeps the steps, such as encoder=bilstm"
+        )
     sequences = {modality: part.sequence for modality, part in encoded.items()}
-    padding = {m: padding_mask(part.lengths, part.sequence.shape[1]) for m, part in encoded.items()}
-    return sequences if weights is None else weights(sequences, padding), padding
+    lengths = {modality: part.lengths for modality, part in encoded.items()}
+    if weights is not None:
+        sequences = weights(sequences, {m: padding_mask(lengths[m], num_steps[m]) for m in sequences})
+    return {modality: Stream(sequence, lengths[modality]) for modality, sequence in sequences.items()}
+
+
+def longest(streams: Mapping[str, Stream]) -> Tensor:
+    """(B,) steps that any stream has."""
+    return torch.stack([stream.lengths for stream in streams.values()]).amax(dim=0)
+
+
+def side_by_side(streams: Mapping[str, Stream]) -> Tensor:
+    """Streams (B, T, S_m) or (B, S_m) -> (B, T, sum of S_m) or (B, sum of S_m)."""
+    return torch.cat([stream.values for stream in streams.values()], dim=-1)
 
 
 class StreamReader(nn.Module):

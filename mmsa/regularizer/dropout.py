@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import nn
 
 from mmsa.errors import ConfigError
 from mmsa.ranges import DropRate
+from mmsa.types import Regularized, Stream
 
 
 class ElementDropout(nn.Module):
@@ -38,8 +40,10 @@ class ElementDropout(nn.Module):
         self.sites = frozenset(sites)
         self.dropout = nn.Dropout(p)
 
-    def forward(self, site: str, streams: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The streams of a site, with dropout if this site is one of ours."""
-        if site not in self.sites:
-            return streams
-        return {name: self.dropout(stream) for name, stream in streams.items()}
+    def forward(self, site: str, streams: Mapping[str, Stream]) -> Regularized:
+        """The streams of a site, with dropout in training if this site is one of ours."""
+        if site not in self.sites or not self.training:
+            return Regularized(streams)
+        dropped = {name: self.dropout(stream.values) for name, stream in streams.items()}
+        kept = {name: (values != 0) | (streams[name].values == 0) for name, values in dropped.items()}
+        return Regularized({name: replace(stream, values=dropped[name]) for name, stream in streams.items()}, kept)

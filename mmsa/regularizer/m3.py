@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from mmsa.errors import ConfigError
 from mmsa.layers.support import SEVERAL, check_number
 from mmsa.ranges import NonNegative, Probability
-from mmsa.types import Reads
+from mmsa.types import Regularized, Stream
 
 Site = Literal["inputs", "encoded", "streams"]
 
@@ -35,20 +36,20 @@ class M3(nn.Module):
         p: probability in [0, 1], see above.
         mode: "hard" or "soft".
         gate: what the coin of hard masks is tossed for: the "batch", each "sample" (utterance) or each "step".
-        per_step: draw for every step instead of once (soft: per batch, hard: per utterance).
+        per_step: draw for every step instead of once (soft: per batch, hard: per utterance); once where one of the
+            streams is a vector per utterance.
         probabilities: how often each modality is drawn, in the order of the modalities, non-negative, normalised here;
             None is uniform. The site "streams" is uniform over its streams.
         rescale: "none"; "uniform" multiplies by 1 / (1 - p / M); "per_modality" by 1 / (1 - p * probabilities[m]);
             "legacy" as "uniform" but at evaluation too, as the original did.
         sites: where it acts: "inputs" of the encoders, "encoded" modalities, "streams" of the fusion.
-        reads: part of the encodings that the fusion reads, which is what "encoded" and "streams" act on.
 
-    Shapes: streams (B, T, D_m) or (B, D_m), sharing B and T -> the same.
+    Shapes: streams (B, T, D_m) or (B, D_m), sharing B and, per step, T -> the same.
 
     Raises:
         ConfigError: fewer than two modalities, probabilities of another number or without a positive one, a
-            rescaling that divides by zero, no site, a gate that would do nothing, or masks per step of vectors that
-            have no steps.
+            rescaling that divides by zero, no site, a gate that would do nothing, or masks per step of streams whose
+            steps differ in number.
     """
 
     num_modalities = SEVERAL
@@ -65,7 +66,6 @@ class M3(nn.Module):
         probabilities: list[NonNegative] | None = None,
         rescale: Literal["none", "uniform", "per_modality", "legacy"] = "none",
         sites: Sequence[Site] = ("encoded",),
-        reads: Reads = "sequence",
     ) -> None:
         super().__init__()
         num_modalities = len(modalities)
@@ -93,31 +93,29 @@ class M3(nn.Module):
                 "regularizer.gate=step decides for every step, but regularizer.per_step=false masks whole utterances.\n"
                 "  type regularizer.gate=sample, or regularizer.per_step=true"
             )
-        masks_steps = per_step and set(sites) != {"inputs"}
-        self.serves: tuple[Reads, ...] = ("sequence",) if masks_steps else ("sequence", "utterance")
-        if reads not in self.serves:
-            raise ConfigError(
-                "regularizer.per_step=true masks steps, but this fusion reads one vector per utterance.\n"
-                "  type regularizer.per_step=false, or fusion=attention, or regularizer.sites=[inputs]"
-            )
         self.requires_alignment = per_step
         self.p, self.mode, self.gate, self.per_step, self.rescale = p, mode, gate, per_step, rescale
         self.sites = frozenset(sites)
         self.probabilities = probabilities
         self.generator = generator
 
-    def forward(self, site: str, streams: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def forward(self, site: str, streams: Mapping[str, Stream]) -> Regularized:
         """The streams of a site, masked in training if this site is one of ours."""
         if site not in self.sites:
-            return streams
+            return Regularized(streams)
         probabilities = self._shares(site, len(streams))
-        masked = self._masked(streams, probabilities) if self.training and self.p > 0 else dict(streams)
+        values = {name: stream.values for name, stream in streams.items()}
+        kept: dict[str, Tensor] = {}
+        if self.training and self.p > 0:
+            kept = self._kept(streams, probabilities)
+            values = {name: values[name].masked_fill(~spread(kept[name], values[name]), 0.0) for name in kept} or values
         if self.rescale == "legacy" or (self.training and self.rescale != "none"):
-            return {
-                name: stream / (1 - self.p * share)
-                for (name, stream), share in zip(masked.items(), self._rescaled(probabilities), strict=True)
-            }
-        return masked
+            shares = dict(zip(values, self._rescaled(probabilities), strict=True))
+            values = {name: value / (1 - self.p * shares[name]) for name, value in values.items()}
+        changed = {
+            name: replace(streams[name], values=v) for name, v in values.items() if v is not streams[name].values
+        }
+        return Regularized({**streams, **changed}, kept)
 
     def _shares(self, site: str, num_streams: int) -> Tensor:
         weights = [1.0] * num_streams if site == "streams" or self.probabilities is None else self.probabilities
@@ -128,25 +126,48 @@ class M3(nn.Module):
         num_streams = len(probabilities)
         return probabilities.tolist() if self.rescale == "per_modality" else [1 / num_streams] * num_streams
 
-    def _masked(self, streams: Mapping[str, Tensor], probabilities: Tensor) -> dict[str, Tensor]:
-        first = next(iter(streams.values()))
+    def _kept(self, streams: Mapping[str, Stream], probabilities: Tensor) -> dict[str, Tensor]:
+        """What is kept of each stream, (B, T) or (B,), of soft masks of the values' shape; nothing where all is."""
+        first = next(iter(streams.values())).values
+        per_step = self.per_step and all(stream.has_steps for stream in streams.values())
+        if per_step:
+            check_steps(streams)
         if self.mode == "hard":
             if self.gate == "batch" and torch.rand((), generator=self.generator) >= self.p:
-                return dict(streams)
-            shape = first.shape[:2] if self.per_step else first.shape[:1]  # (B, T) or (B,)
+                return {}
+            shape = first.shape[:2] if per_step else first.shape[:1]  # (B, T) or (B,)
         else:
-            shape = torch.Size((1, first.shape[1])) if self.per_step else torch.Size((1,))
+            shape = torch.Size((1, first.shape[1])) if per_step else torch.Size((1,))
         drawn = torch.multinomial(probabilities, shape.numel(), replacement=True, generator=self.generator)
         chosen = drawn.view(shape)
         if self.mode == "hard" and self.gate != "batch":
             gates = shape if self.gate == "step" else shape[:1] + (1,) * (len(shape) - 1)  # (B, T); (B, 1) or (B,)
             chosen = torch.where(torch.rand(gates, generator=self.generator) < self.p, chosen, -1)  # -1: no stream
         chosen = chosen.to(first.device)
-        chosen = chosen.reshape(chosen.shape + (1,) * (first.dim() - chosen.dim()))  # broadcasts over (B, T, D)
-        masked = {}
+        kept = {}
         for index, (name, stream) in enumerate(streams.items()):
-            lost = chosen == index
+            kept[name] = chosen != index
             if self.mode == "soft":
-                lost = lost & (torch.rand(stream.shape, generator=self.generator) < self.p).to(stream.device)
-            masked[name] = stream.masked_fill(lost, 0.0)
-        return masked
+                lost = (torch.rand(stream.values.shape, generator=self.generator) < self.p).to(first.device)
+                kept[name] = ~(lost & ~spread(kept[name], stream.values))
+        return kept
+
+
+def spread(kept: Tensor, values: Tensor) -> Tensor:
+    """(B, T) or (B,) as it broadcasts over the values, (B, T, D) or (B, D)."""
+    return kept.reshape(kept.shape + (1,) * (values.dim() - kept.dim()))
+
+
+def check_steps(streams: Mapping[str, Stream]) -> None:
+    """Refuse streams whose steps differ in number.
+
+    Raises:
+        ConfigError: they do.
+    """
+    num_steps = {name: stream.values.shape[1] for name, stream in streams.items()}
+    if len(set(num_steps.values())) > 1:
+        came = ", ".join(f"{name} {number}" for name, number in num_steps.items())
+        raise ConfigError(
+            f"regularizer.per_step=true masks one stream at each step, but their steps differ: {came}.\n"
+            "  type regularizer.per_step=false"
+        )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import Tensor, nn
+from torch import nn
+
+from mmsa.types import Regularized, Stream
 
 
 class NoRegularizer(nn.Module):
@@ -12,5 +14,5 @@ class NoRegularizer(nn.Module):
 
     requires_alignment = False
 
-    def forward(self, site: str, streams: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        return streams
+    def forward(self, site: str, streams: Mapping[str, Stream]) -> Regularized:
+        return Regularized(streams)

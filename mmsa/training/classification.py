@@ -87,6 +87,11 @@ class Classification(KindTask):
         cuts = self._thresholds.to(target.device)
         return (target[:, None] >= cuts).sum(dim=1)  # (N,) int64
 
+    def shares(self, truth: Tensor) -> Tensor:
+        if self.columns:
+            return super().shares(truth)
+        return functional.one_hot(truth, self.output_dim).to(torch.float32)  # (B, C)
+
     def decide(self, output: Tensor) -> Tensor:
         if self.columns:
             present = (output > 0).to(output.dtype)

@@ -14,7 +14,7 @@ from mmsa.errors import ConfigError, DataError
 from mmsa.training.emotion_metrics import emotion_errors
 from mmsa.training.metrics import binary_metrics, error_metrics, over_fold, regression_metrics
 from mmsa.training.sims_metrics import THREE_CLASSES, sims_metrics
-from mmsa.training.task import Task
+from mmsa.training.task import TargetTask
 
 KindName = Literal["sentiment", "sims", "binary", "emotions", "number"]
 Score = Callable[[NDArray[Any], NDArray[Any]], dict[str, float]]
@@ -100,7 +100,7 @@ USUAL = {"sentiment": "sentiment", "emotions": "emotions", "humor": "binary", "s
 """Kind of a target that the data set states nothing of, by its name."""
 
 
-class KindTask(Task):
+class KindTask(TargetTask):
     """A task whose metrics follow the kind of its target.
 
     Args:

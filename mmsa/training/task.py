@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from mmsa.errors import ConfigError, DataError
 from mmsa.training.metrics import metric_mode
-from mmsa.types import Batch, Output
+from mmsa.types import Batch, Mix, Output
 
 
-class Task(ABC):
-    """One primary target of the data set.
+class TargetTask(ABC):
+    """A task of one primary target of the data set.
 
     Args:
         target: name of the target in the store.
@@ -53,6 +53,10 @@ class Task(ABC):
     def truth(self, target: Tensor) -> Tensor:
         """The stored target (N,) or (N, K) as this task sees it, of the same shape."""
 
+    def shares(self, truth: Tensor) -> Tensor:
+        """The truth (B,) or (B, K) as floats (B, ...) whose mixtures `primary_loss` takes for a truth."""
+        return truth.to(torch.float32)
+
     @abstractmethod
     def decide(self, output: Tensor) -> Tensor:
         """Head's output (B, C) -> prediction (B,) or (B, K) in the units of the truth."""
@@ -89,12 +93,15 @@ class Task(ABC):
         return self.truth(torch.from_numpy(self.select(targets))).numpy()
 
     def loss(self, output: Output, batch: Batch) -> Tensor:
-        """The training objective of a batch: the task's loss and the weighted auxiliary losses.
+        """The loss of a batch, its targets mixed as the utterances were, and the weighted auxiliary losses.
 
         Raises:
             ConfigError: `auxiliary` names a loss that no stage returns, or lacks one that a stage returns.
         """
-        total = self.primary_loss(output.predictions[self.target], self.truth(batch.targets[self.target]))
+        truth = self.truth(batch.targets[self.target])
+        if output.mix is not None:
+            truth = mixed(self.shares(truth), output.mix)
+        total = self.primary_loss(output.predictions[self.target], truth)
         unknown = set(self.auxiliary) - set(output.losses)
         if unknown:
             raise ConfigError(
@@ -110,3 +117,10 @@ class Task(ABC):
         for name, weight in self.auxiliary.items():
             total = total + weight * output.losses[name]
         return total
+
+
+def mixed(targets: Tensor, mix: Mix) -> Tensor:
+    """Targets (B, ...) of the utterances -> (N, ...) of the mixed ones."""
+    chosen = targets[mix.rows]  # (N, K, ...)
+    weights = mix.targets.reshape(*mix.targets.shape, *[1] * (chosen.dim() - 2))
+    return (weights * chosen).sum(dim=1)

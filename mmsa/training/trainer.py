@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mmsa.data.batches import Fold
-from mmsa.errors import TrainingError
+from mmsa.model import Learner
+from mmsa.stages import Phase, Task
 from mmsa.training.checkpoints import load_checkpoint, save_checkpoint
-from mmsa.training.task import Task
-from mmsa.types import Batch
-
-CHECK_EVERY = 50
-"""Batches between two looks at the losses: a look waits for the accelerator."""
+from mmsa.training.loss_log import LossLog
+from mmsa.training.phases import lowered, only_those_of, summed
+from mmsa.types import Batch, Moment
 
 
 @dataclass
@@ -69,6 +69,8 @@ def evaluate(
 
 
 EpochCallback = Callable[[TrainingState, Mapping[str, float]], None]
+MAIN = "main"
+"""The run's optimiser among the others, which have the names of their phases."""
 
 
 class Trainer:
@@ -80,9 +82,11 @@ class Trainer:
         folder: where the checkpoints go.
         generators: everything random besides dropout, by name; "order" shuffles the utterances.
         max_epochs: most epochs, >= 1.
-        batch_size: utterances per step, >= 1.
+        batch_size: utterances per batch, >= 1.
+        accumulate: batches per optimiser step, >= 1; the gradient is a mean over their utterances, and an epoch's last,
+            smaller group is stepped too.
         patience: epochs without improvement before it stops, >= 1.
-        clip_norm: largest norm of the gradient; None does not clip.
+        clip_norm: largest norm of the gradient; None does not clip. Single elements are clipped before.
         clip_value: largest absolute element of the gradient; None does not clip.
     """
 
@@ -96,18 +100,20 @@ class Trainer:
         max_epochs: int,
         batch_size: int,
         patience: int,
+        accumulate: int = 1,
         clip_norm: float | None = None,
         clip_value: float | None = None,
     ) -> None:
         self.fabric, self.task, self.folder, self.generators = fabric, task, folder, generators
         self.max_epochs, self.batch_size, self.patience = max_epochs, batch_size, patience
+        self.accumulate = accumulate
         self.clip_norm, self.clip_value = clip_norm, clip_value
 
     def fit(
         self,
-        model: nn.Module,
-        optimizer: Optimizer,
-        scheduler: Any,
+        learner: Learner,
+        optimizers: Mapping[str, Optimizer],
+        schedule: Any,
         train: Fold,
         valid: Fold,
         on_epoch: EpochCallback,
@@ -116,9 +122,9 @@ class Trainer:
         """Train until patience or epochs run out; the selected weights are in best.pt, everything in last.pt.
 
         Args:
-            model: set up on the fabric, like the optimiser.
-            optimizer: of the model's parameters.
-            scheduler: steps on the monitored value after each epoch; None keeps the learning rate.
+            learner: set up on the fabric, like the optimisers; its objective has begun.
+            optimizers: the run's as "main", and those that phases have of their own, by their names.
+            schedule: of the learning rate of "main"; None keeps it.
             train: utterances to learn from.
             valid: utterances to select by.
             on_epoch: called after each epoch with the progress and the epoch's metrics.
@@ -126,86 +132,129 @@ class Trainer:
 
         Raises:
             TrainingError: a loss is not finite.
+            ConfigError: a phase lowers a loss that the objective does not return.
         """
-        progress = self._restore(model, optimizer, scheduler) if resume else TrainingState()
+        progress = self._restore(learner, optimizers, schedule) if resume else TrainingState()
         while progress.epoch < self.max_epochs and progress.epoch - progress.best_epoch < self.patience:
             progress.epoch += 1
-            lr = optimizer.param_groups[0]["lr"]
-            loss = self._train_epoch(model, optimizer, train, progress.epoch)
-            metrics, _ = self.evaluate(model, valid)
+            lr = optimizers[MAIN].param_groups[0]["lr"]
+            losses = self._train_epoch(learner, optimizers, schedule, train, progress.epoch)
+            metrics, _ = self.evaluate(learner.model, valid)
             score = metrics[self.task.monitor]
-            record = {"train/loss": loss, **{f"valid/{name}": value for name, value in metrics.items()}, "lr": lr}
+            record = {**losses, **{f"valid/{name}": value for name, value in metrics.items()}, "lr": lr}
             progress.history.append(record)
-            if scheduler is not None:
-                scheduler.step(score)
+            if schedule is not None:
+                schedule.step(score)
             if self._better(score, progress.best_score):
                 progress.best_epoch, progress.best_score = progress.epoch, score
-                save_checkpoint(self.folder / "best.pt", {"model": model.state_dict(), "epoch": progress.epoch})
-            self._save(model, optimizer, scheduler, progress)
+                save_checkpoint(self.folder / "best.pt", {"model": learner.model.state_dict(), "epoch": progress.epoch})
+            self._save(learner, optimizers, schedule, progress)
             on_epoch(progress, record)
         return progress
 
-    def step(self, model: nn.Module, optimizer: Optimizer, batch: Batch) -> Tensor:
-        """One optimiser step on a batch; returns its loss, still on the device."""
-        optimizer.zero_grad(set_to_none=True)
-        loss = self.task.loss(model(batch), batch)
-        self.fabric.backward(loss)
+    def step(
+        self,
+        learner: Learner,
+        optimizers: Mapping[str, Optimizer],
+        batches: Sequence[Batch],
+        moments: Sequence[Moment],
+        phase: Phase = Phase(),  # noqa: B008  (frozen)
+    ) -> list[dict[str, Tensor]]:
+        """One optimiser step on a group of batches; the losses of each, by name, still on the device."""
+        learner.zero_grad(set_to_none=True)
+        num_utterances = sum(len(batch.ids) for batch in batches)
+        found = []
+        for batch, moment in zip(batches, moments, strict=True):
+            moved = batch.to(self.fabric.device)
+            losses = lowered(learner(moved, moment), phase)
+            total = summed(losses)
+            self.fabric.backward(total if len(batches) == 1 else total * (len(batch.ids) / num_utterances))
+            learner.objective.after_backward(moved, moment)
+            found.append({name: loss.detach() for name, loss in losses.items()})
+        clipped = [p for optimizer in optimizers.values() for group in optimizer.param_groups for p in group["params"]]
         if self.clip_value is not None:
-            self.fabric.clip_gradients(model, optimizer, clip_val=self.clip_value)
+            nn.utils.clip_grad_value_(clipped, self.clip_value)
         if self.clip_norm is not None:
-            self.fabric.clip_gradients(model, optimizer, max_norm=self.clip_norm, error_if_nonfinite=False)
-        optimizer.step()
-        return loss.detach()
+            nn.utils.clip_grad_norm_(clipped, self.clip_norm)
+        optimizer = optimizers[MAIN if phase.optimizer is None else phase.name]
+        with only_those_of(phase, learner, optimizer):
+            optimizer.step()
+        return found
 
     def evaluate(self, model: nn.Module, fold: Fold) -> tuple[dict[str, float], np.ndarray]:
-        """`evaluate` on this trainer's device."""
-        return evaluate(model, self.task, fold, self.batch_size, self.fabric.device)
+        """`evaluate` on this trainer's device and in its precision."""
+        with self.fabric.autocast():
+            return evaluate(model, self.task, fold, self.batch_size, self.fabric.device)
 
     def restore_best(self, model: nn.Module) -> None:
         """Load the selected weights."""
         model.load_state_dict(load_checkpoint(self.folder / "best.pt")["model"])
 
-    def _train_epoch(self, model: nn.Module, optimizer: Optimizer, train: Fold, epoch: int) -> float:
-        """Mean loss per utterance over the epoch."""
-        model.train()
-        total, pending = 0.0, []
-        for index, batch in enumerate(train.shuffled(self.batch_size, self.generators["order"]), start=1):
-            loss = self.step(model, optimizer, batch.to(self.fabric.device))
-            pending.append((index, batch.ids, loss))
-            if len(pending) == CHECK_EVERY:
-                total += self._sum(pending, epoch)
-                pending = []
-        return (total + self._sum(pending, epoch)) / len(train)
+    def num_batches(self, phase: Phase, num_utterances: int) -> int:
+        """Batches of a phase in an epoch in which it is due."""
+        return math.ceil(phase.share * math.ceil(num_utterances / self.batch_size))
 
-    def _sum(self, pending: list[tuple[int, tuple[str, ...], Tensor]], epoch: int) -> float:
-        """Sum of the losses over their utterances, once all are seen to be finite."""
-        if not pending:
-            return 0.0
-        losses = torch.stack([loss for _, _, loss in pending]).cpu().double().tolist()
-        total = 0.0
-        for (index, ids, _), loss in zip(pending, losses, strict=True):
-            if not math.isfinite(loss):
-                shown = ", ".join(ids[:6]) + (f" and {len(ids) - 6} more" if len(ids) > 6 else "")
-                raise TrainingError(
-                    f"the training loss is {loss} in epoch {epoch}, batch {index}; its utterances: {shown}.\n"
-                    "  look at their features, or type a smaller optimizer.lr, or trainer.clip_norm=1"
-                )
-            total += loss * len(ids)
-        return total
+    def num_steps(self, phases: Sequence[Phase], num_utterances: int) -> int:
+        """Steps of the run's optimiser in a training of all epochs."""
+        return sum(
+            math.ceil(self.num_batches(phase, num_utterances) / self.accumulate)
+            for epoch in range(1, self.max_epochs + 1)
+            for phase in phases
+            if phase.optimizer is None and phase.is_due(epoch)
+        )
+
+    def _train_epoch(
+        self, learner: Learner, optimizers: Mapping[str, Optimizer], schedule: Any, train: Fold, epoch: int
+    ) -> dict[str, float]:
+        """Mean losses per utterance over the epoch: the sum, and where there are several, each by its name."""
+        learner.train()
+        means: dict[str, float] = {}
+        for phase in learner.objective.phases:
+            if phase.is_due(epoch):
+                walked = self._walk(learner, optimizers, schedule, train, epoch, phase)
+                means |= {name: means.get(name, 0.0) + mean for name, mean in walked.items()}
+        each = {f"train/{name}": mean for name, mean in means.items()} if len(means) > 1 else {}
+        return {"train/loss": sum(means.values()), **each}
+
+    def _walk(
+        self,
+        learner: Learner,
+        optimizers: Mapping[str, Optimizer],
+        schedule: Any,
+        train: Fold,
+        epoch: int,
+        phase: Phase,
+    ) -> dict[str, float]:
+        """One phase of an epoch; its mean losses per utterance, by name."""
+        num_steps = self.num_batches(phase, len(train))
+        batches = islice(train.shuffled(self.batch_size, self.generators["order"]), num_steps)
+        log = LossLog(epoch)
+        done = 0
+        while group := list(islice(batches, self.accumulate)):
+            moments = [
+                Moment(epoch, done + i, self.max_epochs, num_steps, phase.name) for i in range(1, len(group) + 1)
+            ]
+            log.add(done, group, self.step(learner, optimizers, group, moments, phase))
+            done += len(group)
+        return log.means()
 
     def _better(self, score: float, best: float) -> bool:
         if math.isnan(best):
             return True
         return score < best if self.task.mode == "min" else score > best
 
-    def _save(self, model: nn.Module, optimizer: Optimizer, scheduler: Any, progress: TrainingState) -> None:
+    def _save(
+        self, learner: Learner, optimizers: Mapping[str, Optimizer], schedule: Any, progress: TrainingState
+    ) -> None:
         accelerator = self._accelerator()
         save_checkpoint(
             self.folder / "last.pt",
             {
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "scheduler": None if scheduler is None else scheduler.state_dict(),
+                "model": learner.model.state_dict(),
+                "objective": learner.objective.state_dict(),
+                "optimizer": optimizers[MAIN].state_dict(),
+                "phases": {name: optimizer.state_dict() for name, optimizer in optimizers.items() if name != MAIN},
+                "scheduler": None if schedule is None else schedule.state_dict(),
                 "progress": vars(progress),
                 "generators": {name: generator.get_state() for name, generator in self.generators.items()},
                 "dropout": torch.get_rng_state(),
@@ -213,14 +262,20 @@ class Trainer:
             },
         )
 
-    def _restore(self, model: nn.Module, optimizer: Optimizer, scheduler: Any) -> TrainingState:
-        last = load_checkpoint(self.folder / "last.pt")
-        model.load_state_dict(last["model"])
-        optimizer.load_state_dict(last["optimizer"])
-        if scheduler is not None:
-            scheduler.load_state_dict(last["scheduler"])
-        for name, generator in self.generators.items():
-            generator.set_state(last["generators"][name])
+    def _restore(self, learner: Learner, optimizers: Mapping[str, Optimizer], schedule: Any) -> TrainingState:
+        last = {
+            "objective": {},
+            "phases": {},
+            **load_checkpoint(self.folder / "last.pt"),
+        }  # runs of before have neither
+        learner.model.load_state_dict(last["model"])
+        learner.objective.load_state_dict(last["objective"])
+        for name, state in {MAIN: last["optimizer"], **last["phases"]}.items():
+            optimizers[name].load_state_dict(state)
+        if schedule is not None:
+            schedule.load_state_dict(last["scheduler"])
+        for name, state in last["generators"].items():
+            self.generators[name].set_state(state)
         torch.set_rng_state(last["dropout"])
         accelerator = self._accelerator()
         if accelerator and last["dropout_device"] is not None:

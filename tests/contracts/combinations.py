@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from mmsa import build
+from mmsa import parts
 from mmsa.layers.support import ANY_NUMBER
 from tests.contracts.conftest import composed, encoder_overrides, options
 
@@ -64,18 +64,18 @@ MEANINGLESS = {frozenset({("num_modalities", 1), differ}) for differ in (("axes"
 def part_of(group: str, option: str) -> Any:
     """The part that an option names, beside parts that it goes together with: an instance, of encoders the class."""
     if group == "encoder":
-        return build._target(composed(f"encoder/text={option}"), "encoder.text")
+        return parts.target_of(composed(f"encoder/text={option}"), "encoder.text")
     cfg = composed(f"{group}={option}")
-    supported = getattr(build._target(cfg, group), "num_modalities", ANY_NUMBER)
+    supported = getattr(parts.target_of(cfg, group), "num_modalities", ANY_NUMBER)
     widths = dict.fromkeys(("text", "audio", "visual", "gaze")[: next(n for n in (3, 2, 4, 1) if n in supported)], 8)
     given = {
         "input_dims": widths,
         "source_dims": {"sequence": widths},
         "modalities": list(widths),
         "generator": torch.Generator(),
-        "reads": "sequence",
+        "max_steps": dict.fromkeys(widths, 9),
     }
-    return build._built(cfg, group, **{name: given[name] for name in build.GIVEN[group]})
+    return parts.built(cfg, group, **{name: given[name] for name in parts.GIVEN[group]})
 
 
 @cache

@@ -16,7 +16,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch.nn.functional import pad
 
-from mmsa import build
+from mmsa import build, parts
 from mmsa.compose import Composer
 from mmsa.config import conf_folder
 from mmsa.encoder import bert
@@ -92,12 +92,12 @@ def configuration(*overrides: str) -> DictConfig:
 def model_of(cfg: DictConfig, num_modalities: int = 3, seed: int = 0, aligned: bool = True) -> MultimodalModel:
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    with patch.object(build, "part", remembered_part), patch.object(bert, "load_transformer", remembered_transformer):
+    with patch.object(parts, "part", remembered_part), patch.object(bert, "load_transformer", remembered_transformer):
         return build.build_model(cfg, widths(num_modalities), build.build_task(cfg), generator, aligned)
 
 
 def remembered_part(cfg: DictConfig, place: str) -> Callable[..., Any]:
-    """What `build.part` makes of a node, asked once per content: Hydra takes 5 ms for each of ten thousands."""
+    """What `parts.part` makes of a node, asked once per content: Hydra takes 5 ms for each of ten thousands."""
     key = place, repr(OmegaConf.to_container(OmegaConf.select(cfg, place), resolve=True))
     if key not in _parts:
         _parts[key] = asked_of_hydra(cfg, place)
@@ -110,7 +110,7 @@ def remembered_transformer(name: str, dropout: float | None) -> Any:
 
 
 read_transformer = cache(bert.load_transformer)
-asked_of_hydra = build.part
+asked_of_hydra = parts.part
 _parts: dict[tuple[str, str], Callable[..., Any]] = {}
 
 

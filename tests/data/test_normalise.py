@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mmsa import build
+from mmsa import build, parts
 from mmsa.compose import compose
 from mmsa.data.batches import Data
 from mmsa.data.loading import Loading
@@ -83,8 +83,8 @@ def test_what_is_no_normalisation_is_refused(normalize: Any, said: str) -> None:
 
 def test_a_configuration_may_name_one_or_one_per_modality() -> None:
     cfg = compose(["dataset.normalize={text: none, audio: utterance, visual: utterance}"])
-    build.check_node(cfg, "dataset")
+    parts.check_node(cfg, "dataset")
     assert build.build_dataset(cfg).loading.normalize == {"text": "none", "audio": "utterance", "visual": "utterance"}
     for wrong in ("dataset.normalize=minmax", "dataset.normalize={text: 3}", "dataset.normalize=null"):
         with pytest.raises(ConfigError, match=r"dataset\.normalize.*needs 'train', 'utterance' or 'none'"):
-            build.check_node(compose([wrong]), "dataset")
+            parts.check_node(compose([wrong]), "dataset")

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from mmsa.data.batches import Fold
 from mmsa.model import MultimodalModel
+from mmsa.stages import Task
 from mmsa.training.optimizers import adam, plateau
 from mmsa.training.regression import Regression
-from mmsa.training.task import Task
 from mmsa.training.trainer import Trainer
 from mmsa.types import Batch
 from tests.parity.misa_reference import COLUMNS, misa_model, misa_task, with_word_pieces

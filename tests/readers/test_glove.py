@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmsa import build, cli
+from mmsa import build, cli, parts
 from mmsa.compose import compose
 from mmsa.data.batches import Data
 from mmsa.data.loading import Loading
@@ -215,7 +215,7 @@ def test_the_command_sets_the_file_and_prints_what_was_found_and_what_to_type(
     assert sum("word vectors of glove.3d.txt: 9 of 12 words (75.0%)" in line for line in printed) == 1
     typed = shlex.split(printed[-1].partition("train on it: ")[2])
     cfg = compose(typed[2:])
-    build.check_node(cfg, "dataset")
+    parts.check_node(cfg, "dataset")
     dataset = build.build_dataset(cfg)
     assert (dataset.glove, dataset.source) == (str(glove), str(source))
     assert dataset.prepare(stores).path == next(stores.glob("*.h5"))
