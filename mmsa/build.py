@@ -25,6 +25,7 @@ from mmsa.errors import ConfigError
 from mmsa.model import MultimodalModel
 from mmsa.run_folder import check_outputs
 from mmsa.tracking.tracker import Tracker
+from mmsa.training.schedules import Schedule
 from mmsa.training.task import Task
 
 PLAIN_GROUPS = {"paths": PathOptions, "device": DeviceOptions, "trainer": TrainerOptions}
@@ -36,7 +37,7 @@ GIVEN: dict[str, tuple[str, ...]] = {
     "feedback": ("input_dims", "source_dims"),
     "task": ("kinds",),
     "optimizer": ("parameters",),
-    "scheduler": ("optimizer", "mode"),
+    "scheduler": ("optimizer", "mode", "total_steps", "total_epochs"),
     "tracking": ("outputs", "warn"),
 }
 """Per group what the program fills in: what only the data or another part knows, or what is made of several options."""
@@ -200,6 +201,30 @@ def parameter_groups(model: torch.nn.Module) -> list[dict[str, Any]]:
     for group in groups:
         group["params"] = [parameter for parameter in group["params"] if parameter.requires_grad]
     return [group for group in groups if group["params"]]
+
+
+def build_schedule(cfg: DictConfig, optimizer: torch.optim.Optimizer, mode: str, num_steps: int) -> Schedule | None:
+    """The schedule of the learning rate; None where it stays.
+
+    Args:
+        cfg: the composed configuration.
+        optimizer: whose learning rate changes.
+        mode: "min" or "max" of the monitored value.
+        num_steps: steps of the optimiser in an epoch.
+
+    Raises:
+        ConfigError: a part of the user's own is none of ours.
+    """
+    epochs = cfg.trainer.max_epochs
+    given = {"optimizer": optimizer, "mode": mode, "total_steps": num_steps * epochs, "total_epochs": epochs}
+    schedule = _built(cfg, "scheduler", **given)
+    if schedule is None or isinstance(schedule, Schedule):
+        return schedule
+    raise ConfigError(
+        f"scheduler._target_={cfg.scheduler._target_}: needs a mmsa.training.schedules.Schedule, which says when it "
+        f"moves, or None; came a {type(schedule).__name__}.\n"
+        '  return Schedule(scheduler, unit="epoch") there, or unit="step"'
+    )
 
 
 def build_model(

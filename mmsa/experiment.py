@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,7 @@ def run(
         model: Any = build.build_model(cfg, data.widths, task, generators["masks"], data.aligned, data.tables)
     torch.manual_seed(derived_seed(cfg.seed, "dropout"))
     optimizer = build.part(cfg, "optimizer")(parameters=build.parameter_groups(model))
-    scheduler = build.part(cfg, "scheduler")(optimizer=optimizer, mode=task.mode)
+    scheduler = build.build_schedule(cfg, optimizer, task.mode, math.ceil(len(train) / cfg.trainer.batch_size))
 
     resumed = journal.open(store, task, sum(p.numel() for p in model.parameters()), str(fabric.device))
     with journal.kept():

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from mmsa.data.batches import Fold
 from mmsa.errors import TrainingError
 from mmsa.training.checkpoints import load_checkpoint, save_checkpoint
+from mmsa.training.schedules import Schedule
 from mmsa.training.task import Task
 from mmsa.types import Batch
 
@@ -107,7 +108,7 @@ class Trainer:
         self,
         model: nn.Module,
         optimizer: Optimizer,
-        scheduler: Any,
+        scheduler: Schedule | None,
         train: Fold,
         valid: Fold,
         on_epoch: EpochCallback,
@@ -118,7 +119,7 @@ class Trainer:
         Args:
             model: set up on the fabric, like the optimiser.
             optimizer: of the model's parameters.
-            scheduler: steps on the monitored value after each epoch; None keeps the learning rate.
+            scheduler: moves the learning rate when it says so; None keeps it.
             train: utterances to learn from.
             valid: utterances to select by.
             on_epoch: called after each epoch with the progress and the epoch's metrics.
@@ -131,13 +132,13 @@ class Trainer:
         while progress.epoch < self.max_epochs and progress.epoch - progress.best_epoch < self.patience:
             progress.epoch += 1
             lr = optimizer.param_groups[0]["lr"]
-            loss = self._train_epoch(model, optimizer, train, progress.epoch)
+            loss = self._train_epoch(model, optimizer, scheduler, train, progress.epoch)
             metrics, _ = self.evaluate(model, valid)
             score = metrics[self.task.monitor]
             record = {"train/loss": loss, **{f"valid/{name}": value for name, value in metrics.items()}, "lr": lr}
             progress.history.append(record)
             if scheduler is not None:
-                scheduler.step(score)
+                scheduler.after_epoch(score)
             if self._better(score, progress.best_score):
                 progress.best_epoch, progress.best_score = progress.epoch, score
                 save_checkpoint(self.folder / "best.pt", {"model": model.state_dict(), "epoch": progress.epoch})
@@ -165,12 +166,16 @@ class Trainer:
         """Load the selected weights."""
         model.load_state_dict(load_checkpoint(self.folder / "best.pt")["model"])
 
-    def _train_epoch(self, model: nn.Module, optimizer: Optimizer, train: Fold, epoch: int) -> float:
+    def _train_epoch(
+        self, model: nn.Module, optimizer: Optimizer, scheduler: Schedule | None, train: Fold, epoch: int
+    ) -> float:
         """Mean loss per utterance over the epoch."""
         model.train()
         total, pending = 0.0, []
         for index, batch in enumerate(train.shuffled(self.batch_size, self.generators["order"]), start=1):
             loss = self.step(model, optimizer, batch.to(self.fabric.device))
+            if scheduler is not None:
+                scheduler.after_step()
             pending.append((index, batch.ids, loss))
             if len(pending) == CHECK_EVERY:
                 total += self._sum(pending, epoch)
@@ -198,7 +203,9 @@ class Trainer:
             return True
         return score < best if self.task.mode == "min" else score > best
 
-    def _save(self, model: nn.Module, optimizer: Optimizer, scheduler: Any, progress: TrainingState) -> None:
+    def _save(
+        self, model: nn.Module, optimizer: Optimizer, scheduler: Schedule | None, progress: TrainingState
+    ) -> None:
         accelerator = self._accelerator()
         save_checkpoint(
             self.folder / "last.pt",
@@ -213,7 +220,7 @@ class Trainer:
             },
         )
 
-    def _restore(self, model: nn.Module, optimizer: Optimizer, scheduler: Any) -> TrainingState:
+    def _restore(self, model: nn.Module, optimizer: Optimizer, scheduler: Schedule | None) -> TrainingState:
         last = load_checkpoint(self.folder / "last.pt")
         model.load_state_dict(last["model"])
         optimizer.load_state_dict(last["optimizer"])

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from mmsa.data.batches import Fold
 from mmsa.model import MultimodalModel
-from mmsa.training.optimizers import adam, plateau
+from mmsa.training.optimizers import adam
 from mmsa.training.regression import Regression
+from mmsa.training.schedules import plateau
 from mmsa.training.task import Task
 from mmsa.training.trainer import Trainer
 from mmsa.types import Batch
@@ -145,7 +146,7 @@ def test_training_follows_the_reference(golden_file: Path, tmp_path: Path) -> No
             score = task.primary_loss(torch.from_numpy(predictions).float()[:, None], truth).item()
             close(score, "epoch/valid", index // per_epoch, "valid")
             if scheduler is not None:
-                scheduler.step(score)
+                scheduler.after_epoch(score)
             after = golden["epoch/lr_after"][index // per_epoch].item()
             assert optimizer.param_groups[0]["lr"] == pytest.approx(after, rel=1e-12)
     _, predictions = trainer.evaluate(model, fold)
