@@ -23,9 +23,10 @@ from mmsa.errors import ConfigError, DataError
 from mmsa.model import Learner, MultimodalModel
 from mmsa.parts import GIVEN, built, check_node, part, target_of, values_of
 from mmsa.run_folder import check_outputs
-from mmsa.stages import Objective, Task
+from mmsa.stages import Objective, Phase, Task
 from mmsa.tracking.tracker import Tracker
-from mmsa.training.phases import stepped
+from mmsa.training.phases import num_steps, stepped
+from mmsa.training.schedules import Schedule
 from mmsa.training.trainer import MAIN
 
 PLAIN_GROUPS = {"paths": PathOptions, "device": DeviceOptions, "trainer": TrainerOptions}
@@ -225,6 +226,33 @@ def parameter_groups(learner: torch.nn.Module, without: Container[torch.nn.Param
     for group in groups:
         group["params"] = [p for p in group["params"] if p.requires_grad and p not in without]
     return [group for group in groups if group["params"]]
+
+
+def build_schedule(
+    cfg: DictConfig, optimizer: Optimizer, mode: str, phases: Sequence[Phase], num_train: int
+) -> Schedule | None:
+    """The schedule of the learning rate; None where it stays.
+
+    Args:
+        cfg: the composed configuration.
+        optimizer: whose learning rate changes.
+        mode: "min" or "max" of the monitored value.
+        phases: of the objective, whose steps count.
+        num_train: utterances of the train fold.
+
+    Raises:
+        ConfigError: a part of the user's own is none of ours.
+    """
+    planned = {key: cfg.trainer[key] for key in ("max_epochs", "batch_size", "accumulate")}
+    given = {"total_steps": num_steps(phases, num_train, **planned), "total_epochs": planned["max_epochs"]}
+    schedule = built(cfg, "scheduler", optimizer=optimizer, mode=mode, **given)
+    if schedule is None or isinstance(schedule, Schedule):
+        return schedule
+    raise ConfigError(
+        f"scheduler._target_={cfg.scheduler._target_}: needs a mmsa.training.schedules.Schedule, which says when it "
+        f"moves, or None; came a {type(schedule).__name__}.\n"
+        '  return Schedule(scheduler, unit="epoch") there, or unit="step"'
+    )
 
 
 def build_model(

@@ -16,7 +16,6 @@ from mmsa.data.batches import Data, Fold
 from mmsa.display import Display
 from mmsa.journal import Journal, TrialHooks, named_by_fold
 from mmsa.model import Learner
-from mmsa.parts import part
 from mmsa.run_folder import closed_to_trials
 from mmsa.stages import Task
 from mmsa.training.device import make_fabric
@@ -79,7 +78,7 @@ def run(
     torch.manual_seed(derived_seed(cfg.seed, "dropout"))
     learner: Any = Learner(model, objective)
     optimizers = build.build_optimizers(cfg, learner)
-    scheduler = part(cfg, "scheduler")(optimizer=optimizers["main"], mode=task.mode)
+    schedule = build.build_schedule(cfg, optimizers["main"], task.mode, objective.phases, len(train))
 
     resumed = journal.open(store, task, sum(p.numel() for p in model.parameters()), str(fabric.device))
     with journal.kept():
@@ -88,7 +87,7 @@ def run(
         trainer = Trainer(fabric, task, journal.folder / "checkpoints", generators, **options)
         learner, *ready = fabric.setup(learner, *optimizers.values())
         optimizers = dict(zip(optimizers, ready, strict=True))
-        state = trainer.fit(learner, optimizers, scheduler, train, valid, journal.epoch, resumed)
+        state = trainer.fit(learner, optimizers, schedule, train, valid, journal.epoch, resumed)
 
         trainer.restore_best(model)
         folds, baselines = [valid], {}

@@ -24,7 +24,7 @@ GIVEN: dict[str, tuple[str, ...]] = {
     "task": ("kinds",),
     "objective": ("task", "utterance_dims", "fused_dim", "published_dims", "generator"),
     "optimizer": ("parameters",),
-    "scheduler": ("optimizer", "mode"),
+    "scheduler": ("optimizer", "mode", "total_steps", "total_epochs"),
     "tracking": ("outputs", "warn"),
 }
 """Per group what the program fills in: what only the data or another part knows, or what is made of several options.

@@ -12,6 +12,7 @@ import pytest
 import mmsa
 from mmsa import cli
 from mmsa.analysis.runs import by_configuration, read_runs
+from mmsa.run_folder import read_config, stored_config
 
 WRITTEN = Path(__file__).parent / "former"
 FORMER = "/FORMER"
@@ -64,3 +65,15 @@ def test_a_stopped_run_goes_on_to_what_the_whole_one_came_to(former: Path) -> No
     assert len(history(result.folder)) == len(history(runs / "whole")) == 3
     for ours, whole in zip(history(result.folder), history(runs / "whole"), strict=True):
         assert ours == pytest.approx(whole, nan_ok=True, abs=1e-5)
+
+
+def test_only_parts_of_ours_take_new_names_and_the_options_that_came_later(tmp_path: Path) -> None:
+    former = "mmsa.training.optimizers."
+    stored = {"optimizer": {"_target_": "own.sgd"}, "scheduler": {"_target_": f"{former}plateau", "patience": 3}}
+    (tmp_path / "config.yaml").write_text(json.dumps(stored))
+    objective = {"_target_": "mmsa.objective.task.TaskObjective"}
+    plateau = {"_target_": "mmsa.training.schedules.plateau", "patience": 3}
+    assert stored_config(tmp_path) == stored | {"scheduler": plateau, "objective": objective}
+    (tmp_path / "config.yaml").write_text(json.dumps({"optimizer": {"_target_": f"{former}adam", "lr": 0.1}}))
+    adam = {"_target_": f"{former}adam", "lr": 0.1, "decay_biases": True}
+    assert stored_config(tmp_path) == {"optimizer": adam, "objective": objective} == read_config(tmp_path)

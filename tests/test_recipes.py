@@ -32,11 +32,12 @@ PROMISED = {
 GROUPS = ("dataset", "encoder", "fusion", "regularizer", "feedback", "task", "trainer", "optimizer", "scheduler")
 CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 
-PLATEAU = {"_target_": "mmsa.training.optimizers.plateau", "factor": 0.5, "patience": 2, "cooldown": 2}
+PLATEAU = {"_target_": "mmsa.training.schedules.plateau", "factor": 0.5, "patience": 2, "cooldown": 2}
 PLATEAU |= {"min_factor": 0.05}
+ADAM = {"_target_": "mmsa.training.optimizers.adam", "weight_decay": 0.0, "decay_biases": True}
 M3_AUTHORS = {
     "hidden_dim": 100,
-    "optimizer": {"_target_": "mmsa.training.optimizers.adam", "lr": 5e-4, "weight_decay": 0.0},
+    "optimizer": ADAM | {"lr": 5e-4},
     "scheduler": PLATEAU,
     "task.loss": "l1",
     "task.monitor": "mae",
@@ -50,8 +51,8 @@ M3_AUTHORS = {
 }
 MISA_AUTHORS = {
     "hidden_dim": 128,
-    "optimizer": {"_target_": "mmsa.training.optimizers.adam", "lr": 1e-4, "weight_decay": 0.0},
-    "scheduler": {"_target_": "mmsa.training.optimizers.none"},
+    "optimizer": ADAM | {"lr": 1e-4},
+    "scheduler": {"_target_": "mmsa.training.schedules.none"},
     "trainer.max_epochs": 500,
     "trainer.patience": 7,
     "trainer.clip_value": 1.0,

@@ -1,55 +1,45 @@
-"""Optimisers and learning-rate schedules, as a run configures them."""
+"""Optimisers, as a run configures them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch.optim import Adam, AdamW, Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from mmsa.ranges import NaturalNumber, NonNegative, Positive, Probability
-
-
-def adam(parameters: Iterable[Any], lr: Positive, weight_decay: NonNegative = 0.0) -> Optimizer:
-    """Adam with PyTorch's defaults, fused; `parameters` may be groups with a learning rate of their own."""
-    return Adam(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+from mmsa.ranges import NonNegative, Positive
 
 
-def adamw(parameters: Iterable[Any], lr: Positive, weight_decay: NonNegative = 0.01) -> Optimizer:
-    """AdamW (decoupled weight decay) with PyTorch's defaults, fused; `parameters` as of `adam`."""
-    return AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True)
-
-
-def plateau(
-    optimizer: Optimizer,
-    mode: str,
-    factor: Probability = 0.5,
-    patience: NaturalNumber = 2,
-    cooldown: NaturalNumber = 2,
-    min_factor: Probability = 0.05,
-) -> ReduceLROnPlateau:
-    """Multiply the learning rate by `factor` when the monitored value has not improved for more than `patience` epochs.
+def adam(
+    parameters: Iterable[Any], lr: Positive, weight_decay: NonNegative = 0.0, decay_biases: bool = True
+) -> Optimizer:
+    """Adam with PyTorch's defaults, fused.
 
     Args:
-        optimizer: whose learning rate changes.
-        mode: "min" or "max" of the monitored value.
-        factor: what the learning rate is multiplied by.
-        patience: epochs without improvement that are let pass.
-        cooldown: epochs after a change in which none is counted.
-        min_factor: the smallest learning rate, as a share of the first.
+        parameters: tensors, or groups with a learning rate or weight decay of their own.
+        lr: learning rate, > 0.
+        weight_decay: >= 0, added to the gradient.
+        decay_biases: parameters of one axis (biases, scales of norms) decay like the others.
     """
-    lowest = [group["lr"] * min_factor for group in optimizer.param_groups]
-    return ReduceLROnPlateau(
-        optimizer,
-        mode="max" if mode == "max" else "min",
-        factor=factor,
-        patience=patience,
-        cooldown=cooldown,
-        min_lr=lowest,
-    )
+    groups = parameters if decay_biases else _biases_apart(parameters)
+    return Adam(groups, lr=lr, weight_decay=weight_decay, fused=True)
 
 
-def none(optimizer: Optimizer, mode: str) -> LRScheduler | None:
-    """No schedule: the learning rate stays."""
-    return None
+def adamw(
+    parameters: Iterable[Any], lr: Positive, weight_decay: NonNegative = 0.01, decay_biases: bool = True
+) -> Optimizer:
+    """AdamW (decoupled weight decay) with PyTorch's defaults, fused; arguments as of `adam`."""
+    groups = parameters if decay_biases else _biases_apart(parameters)
+    return AdamW(groups, lr=lr, weight_decay=weight_decay, fused=True)
+
+
+def _biases_apart(parameters: Iterable[Any]) -> list[dict[str, Any]]:
+    """Each group in two: the parameters of several axes as they were, then those of one axis, which do not decay."""
+    given = list(parameters)
+    groups = given if given and isinstance(given[0], Mapping) else [{"params": given}]
+    halves: list[dict[str, Any]] = []
+    for group in groups:
+        members = list(group["params"])
+        halves.append({**group, "params": [p for p in members if p.ndim > 1]})
+        halves.append({**group, "params": [p for p in members if p.ndim <= 1], "weight_decay": 0.0})
+    return [half for half in halves if half["params"]]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 
@@ -13,6 +14,23 @@ from torch.optim import Optimizer
 from mmsa.errors import ConfigError
 from mmsa.model import Learner
 from mmsa.stages import Phase
+
+
+def num_batches(phase: Phase, num_utterances: int, batch_size: int) -> int:
+    """Batches of a phase in an epoch in which it is due."""
+    return math.ceil(phase.share * math.ceil(num_utterances / batch_size))
+
+
+def num_steps(
+    phases: Sequence[Phase], num_utterances: int, *, max_epochs: int, batch_size: int, accumulate: int
+) -> int:
+    """Steps of the run's optimiser in a training of all epochs."""
+    return sum(
+        math.ceil(num_batches(phase, num_utterances, batch_size) / accumulate)
+        for epoch in range(1, max_epochs + 1)
+        for phase in phases
+        if phase.optimizer is None and phase.is_due(epoch)
+    )
 
 
 def lowered(losses: Mapping[str, Tensor], phase: Phase) -> dict[str, Tensor]:

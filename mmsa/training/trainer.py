@@ -20,7 +20,8 @@ from mmsa.model import Learner
 from mmsa.stages import Phase, Task
 from mmsa.training.checkpoints import load_checkpoint, save_checkpoint
 from mmsa.training.loss_log import LossLog
-from mmsa.training.phases import lowered, only_those_of, summed
+from mmsa.training.phases import lowered, num_batches, only_those_of, summed
+from mmsa.training.schedules import Schedule
 from mmsa.types import Batch, Moment
 
 
@@ -113,7 +114,7 @@ class Trainer:
         self,
         learner: Learner,
         optimizers: Mapping[str, Optimizer],
-        schedule: Any,
+        schedule: Schedule | None,
         train: Fold,
         valid: Fold,
         on_epoch: EpochCallback,
@@ -144,7 +145,7 @@ class Trainer:
             record = {**losses, **{f"valid/{name}": value for name, value in metrics.items()}, "lr": lr}
             progress.history.append(record)
             if schedule is not None:
-                schedule.step(score)
+                schedule.after_epoch(score)
             if self._better(score, progress.best_score):
                 progress.best_epoch, progress.best_score = progress.epoch, score
                 save_checkpoint(self.folder / "best.pt", {"model": learner.model.state_dict(), "epoch": progress.epoch})
@@ -190,21 +191,8 @@ class Trainer:
         """Load the selected weights."""
         model.load_state_dict(load_checkpoint(self.folder / "best.pt")["model"])
 
-    def num_batches(self, phase: Phase, num_utterances: int) -> int:
-        """Batches of a phase in an epoch in which it is due."""
-        return math.ceil(phase.share * math.ceil(num_utterances / self.batch_size))
-
-    def num_steps(self, phases: Sequence[Phase], num_utterances: int) -> int:
-        """Steps of the run's optimiser in a training of all epochs."""
-        return sum(
-            math.ceil(self.num_batches(phase, num_utterances) / self.accumulate)
-            for epoch in range(1, self.max_epochs + 1)
-            for phase in phases
-            if phase.optimizer is None and phase.is_due(epoch)
-        )
-
     def _train_epoch(
-        self, learner: Learner, optimizers: Mapping[str, Optimizer], schedule: Any, train: Fold, epoch: int
+        self, learner: Learner, optimizers: Mapping[str, Optimizer], schedule: Schedule | None, train: Fold, epoch: int
     ) -> dict[str, float]:
         """Mean losses per utterance over the epoch: the sum, and where there are several, each by its name."""
         learner.train()
@@ -220,22 +208,23 @@ class Trainer:
         self,
         learner: Learner,
         optimizers: Mapping[str, Optimizer],
-        schedule: Any,
+        schedule: Schedule | None,
         train: Fold,
         epoch: int,
         phase: Phase,
     ) -> dict[str, float]:
         """One phase of an epoch; its mean losses per utterance, by name."""
-        num_steps = self.num_batches(phase, len(train))
+        num_steps = num_batches(phase, len(train), self.batch_size)
         batches = islice(train.shuffled(self.batch_size, self.generators["order"]), num_steps)
         log = LossLog(epoch)
         done = 0
         while group := list(islice(batches, self.accumulate)):
-            moments = [
-                Moment(epoch, done + i, self.max_epochs, num_steps, phase.name) for i in range(1, len(group) + 1)
-            ]
+            numbers = range(done + 1, done + len(group) + 1)
+            moments = [Moment(epoch, number, self.max_epochs, num_steps, phase.name) for number in numbers]
             log.add(done, group, self.step(learner, optimizers, group, moments, phase))
             done += len(group)
+            if schedule is not None and phase.optimizer is None:
+                schedule.after_step()
         return log.means()
 
     def _better(self, score: float, best: float) -> bool:
@@ -244,7 +233,7 @@ class Trainer:
         return score < best if self.task.mode == "min" else score > best
 
     def _save(
-        self, learner: Learner, optimizers: Mapping[str, Optimizer], schedule: Any, progress: TrainingState
+        self, learner: Learner, optimizers: Mapping[str, Optimizer], schedule: Schedule | None, progress: TrainingState
     ) -> None:
         accelerator = self._accelerator()
         save_checkpoint(
@@ -262,12 +251,10 @@ class Trainer:
             },
         )
 
-    def _restore(self, learner: Learner, optimizers: Mapping[str, Optimizer], schedule: Any) -> TrainingState:
-        last = {
-            "objective": {},
-            "phases": {},
-            **load_checkpoint(self.folder / "last.pt"),
-        }  # runs of before have neither
+    def _restore(
+        self, learner: Learner, optimizers: Mapping[str, Optimizer], schedule: Schedule | None
+    ) -> TrainingState:
+        last = {"objective": {}, "phases": {}} | load_checkpoint(self.folder / "last.pt")  # older runs have neither
         learner.model.load_state_dict(last["model"])
         learner.objective.load_state_dict(last["objective"])
         for name, state in {MAIN: last["optimizer"], **last["phases"]}.items():

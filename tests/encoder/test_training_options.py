@@ -10,7 +10,8 @@ from mmsa.compose import compose
 from mmsa.encoder.bert import TransformerEncoder
 from mmsa.encoder.embedding import WordEmbedding
 from mmsa.errors import ConfigError
-from mmsa.training.optimizers import adamw, plateau
+from mmsa.training.optimizers import adamw
+from mmsa.training.schedules import plateau
 from tests.contracts.conftest import batch_for, composed, encoder_overrides, model_of
 from tests.encoder.tiny import UTTERANCES, embedded
 
@@ -25,7 +26,7 @@ def test_a_transformer_learns_at_its_own_rate_and_its_map_at_the_optimizers() ->
     optimizer = adamw(groups, lr=1e-3)
     schedule = plateau(optimizer, "min", patience=0, cooldown=0, min_factor=0.1)
     for _ in range(20):
-        schedule.step(1.0)
+        schedule.after_epoch(1.0)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([1e-4, 1e-6])
 
 

@@ -15,7 +15,7 @@ from mmsa.compose import compose
 from mmsa.fusion.misa_losses import central_moment_discrepancy
 from mmsa.model import MultimodalModel
 from mmsa.training.metrics import regression_metrics
-from mmsa.training.optimizers import plateau
+from mmsa.training.schedules import plateau
 from mmsa.types import Batch
 
 WIDTHS = {"text": 300, "audio": 74, "visual": 35}
@@ -103,8 +103,8 @@ def epochs_until_the_rate_falls(num_epochs: int = 100) -> tuple[float, float]:
         fell = num_epochs
         for epoch in range(num_epochs):
             if on_training_too:
-                schedule.step(0.5 / (1 + epoch))
-            schedule.step(0.6)
+                schedule.after_epoch(0.5 / (1 + epoch))
+            schedule.after_epoch(0.6)
             if optimizer.param_groups[0]["lr"] < 1 and fell == num_epochs:
                 fell = epoch
         found.append(float(fell))

@@ -14,12 +14,13 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from mmsa.build import build_model, build_task, part
+from mmsa.build import build_model, build_schedule, build_task
 from mmsa.compose import compose
 from mmsa.data.batches import Data, Fold
 from mmsa.errors import DataError
+from mmsa.stages import Phase
 from mmsa.training.checkpoints import load_checkpoint
-from mmsa.training.optimizers import plateau
+from mmsa.training.schedules import Schedule, plateau
 from mmsa.training.trainer import Trainer, TrainingState
 from tests.contracts.conftest import configuration
 from tests.data.test_batches import prepared, store_of
@@ -33,7 +34,7 @@ class Scripted(Trainer):
         super().__init__(fabric, task, folder, {}, max_epochs=len(scores), batch_size=4, patience=patience)
         self.scores = iter(scores)
 
-    def _train_epoch(self, model: nn.Module, optimizer: Any, train: Fold, epoch: int) -> float:
+    def _train_epoch(self, model: nn.Module, optimizer: Any, scheduler: Any, train: Fold, epoch: int) -> float:
         with torch.no_grad():
             for weight in model.parameters():
                 weight.add_(1.0)
@@ -74,8 +75,9 @@ def test_the_schedule_steps_once_an_epoch_on_the_validation_value(tmp_path: Path
     scores = [0.9, 0.8, 0.85, 0.8]
     model: nn.Module = nn.Linear(1, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    schedule = Schedule(Recorded(), "epoch", reads_score=True)
     nothing: Any = None
-    Scripted(tmp_path, scores).fit(model, optimizer, Recorded(), nothing, nothing, lambda progress, record: None)
+    Scripted(tmp_path, scores).fit(model, optimizer, schedule, nothing, nothing, lambda progress, record: None)
     assert seen == scores
     _, rates, _ = fitted(tmp_path, [0.5] * 12, {"patience": 2, "cooldown": 2})
     assert rates[:4] == [1.0] * 4 and rates[4] == 0.5 and rates[-1] < 0.5
@@ -91,7 +93,7 @@ def test_the_learning_rate_falls_before_patience_ends_and_training_goes_on(tmp_p
 
 def test_a_schedule_is_off_when_it_is_not_chosen(tmp_path: Path) -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    assert part(configuration("scheduler=none"), "scheduler")(optimizer=optimizer, mode="min") is None
+    assert build_schedule(configuration("scheduler=none"), optimizer, "min", [Phase()], 1) is None
     assert set(fitted(tmp_path, [0.5] * 30)[1]) == {1.0}
 
 
