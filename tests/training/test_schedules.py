@@ -212,13 +212,13 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DictConfig:
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("MMSA_PACKAGES", "own_schedules")
-    cfg = compose(["scheduler=none", f"trainer.max_epochs={EPOCHS}"])
+    cfg = compose(["scheduler=none", f"trainer.max_epochs={EPOCHS}", "trainer.batch_size=1"])
     OmegaConf.update(cfg, "scheduler", {"_target_": "own_schedules.triangle", "peak": 0.2}, force_add=True)
     return cfg
 
 
 def test_a_schedule_of_ones_own_is_given_what_it_asks_for(own: DictConfig) -> None:
-    build.check_node(own, "scheduler")
+    parts.check_node(own, "scheduler")
     optimizer = sgd()
     schedule = build.build_schedule(own, optimizer, "max", [Phase()], STEPS)
     assert rates(schedule, optimizer) == pytest.approx([RATE * min(i / 4, (20 - i) / 16) for i in range(TOTAL)])
