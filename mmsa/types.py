@@ -274,6 +274,11 @@ class Moment(NamedTuple):
     phase: str = "main"
 
 
+def over(mask: Tensor, values: Tensor) -> Tensor:
+    """A mask (B,) or (B, T) as it broadcasts over values (B, D) or (B, T, D)."""
+    return mask.reshape(mask.shape + (1,) * (values.dim() - mask.dim()))
+
+
 def padding_mask(lengths: Tensor, num_steps: int) -> Tensor:
     """(B,) lengths -> (B, T) mask that is True at padding, as in torch."""
     return torch.arange(num_steps, device=lengths.device)[None, :] >= lengths[:, None]  # (B, T)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +59,8 @@ class TransformerEncoder(nn.Module):
         ConfigError: the model cannot be loaded or is no encoder of embedded pieces; options of training for a model
             that does not train; more frozen layers than there are.
     """
+
+    without_gradient: ClassVar[Mapping[str, str]] = {"transformer.*embedding*": "pieces and places that do not come"}
 
     def __init__(
         self,

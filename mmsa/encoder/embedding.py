@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -20,6 +21,8 @@ class WordEmbedding(nn.Module):
 
     Shapes: ids (B, T) int64 -> embedded (B, T, D) -> what the encoder makes of it.
     """
+
+    without_gradient: ClassVar[Mapping[str, str]] = {"table.weight": "words that do not come"}
 
     def __init__(self, encoder: nn.Module, table: Tensor) -> None:
         super().__init__()

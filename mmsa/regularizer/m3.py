@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mmsa.errors import ConfigError
 from mmsa.layers.support import SEVERAL, check_number
 from mmsa.ranges import NonNegative, Probability
-from mmsa.types import Regularized, Stream
+from mmsa.types import Regularized, Stream, over
 
 Site = Literal["inputs", "encoded", "streams"]
 
@@ -108,7 +108,7 @@ class M3(nn.Module):
         kept: dict[str, Tensor] = {}
         if self.training and self.p > 0:
             kept = self._kept(streams, probabilities)
-            values = {name: values[name].masked_fill(~spread(kept[name], values[name]), 0.0) for name in kept} or values
+            values = {name: values[name].masked_fill(~over(kept[name], values[name]), 0.0) for name in kept} or values
         if self.rescale == "legacy" or (self.training and self.rescale != "none"):
             shares = dict(zip(values, self._rescaled(probabilities), strict=True))
             values = {name: value / (1 - self.p * shares[name]) for name, value in values.items()}
@@ -149,13 +149,8 @@ class M3(nn.Module):
             kept[name] = chosen != index
             if self.mode == "soft":
                 lost = (torch.rand(stream.values.shape, generator=self.generator) < self.p).to(first.device)
-                kept[name] = ~(lost & ~spread(kept[name], stream.values))
+                kept[name] = ~(lost & ~over(kept[name], stream.values))
         return kept
-
-
-def spread(kept: Tensor, values: Tensor) -> Tensor:
-    """(B, T) or (B,) as it broadcasts over the values, (B, T, D) or (B, D)."""
-    return kept.reshape(kept.shape + (1,) * (values.dim() - kept.dim()))
 
 
 def check_steps(streams: Mapping[str, Stream]) -> None:

@@ -1,11 +1,11 @@
-"""Small models of every combination of options, and batches that hold every odd case."""
+"""Small models of every combination of options, put together quickly."""
 
 from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,35 +14,23 @@ from unittest.mock import patch
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
-from torch.nn.functional import pad
 
-from mmsa import build, parts
+from mmsa import parts
 from mmsa.compose import Composer
 from mmsa.config import conf_folder
 from mmsa.encoder import bert
 from mmsa.model import MultimodalModel
-from mmsa.types import Batch
-from tests.encoder.tiny import VOCABULARY, save_bert
+from mmsa.testing.batches import WIDTHS, lengthened, make_batch, select, widths  # noqa: F401
+from mmsa.testing.combinations import GROUPS, Combinations
+from mmsa.testing.laws import Subject
+from tests.encoder.tiny import save_bert
 
-PAD, CLS, SEP = 0, 2, 3
 STAGES = ("encoder", "regularizer", "feedback")
-WIDTHS = {"text": 6, "audio": 4, "visual": 3, "gaze": 2}
-AXES: dict[str, Callable[[int], int]] = {
-    "text": lambda words: words,
-    "audio": lambda words: words + 3,
-    "visual": lambda words: 1 + words // 2,
-    "gaze": lambda words: 2 * words,
-}
-"""The steps of each modality for some words, where each has an axis of its own."""
 
 
 def options(group: str) -> list[str]:
     """Every option of a group, as the files of conf/ have it."""
     return sorted(Path(path).stem for path in (conf_folder() / group).glob("*.yaml"))
-
-
-def widths(num_modalities: int) -> dict[str, int]:
-    return dict(list(WIDTHS.items())[:num_modalities])
 
 
 @cache
@@ -71,6 +59,11 @@ composer = Composer()
 """One for all tests: Hydra takes 0.1 s for each choice of options."""
 
 
+WORDS = {("encoder", "bert"): encoder_overrides("bert")}
+"""What is typed for an encoder of word pieces, which is of text alone."""
+COMBINATIONS = Combinations({group: options(group) for group in GROUPS}, composed, WORDS)
+
+
 @cache
 def brings_only_itself(group: str, overrides: tuple[str, ...]) -> bool:
     """Whether overrides of a group change nothing but its node."""
@@ -90,10 +83,15 @@ def configuration(*overrides: str) -> DictConfig:
 
 
 def model_of(cfg: DictConfig, num_modalities: int = 3, seed: int = 0, aligned: bool = True) -> MultimodalModel:
-    torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
+    with quickly_built():
+        return Subject(cfg, num_modalities, aligned).model(seed)
+
+
+@contextmanager
+def quickly_built() -> Iterator[None]:
+    """Parts are asked of Hydra once, and models read once: most of the time else, for hundreds of combinations."""
     with patch.object(parts, "part", remembered_part), patch.object(bert, "load_transformer", remembered_transformer):
-        return build.build_model(cfg, widths(num_modalities), build.build_task(cfg), generator, aligned)
+        yield
 
 
 def remembered_part(cfg: DictConfig, place: str) -> Callable[..., Any]:
@@ -112,80 +110,6 @@ def remembered_transformer(name: str, dropout: float | None) -> Any:
 read_transformer = cache(bert.load_transformer)
 asked_of_hydra = parts.part
 _parts: dict[tuple[str, str], Callable[..., Any]] = {}
-
-
-def make_batch(
-    num_modalities: int = 3,
-    lengths: Sequence[int] = (4, 9, 1, 6),
-    absent: Sequence[tuple[str, int]] = (),
-    seed: int = 0,
-    aligned: bool = True,
-) -> Batch:
-    """Random utterances; `absent` names modalities that an utterance lacks; not aligned, each has steps of its own."""
-    generator = torch.Generator().manual_seed(seed)
-    features, steps = {}, {}
-    for modality, width in widths(num_modalities).items():
-        own = [n if aligned else AXES[modality](n) for n in lengths]
-        num_steps = max(own)
-        steps[modality] = torch.tensor([0 if (modality, i) in absent else n for i, n in enumerate(own)])
-        valid = torch.arange(num_steps)[None, :] < steps[modality][:, None]
-        values = torch.randn(len(lengths), num_steps, width, generator=generator)
-        features[modality] = values * valid[:, :, None]
-    rows = torch.arange(len(lengths))
-    targets = {"sentiment": torch.randn(len(lengths), generator=generator)}
-    return Batch(features, steps, targets, rows, tuple(f"v[{i}]" for i in rows.tolist()))
-
-
-def batch_for(model: MultimodalModel, num_modalities: int = 3, **how: Any) -> Batch:
-    """A batch as the model reads it: text as word pieces where its encoder wants them."""
-    batch = make_batch(num_modalities, **how)
-    return in_pieces(batch) if hasattr(model.encoders["text"], "tokenizer") else batch
-
-
-def in_pieces(batch: Batch) -> Batch:
-    """The same with random word pieces as text, drawn from the vectors: every third word has two of them."""
-    vectors, lengths = batch.features["text"], batch.lengths["text"]
-    drawn = 4 + (vectors.abs().sum(dim=2) * 1000).long() % (len(VOCABULARY) - 4)  # (B, T)
-    rows = []
-    for words, length in zip(drawn.tolist(), lengths.tolist(), strict=True):
-        ids = [(word, n) for n, word in enumerate(words[:length]) for _ in range(1 + (n % 3 == 2))]
-        rows.append([(CLS, -1), *ids, (SEP, -1)] if length else [])
-    features = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
-    pieces = torch.zeros(len(rows), vectors.shape[1], features.shape[1], dtype=torch.bool)
-    for row, ids in enumerate(rows):
-        for place, (number, word) in enumerate(ids):
-            features[row, place] = number
-            if word >= 0:
-                pieces[row, word, place] = True
-    return replace(batch, features={**batch.features, "text": features}, pieces={"text": pieces})
-
-
-def lengthened(batch: Batch, steps: int) -> Batch:
-    """The same with more padding."""
-    features = {m: pad(x, (0, 0, 0, steps)) for m, x in batch.features.items() if m not in batch.pieces}
-    features |= {m: pad(batch.features[m], (0, 1)) for m in batch.pieces}  # the tiny model has few positions
-    pieces = {m: pad(x, (0, 1, 0, steps)) for m, x in batch.pieces.items()}
-    return replace(batch, features={m: features[m] for m in batch.features}, pieces=pieces)
-
-
-def select(batch: Batch, rows: Sequence[int]) -> Batch:
-    """Some utterances of a batch, cut to the longest of them."""
-    index = torch.tensor(rows)
-    longest = int(torch.stack([n[index] for n in batch.lengths.values()]).max())
-    features = {m: x[index, :longest] for m, x in batch.features.items() if m not in batch.pieces}
-    pieces = {}
-    for m in batch.pieces:
-        ids = batch.features[m][index]
-        features[m] = ids[:, : max(int((ids != PAD).sum(dim=1).max()), 1)]
-        pieces[m] = batch.pieces[m][index, :longest, : features[m].shape[1]]
-    return Batch(
-        {m: features[m] for m in batch.features},
-        {m: n[index] for m, n in batch.lengths.items()},
-        {name: y[index] for name, y in batch.targets.items()},
-        batch.rows[index],
-        tuple(batch.ids[row] for row in rows),
-        pieces,
-    )
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mmsa.errors import ConfigError
-from tests.contracts.combinations import Combination, Value, every_combination, is_allowed, refusals
-from tests.contracts.conftest import configuration, model_of
+from mmsa.testing.combinations import Combination, Value
+from tests.contracts.conftest import COMBINATIONS, configuration, model_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "combinations.md"
 COMMAND = "python -m tests.contracts.test_matrix > docs/combinations.md"
@@ -39,7 +39,7 @@ def refusal(combination: Combination, *more: str) -> str:
 
 
 def build(combination: Combination, *more: str) -> None:
-    cfg = configuration(*combination.overrides, *more)
+    cfg = configuration(*COMBINATIONS.overrides(combination), *more)
     model_of(cfg, combination.num_modalities, aligned=combination.axes == "common")
 
 
@@ -53,7 +53,7 @@ def in_words(value: Value) -> str:
 def page() -> str:
     """The whole page; what is refused for one reason shares a row."""
     rows: dict[tuple[str, str, str], list[str]] = {}
-    for part, other, combination in refusals():
+    for part, other, combination in COMBINATIONS.refusals():
         why, typed = refusal(combination).split("\n  type ")
         why = re.sub(r",? (not|but they give|and these are not) .*", ".", why)  # the rest is of this case
         rows.setdefault((in_words(part), why, typed), []).append(in_words(other))
@@ -67,18 +67,18 @@ def test_the_page_is_what_the_code_refuses() -> None:
 
 def test_what_a_refusal_says_to_type_goes_together() -> None:
     tried = 0
-    for *_, combination in refusals():
+    for *_, combination in COMBINATIONS.refusals():
         for alternative in re.split(r",? or ", refusal(combination).split("\n  type ")[1]):
             if all(re.match(r"(encoder|fusion|regularizer|feedback)[\w.]*=", word) for word in alternative.split()):
                 build(combination, *alternative.split())
                 tried += 1
-    assert tried > len(list(refusals()))
+    assert tried > len(list(COMBINATIONS.refusals()))
 
 
 @pytest.mark.slow
 def test_everything_else_is_refused() -> None:
-    for combination in every_combination():
-        if not is_allowed(combination):
+    for combination in COMBINATIONS.every():
+        if not COMBINATIONS.is_allowed(combination):
             refusal(combination)
 
 
