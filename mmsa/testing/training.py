@@ -24,7 +24,7 @@ from mmsa.types import Batch
 LENGTHS = [1 + (3 * i) % 7 for i in range(10)]
 """Words of each utterance; the last batch is smaller."""
 SIZES = {"max_epochs": 5, "patience": 5, "batch_size": 3}
-NUM_BATCHES, STOPPED_IN = 4, 3
+NUM_BATCHES, STOPPED_IN = 4, 4
 """Batches of an epoch, and the epoch in which a training is stopped, after two of them."""
 
 
