@@ -24,6 +24,7 @@ from mmsa.fusion.misa_losses import (
 )
 from mmsa.types import Embedded, Encoded
 from tests.contracts.conftest import configuration, make_batch, model_of
+from tests.streams import values_of
 
 NAMES = ("text", "audio", "visual")
 SIMILARITIES = ("cmd", "adversarial")
@@ -167,7 +168,7 @@ def test_a_pair_is_compared_where_the_utterance_has_both() -> None:
     pairs = [(f"private {m}", f"shared {m}", rows[m]) for m in NAMES]
     pairs += [("private text", f"private {m}", rows[m]) for m in ("audio", "visual")]
     pairs += [("private audio", "private visual", slice(1, 4))]
-    code = {name: stream.values for name, stream in interaction.streams.items()}
+    code = values_of(interaction.streams)
     expected = [difference(code[x][both], code[y][both], everyone(both.stop - both.start)) for x, y, both in pairs]
     torch.testing.assert_close(interaction.losses["difference"], torch.stack(expected).sum())
     x, y = codes(4, 3), codes(4, 3, seed=1)
@@ -207,7 +208,7 @@ def test_a_masked_stream_is_not_attended_to() -> None:
     streams = dict(fusion.interact(encoded_of(4)).streams)
     last = list(streams)[-1]
     streams[last] = replace(streams[last], values=torch.zeros_like(streams[last].values))
-    others = torch.stack([stream.values for name, stream in streams.items() if name != last], dim=1)
+    others = torch.stack([x for name, x in values_of(streams).items() if name != last], dim=1)
     alone = torch.cat([fusion.transformer(others), torch.zeros(4, 1, 6)], dim=1)
     expected = fusion.activation(fusion.fuse(alone.flatten(1)))
     torch.testing.assert_close(fusion.combine(streams).vector, expected)

@@ -19,6 +19,7 @@ from mmsa.fusion.attention import AttentionFusion
 from mmsa.fusion.bilinear import BilinearFusion
 from mmsa.fusion.sequence import SequenceFusion
 from mmsa.types import Encoded, padding_mask
+from tests.streams import values_of
 
 Fusion = AttentionFusion | BilinearFusion | SequenceFusion
 NAMES = ("text", "audio", "visual", "gaze")
@@ -69,11 +70,6 @@ def one(parts: Mapping[str, Encoded], row: int) -> dict[str, Encoded]:
 
 def vector(fusion: Fusion, parts: Mapping[str, Encoded]) -> Tensor:
     return fusion.combine(fusion.interact(parts).streams).vector
-
-
-def streams_of(fusion: Fusion, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
-    """What the fusion combines, (B, T, S) each."""
-    return {name: stream.values for name, stream in fusion.interact(parts).streams.items()}
 
 
 @every_case
@@ -172,7 +168,7 @@ def test_more_joint_streams_attend_to_what_they_are_named_by() -> None:
     fusion = make("attention, all joint").eval()
     assert isinstance(fusion, AttentionFusion) and fusion.more_joint is not None
     full = {m: Encoded(torch.randn(2, 4, WIDTH), torch.zeros(2, WIDTH), torch.tensor([4, 4])) for m in NAMES[:3]}
-    streams, padding = streams_of(fusion, full), torch.zeros(2, 4, dtype=torch.bool)
+    streams, padding = values_of(fusion.interact(full).streams), torch.zeros(2, 4, dtype=torch.bool)
     for index, (name, x, pair) in enumerate(
         [("visual+text+audio", "visual", "text+audio"), ("audio+text+visual", "audio", "text+visual")]
     ):
@@ -181,7 +177,7 @@ def test_more_joint_streams_attend_to_what_they_are_named_by() -> None:
 
 
 def test_a_pair_speaks_as_long_as_one_of_it_is_there() -> None:
-    streams = streams_of(make("attention, all joint").eval(), encoded(3))
+    streams = values_of(make("attention, all joint").eval().interact(encoded(3)).streams)
     assert streams["text+visual+audio"][3, 0].any(), "the visual modality is absent, the audio is not"
     assert not streams["visual+text+audio"][3].any(), "nothing to attend to"
 
@@ -198,7 +194,7 @@ def test_concat_and_sum_do_what_they_say() -> None:
 def test_a_bilinear_stream_is_the_bilinear_form_of_steps_that_both_have() -> None:
     fusion, parts = make("bilinear"), encoded(3)
     assert isinstance(fusion, BilinearFusion)
-    streams = streams_of(fusion, parts)
+    streams = values_of(fusion.interact(parts).streams)
     for index, (x, y) in enumerate(
         [("text", "audio"), ("text", "visual"), ("visual", "audio"), ("text", "visual+audio")]
     ):
@@ -211,7 +207,7 @@ def test_a_bilinear_stream_is_the_bilinear_form_of_steps_that_both_have() -> Non
 def test_each_modality_is_attended_to_within_its_own_length() -> None:
     """The originals use the lengths of the text for every modality."""
     fusion, parts = make("attention").eval(), encoded(3)
-    streams = streams_of(fusion, parts)
+    streams = values_of(fusion.interact(parts).streams)
     text, audio = (one({m: parts[m]}, 1)[m] for m in ("text", "audio"))  # 3 steps of text, 2 of audio
     padding = [torch.zeros(1, int(part.lengths), dtype=torch.bool) for part in (text, audio)]
     assert isinstance(fusion, AttentionFusion)
