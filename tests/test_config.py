@@ -155,8 +155,6 @@ CLASHES = {
     "fusion=attention dataset.modalities=[text]": "fusion=concat",
     "fusion=concat dataset.modalities=[text] feedback=mmlatch": "feedback=none",
     "fusion=concat dataset.modalities=[text] regularizer=m3": "regularizer=none",
-    "fusion=concat regularizer=m3": "regularizer.per_step=false",
-    "fusion=concat regularizer=m3 regularizer.sites=[inputs,streams]": "regularizer.sites=[inputs]",
     "fusion=attention encoder.text.hidden_dim=9": "hidden_dim",
     "encoder.text.pooling=last": "attention=false",
     "regularizer=m3 regularizer.probabilities=[1,2]": "regularizer.probabilities=null",

@@ -105,7 +105,7 @@ class AttentionFusion(nn.Module):
 
         def joint(attention: nn.Module, x: str, pair: Stream, of: tuple[str, str]) -> Stream:
             values = attention(streams[x].values, padding[x], pair.values, padding[of[0]] & padding[of[1]])
-            return Stream(values, pair.lengths)
+            return Stream(values, pair.lengths * (streams[x].lengths > 0))  # nothing to attend to
 
         interactions = {
             f"{first}+{second}": first_second,

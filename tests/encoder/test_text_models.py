@@ -99,7 +99,7 @@ def test_feedback_masks_the_words_and_leaves_special_pieces(bert: str, freeze: F
     inputs = model.embed(batch)
     masked, masks = model.feedback(inputs, model.encode(inputs), model.fusion)
     text, low = masked["text"], inputs["text"]
-    assert masks["text"].shape == low.steps.shape
+    assert masks["text"].shape == low.steps.values.shape
     special = ~batch.pieces["text"].any(dim=1)
     assert torch.equal(text.values[special], low.values[special])
     torch.testing.assert_close(text.values[0, 4:7], low.values[0, 4:7] * masks["text"][0, 3])  # un ##watch ##able
@@ -118,8 +118,9 @@ def test_hidden_words_are_really_hidden(bert: str, freeze: Freeze) -> None:
     model = model_of(bert, "attention", freeze=freeze, m3=True)
     batch = words(bert)
     with torch.no_grad():
-        seen = model.encode(model.eval().embed(batch))["text"].sequence
-        inputs = model.train().embed(batch)
+        whole = model.eval().embed(batch)
+        seen = model.encode(whole)["text"].sequence
+        inputs, _ = model.train().regularized(whole)
         hidden = model.eval().encode(inputs)["text"].sequence
     lost = batch.pieces["text"].any(dim=1) & ~inputs["text"].values.any(dim=2)  # (B, P)
     assert lost.any() and not lost.all()

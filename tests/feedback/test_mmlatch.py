@@ -194,6 +194,17 @@ def test_every_pass_masks_the_original_inputs() -> None:
     torch.testing.assert_close(output.predictions["sentiment"], model(masked).predictions["sentiment"])
 
 
+@pytest.mark.parametrize("generator", GENERATORS)
+def test_a_source_of_another_number_of_steps_than_the_inputs_is_refused(generator: str) -> None:
+    parts = encoded()
+    parts["audio"] = replace(parts["audio"], sequence=parts["audio"].sequence[:, :1])  # which would broadcast
+    with pytest.raises(ConfigError, match=r"of audio gives another [^.]*\.\n  type feedback\.source=utterance"):
+        feedback(generator=generator)(inputs(), parts, None)
+    low = inputs() | {"audio": Embedded(torch.ones(4, 4, 4), parts["audio"].lengths)}
+    with pytest.raises(ConfigError, match="masks audio step by step, and the encoder of text"):
+        feedback(generator=generator)(low, encoded(), None)
+
+
 def test_encoders_without_attention_are_fed_back_to() -> None:
     plain = [f"encoder.{modality}.attention=false" for modality in WIDTHS]
     output = model_of(configuration("feedback=mmlatch", *plain)).eval()(make_batch())

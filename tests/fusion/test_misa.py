@@ -24,6 +24,7 @@ from mmsa.fusion.misa_losses import (
 )
 from mmsa.types import Embedded, Encoded
 from tests.contracts.conftest import configuration, make_batch, model_of
+from tests.streams import values_of
 
 NAMES = ("text", "audio", "visual")
 SIMILARITIES = ("cmd", "adversarial")
@@ -144,9 +145,8 @@ def test_an_absent_modality_says_nothing(similarity: Any) -> None:
     fusion = fusion_of(similarity=similarity).eval()
     encoded = encoded_of(5, absent=(("audio", 1), ("audio", 2), ("visual", 2)))
     noise = {m: replace(p, utterance=p.utterance + 9 * (p.lengths == 0)[:, None]) for m, p in encoded.items()}
-    lengths = torch.full((5,), 3)
     ours, other = fusion.interact(encoded), fusion.interact(noise)
-    assert torch.equal(fusion.combine(ours.streams, lengths).vector, fusion.combine(other.streams, lengths).vector)
+    assert torch.equal(fusion.combine(ours.streams).vector, fusion.combine(other.streams).vector)
     assert all(torch.equal(loss, other.losses[name]) for name, loss in ours.losses.items())
 
 
@@ -168,10 +168,8 @@ def test_a_pair_is_compared_where_the_utterance_has_both() -> None:
     pairs = [(f"private {m}", f"shared {m}", rows[m]) for m in NAMES]
     pairs += [("private text", f"private {m}", rows[m]) for m in ("audio", "visual")]
     pairs += [("private audio", "private visual", slice(1, 4))]
-    expected = [
-        difference(interaction.streams[x][both], interaction.streams[y][both], everyone(both.stop - both.start))
-        for x, y, both in pairs
-    ]
+    code = values_of(interaction.streams)
+    expected = [difference(code[x][both], code[y][both], everyone(both.stop - both.start)) for x, y, both in pairs]
     torch.testing.assert_close(interaction.losses["difference"], torch.stack(expected).sum())
     x, y = codes(4, 3), codes(4, 3, seed=1)
     assert central_moment_discrepancy(x, y, everyone(4), ~everyone(4)) == 0
@@ -181,7 +179,7 @@ def test_a_batch_without_a_modality_at_all_is_finite() -> None:
     fusion = fusion_of()
     for absent in (tuple(("text", i) for i in range(3)), tuple((m, i) for m in NAMES for i in range(3))):
         interaction = fusion.interact(encoded_of(3, absent=absent))
-        vector = fusion.combine(interaction.streams, torch.zeros(3)).vector
+        vector = fusion.combine(interaction.streams).vector
         total = vector.sum() + torch.stack(list(interaction.losses.values())).sum()
         total.backward()
         assert torch.isfinite(total) and all(
@@ -201,7 +199,7 @@ def test_attention_always_has_something_to_attend_to(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(fusion.transformer, "forward", recorded)
     with torch.no_grad():  # this kernel gives NaN where it may attend to nothing
         streams = fusion.interact(encoded_of(2, absent=tuple((m, 1) for m in NAMES))).streams
-        fusion.combine(streams, torch.tensor([3, 0]))
+        fusion.combine(streams)
     assert torch.isfinite(seen[0]).all()
 
 
@@ -209,11 +207,11 @@ def test_a_masked_stream_is_not_attended_to() -> None:
     fusion = fusion_of().eval()
     streams = dict(fusion.interact(encoded_of(4)).streams)
     last = list(streams)[-1]
-    streams[last] = torch.zeros_like(streams[last])
-    others = torch.stack([x for name, x in streams.items() if name != last], dim=1)
+    streams[last] = replace(streams[last], values=torch.zeros_like(streams[last].values))
+    others = torch.stack([x for name, x in values_of(streams).items() if name != last], dim=1)
     alone = torch.cat([fusion.transformer(others), torch.zeros(4, 1, 6)], dim=1)
     expected = fusion.activation(fusion.fuse(alone.flatten(1)))
-    torch.testing.assert_close(fusion.combine(streams, torch.full((4,), 3)).vector, expected)
+    torch.testing.assert_close(fusion.combine(streams).vector, expected)
 
 
 # --- options ----------------------------------------------------------------------------------------------------------
@@ -273,7 +271,7 @@ def test_every_activation_of_the_original_works(activation: Any) -> None:
     assert set(get_args(Activation)) == set(ACTIVATIONS)
     fusion = fusion_of(similarity="adversarial", activation=activation)
     interaction = fusion.interact(encoded_of(4))
-    assert torch.isfinite(fusion.combine(interaction.streams, torch.full((4,), 3)).vector).all()
+    assert torch.isfinite(fusion.combine(interaction.streams).vector).all()
     slopes = [p for p in fusion.parameters() if p.shape == (1,)]
     assert len(slopes) == (activation == "prelu")
 

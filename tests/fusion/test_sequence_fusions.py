@@ -7,6 +7,7 @@ changes with its batch mates and sums grow with the padding; one length for all 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from mmsa.fusion.attention import AttentionFusion
 from mmsa.fusion.bilinear import BilinearFusion
 from mmsa.fusion.sequence import SequenceFusion
 from mmsa.types import Encoded, padding_mask
+from tests.streams import values_of
 
 Fusion = AttentionFusion | BilinearFusion | SequenceFusion
 NAMES = ("text", "audio", "visual", "gaze")
@@ -67,8 +69,7 @@ def one(parts: Mapping[str, Encoded], row: int) -> dict[str, Encoded]:
 
 
 def vector(fusion: Fusion, parts: Mapping[str, Encoded]) -> Tensor:
-    lengths = torch.stack([part.lengths for part in parts.values()]).amax(dim=0)
-    return fusion.combine(fusion.interact(parts).streams, lengths).vector
+    return fusion.combine(fusion.interact(parts).streams).vector
 
 
 @every_case
@@ -80,6 +81,14 @@ def test_padding_and_batch_mates_change_nothing(kind: str, reading: str, num_mod
     for row in range(5):
         alone = vector(fusion, one(encoded(num_modalities), row))
         torch.testing.assert_close(alone, together[row : row + 1])
+
+
+@every_case
+def test_padding_of_the_streams_changes_nothing(kind: str, reading: str, num_modalities: int) -> None:
+    fusion = make(kind, num_modalities, **READINGS[reading]).eval()
+    streams = fusion.interact(encoded(num_modalities)).streams
+    longer = {name: replace(x, values=torch.nn.functional.pad(x.values, (0, 0, 0, 5))) for name, x in streams.items()}
+    torch.testing.assert_close(fusion.combine(longer).vector, fusion.combine(streams).vector)
 
 
 @every_case
@@ -124,11 +133,42 @@ def test_streams_and_widths(kind: str, num_modalities: int, num_streams: int, jo
         ]
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("kind", "num_modalities"), [(kind, num) for kind in KINDS for num in KINDS[kind][2]])
+def test_a_stream_speaks_exactly_as_long_as_it_says(kind: str, num_modalities: int, weighted: bool) -> None:
+    fusion = make(kind, num_modalities, modality_weights=weighted).eval()
+    for name, stream in fusion.interact(encoded(num_modalities)).streams.items():
+        speaks = stream.values.any(dim=-1)  # (B, T)
+        assert torch.equal(speaks, ~padding_mask(stream.lengths, 6)), name
+
+
+def test_a_pair_is_as_long_as_the_longer_for_attention_and_as_the_shorter_for_bilinear() -> None:
+    for kind, length_of in (
+        ("attention", torch.maximum),
+        ("attention, all joint", torch.maximum),
+        ("bilinear", torch.minimum),
+    ):
+        streams = make(kind).interact(encoded(3)).streams
+        for x, y in (("text", "audio"), ("text", "visual"), ("visual", "audio")):
+            assert torch.equal(streams[f"{x}+{y}"].lengths, length_of(streams[x].lengths, streams[y].lengths))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_modalities_of_unequal_numbers_of_steps_are_refused(kind: str) -> None:
+    num_modalities = KINDS[kind][2][-1]
+    parts = encoded(num_modalities)
+    parts["audio"] = encoded(num_modalities, num_steps=7)["audio"]
+    with pytest.raises(
+        ConfigError, match=r"steps of text 6, audio 7[^.]*\.\n  type fusion=concat, or an encoder that keeps"
+    ):
+        make(kind, num_modalities).interact(parts)
+
+
 def test_more_joint_streams_attend_to_what_they_are_named_by() -> None:
     fusion = make("attention, all joint").eval()
     assert isinstance(fusion, AttentionFusion) and fusion.more_joint is not None
     full = {m: Encoded(torch.randn(2, 4, WIDTH), torch.zeros(2, WIDTH), torch.tensor([4, 4])) for m in NAMES[:3]}
-    streams, padding = fusion.interact(full).streams, torch.zeros(2, 4, dtype=torch.bool)
+    streams, padding = values_of(fusion.interact(full).streams), torch.zeros(2, 4, dtype=torch.bool)
     for index, (name, x, pair) in enumerate(
         [("visual+text+audio", "visual", "text+audio"), ("audio+text+visual", "audio", "text+visual")]
     ):
@@ -137,7 +177,7 @@ def test_more_joint_streams_attend_to_what_they_are_named_by() -> None:
 
 
 def test_a_pair_speaks_as_long_as_one_of_it_is_there() -> None:
-    streams = make("attention, all joint").eval().interact(encoded(3)).streams
+    streams = values_of(make("attention, all joint").eval().interact(encoded(3)).streams)
     assert streams["text+visual+audio"][3, 0].any(), "the visual modality is absent, the audio is not"
     assert not streams["visual+text+audio"][3].any(), "nothing to attend to"
 
@@ -154,7 +194,7 @@ def test_concat_and_sum_do_what_they_say() -> None:
 def test_a_bilinear_stream_is_the_bilinear_form_of_steps_that_both_have() -> None:
     fusion, parts = make("bilinear"), encoded(3)
     assert isinstance(fusion, BilinearFusion)
-    streams = fusion.interact(parts).streams
+    streams = values_of(fusion.interact(parts).streams)
     for index, (x, y) in enumerate(
         [("text", "audio"), ("text", "visual"), ("visual", "audio"), ("text", "visual+audio")]
     ):
@@ -167,7 +207,7 @@ def test_a_bilinear_stream_is_the_bilinear_form_of_steps_that_both_have() -> Non
 def test_each_modality_is_attended_to_within_its_own_length() -> None:
     """The originals use the lengths of the text for every modality."""
     fusion, parts = make("attention").eval(), encoded(3)
-    streams = fusion.interact(parts).streams
+    streams = values_of(fusion.interact(parts).streams)
     text, audio = (one({m: parts[m]}, 1)[m] for m in ("text", "audio"))  # 3 steps of text, 2 of audio
     padding = [torch.zeros(1, int(part.lengths), dtype=torch.bool) for part in (text, audio)]
     assert isinstance(fusion, AttentionFusion)

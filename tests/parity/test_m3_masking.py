@@ -11,6 +11,7 @@ import torch
 
 from mmsa.regularizer.m3 import M3
 from tests.parity.reference import Golden
+from tests.streams import streams_of, values_of
 
 NUM_CALLS = 4000
 
@@ -23,10 +24,9 @@ def measured(case: dict[str, Any], shape: tuple[int, int, int]) -> dict[str, np.
     layer = M3(
         names, generator, p=case["p"], mode=case["mode"], per_step=case["sequential"], probabilities=case["p_mod"]
     ).train()
-    ones = {name: torch.ones(shape) for name in names}
-    kept = np.stack(
-        [torch.stack(list(layer("encoded", ones).values())).numpy() for _ in range(NUM_CALLS)]
-    )  # (calls, M, B, T, D)
+    ones = streams_of({name: torch.ones(shape) for name in names})
+    calls = [values_of(layer("encoded", ones).streams) for _ in range(NUM_CALLS)]
+    kept = np.stack([torch.stack(list(values.values())).numpy() for values in calls])  # (calls, M, B, T, D)
     touched = (kept == 0).any(axis=(1, 2, 3, 4))
     cells = (kept == 0).all(axis=-1)  # (calls, M, B, T)
     columns = {
@@ -70,5 +70,6 @@ def test_legacy_rescaling_acts_at_evaluation_too(golden_file: Path) -> None:
         for p, scale in zip(golden["stat/eval_scale_p"].tolist(), row, strict=True):
             names = [f"m{index}" for index in range(num)]
             layer = M3(names, torch.Generator(), p=p, rescale="legacy").eval()
-            for stream in layer("encoded", {name: torch.ones(2, 3, 4) for name in names}).values():
-                torch.testing.assert_close(stream, torch.full((2, 3, 4), scale), rtol=1e-6, atol=0)
+            ones = streams_of({name: torch.ones(2, 3, 4) for name in names})
+            for scaled in values_of(layer("encoded", ones).streams).values():
+                torch.testing.assert_close(scaled, torch.full((2, 3, 4), scale), rtol=1e-6, atol=0)

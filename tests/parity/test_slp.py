@@ -6,7 +6,6 @@ matrix of keys, queries and values, which is split here, and its rescaling also 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +29,7 @@ from tests.parity.reference import (
     load,
 )
 from tests.parity.test_mmlatch import batch_of, cell_of
+from tests.streams import values_of
 
 
 class FusedMaps(Golden):
@@ -112,9 +112,9 @@ def test_symmetric_attention_classifier(golden_file: Path) -> None:
     if golden.ragged:  # the reference attends to padding: `pred_alone` is each utterance run alone
         check(prediction, golden["output/pred_alone"])
         return
-    parts = model.regularizer("encoded", {m: part.sequence for m, part in encoded.items()})
-    streams = model.fusion.interact({m: replace(part, sequence=parts[m]) for m, part in encoded.items()}).streams
-    fused = torch.cat(list(model.regularizer("streams", streams).values()), dim=-1)
+    masked = model.regularizer("encoded", {m: part.part("sequence") for m, part in encoded.items()}).streams
+    streams = model.fusion.interact({m: p.replaced("sequence", masked[m]) for m, p in encoded.items()}).streams
+    fused = torch.cat(list(values_of(model.regularizer("streams", streams).streams).values()), dim=-1)
     check(fused, golden["output/fuser#0"])
     check(model.fusion.reader.rnn(fused, lengths)[0], golden["output/rnn#0"])
     check(prediction, golden["output/pred"])

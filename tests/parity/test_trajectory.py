@@ -13,12 +13,14 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from mmsa.data.batches import Fold
-from mmsa.model import MultimodalModel
+from mmsa.model import Learner, MultimodalModel
+from mmsa.objective.task import TaskObjective
 from mmsa.stages import Task
-from mmsa.training.optimizers import adam, plateau
+from mmsa.training.optimizers import adam
 from mmsa.training.regression import Regression
+from mmsa.training.schedules import plateau
 from mmsa.training.trainer import Trainer
-from mmsa.types import Batch
+from mmsa.types import Batch, Moment
 from tests.parity.misa_reference import COLUMNS, misa_model, misa_task, with_word_pieces
 from tests.parity.reference import SOURCES, Golden, Names
 from tests.parity.test_mmlatch import batch_of, classifier
@@ -133,10 +135,14 @@ def test_training_follows_the_reference(golden_file: Path, tmp_path: Path) -> No
     _, predictions = trainer.evaluate(model, fold)
     assert abs(predictions - golden["output/valid_pred_initial"].squeeze(-1).numpy()).max() <= bound["pred"]
     per_epoch = config["steps_per_epoch"]
+    learner = Learner(model, TaskObjective(task))
     for index, rows in enumerate(golden["batch_index"].long()):
         model.train()
         assert optimizer.param_groups[0]["lr"] == pytest.approx(golden["step/lr"][index].item(), rel=1e-12)
-        close(trainer.step(model, optimizer, train.batch(rows)).item(), "step/loss", index, "loss")
+        epoch, step = divmod(index, per_epoch)
+        moment = Moment(epoch + 1, step + 1, config["epochs"], per_epoch)
+        (losses,) = trainer.step(learner, {"main": optimizer}, [train.batch(rows)], [moment])
+        close(losses["task"].item(), "step/loss", index, "loss")
         if index + 1 in STORED_STEPS:
             check_weights(model, names, golden.group(f"state_step{index + 1}/"), golden)
         if (index + 1) % per_epoch == 0:
@@ -145,7 +151,7 @@ def test_training_follows_the_reference(golden_file: Path, tmp_path: Path) -> No
             score = task.primary_loss(torch.from_numpy(predictions).float()[:, None], truth).item()
             close(score, "epoch/valid", index // per_epoch, "valid")
             if scheduler is not None:
-                scheduler.step(score)
+                scheduler.after_epoch(score)
             after = golden["epoch/lr_after"][index // per_epoch].item()
             assert optimizer.param_groups[0]["lr"] == pytest.approx(after, rel=1e-12)
     _, predictions = trainer.evaluate(model, fold)

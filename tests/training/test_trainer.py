@@ -12,16 +12,19 @@ import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 
 from mmsa.build import build_model, build_schedule, build_task
 from mmsa.compose import compose
 from mmsa.data.batches import Data, Fold
 from mmsa.errors import DataError
+from mmsa.model import Learner, MultimodalModel
+from mmsa.objective.task import TaskObjective
 from mmsa.stages import Phase
 from mmsa.training.checkpoints import load_checkpoint
 from mmsa.training.schedules import Schedule, plateau
 from mmsa.training.trainer import Trainer, TrainingState
+from mmsa.types import Moment
 from tests.contracts.conftest import configuration
 from tests.data.test_batches import prepared, store_of
 
@@ -34,14 +37,20 @@ class Scripted(Trainer):
         super().__init__(fabric, task, folder, {}, max_epochs=len(scores), batch_size=4, patience=patience)
         self.scores = iter(scores)
 
-    def _train_epoch(self, model: nn.Module, optimizer: Any, scheduler: Any, train: Fold, epoch: int) -> float:
+    def _train_epoch(
+        self, learner: Learner, optimizers: Any, schedule: Any, train: Fold, epoch: int
+    ) -> dict[str, float]:
         with torch.no_grad():
-            for weight in model.parameters():
+            for weight in learner.parameters():
                 weight.add_(1.0)
-        return 1.0 / epoch  # the training loss falls in every epoch
+        return {"train/loss": 1.0 / epoch}  # it falls in every epoch
 
     def evaluate(self, model: nn.Module, fold: Fold) -> tuple[dict[str, float], np.ndarray]:
         return {"mae": next(self.scores)}, np.zeros(1)
+
+
+def learner_of(model: Any) -> Learner:
+    return Learner(model, TaskObjective(build_task(configuration())))
 
 
 def fitted(
@@ -54,7 +63,8 @@ def fitted(
     schedule = plateau(optimizer, "min", **scheduler) if scheduler is not None else None
     nothing: Any = None
     trainer = Scripted(folder, scores, patience)
-    progress = trainer.fit(model, optimizer, schedule, nothing, nothing, lambda progress, record: None)
+    optimizers = {"main": optimizer}
+    progress = trainer.fit(learner_of(model), optimizers, schedule, nothing, nothing, lambda progress, record: None)
     return progress, [record["lr"] for record in progress.history], model
 
 
@@ -73,11 +83,11 @@ def test_the_schedule_steps_once_an_epoch_on_the_validation_value(tmp_path: Path
             return {}
 
     scores = [0.9, 0.8, 0.85, 0.8]
-    model: nn.Module = nn.Linear(1, 1)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    learner = learner_of(nn.Linear(1, 1))
+    optimizers = {"main": torch.optim.SGD(learner.parameters(), lr=1.0)}
     schedule = Schedule(Recorded(), "epoch", reads_score=True)
     nothing: Any = None
-    Scripted(tmp_path, scores).fit(model, optimizer, schedule, nothing, nothing, lambda progress, record: None)
+    Scripted(tmp_path, scores).fit(learner, optimizers, schedule, nothing, nothing, lambda progress, record: None)
     assert seen == scores
     _, rates, _ = fitted(tmp_path, [0.5] * 12, {"patience": 2, "cooldown": 2})
     assert rates[:4] == [1.0] * 4 and rates[4] == 0.5 and rates[-1] < 0.5
@@ -166,7 +176,7 @@ def test_metrics_are_those_of_the_whole_fold_whatever_the_batch_size(tmp_path: P
     assert all(torch.equal(after[name], value) for name, value in before.items()), "evaluation writes nothing"
 
 
-def model_of_widths(cfg: Any, widths: Mapping[str, int]) -> nn.Module:
+def model_of_widths(cfg: Any, widths: Mapping[str, int]) -> MultimodalModel:
     return build_model(cfg, dict(widths), build_task(cfg), torch.Generator().manual_seed(0))
 
 
@@ -178,6 +188,7 @@ def test_a_batch_of_one_takes_a_training_step(tmp_path: Path) -> None:
         fold = Data(store, ["text", "audio"]).fold("train")
         fabric = Fabric(accelerator="cpu", devices=1)
         trainer = Trainer(fabric, build_task(cfg), tmp_path, {}, max_epochs=1, batch_size=1, patience=1)
-        model, optimizer = fabric.setup(model, torch.optim.Adam(model.parameters(), lr=1e-3))
-        loss: Tensor = trainer.step(model, optimizer, fold.batch(np.array([0])))
-        assert torch.isfinite(loss) and all(torch.isfinite(p).all() for p in model.parameters())
+        learner = Learner(model, TaskObjective(build_task(cfg)))
+        learner, optimizer = fabric.setup(learner, torch.optim.Adam(learner.parameters(), lr=1e-3))
+        (losses,) = trainer.step(learner, {"main": optimizer}, [fold.batch(np.array([0]))], [Moment(1, 1, 1, 1)])
+        assert torch.isfinite(losses["task"]) and all(torch.isfinite(p).all() for p in model.parameters())
