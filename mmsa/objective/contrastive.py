@@ -13,8 +13,9 @@ from mmsa.ranges import Count, NaturalNumber, NonNegative, Positive
 from mmsa.stages import Objective, Task
 from mmsa.types import Batch, Internals, Moment, Output
 
-EMPTY = -1
-"""The class of a place of the memory that holds nothing yet."""
+NOTHING = -1
+"""The class of what is not compared: a place of the memory that is empty yet, and a vector of zeros, which has no
+direction (dropout may leave nothing of a short utterance)."""
 
 
 class ContrastiveObjective(nn.Module, Objective):
@@ -22,7 +23,7 @@ class ContrastiveObjective(nn.Module, Objective):
 
     Each utterance of the batch is compared with the others of the batch and with those of a memory, which holds the
     latest ones as they were, first in, first out. Gradients go through the batch alone. The classes are the task's
-    (`Task.classes`).
+    (`Task.classes`). A vector of zeros is not compared.
 
     Args:
         task: whose loss and whose classes.
@@ -59,7 +60,7 @@ class ContrastiveObjective(nn.Module, Objective):
         width = projection_dim or fused_dim
         self.projection = nn.Linear(fused_dim, width, bias=False) if projection_dim else nn.Identity()
         self.register_buffer("vectors", torch.zeros(memory_size, width))  # the oldest first
-        self.register_buffer("classes", torch.full((memory_size,), EMPTY))
+        self.register_buffer("classes", torch.full((memory_size,), NOTHING))
         self._seen: tuple[Tensor, Tensor] | None = None
 
     def forward(self, output: Output, internals: Internals, batch: Batch, moment: Moment) -> Mapping[str, Tensor]:
@@ -71,6 +72,7 @@ class ContrastiveObjective(nn.Module, Objective):
         projected = self.projection(internals.fused.vector)  # (B, P)
         vectors = functional.normalize(projected.to(self.vectors.dtype), dim=1)
         classes = self.task.classes(batch.targets[self.task.target])  # (B,)
+        classes = torch.where(vectors.any(dim=1), classes, NOTHING)
         self._seen = vectors.detach(), classes
         return {"task": self.task.loss(output, batch), "contrastive": self.weight * self._loss(vectors, classes)}
 
@@ -85,7 +87,7 @@ class ContrastiveObjective(nn.Module, Objective):
     def _loss(self, vectors: Tensor, classes: Tensor) -> Tensor:
         """L_out of unit vectors (B, P) and their classes (B,), as a mean over the anchors that have a positive."""
         others = torch.cat([classes, self.classes])  # (B + M,)
-        compared = (others != EMPTY).repeat(len(classes), 1)  # (B, B + M)
+        compared = (others != NOTHING).repeat(len(classes), 1)  # (B, B + M)
         compared.fill_diagonal_(False)
         positive = compared & (others == classes[:, None])
         anchors = positive.any(dim=1)
