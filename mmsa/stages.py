@@ -118,6 +118,9 @@ class Task(Protocol):
     def truth(self, target: Tensor) -> Tensor:
         """A stored target (N,) or (N, K) as this task sees it, of the same shape."""
 
+    def classes(self, target: Tensor) -> Tensor:
+        """A stored target (N,) -> (N,) int64 classes, from 0; a ConfigError where it has none."""
+
     def select(self, targets: Mapping[str, np.ndarray]) -> np.ndarray:
         """Its target (N,) or (N, K) among those of a fold, or a DataError."""
 

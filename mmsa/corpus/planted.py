@@ -104,6 +104,13 @@ class Truth:
         return sentiment(self.meaning, self.voice, self.face, self.mocking)
 
     @property
+    def parts(self) -> dict[str, float]:
+        """What each modality says alone, in [-3, 3]: the words as if nobody mocked them, the voice's and the face's own
+        part; 0 where the utterance is silent or faceless."""
+        own = {"text": self.meaning, "audio": self.voice, "visual": self.face}
+        return {modality: float(np.clip(value, -3.0, 3.0)) for modality, value in own.items()}
+
+    @property
     def contradicts(self) -> bool:
         """The words clearly mean something, and the voice mocks it or outweighs it with the opposite."""
         opposing = self.voice * self.meaning < 0.0 and abs(self.voice) > abs(self.meaning)

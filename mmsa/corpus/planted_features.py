@@ -91,7 +91,7 @@ def _draw_video(rng: np.random.Generator, name: str, fold: str, vectors: Mapping
         "text": (times, np.stack([vectors[word] for word in line.words])),
         "audio": _audio(rng, line),
         "visual": _visual(rng, line),
-        "labels": (spans, np.array([[truth.label] for truth in truths], np.float32)),
+        "labels": (spans, np.array([[truth.label, *truth.parts.values()] for truth in truths], np.float32)),
     }
     return Video(name, fold, truths, streams)
 

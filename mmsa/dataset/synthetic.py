@@ -31,7 +31,8 @@ SEED = 0
 class Synthetic(Dataset):
     """The built-in corpus, whose label law and best reachable error are known; results on it are planted data.
 
-    It has no source to set: its files are drawn from a fixed seed into a folder beside the stores.
+    It has no source to set: its files are drawn from a fixed seed into a folder beside the stores. Its targets are the
+    sentiment and what each modality says alone, named as in CH-SIMS.
 
     Args:
         modalities: non-empty selection of text, audio, visual that a run loads; the store holds all.
@@ -47,6 +48,10 @@ class Synthetic(Dataset):
     planted: ClassVar[bool] = True
     nominal_range = (-3.0, 3.0)
     stated_bound = (-3.0, 3.0)
+    kinds: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("sentiment", "sentiment_text", "sentiment_audio", "sentiment_visual"), "sentiment"
+    )
+    label_columns: ClassVar[tuple[str, ...]] = tuple(kinds)
     format = Sequences()
     sequences: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "words": ("Synthetic_TimestampedWords",),

@@ -51,7 +51,7 @@ class Classification(KindTask):
     ) -> None:
         super().__init__(target, kind, kinds, monitor, head_dropout, auxiliary)
         self.shown = ("f1_emotions", "wacc_emotions", "accuracy") if self.columns else SHOWN
-        self._thresholds = torch.tensor(self._cuts(thresholds), dtype=torch.float32)
+        self.cuts = self._cuts(thresholds)
         self.check_monitor()
 
     def _cuts(self, typed: Sequence[float] | None) -> list[float]:
@@ -74,7 +74,7 @@ class Classification(KindTask):
 
     @property
     def output_dim(self) -> int:
-        return len(self.columns) or len(self._thresholds) + 1
+        return len(self.columns) or len(self.cuts) + 1
 
     def primary_loss(self, output: Tensor, truth: Tensor) -> Tensor:
         if self.columns:
@@ -84,8 +84,7 @@ class Classification(KindTask):
     def truth(self, target: Tensor) -> Tensor:
         if self.columns:
             return (target > 0).to(torch.int64)  # (N, K)
-        cuts = self._thresholds.to(target.device)
-        return (target[:, None] >= cuts).sum(dim=1)  # (N,) int64
+        return self.classes(target)
 
     def shares(self, truth: Tensor) -> Tensor:
         if self.columns:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mmsa.data.store import EMOTIONS
 from mmsa.errors import ConfigError, DataError
@@ -134,6 +136,24 @@ class KindTask(TargetTask):
             )
         self.meaning = KINDS[self.kind]
         self.columns = self.meaning.columns
+        self.cuts: Sequence[float] = self.meaning.thresholds
+        """Between its classes, of stored values, increasing."""
+
+    def classes(self, target: Tensor) -> Tensor:
+        """A stored target (N,) -> (N,) int64, how many of the cuts each value reaches.
+
+        Raises:
+            ConfigError: its kind has no cuts, or several columns.
+        """
+        if not self.cuts:
+            has = f"{len(self.columns)} columns" if self.columns else "no cuts"
+            instead = "task.target=sentiment" if self.columns else "task=classification task.thresholds=[0]"
+            raise ConfigError(
+                f"task.target={self.target} has no classes, since its kind is {self.kind}, which has {has}.\n"
+                f"  type {instead}, or objective=task"
+            )
+        cuts = torch.tensor(self.cuts, dtype=torch.float32, device=target.device)
+        return (target[:, None] >= cuts).sum(dim=1)
 
     def check_monitor(self) -> None:
         """Refuse a monitored metric that this task does not compute.

@@ -13,10 +13,13 @@ import h5py
 import numpy as np
 import pytest
 
+from mmsa.build import build_task
+from mmsa.compose import compose
 from mmsa.corpus import planted
 from mmsa.corpus.planted import MAX_WORDS, PAUSE, Truth, best_predictions, sentiment, vocabulary
 from mmsa.corpus.planted_features import AUDIO_DIM, TEXT_DIM, VISUAL_DIM, draw_corpus
 from mmsa.data.store import FOLDS, Store
+from mmsa.dataset.ch_sims import ChSims
 from mmsa.dataset.synthetic import Synthetic, best_reachable_mae, make_once, planted_truth
 from mmsa.errors import ConfigError, DataError
 from mmsa.readers.sequence_file import SequenceFile
@@ -86,6 +89,27 @@ def test_the_store_holds_what_was_drawn(store: Store, truths: list[Truth]) -> No
     assert store.report["planted"] is True
     assert store.report["non_finite"]["audio"] > 0 and store.report["non_finite"]["visual"] == 0
     assert all(np.isfinite(ragged.values).all() for ragged in store.features.values())
+
+
+def test_what_each_modality_says_alone_is_a_target_and_the_main_one_stays(store: Store, truths: list[Truth]) -> None:
+    own = {
+        "sentiment_text": [truth.meaning for truth in truths],
+        "sentiment_audio": [truth.voice for truth in truths],
+        "sentiment_visual": [truth.face for truth in truths],
+    }
+    assert list(store.targets) == ["sentiment", *own] == list(Synthetic().stated_kinds)
+    assert set(own) <= set(ChSims.kinds), "named as there"
+    for name, values in own.items():
+        np.testing.assert_array_equal(store.targets[name], np.clip(values, -3, 3).astype(np.float32))
+    assert max(map(abs, own["sentiment_audio"])) > 3, "some are clipped"
+    of_mocked = np.array([truth.mocking for truth in truths])
+    assert (store.targets["sentiment_text"][of_mocked] > 1).any(), "the words mean what they mean, mocked or not"
+    for name, lacking in (("sentiment_audio", "silent"), ("sentiment_visual", "faceless")):
+        assert not store.targets[name][[getattr(truth, lacking) for truth in truths]].any()
+    for cfg in (compose(), compose(["task=classification"])):
+        task = build_task(cfg)
+        assert task.target == "sentiment"
+        np.testing.assert_array_equal(task.select(store.targets), store.targets["sentiment"])
 
 
 def test_pauses_are_zero_word_vectors_and_can_be_kept(folder: Path, truths: list[Truth]) -> None:
