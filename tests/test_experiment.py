@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,11 +51,11 @@ def kill(small: list[str], overrides: list[str], after_steps: int) -> Path:
     """Start a run, stop it in the middle of an epoch as Ctrl-C does, and return its folder."""
     step, steps_left = Trainer.step, [after_steps]
 
-    def killed(self: Trainer, *arguments: object) -> torch.Tensor:
+    def killed(self: Trainer, *arguments: Any) -> list[dict[str, torch.Tensor]]:
         steps_left[0] -= 1
         if steps_left[0] < 0:
             raise KeyboardInterrupt
-        return step(self, *arguments)  # type: ignore[arg-type]
+        return step(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Trainer, "step", killed)
@@ -136,10 +137,10 @@ def test_a_loss_that_is_not_finite_names_epoch_batch_and_utterances(
 ) -> None:
     step, steps = Trainer.step, [0]
 
-    def poisoned(self: Trainer, *arguments: object) -> torch.Tensor:
+    def poisoned(self: Trainer, *arguments: Any) -> list[dict[str, torch.Tensor]]:
         steps[0] += 1
-        loss = step(self, *arguments)  # type: ignore[arg-type]
-        return loss * float("nan") if steps[0] == 3 else loss
+        (losses,) = step(self, *arguments)
+        return [{name: loss * float("nan") if steps[0] == 3 else loss for name, loss in losses.items()}]
 
     monkeypatch.setattr(Trainer, "step", poisoned)
     with pytest.raises(TrainingError, match=r"loss is nan in epoch 1, batch 3; its utterances: \S+\[\d+\], "):
@@ -164,8 +165,8 @@ def test_a_method_in_a_folder_of_ones_own(small: list[str], tmp_path: Path, monk
         "    def __init__(self, input_dims, power: float = 1.0):\n"
         "        super().__init__(input_dims)\n"
         "        self.gate = torch.nn.Linear(self.output_dim, self.output_dim)\n"
-        "    def combine(self, streams, lengths):\n"
-        "        joined = torch.cat(list(streams.values()), dim=-1)\n"
+        "    def combine(self, streams):\n"
+        "        joined = super().combine(streams).vector\n"
         "        gate = torch.sigmoid(self.gate(joined))\n"
         "        return Fused(joined * gate, {'openness': gate.mean()})\n"
     )

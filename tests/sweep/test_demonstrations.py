@@ -72,11 +72,11 @@ def sleeping_methods(folder: Path) -> tuple[list[str], dict[str, str]]:
         "    def __init__(self, input_dims, seconds: float = 0.0):\n"
         "        super().__init__(input_dims)\n"
         "        self.seconds = seconds\n"
-        "    def combine(self, streams, lengths):\n"
+        "    def combine(self, streams):\n"
         "        if self.training:\n"
         "            seconds, self.seconds = self.seconds, 0.0\n"
         "            time.sleep(seconds)\n"
-        "        return super().combine(streams, lengths)\n"
+        "        return super().combine(streams)\n"
     )
     (folder / "conf" / "fusion").mkdir(parents=True)
     (folder / "conf" / "fusion" / "sleeping.yaml").write_text(
