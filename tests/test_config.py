@@ -28,6 +28,7 @@ OPTIONS = sorted(
     for path in CONF.glob("*/*.yaml")
     if path.parent.name not in ("hydra", "debug", "experiment", "sweep")  # recipes and sweeps have tests of their own
 )
+METHODS = ("encoder", "feedback", "regularizer", "fusion", "objective")
 
 
 def chosen(group: str, option: str) -> list[str]:
@@ -60,6 +61,15 @@ def test_every_key_binds_to_a_parameter(group: str, option: str) -> None:
         accepted |= {field.name for field in fields(Loading)}
     assert keys <= accepted
     assert not keys & set(parts.GIVEN.get(group, ())), "sizes come from the data, never from YAML"
+
+
+@pytest.mark.parametrize(("group", "option"), [two for two in OPTIONS if two[0] in METHODS], ids=lambda name: str(name))
+def test_every_key_is_described_in_the_docstring_of_its_class(group: str, option: str) -> None:
+    cfg = compose(chosen(group, option))
+    place = place_of(group)
+    described = re.findall(r"^    ([\w, ]+): ", inspect.getdoc(parts.target_of(cfg, place)) or "", flags=re.MULTILINE)
+    keys = {str(key) for key in OmegaConf.select(cfg, place)} - {"_target_"}
+    assert keys <= set(", ".join(described).split(", "))
 
 
 def test_the_options_of_loading_stand_in_one_place_and_reach_every_data_set() -> None:
@@ -184,7 +194,8 @@ def test_unknown_keys_are_refused_and_the_near_one_is_named() -> None:
         build.check(compose(["+dataset.loading=all"]))
     with pytest.raises(ConfigError, match="dataset names nothing to build"):
         build.check(compose(["dataset=with/words"]))
-    with pytest.raises(ConfigError, match=r"but of cmu_mosei, cmu_mosi, custom, pom, synthetic, ur_funny\."):
+    with_words = sorted(path.stem for path in CONF.glob("dataset/*.yaml") if "with/words@" in path.read_text())
+    with pytest.raises(ConfigError, match=rf"but of {', '.join(with_words)}\."):
         compose(["dataset=mustard", "dataset.word_vectors=trained"])
 
 

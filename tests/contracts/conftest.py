@@ -15,7 +15,7 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from mmsa import parts
+from mmsa import build, parts
 from mmsa.compose import Composer
 from mmsa.config import conf_folder
 from mmsa.encoder import bert
@@ -45,9 +45,12 @@ _kept: list[tempfile.TemporaryDirectory[str]] = []
 
 def encoder_overrides(option: str) -> list[str]:
     """An encoder for every modality that it is for: word pieces are of text."""
-    if option != "bert":
+    cfg = composed(f"encoder/text={option}")
+    if not build.reads_pieces(cfg, "text"):
         return [f"encoder={option}"]
-    return ["encoder/text=bert", f"encoder.text.name={tiny_bert()}", "encoder.text.dropout=0"]
+    still = {"name": tiny_bert(), "dropout": 0}
+    given = [f"encoder.text.{key}={value}" for key, value in still.items() if key in cfg.encoder.text]
+    return [f"encoder/text={option}", *given]
 
 
 @cache
@@ -59,9 +62,8 @@ composer = Composer()
 """One for all tests: Hydra takes 0.1 s for each choice of options."""
 
 
-WORDS = {("encoder", "bert"): encoder_overrides("bert")}
-"""What is typed for an encoder of word pieces, which is of text alone."""
-COMBINATIONS = Combinations({group: options(group) for group in GROUPS}, composed, WORDS)
+TYPED = {("encoder", option): encoder_overrides(option) for option in options("encoder")}
+COMBINATIONS = Combinations({group: options(group) for group in GROUPS}, composed, TYPED)
 
 
 @cache

@@ -13,6 +13,7 @@ from mmsa.regularizer.m3 import M3
 from tests.parity.reference import Golden
 from tests.streams import streams_of, values_of
 
+GOLDEN = {"masking statistics": {"cases", "columns"}}
 NUM_CALLS = 4000
 
 

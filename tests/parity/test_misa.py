@@ -20,6 +20,8 @@ from tests.parity.misa_reference import LETTERS, misa_batch, misa_model, misa_ta
 from tests.parity.reference import Golden, check, check_gradients
 from tests.streams import values_of
 
+GOLDEN = {"misa": {"use_cmd_sim"}}
+
 
 @pytest.mark.golden("misa")
 def test_outputs_losses_and_gradients(golden_file: Path, tmp_path: Path) -> None:
