@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.parity.golden_files import KINDS, golden_files
+from tests.parity.golden_files import golden_files, kinds
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -12,7 +12,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("golden")
     if marker is None:
         return
-    assert KINDS.keys() >= set(marker.args), marker.args
+    assert kinds().keys() >= set(marker.args), f"no module of parity tests states {marker.args} in GOLDEN"
     files = golden_files(metafunc.config.getoption("--golden"), marker.args)
     absent = pytest.param(None, id="none", marks=pytest.mark.skip(reason=f"no golden file {marker.args}"))
     metafunc.parametrize("golden_file", [pytest.param(path, id=path.stem) for path in files] or [absent])

@@ -12,6 +12,7 @@ import torch
 from mmsa.regularizer.m3 import M3
 from tests.parity.reference import Golden
 
+GOLDEN = {"masking statistics": {"cases", "columns"}}
 NUM_CALLS = 4000
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mmsa.training.metrics import classification_metrics, regression_metrics
 from mmsa.training.sims_metrics import sims_metrics
 
+GOLDEN = {"metrics": {"label_step"}}
 pytestmark = pytest.mark.golden("metrics")
 
 # key of the reference -> our name; what the references leave open is in the names

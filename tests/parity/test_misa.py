@@ -19,6 +19,8 @@ from mmsa.regularizer.none import NoRegularizer
 from tests.parity.misa_reference import LETTERS, misa_batch, misa_model, misa_task
 from tests.parity.reference import Golden, check, check_gradients
 
+GOLDEN = {"misa": {"use_cmd_sim"}}
+
 
 @pytest.mark.golden("misa")
 def test_outputs_losses_and_gradients(golden_file: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from tests.parity.misa_reference import LETTERS, misa_names, misa_task
 from tests.parity.reference import Golden, Names, check, load, recurrence_names
 from tests.parity.test_mmlatch import batch_of
 
+GOLDEN = {"misalatch": {"use_cmd_sim", "branch"}}
 BRANCHES: dict[str, dict[str, object]] = {
     "master": {"source": "sequence", "generator": "recurrent"},
     "mpl_seq": {"source": "sequence", "source_mlp": True, "generator": "recurrent"},

@@ -29,6 +29,13 @@ from tests.parity.reference import (
     unit_names,
 )
 
+GOLDEN = {
+    "classifier": {"num_classes", "attention", "bidirectional"},
+    "recurrent encoder": {"input_size", "return_hidden"},
+    "attention fusion": {"proj_sz"},
+    "feedback": {"mask_type", "mod1_sz", "mod2_sz"},
+    "feedback unit": {"mask_type", "mod1_sz"},
+}
 MASK_GENERATORS = {"learnable_sequence_mask": "recurrent", "learnable_static_mask": "linear"}
 
 

@@ -31,6 +31,8 @@ from tests.parity.reference import (
 )
 from tests.parity.test_mmlatch import batch_of, cell_of
 
+GOLDEN = {"slp": {"modality_feature_sizes", "num_classes", "attention", "bidirectional"}}
+
 
 class FusedMaps(Golden):
     """An archive whose fused attention maps, and their gradients, appear as three."""

@@ -24,6 +24,7 @@ from tests.parity.reference import SOURCES, Golden, Names
 from tests.parity.test_mmlatch import batch_of, classifier
 from tests.parity.test_slp import FusedMaps, slp_model
 
+GOLDEN = {"trajectory": {"epochs", "clip_value", "model"}}
 STORED_STEPS = (1, 6, 24)
 
 
