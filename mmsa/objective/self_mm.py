@@ -91,7 +91,7 @@ class SelfMM(nn.Module, Objective):
         bound: largest absolute r_m, > 0.
         exclude_zero: labels of zero are in no class; else they are positive.
 
-    Shapes: what the model made of a batch -> losses "task" and one by the name of each modality, scalars.
+    Shapes: what the model made of a batch -> the losses "task" and "unimodal_MODALITY", scalars.
 
     Raises:
         ConfigError: a fusion that publishes no hidden layer, another task, or mixed utterances.
@@ -141,7 +141,7 @@ class SelfMM(nn.Module, Objective):
             self._features[m] = Stream(first.detach().to(truth.dtype), encoded.lengths)
             label = self.memories[m].labels[batch.rows]
             weight = torch.tanh((label - truth).abs()) * (encoded.lengths > 0)
-            losses[m] = (weight * (predicted - label).abs()).mean()
+            losses[f"unimodal_{m}"] = (weight * (predicted - label).abs()).mean()
         return losses
 
     def after_backward(self, batch: Batch, moment: Moment) -> None:
