@@ -115,12 +115,12 @@ def test_an_utterance_without_a_modality_has_no_error_label_or_feature_there() -
     absent = [("audio", 0), ("audio", 3), *((m, 1) for m in MODALITIES)]
     batch = labelled(absent=absent)
     learner = begun(learner_for(), batch)
-    for epoch in (1, 2):
-        step(learner, batch, epoch)
+    step(learner, batch, 1)
     audio, text = learner.objective.memories["audio"], learner.objective.memories["text"]
     torch.testing.assert_close(audio.positive, audio.features[2])
     assert audio.negative.isnan().all(), "nobody with a negative label is heard"
     torch.testing.assert_close(text.negative, text.features[3])
+    step(learner, batch, 2)
     moved = {m: (label != batch.targets["sentiment"]).tolist() for m, label in labels(learner).items()}
     assert moved["audio"] == [False] * 4 and moved["text"] == [True, False, True, True]
 
