@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from mmsa.build import build_model, build_objective, build_task
+from mmsa.compose import compose
 from mmsa.model import Learner
 from mmsa.objective.self_mm import SelfMM
 from mmsa.training.optimizers import adam
@@ -183,3 +185,18 @@ def check_state(learner: Learner, names: dict[str, str], golden: Golden, prefix:
             first, last = golden.config["null_gradient"][name]
             ours[first:last] = stored[first:last]
         assert (ours - stored).abs().max() <= worst, (prefix, name)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "audio", "visual", "count"), [("self_mm_mosi", 5, 20, 159_332), ("self_mm_sims", 33, 709, 381_380)]
+)
+def test_parameter_counts_beside_bert(recipe: str, audio: int, visual: int, count: int, tmp_path: Path) -> None:
+    from transformers import BertConfig
+
+    BertConfig().save_pretrained(tmp_path)
+    cfg = compose([f"experiment={recipe}", f"encoder.text.name={tmp_path}"])
+    task = build_task(cfg)
+    with torch.device("meta"):
+        model = build_model(cfg, {"text": 1, "audio": audio, "visual": visual}, task, torch.Generator("cpu"))
+        learner = Learner(model, build_objective(cfg, model, task, torch.Generator("cpu")))
+    assert sum(p.numel() for name, p in learner.named().items() if not name.startswith("encoders.text.")) == count
