@@ -21,10 +21,11 @@ from mmsa.dataset.dataset import Dataset
 from mmsa.encoder.embedding import WordEmbedding
 from mmsa.errors import ConfigError, DataError
 from mmsa.model import Learner, MultimodalModel
-from mmsa.parts import GIVEN, built, check_node, part, target_of, values_of
+from mmsa.parts import GIVEN, built, check_node, target_of, values_of
 from mmsa.run_folder import check_outputs
 from mmsa.stages import Objective, Phase, Task
 from mmsa.tracking.tracker import Tracker
+from mmsa.training.groups import GroupOptions, check_prefixes, options_by_prefix
 from mmsa.training.phases import num_steps, stepped
 from mmsa.training.schedules import Schedule
 from mmsa.training.trainer import MAIN
@@ -72,6 +73,7 @@ def check(cfg: DictConfig) -> None:
             model = build_model(cfg, dict.fromkeys(dataset.modalities, 1), task, generator)
             objective = build_objective(cfg, model, task, generator)
         check_needs(objective, [name for name in objective.needs if not dataset.may_have(name)])
+        check_groups(cfg, Learner(model, objective))
     except ConfigError as refusal:
         if refusal.__cause__ is None:  # else a part of the user's own that refuses a width of 1: see below
             raise
@@ -208,8 +210,21 @@ def build_optimizers(cfg: DictConfig, learner: Learner) -> dict[str, Optimizer]:
                 )
             owned.update(own)
             made[phase.name] = phase.optimizer([p for p in own if p.requires_grad])
-    groups = parameter_groups(learner, owned)
-    return {MAIN: part(cfg, "optimizer")(parameters=groups), **made}
+    check_groups(cfg, learner)
+    main = built(cfg, "optimizer", parameters=parameter_groups(learner, owned), named=learner.named())
+    return {MAIN: main, **made}
+
+
+def check_groups(cfg: DictConfig, learner: Learner) -> None:
+    """Check what `optimizer.groups` says of modules.
+
+    Raises:
+        ConfigError: an option is unknown or out of range, or a module is none of the model's or the objective's.
+    """
+    by_prefix = options_by_prefix(values_of(cfg, "optimizer").get("groups") or {})
+    for prefix, options in by_prefix.items():
+        check_options(options, GroupOptions, f"optimizer.groups.{prefix}")
+    check_prefixes(by_prefix, learner.named())
 
 
 def parameter_groups(learner: torch.nn.Module, without: Container[torch.nn.Parameter] = ()) -> list[dict[str, Any]]:

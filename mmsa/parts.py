@@ -23,7 +23,7 @@ GIVEN: dict[str, tuple[str, ...]] = {
     "feedback": ("input_dims", "source_dims", "max_steps"),
     "task": ("kinds",),
     "objective": ("task", "utterance_dims", "fused_dim", "published_dims", "generator"),
-    "optimizer": ("parameters",),
+    "optimizer": ("parameters", "named"),
     "scheduler": ("optimizer", "mode", "total_steps", "total_epochs"),
     "tracking": ("outputs", "warn"),
 }

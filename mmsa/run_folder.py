@@ -34,6 +34,7 @@ _FORMER_TARGETS = {
 """Where parts were before, as the folders of older runs name them, and where they are."""
 _ADDED: dict[str, Any] = {
     "optimizer.decay_biases": True,
+    "optimizer.groups": {},
     "trainer.accumulate": 1,
     "objective": {"_target_": "mmsa.objective.task.TaskObjective"},
 }

@@ -24,17 +24,26 @@ CONF = conf_folder()
 PATHS = sorted((CONF / "experiment").glob("*.yaml"))
 RECIPES = [path.stem for path in PATHS]
 MISA = [name for name in RECIPES if name.startswith("misa")]
+SELF_MM = [name for name in RECIPES if name.startswith("self_mm")]
+WITHOUT_BERT = {**dict.fromkeys(MISA, "encoder/text=misa"), **dict.fromkeys(SELF_MM, "encoder/text=bilstm")}
+"""What reads word vectors in the place of BERT."""
+SHARED_PARTS = {"misa", "self_mm"}
+"""Files of `with` that belong to no option, but to several recipes."""
 PROMISED = {
     *("m3_table1", "m3_table2", "m3_baseline", "mmlatch", "mmlatch_static", "slp_m3"),
     *("misa_mosi", "misa_mosei", "misa_ur_funny", "misa_mmlatch_sequence", "misa_mmlatch_sequence_mlp"),
     *("misa_mmlatch_static", "misa_mmlatch_static_projected", "misa_mmlatch_private"),
+    *("self_mm_mosi", "self_mm_sims"),
 }
-GROUPS = ("dataset", "encoder", "fusion", "regularizer", "feedback", "task", "trainer", "optimizer", "scheduler")
+GROUPS = (
+    *("dataset", "encoder", "fusion", "regularizer", "feedback", "task", "objective"),
+    *("trainer", "optimizer", "scheduler"),
+)
 CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 
+ADAM = {"_target_": "mmsa.training.optimizers.adam", "weight_decay": 0.0, "decay_biases": True, "groups": {}}
 PLATEAU = {"_target_": "mmsa.training.schedules.plateau", "factor": 0.5, "patience": 2, "cooldown": 2}
 PLATEAU |= {"min_factor": 0.05}
-ADAM = {"_target_": "mmsa.training.optimizers.adam", "weight_decay": 0.0, "decay_biases": True}
 M3_AUTHORS = {
     "hidden_dim": 100,
     "optimizer": ADAM | {"lr": 5e-4},
@@ -64,6 +73,32 @@ MISA_AUTHORS = {
     "dataset.keep_pauses": False,
 }
 MASKS = {"p": 0.2, "mode": "hard", "gate": "batch", "per_step": True, "probabilities": None, "rescale": "none"}
+SELF_MM_AUTHORS = {
+    "hidden_dim": 128,
+    "optimizer.lr": 1e-3,
+    "optimizer.weight_decay": 1e-3 / 4,  # of a mean of four gradients, which the original adds up
+    "optimizer.groups.encoders.text": {"decay_biases": False},
+    "scheduler": {"_target_": "mmsa.training.optimizers.none"},
+    "task.loss": "l1",
+    "trainer.accumulate": 4,
+    "trainer.patience": 8,
+    "trainer.clip_norm": None,
+    "trainer.clip_value": None,
+    "encoder.text.lr": 5e-5,
+    "encoder.text.pooling": "first",
+    "encoder.text.hidden_dim": None,
+    "encoder.audio.hidden_dim": 16,
+    "encoder.audio.utterance_dim": 16,
+    "encoder.visual.utterance_dim": 32,
+    **{f"encoder.{m}.{key}": False for m in ("audio", "visual") for key in ("bidirectional", "attention")},
+    **{f"encoder.{m}.pooling": "last" for m in ("audio", "visual")},
+    **{f"encoder.{m}.dropout": 0.0 for m in ("audio", "visual")},
+    "fusion.hidden_dim": 128,
+    "fusion.dropout": 0.0,
+    "objective.dropouts": {"text": 0.1, "audio": 0.1, "visual": 0.0},
+    "objective.exclude_zero": True,
+    "dataset.normalize": "none",
+}
 PUBLISHED: dict[str, dict[str, object]] = {
     "m3_baseline": M3_AUTHORS | {"fusion.dropout": 0.2, "fusion.attention_dropout": 0.2, "dataset.keep_pauses": False},
     "m3_table1": M3_AUTHORS | {f"regularizer.{key}": value for key, value in MASKS.items()},
@@ -78,6 +113,14 @@ PUBLISHED: dict[str, dict[str, object]] = {
     "misa_mosi": MISA_AUTHORS | {"trainer.batch_size": 64, "task.loss": "mse"},
     "misa_mosei": MISA_AUTHORS | {"trainer.batch_size": 16, "task.loss": "mse"},
     "misa_ur_funny": MISA_AUTHORS | {"trainer.batch_size": 32, "task.monitor": "accuracy"},
+    "self_mm_mosi": SELF_MM_AUTHORS
+    | {"trainer.batch_size": 16, "encoder.text.name": "bert-base-uncased", "encoder.visual.hidden_dim": 32}
+    | {"objective.hidden_dims": {"text": 32, "audio": 16, "visual": 32}, "objective.bound": 3.0}
+    | {f"optimizer.groups.encoders.{m}": {"lr": 5e-3} for m in ("audio", "visual")},
+    "self_mm_sims": SELF_MM_AUTHORS
+    | {"trainer.batch_size": 32, "encoder.text.name": "bert-base-chinese", "encoder.visual.hidden_dim": 64}
+    | {"objective.hidden_dims": {"text": 64, "audio": 16, "visual": 32}, "objective.bound": 1.0}
+    | {f"optimizer.groups.encoders.{m}": {"lr": 5e-3, "weight_decay": 1e-2 / 4} for m in ("audio", "visual")},
     **{
         f"misa_mmlatch_{name}": MISA_AUTHORS
         | {"feedback.source": source, "feedback.generator": generator, "feedback.source_mlp": name.endswith("_mlp")}
@@ -105,7 +148,7 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 def with_word_vectors(name: str) -> list[str]:
     """The recipe, with word vectors where its text is BERT's."""
-    return [f"experiment={name}", *(["encoder/text=misa"] if name in MISA else [])]
+    return [f"experiment={name}", *([WITHOUT_BERT[name]] if name in WITHOUT_BERT else [])]
 
 
 def value(cfg: DictConfig, key: str) -> object:
@@ -144,9 +187,8 @@ def test_a_recipe_opens_with_source_command_publication_and_differences(name: st
         assert re.search(rf"^# {part}: \S", opening, flags=re.MULTILINE), part
     typed = re.search(r"^# Command: python train\.py (.+?)(?: \(.*)?$", opening, flags=re.MULTILINE)
     assert typed is not None and f"experiment={name} " in typed[1]
-    build.check(compose([*shlex.split(typed[1]), *(bert if name in MISA else [])]))
-    if name in MISA:
-        assert "encoder/text=misa" in opening
+    build.check(compose([*shlex.split(typed[1]), *(bert if name in WITHOUT_BERT else [])]))
+    assert WITHOUT_BERT.get(name, "") in opening
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -189,6 +231,8 @@ def test_what_is_typed_beside_a_recipe_wins(name: str) -> None:
         "experiment=slp_m3 regularizer=none scheduler=none fusion=sequence",
         "experiment=misa_mosei encoder/text=bilstm fusion=concat task=classification dataset=cmu_mosi",
         "experiment=misa_mmlatch_private feedback=none encoder/text=misa",
+        "experiment=self_mm_mosi encoder/text=bilstm fusion=concat objective=task",
+        "experiment=self_mm_sims encoder=misa optimizer=adamw",
     ],
 )
 def test_an_option_typed_beside_a_recipe_takes_nothing_of_the_one_it_replaces(typed: str) -> None:
@@ -198,7 +242,7 @@ def test_an_option_typed_beside_a_recipe_takes_nothing_of_the_one_it_replaces(ty
 def test_a_recipe_itself_sets_only_what_every_option_of_a_group_has() -> None:
     """What belongs to one option is a file of `with`, which goes when the option goes."""
     keys = {option: keys_of(*option) for option in CHOICES}
-    for path in [*PATHS, CONF / "experiment" / "with" / "misa.yaml"]:
+    for path in [*PATHS, *(CONF / "experiment" / "with" / f"{part}.yaml" for part in SHARED_PARTS)]:
         body = yaml.safe_load(path.read_text(encoding="utf-8"))
         for group, entries in body.items():
             for option in CHOICES if isinstance(entries, dict) else ():
@@ -206,9 +250,9 @@ def test_a_recipe_itself_sets_only_what_every_option_of_a_group_has() -> None:
 
 
 def test_parts_of_recipes_belong_to_the_option_in_their_name() -> None:
-    text = "".join(path.read_text(encoding="utf-8") for path in PATHS)
-    text += (CONF / "experiment" / "with" / "misa.yaml").read_text(encoding="utf-8")
-    reached = {"misa"}  # that one belongs to no option
+    shared = [CONF / "experiment" / "with" / f"{part}.yaml" for part in SHARED_PARTS]
+    text = "".join(path.read_text(encoding="utf-8") for path in (*PATHS, *shared))
+    reached = set(SHARED_PARTS)
     for package, prefix, choice in re.findall(r"/experiment/with@([\w.]+): (\w+_)\$\{([\w@.]+)\}", text):
         assert choice.rpartition("@")[2] == package
         for group, option in CHOICES:
@@ -241,12 +285,12 @@ def test_the_page_of_recipes_names_each() -> None:
 def test_one_command_of_the_page_runs_every_recipe_of_sentiment_over_three_seeds_with_word_vectors() -> None:
     (grid,) = [line for line in LINES if " -m " in line]
     recipes, *rest = shlex.split(grid)[3:]
-    assert sorted(recipes.partition("=")[2].split(",")) == sorted(set(RECIPES) - {"misa_ur_funny"})
+    assert sorted(recipes.partition("=")[2].split(",")) == sorted(set(RECIPES) - {"misa_ur_funny", "self_mm_sims"})
     assert rest.pop(0) == "seed=1,2,3"
-    for name in ("m3_table1", "mmlatch_static", "misa_mosi", "misa_mmlatch_private"):
+    for name in ("m3_table1", "mmlatch_static", "misa_mosi", "misa_mmlatch_private", "self_mm_mosi"):
         cfg = compose([f"experiment={name}", *rest])
         build.check(cfg)
-        assert cfg.encoder.text == cfg.encoder.audio
+        assert cfg.encoder.text == cfg.encoder.default
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if " -m " not in line])

@@ -40,9 +40,10 @@ class TransformerEncoder(nn.Module):
     pass through the frozen model to what made the mask.
 
     Reference: BERT (Devlin et al., NAACL 2019, arXiv 1810.04805) as MISA (ACM MM 2020) reads it: the mean of the last
-    layer, [CLS] and [SEP] included. Where we differ: an utterance is read up to the length of the model (MISA reads as
-    many pieces as the batch has words at most); masks act per word, on the word embeddings (stavrakas13/MISA gives BERT
-    the output of its own embedding block once more, and masks the n-th piece by the n-th word).
+    layer, [CLS] and [SEP] included; or as Self-MM (AAAI 2021) does: [CLS] alone, without BERT's pooler. Where we
+    differ: an utterance is read up to the length of the model (MISA reads as many pieces as the batch has words at
+    most); masks act per word, on the word embeddings (stavrakas13/MISA gives BERT the output of its own embedding block
+    once more, and masks the n-th piece by the n-th word).
 
     Args:
         name: folder of a model and its tokenizer, or their name on the Hugging Face hub.
@@ -51,9 +52,10 @@ class TransformerEncoder(nn.Module):
         freeze_embeddings: the embeddings do not learn either.
         dropout: rate in [0, 1) of every dropout in the model, in training only; None leaves each as the model has it.
         lr: learning rate > 0 of the transformer; None takes the optimizer's, as the map does.
+        pooling: utterance vector: "mean" over all pieces but padding, or the "first" piece, which of BERT is [CLS].
 
     Shapes: ids (B, P) -> embedded (B, P, D) -> Encoded with sequence (B, T, S), the mean over each word's pieces,
-    utterance (B, S), the mean over all pieces but padding, and pooled (B, S), the mean over the pieces of words.
+    utterance (B, S), as `pooling` says, and pooled (B, S), the mean over the pieces of words.
 
     Raises:
         ConfigError: the model cannot be loaded or is no encoder of embedded pieces; options of training for a model
@@ -70,6 +72,7 @@ class TransformerEncoder(nn.Module):
         freeze_embeddings: bool = False,
         dropout: DropRate | None = None,
         lr: Positive | None = None,
+        pooling: Literal["mean", "first"] = "mean",
     ) -> None:
         super().__init__()
         if freeze == "all" and (dropout is not None or lr is not None or freeze_embeddings):
@@ -82,6 +85,7 @@ class TransformerEncoder(nn.Module):
         self.pad_id = padding_id(self.transformer.config, name)
         self.transformer.lr = lr  # where the parameter groups look for it: the map learns at the optimizer's
         self.is_frozen = freeze == "all"
+        self.pooling = pooling
         self._freeze(freeze, freeze_embeddings)
         self.input_dim = int(self.transformer.get_input_embeddings().embedding_dim)
         self.width = int(self.transformer.config.hidden_size)
@@ -120,7 +124,10 @@ class TransformerEncoder(nn.Module):
             states = self._known_states(embedded.values, valid, embedded.ids)  # (B, P, S)
         else:
             states = self._states(embedded.values, valid)
-        utterance = self._read(states, valid[:, None])[:, 0]
+        of_utterance = valid.clone()
+        if self.pooling == "first":
+            of_utterance[:, 1:] = False
+        utterance = self._read(states, of_utterance[:, None])[:, 0]
         pooled = self._read(states, of_any_word[:, None])[:, 0]
         return Encoded(self._read(states, of_words), utterance, embedded.lengths, pooled)
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mmsa.errors import ConfigError
 from mmsa.layers.attentive import AttentiveRNN, Merge
+from mmsa.layers.pooling import pool
 from mmsa.layers.recurrence import Cell
 from mmsa.ranges import Count, DropRate
 from mmsa.types import Embedded, Encoded
@@ -19,6 +20,7 @@ class RecurrentEncoder(nn.Module):
     Reference: the unimodal encoders of MMLatch (ICASSP 2022) and M3 (Interspeech 2021) are a bidirectional LSTM of
     one layer whose directions are summed and attended to. Where we differ: true lengths everywhere (the originals
     compute, attend to and sum padding), dropout between layers, and the mean over valid steps as the pooled state.
+    Self-MM (AAAI 2021) reads audio and video so: one direction, no attention, the last state, dropped out and mapped.
 
     Args:
         input_dim: width of a feature vector, >= 1.
@@ -30,9 +32,10 @@ class RecurrentEncoder(nn.Module):
         attention: single-head self-attention over the states.
         pooling: utterance vector: "mean" or "sum" of the sequence over valid steps, or the "last" state.
         dropout: rate in [0, 1), in training only.
+        utterance_dim: width >= 1 of a linear map of the utterance vector; None: no map.
 
     Shapes: Embedded of (B, T, input_dim) -> Encoded with sequence (B, T, sequence_dim) and
-    utterance (B, utterance_dim).
+    utterance (B, utterance_dim), zeros where the length is 0.
 
     Raises:
         ConfigError: attention with pooling="last", which would read the states before the attention.
@@ -49,6 +52,7 @@ class RecurrentEncoder(nn.Module):
         attention: bool = True,
         pooling: Literal["mean", "sum", "last"] = "mean",
         dropout: DropRate = 0.2,
+        utterance_dim: Count | None = None,
     ) -> None:
         super().__init__()
         if attention and pooling == "last":
@@ -68,7 +72,9 @@ class RecurrentEncoder(nn.Module):
             dropout=dropout,
         )
         self.input_dim = input_dim
-        self.sequence_dim = self.utterance_dim = self.rnn.output_dim
+        self.sequence_dim = self.rnn.output_dim
+        self.utterance_dim = utterance_dim or self.sequence_dim
+        self.map = nn.Linear(self.sequence_dim, utterance_dim) if utterance_dim else None
 
     def embed(self, features: Tensor) -> Tensor:
         """(B, T, D) feature vectors are their own embedding."""
@@ -77,8 +83,7 @@ class RecurrentEncoder(nn.Module):
     def forward(self, embedded: Embedded) -> Encoded:
         values, lengths = embedded.values, embedded.lengths
         sequence, last = self.rnn(values, lengths)
-        if self.pooling == "last":
-            return Encoded(sequence, last, lengths)
-        total = sequence.sum(dim=1)  # (B, S), padded steps are zeros
-        utterance = total if self.pooling == "sum" else total / lengths.clamp(min=1)[:, None]
+        utterance = last if self.pooling == "last" else pool(sequence, lengths, self.pooling)  # (B, S)
+        if self.map is not None:
+            utterance = self.map(utterance) * (lengths > 0)[:, None]  # (B, utterance_dim)
         return Encoded(sequence, utterance, lengths)

@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 
 from mmsa.ranges import NonNegative, Positive
+from mmsa.training.groups import divided
 
 
 def adam(
-    parameters: Iterable[Any], lr: Positive, weight_decay: NonNegative = 0.0, decay_biases: bool = True
+    parameters: Iterable[Any],
+    lr: Positive,
+    weight_decay: NonNegative = 0.0,
+    decay_biases: bool = True,
+    groups: Mapping[str, Any] | None = None,
+    named: Mapping[str, nn.Parameter] | None = None,
 ) -> Optimizer:
     """Adam with PyTorch's defaults, fused.
 
@@ -20,26 +27,20 @@ def adam(
         lr: learning rate, > 0.
         weight_decay: >= 0, added to the gradient.
         decay_biases: parameters of one axis (biases, scales of norms) decay like the others.
+        groups: a tree of modules' names, such as {"encoders": {"text": {"lr": 5e-5}}}, with an lr, a weight_decay or a
+            decay_biases for the parameters below; those that `parameters` itself gives go before them.
+        named: the parameters by name; the objective's begin with "objective.".
     """
-    groups = parameters if decay_biases else _biases_apart(parameters)
-    return Adam(groups, lr=lr, weight_decay=weight_decay, fused=True)
+    return Adam(divided(parameters, named, groups, decay_biases), lr=lr, weight_decay=weight_decay, fused=True)
 
 
 def adamw(
-    parameters: Iterable[Any], lr: Positive, weight_decay: NonNegative = 0.01, decay_biases: bool = True
+    parameters: Iterable[Any],
+    lr: Positive,
+    weight_decay: NonNegative = 0.01,
+    decay_biases: bool = True,
+    groups: Mapping[str, Any] | None = None,
+    named: Mapping[str, nn.Parameter] | None = None,
 ) -> Optimizer:
     """AdamW (decoupled weight decay) with PyTorch's defaults, fused; arguments as of `adam`."""
-    groups = parameters if decay_biases else _biases_apart(parameters)
-    return AdamW(groups, lr=lr, weight_decay=weight_decay, fused=True)
-
-
-def _biases_apart(parameters: Iterable[Any]) -> list[dict[str, Any]]:
-    """Each group in two: the parameters of several axes as they were, then those of one axis, which do not decay."""
-    given = list(parameters)
-    groups = given if given and isinstance(given[0], Mapping) else [{"params": given}]
-    halves: list[dict[str, Any]] = []
-    for group in groups:
-        members = list(group["params"])
-        halves.append({**group, "params": [p for p in members if p.ndim > 1]})
-        halves.append({**group, "params": [p for p in members if p.ndim <= 1], "weight_decay": 0.0})
-    return [half for half in halves if half["params"]]
+    return AdamW(divided(parameters, named, groups, decay_biases), lr=lr, weight_decay=weight_decay, fused=True)

@@ -105,6 +105,22 @@ def test_a_word_is_the_mean_of_its_pieces(encoder: TransformerEncoder, bert: str
 
 
 @pytest.mark.parametrize("freeze", ["none", "all"])
+def test_an_utterance_may_be_its_first_piece(bert: str, freeze: Any) -> None:
+    """[CLS] of the last layer, without BERT's pooler; the words are read as before."""
+    encoder = TransformerEncoder(bert, freeze=freeze, pooling="first").eval()
+    text = text_of(encoder, bert, more=2)
+    states = encoder.transformer(inputs_embeds=text.values, attention_mask=(text.ids != 0).long()).last_hidden_state
+    mean = TransformerEncoder(bert, freeze=freeze).eval()(text)
+    for given in (text, text.masked(ones(text)), replace(text, lengths=torch.tensor([4, 0, 3, 5]), ids=None)):
+        encoded = encoder(given)
+        present = given.lengths > 0
+        torch.testing.assert_close(encoded.utterance[present], states[present, 0], **CLOSE)
+        assert not encoded.utterance[~present].any()
+        torch.testing.assert_close(encoded.sequence[present], mean.sequence[present], **CLOSE)
+        torch.testing.assert_close(encoded.pooled[present], mean.pooled[present], **CLOSE)
+
+
+@pytest.mark.parametrize("freeze", ["none", "all"])
 def test_company_and_padding_do_not_matter(bert: str, freeze: Any) -> None:
     encoder = TransformerEncoder(bert, freeze=freeze).eval()
     text = text_of(encoder, bert)

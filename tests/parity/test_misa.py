@@ -22,6 +22,8 @@ from tests.streams import values_of
 
 GOLDEN = {"misa": {"use_cmd_sim"}}
 
+GOLDEN = {"misa": {"use_cmd_sim"}}
+
 
 @pytest.mark.golden("misa")
 def test_outputs_losses_and_gradients(golden_file: Path, tmp_path: Path) -> None:

@@ -33,6 +33,8 @@ from tests.streams import values_of
 
 GOLDEN = {"slp": {"modality_feature_sizes", "num_classes", "attention", "bidirectional"}}
 
+GOLDEN = {"slp": {"modality_feature_sizes", "num_classes", "attention", "bidirectional"}}
+
 
 class FusedMaps(Golden):
     """An archive whose fused attention maps, and their gradients, appear as three."""
