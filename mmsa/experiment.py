@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from mmsa import build
+from mmsa import build, learning
 from mmsa.analysis.baselines import fit_baselines
 from mmsa.data.batches import Data, Fold
 from mmsa.display import Display
@@ -72,13 +72,13 @@ def run(
         model = build.build_model(
             cfg, data.widths, task, generators["masks"], data.aligned, data.tables, data.max_steps
         )
-        objective = build.build_objective(cfg, model, task, generators["objective"])
-    build.check_needs(objective, [name for name in objective.needs if name not in train.targets])
+        objective = learning.build_objective(cfg, model, task, generators["objective"])
+    learning.check_needs(objective, [name for name in objective.needs if name not in train.targets])
     objective.begin(len(train), {name: torch.from_numpy(values) for name, values in train.targets.items()})
     torch.manual_seed(derived_seed(cfg.seed, "dropout"))
     learner: Any = Learner(model, objective)
-    optimizers = build.build_optimizers(cfg, learner)
-    schedule = build.build_schedule(cfg, optimizers["main"], task.mode, objective.phases, len(train))
+    optimizers = learning.build_optimizers(cfg, learner)
+    schedule = learning.build_schedule(cfg, optimizers["main"], task.mode, objective.phases, len(train))
 
     resumed = journal.open(store, task, sum(p.numel() for p in model.parameters()), str(fabric.device))
     with journal.kept():

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from mmsa import build
+from mmsa import build, learning
 from mmsa.compose import Composer
 from mmsa.config import conf_folder
 from mmsa.layers.support import ANY_NUMBER
@@ -88,7 +88,7 @@ def _options(composed: Callable[..., DictConfig], group: str) -> list[str]:
 def _targets(subject: Subject) -> tuple[str, ...]:
     """The targets that the task and the objective read."""
     model = subject.model()
-    objective = build.build_objective(subject.cfg, model, subject.task, laws.generator())
+    objective = learning.build_objective(subject.cfg, model, subject.task, laws.generator())
     return tuple(dict.fromkeys((subject.task.target, *objective.needs)))
 
 

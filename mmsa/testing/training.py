@@ -14,7 +14,7 @@ import torch
 from lightning_fabric import Fabric
 from omegaconf import DictConfig, OmegaConf
 
-from mmsa import build
+from mmsa import learning
 from mmsa.model import Learner
 from mmsa.testing.batches import select
 from mmsa.testing.laws import Subject
@@ -82,9 +82,9 @@ def fitted(
     valid: Any = RandomFold(subject.batch(lengths=LENGTHS, seed=1))
     generators = {name: torch.Generator().manual_seed(0) for name in ("order", "masks", "objective")}
     learner = subject.learner(train=whole, generators=generators)
-    optimizers = build.build_optimizers(cfg, learner)
+    optimizers = learning.build_optimizers(cfg, learner)
     task, phases = subject.task, learner.objective.phases
-    schedule = build.build_schedule(cfg, optimizers["main"], task.mode, phases, len(train))
+    schedule = learning.build_schedule(cfg, optimizers["main"], task.mode, phases, len(train))
     options = {key: value for key, value in cfg.trainer.items() if key != "resume"}
     trainer = Trainer(Fabric(accelerator="cpu", devices=1), task, folder, generators, **options)
     torch.manual_seed(0)

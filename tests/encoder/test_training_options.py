@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mmsa import build
+from mmsa import build, learning
 from mmsa.compose import compose
 from mmsa.encoder.bert import TransformerEncoder
 from mmsa.encoder.embedding import WordEmbedding
@@ -18,7 +18,7 @@ from tests.encoder.tiny import UTTERANCES, embedded
 
 def test_a_transformer_learns_at_its_own_rate_and_its_map_at_the_optimizers() -> None:
     model = model_of(composed(*encoder_overrides("bert"), "encoder.text.lr=1e-5"))
-    groups = build.parameter_groups(model)
+    groups = learning.parameter_groups(model)
     assert [group.get("lr") for group in groups] == [None, 1e-5]
     assert {id(p) for p in groups[1]["params"]} == {id(p) for p in model.encoders["text"].transformer.parameters()}
     everything = [id(p) for group in groups for p in group["params"]]
@@ -35,7 +35,7 @@ def test_words_that_never_come_do_not_wear_off() -> None:
     table = torch.randn(9, 6, generator=torch.Generator().manual_seed(0))
     table[0] = 0
     model.encoders["text"] = WordEmbedding(model.encoders["text"], table)
-    optimizer = adamw(build.parameter_groups(model), lr=0.1, weight_decay=0.5)
+    optimizer = adamw(learning.parameter_groups(model), lr=0.1, weight_decay=0.5)
     batch = batch_for(model)
     ids = torch.where(batch.features["text"].any(dim=2), 3, 0)  # one word, over and over
     batch.features = {**batch.features, "text": ids}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,11 +14,12 @@ from mmsa.build import check
 from mmsa.errors import ConfigError
 from mmsa.model import Learner
 from mmsa.objective.contrastive import NOTHING
+from mmsa.testing.training import same
 from mmsa.training.classification import Classification
 from mmsa.training.regression import Regression
 from mmsa.types import Batch, Mix, Moment
 from tests.contracts.conftest import configuration, make_batch
-from tests.objective.resumed import assert_equal_bits, data_of, learner_of, step, undisturbed_and_resumed
+from tests.objective.learners import learner_of, step
 
 NOW = Moment(1, 1, 1, 1)
 PROJECTED = ["objective.projection_dim=5", "objective.temperature=0.3", "objective.weight=0.7"]
@@ -105,7 +105,7 @@ def test_the_memory_is_renewed_after_a_batch_and_not_by_looking() -> None:
     before = {name: value.clone() for name, value in learner.objective.state_dict().items()}
     batch = labelled([0.5, -2.0, 1.0])
     contrastive(learner, batch)
-    assert_equal_bits(dict(learner.objective.state_dict()), before)
+    assert same(dict(learner.objective.state_dict()), before)
     step(learner, batch)
     assert (learner.objective.classes != NOTHING).sum() == 3
     learner.objective.after_backward(batch, NOW)
@@ -160,7 +160,7 @@ def test_saved_and_loaded_the_next_losses_are_equal() -> None:
     other.objective.load_state_dict(learner.objective.state_dict())
     for seed in range(3, 6):
         batch = labelled([0.5, -2.0, 1.0, -0.1], seed)
-        assert_equal_bits(step(learner, batch), step(other, batch))
+        assert same(step(learner, batch), step(other, batch))
 
 
 def test_targets_do_not_reach_the_model() -> None:
@@ -168,7 +168,7 @@ def test_targets_do_not_reach_the_model() -> None:
     for values in ([0.5, -2.0, 1.0], [math.nan] * 3):
         torch.manual_seed(0)
         found.append(learner.model(labelled(values)).predictions)
-    assert_equal_bits(*found)
+    assert same(*found)
 
 
 def test_classes_are_those_of_the_task_or_lie_between_the_cuts_of_its_kind() -> None:
@@ -205,11 +205,3 @@ def test_mixed_utterances_and_wrong_options_are_refused() -> None:
     for wrong in ("weight=-1", "temperature=0", "projection_dim=0", "memory_size=-1"):
         with pytest.raises(ConfigError, match=f"objective.{wrong.partition('=')[0]}="):
             check(configuration("objective=contrastive", f"objective.{wrong}"))
-
-
-def test_a_training_that_was_stopped_goes_on_to_equal_bits(tmp_path: Path) -> None:
-    cfg = configuration("objective=contrastive", *PROJECTED, "objective.memory_size=50")
-    undisturbed, resumed = undisturbed_and_resumed(cfg, data_of(tmp_path), tmp_path)
-    assert_equal_bits(undisturbed, resumed)
-    assert (resumed["last"]["objective"]["classes"] != NOTHING).all(), "the memory of more than one epoch is full"
-    assert not {"vectors", "classes", "projection.weight"} & resumed["best"]["model"].keys()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,9 +14,10 @@ from mmsa.build import check
 from mmsa.compose import compose
 from mmsa.errors import ConfigError
 from mmsa.model import Learner
+from mmsa.testing.training import same
 from mmsa.types import Batch, Mix, Moment
 from tests.contracts.conftest import configuration, make_batch
-from tests.objective.resumed import assert_equal_bits, data_of, learner_of, undisturbed_and_resumed
+from tests.objective.learners import learner_of
 
 SELF_MM = ["objective=self_mm", "fusion=mlp"]
 MODALITIES = ("text", "audio", "visual")
@@ -139,15 +139,15 @@ def test_saved_and_loaded_the_next_labels_are_equal() -> None:
     other.model.load_state_dict(learner.model.state_dict())
     other.objective.load_state_dict(learner.objective.state_dict())
     for epoch in (2, 3, 4):
-        assert_equal_bits(step(learner, batch, epoch), step(other, batch, epoch))
-        assert_equal_bits(labels(learner), labels(other))
+        assert same(step(learner, batch, epoch), step(other, batch, epoch))
+        assert same(labels(learner), labels(other))
 
 
 def test_targets_do_not_reach_the_model() -> None:
     learner, found = learner_for(), []
     for values in (SIGNED, [math.nan] * 4):
         found.append(learner.model(labelled(values)).predictions)
-    assert_equal_bits(*found)
+    assert same(*found)
     assert not any("memories" in name or "outputs" in name for name in learner.model.state_dict())
 
 
@@ -188,11 +188,3 @@ def test_mixed_utterances_and_wrong_options_are_refused() -> None:
     for wrong in ("bound=0", "hidden_dims=0", "dropouts=1.0", "dropouts={text:0,audio:2,visual:0}", "exclude_zero=1"):
         with pytest.raises(ConfigError, match=f"objective.{wrong.partition('=')[0]}="):
             check(compose([*SELF_MM, f"objective.{wrong}"]))
-
-
-def test_a_training_that_was_stopped_goes_on_to_equal_bits(tmp_path: Path) -> None:
-    undisturbed, resumed = undisturbed_and_resumed(configuration(*SELF_MM), data_of(tmp_path), tmp_path)
-    assert_equal_bits(undisturbed, resumed)
-    memory = resumed["last"]["objective"]
-    assert not torch.equal(memory["memories.text.labels"], memory["whole.labels"])
-    assert not any("memories" in name for name in resumed["best"]["model"])

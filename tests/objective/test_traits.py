@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from mmsa import build
+from mmsa import build, learning
 from mmsa.errors import ConfigError
 from mmsa.model import Learner
 from mmsa.stages import Phase
@@ -74,7 +74,7 @@ def stepped_by(learner: Learner, phase: Phase, trainer: Trainer, optimizers: Map
 def test_a_phase_steps_its_parameters_by_its_optimiser_and_no_others(tmp_path: Path) -> None:
     subject = subject_of(*TRAITS["two phases"])
     learner = subject.learner()
-    optimizers = build.build_optimizers(subject.cfg, learner)
+    optimizers = learning.build_optimizers(subject.cfg, learner)
     estimators = {name for name in learner.named() if name.startswith("objective.estimator.")}
     held = {n: {id(p) for g in o.param_groups for p in g["params"]} for n, o in optimizers.items()}
     assert held["estimate"] == {id(learner.named()[name]) for name in estimators}
@@ -88,7 +88,7 @@ def test_a_phase_steps_its_parameters_by_its_optimiser_and_no_others(tmp_path: P
 def test_the_gradients_that_a_phase_does_not_step_count_in_the_norm_that_is_clipped(tmp_path: Path) -> None:
     subject = subject_of(*TRAITS["two phases"])
     learner = subject.learner()
-    optimizers = build.build_optimizers(subject.cfg, learner)
+    optimizers = learning.build_optimizers(subject.cfg, learner)
     trainer_of(subject.cfg, tmp_path).step(learner, optimizers, [make_batch()], [MOMENT], learner.objective.phases[0])
     gradients = [p.grad for p in learner.parameters() if p.grad is not None]
     assert len(gradients) > 2, "the model's gradients are there, too"
@@ -103,7 +103,7 @@ def test_a_frozen_part_of_the_model_waits_for_its_phase(tmp_path: Path) -> None:
     """The run's optimiser, of which a phase steps some parameters only, keeps the gradients of the others."""
     subject = Subject(configuration())
     learner = subject.learner()
-    optimizers = build.build_optimizers(subject.cfg, learner)
+    optimizers = learning.build_optimizers(subject.cfg, learner)
     phase = Phase("head first", ("head.*",))
     assert stepped_by(learner, phase, trainer_of(subject.cfg, tmp_path), optimizers) == {"head.weight", "head.bias"}
     assert all(p.grad is not None for p in learner.parameters())
@@ -143,7 +143,7 @@ def test_phases_run_in_their_epochs_over_their_share_of_the_train_fold(tmp_path:
 def test_a_phase_of_what_is_not_there_is_refused(tmp_path: Path, phase: Phase, said: str) -> None:
     subject = Subject(configuration())
     learner = subject.learner()
-    optimizers = build.build_optimizers(subject.cfg, learner)
+    optimizers = learning.build_optimizers(subject.cfg, learner)
     with pytest.raises(ConfigError, match=said):
         trainer_of(subject.cfg, tmp_path).step(learner, optimizers, [make_batch()], [MOMENT], phase)
 
@@ -221,7 +221,7 @@ def test_a_memory_is_renewed_after_every_batch_also_where_gradients_add_up(tmp_p
     state, learner = fitted(subject, tmp_path)
     assert state.epoch == 5 and (learner.objective.times == 5).all()
     other = subject.learner()
-    optimizers = build.build_optimizers(subject.cfg, other)
+    optimizers = learning.build_optimizers(subject.cfg, other)
     batch, moments = subject.batch(), [MOMENT, MOMENT._replace(step=2)]
     seen: list[Tensor] = []
     other.register_forward_pre_hook(lambda module, inputs: seen.append(module.objective.remembered.clone()))

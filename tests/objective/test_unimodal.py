@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +13,10 @@ from torch.nn import functional
 from mmsa.build import check
 from mmsa.errors import ConfigError, DataError
 from mmsa.model import Learner
+from mmsa.testing.training import same
 from mmsa.types import Batch, Mix, Moment
 from tests.contracts.conftest import configuration, make_batch
-from tests.objective.resumed import assert_equal_bits, data_of, learner_of, step, undisturbed_and_resumed
+from tests.objective.learners import learner_of, step
 
 MODALITIES = ("text", "audio", "visual")
 NOW = Moment(1, 1, 1, 1)
@@ -109,7 +109,7 @@ def test_targets_do_not_reach_the_model() -> None:
         torch.manual_seed(0)
         output, internals = learner.model.trace(given)
         found.append([output.predictions["sentiment"], internals.fused.vector])
-    assert_equal_bits(*found)
+    assert same(*found)
 
 
 def test_utterances_that_are_mixed_before_the_encoders_are_refused() -> None:
@@ -137,14 +137,3 @@ def test_wrong_weights_and_labels_are_refused_at_once() -> None:
     objective.begin(4, {"sentiment": torch.zeros(4), "sentiment_text": torch.zeros(4)})
     with pytest.raises(DataError, match=r"sentiment_text needs the columns(.|\n)*type objective=task"):
         objective.begin(4, {"sentiment": torch.zeros(4), "sentiment_text": torch.zeros(4, 1)})
-
-
-def test_a_training_that_was_stopped_goes_on_to_equal_bits(tmp_path: Path) -> None:
-    cfg = configuration("objective=unimodal")
-    undisturbed, resumed = undisturbed_and_resumed(cfg, data_of(tmp_path), tmp_path)
-    assert_equal_bits(undisturbed, resumed)
-    assert {name.split(".")[1] for name in resumed["last"]["objective"]} == {"text", "audio"}
-    assert resumed["best"]["model"].keys() == resumed["last"]["model"].keys()
-    means = resumed["last"]["progress"]["history"][-1]
-    parts = [means[f"train/{name}"] for name in ("task", "unimodal_text", "unimodal_audio")]
-    assert means["train/loss"] == pytest.approx(sum(parts)) and all(parts)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmsa import build
+from mmsa import build, learning
 from mmsa.compose import compose
 from mmsa.errors import ConfigError
 from mmsa.model import Learner
@@ -65,7 +65,7 @@ def test_what_a_module_says_itself_goes_first() -> None:
     model = small()
     model["a"]["x"].lr = 0.7  # type: ignore[index,assignment]
     named = dict(model.named_parameters())
-    groups = divided(build.parameter_groups(model), named, {"a": {"lr": 0.1, "weight_decay": 0.5}})
+    groups = divided(learning.parameter_groups(model), named, {"a": {"lr": 0.1, "weight_decay": 0.5}})
     rates = {name: (lr, decay) for names, lr, decay in seen(groups, named) for name in names}
     assert rates["a.x.weight"] == (0.7, 0.5) and rates["a.y.weight"] == (0.1, 0.5) and rates["ab.bias"] == (None, None)
 
@@ -73,7 +73,7 @@ def test_what_a_module_says_itself_goes_first() -> None:
 def learner_of(*overrides: str) -> tuple[Any, Learner]:
     cfg = configuration(*overrides)
     model, task = model_of(cfg), build.build_task(cfg)
-    return cfg, Learner(model, build.build_objective(cfg, model, task, torch.Generator()))
+    return cfg, Learner(model, learning.build_objective(cfg, model, task, torch.Generator()))
 
 
 def test_a_configuration_names_modules_of_the_model_and_of_the_objective() -> None:
@@ -82,7 +82,7 @@ def test_a_configuration_names_modules_of_the_model_and_of_the_objective() -> No
         *("+optimizer.groups.objective.weight_decay=0.2", "+optimizer.groups.objective.outputs.lr=0.3"),
     )
     named = learner.named()
-    (optimizer,) = build.build_optimizers(cfg, learner).values()
+    (optimizer,) = learning.build_optimizers(cfg, learner).values()
     rates = {name: (lr, decay) for names, lr, decay in seen(optimizer.param_groups, named) for name in names}
     assert rates.keys() == named.keys() and optimizer.param_groups[0]["lr"] == 0.5
     for name, (lr, decay) in rates.items():
@@ -94,7 +94,7 @@ def test_a_configuration_names_modules_of_the_model_and_of_the_objective() -> No
 
 def test_without_groups_the_optimiser_gets_one() -> None:
     cfg, learner = learner_of()
-    (optimizer,) = build.build_optimizers(cfg, learner).values()
+    (optimizer,) = learning.build_optimizers(cfg, learner).values()
     (group,) = optimizer.param_groups
     assert all(ours is theirs for ours, theirs in zip(group["params"], learner.parameters(), strict=True))
 

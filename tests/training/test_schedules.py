@@ -12,7 +12,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from mmsa import build, parts
+from mmsa import learning, parts
 from mmsa.compose import compose
 from mmsa.errors import ConfigError
 from mmsa.stages import Phase
@@ -34,7 +34,7 @@ def sgd(*rates: float) -> torch.optim.Optimizer:
 def scheduled(optimizer: torch.optim.Optimizer, *typed: str, epochs: int = EPOCHS) -> Schedule | None:
     cfg = configuration(*typed, f"trainer.max_epochs={epochs}", "trainer.batch_size=1")
     parts.check_node(cfg, "scheduler")
-    return build.build_schedule(cfg, optimizer, "min", [Phase()], STEPS)
+    return learning.build_schedule(cfg, optimizer, "min", [Phase()], STEPS)
 
 
 def rates(
@@ -220,14 +220,14 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DictConfig:
 def test_a_schedule_of_ones_own_is_given_what_it_asks_for(own: DictConfig) -> None:
     parts.check_node(own, "scheduler")
     optimizer = sgd()
-    schedule = build.build_schedule(own, optimizer, "max", [Phase()], STEPS)
+    schedule = learning.build_schedule(own, optimizer, "max", [Phase()], STEPS)
     assert rates(schedule, optimizer) == pytest.approx([RATE * min(i / 4, (20 - i) / 16) for i in range(TOTAL)])
 
 
 def test_a_bare_scheduler_of_pytorch_does_not_say_when_it_moves_and_is_refused(own: DictConfig) -> None:
     OmegaConf.update(own, "scheduler", {"_target_": "own_schedules.bare"}, merge=False)
     with pytest.raises(ConfigError, match=r'came a LambdaLR[\s\S]*return Schedule\(scheduler, unit="epoch"\)'):
-        build.build_schedule(own, sgd(), "min", [Phase()], STEPS)
+        learning.build_schedule(own, sgd(), "min", [Phase()], STEPS)
 
 
 # --- groups without weight decay --------------------------------------------------------------------------------------
@@ -262,7 +262,7 @@ def test_without_decay_of_biases_each_group_is_two_and_keeps_its_own_options(mak
 def test_parameters_of_one_axis_shrink_only_where_they_decay(decays: bool) -> None:
     cfg = configuration("optimizer=adamw", "optimizer.weight_decay=0.5", f"optimizer.decay_biases={decays}")
     model = normed()
-    optimizer = parts.part(cfg, "optimizer")(parameters=build.parameter_groups(model))
+    optimizer = parts.part(cfg, "optimizer")(parameters=learning.parameter_groups(model))
     assert len(optimizer.param_groups) == (1 if decays else 2)
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     for parameter in model.parameters():

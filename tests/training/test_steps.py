@@ -8,7 +8,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from mmsa import build
+from mmsa import learning
 from mmsa.model import Learner
 from mmsa.testing.batches import select
 from mmsa.testing.laws import MOMENT, Subject
@@ -52,7 +52,7 @@ def test_the_train_loss_is_the_mean_over_utterances_with_a_smaller_last_batch(tm
 def test_gradients_that_add_up_are_a_mean_over_their_utterances(tmp_path: Path) -> None:
     subject = Subject(configuration(*STILL, "trainer.accumulate=2"))
     whole, learner = subject.batch(lengths=LENGTHS), subject.learner()
-    optimizers = build.build_optimizers(subject.cfg, learner)
+    optimizers = learning.build_optimizers(subject.cfg, learner)
     parts = [select(whole, range(7)), select(whole, range(7, 10))]
     losses = trainer_of(subject, tmp_path).step(learner, optimizers, parts, [MOMENT, MOMENT._replace(step=2)])
     other = subject.learner()
@@ -82,7 +82,7 @@ def test_single_elements_are_clipped_before_the_norm(tmp_path: Path) -> None:
     largest = 0.5 * clamped.norm().item()
     subject = Subject(configuration(*STILL, f"trainer.clip_value={bound}", f"trainer.clip_norm={largest}"))
     learner = subject.learner()
-    trainer_of(subject, tmp_path).step(learner, build.build_optimizers(subject.cfg, learner), [batch], [MOMENT])
+    trainer_of(subject, tmp_path).step(learner, learning.build_optimizers(subject.cfg, learner), [batch], [MOMENT])
     torch.testing.assert_close(gradients(learner), clamped * (largest / clamped.norm()), rtol=1e-4, atol=1e-7)
 
 

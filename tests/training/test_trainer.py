@@ -14,10 +14,11 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from mmsa.build import build_model, build_schedule, build_task
+from mmsa.build import build_model, build_task
 from mmsa.compose import compose
 from mmsa.data.batches import Data, Fold
 from mmsa.errors import DataError
+from mmsa.learning import build_schedule
 from mmsa.model import Learner, MultimodalModel
 from mmsa.objective.task import TaskObjective
 from mmsa.stages import Phase
