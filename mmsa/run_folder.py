@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
 import json
@@ -32,13 +33,12 @@ _FORMER_TARGETS = {
     "mmsa.training.optimizers.plateau": "mmsa.training.schedules.plateau",
 }
 """Where parts were before, as the folders of older runs name them, and where they are."""
-_ADDED: dict[str, Any] = {
-    "optimizer.decay_biases": True,
-    "optimizer.groups": {},
-    "trainer.accumulate": 1,
-    "objective": {"_target_": "mmsa.objective.task.TaskObjective"},
+_ADDED: dict[str, dict[str, Any]] = {
+    "mmsa.training.optimizers.": {"decay_biases": True, "groups": {}},
+    "mmsa.encoder.bilstm.": {"utterance_dim": None},
+    "mmsa.encoder.bert.": {"pooling": "mean"},
 }
-"""Options of ours, `group.key`, or whole groups, that older runs lack, and the value that does what those runs did."""
+"""Options of parts that older runs lack, and the values that do what those runs did."""
 
 
 def run_name(overrides: Sequence[str]) -> str:
@@ -162,22 +162,23 @@ def stored_config(folder: Path) -> dict[str, Any]:
         stored = None
     if not isinstance(stored, dict):
         raise DataError(f"{path} is missing or damaged, and a run cannot be read without it.\n  name another run")
-    config: dict[str, Any] = _renamed(stored)
-    for name, value in _ADDED.items():
-        group, _, key = name.rpartition(".")
-        node = config.get(group) if group else config
-        if isinstance(node, dict) and str(node.get("_target_", "mmsa.")).startswith("mmsa."):
-            node.setdefault(key, value)
+    config: dict[str, Any] = _as_today(stored)
+    if isinstance(config.get("trainer"), dict):
+        config["trainer"].setdefault("accumulate", 1)
+    config.setdefault("objective", {"_target_": "mmsa.objective.task.TaskObjective"})
     return config
 
 
-def _renamed(node: dict[Any, Any]) -> dict[Any, Any]:
-    """A node, and those in it, whose `_target_` has the name that it has today."""
-    found = {key: _renamed(value) if isinstance(value, dict) else value for key, value in node.items()}
-    target = str(found.get("_target_", ""))
+def _as_today(node: dict[Any, Any]) -> dict[Any, Any]:
+    """A node, and those in it: parts have the name and the options that they have today."""
+    found = {key: _as_today(value) if isinstance(value, dict) else value for key, value in node.items()}
     for former, today in _FORMER_TARGETS.items():
-        if target.startswith(former):
-            return found | {"_target_": target.replace(former, today, 1)}
+        if str(found.get("_target_", "")).startswith(former):
+            found["_target_"] = str(found["_target_"]).replace(former, today, 1)
+            break
+    for part, options in _ADDED.items():
+        if str(found.get("_target_", "")).startswith(part):
+            found = copy.deepcopy(options) | found
     return found
 
 

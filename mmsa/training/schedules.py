@@ -130,8 +130,9 @@ def constant(
         warmup: share of the planned training in which the rate rises, in [0, 1).
         unit: what the curve moves by.
     """
-    total = total_steps if unit == "step" else total_epochs
-    return Schedule(_curve(optimizer, total, warmup, lambda _: 1.0), unit, total=total_epochs if warmup else None)
+    schedule = _curve(optimizer, total_steps, total_epochs, warmup, unit, lambda _: 1.0)
+    schedule.total = total_epochs if warmup else None  # without one no length is planned for
+    return schedule
 
 
 def linear(
@@ -141,8 +142,7 @@ def linear(
 
     Args: as of `constant`.
     """
-    total = total_steps if unit == "step" else total_epochs
-    return Schedule(_curve(optimizer, total, warmup, lambda done: 1.0 - done), unit, total=total_epochs)
+    return _curve(optimizer, total_steps, total_epochs, warmup, unit, lambda done: 1.0 - done)
 
 
 def cosine(
@@ -165,15 +165,17 @@ def cosine(
     def fall(done: float) -> float:
         return min_factor + (1.0 - min_factor) * (1.0 + math.cos(math.pi * done)) / 2
 
-    total = total_steps if unit == "step" else total_epochs
-    return Schedule(_curve(optimizer, total, warmup, fall), unit, total=total_epochs)
+    return _curve(optimizer, total_steps, total_epochs, warmup, unit, fall)
 
 
-def _curve(optimizer: Optimizer, total: int, warmup: float, fall: Callable[[float], float]) -> LambdaLR:
+def _curve(
+    optimizer: Optimizer, steps: int, epochs: int, warmup: float, unit: Unit, fall: Callable[[float], float]
+) -> Schedule:
     """A rise on a straight line, no part of which is at 0, then `fall` of the share of the rest that is done."""
+    total = steps if unit == "step" else epochs
     rise = warmup * total
 
     def factor(done: int) -> float:
         return (done + 1) / (rise + 1) if done < rise else fall(min(1.0, (done - rise) / (total - rise)))
 
-    return LambdaLR(optimizer, factor)
+    return Schedule(LambdaLR(optimizer, factor), unit, total=epochs)

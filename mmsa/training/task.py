@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from mmsa.errors import ConfigError, DataError
+from mmsa.stages import Task
 from mmsa.training.metrics import metric_mode
 from mmsa.types import Batch, Mix, Output
 
 
-class TargetTask(ABC):
-    """A task of one primary target of the data set.
+class TargetTask(Task):
+    """What tasks of one primary target of the data set share.
 
     Args:
         target: name of the target in the store.
@@ -24,14 +24,9 @@ class TargetTask(ABC):
         auxiliary: weight of each auxiliary loss that a stage returns, by its name.
     """
 
-    shown: tuple[str, ...]
-    """Metrics that tables show, in order."""
     columns: tuple[str, ...] = ()
-    """Names of the target's columns; none is one number per utterance."""
     levels: tuple[float, ...] = ()
-    """Of a regression one value in each class, from which the majority baseline chooses; none has no such baseline."""
     finest: str = ""
-    """The accuracy over these classes."""
 
     def __init__(self, target: str, monitor: str, head_dropout: float, auxiliary: Mapping[str, float] | None) -> None:
         self.target = target
@@ -40,30 +35,9 @@ class TargetTask(ABC):
         self.head_dropout = head_dropout
         self.auxiliary = dict(auxiliary or {})
 
-    @property
-    @abstractmethod
-    def output_dim(self) -> int:
-        """Width of the head's output."""
-
-    @abstractmethod
-    def primary_loss(self, output: Tensor, truth: Tensor) -> Tensor:
-        """Head's output (B, C), truth (B,) or (B, K) -> scalar."""
-
-    @abstractmethod
-    def truth(self, target: Tensor) -> Tensor:
-        """The stored target (N,) or (N, K) as this task sees it, of the same shape."""
-
     def shares(self, truth: Tensor) -> Tensor:
         """The truth (B,) or (B, K) as floats (B, ...) whose mixtures `primary_loss` takes for a truth."""
         return truth.to(torch.float32)
-
-    @abstractmethod
-    def decide(self, output: Tensor) -> Tensor:
-        """Head's output (B, C) -> prediction (B,) or (B, K) in the units of the truth."""
-
-    @abstractmethod
-    def metrics(self, prediction: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-        """Metrics of a whole fold, by name."""
 
     def head(self, input_dim: int) -> nn.Module:
         """The head over the fused vector."""
