@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from torch.optim import Optimizer
 
 from mmsa.config import check_options
-from mmsa.errors import ConfigError, DataError
+from mmsa.errors import ConfigError
 from mmsa.model import Learner, MultimodalModel
 from mmsa.parts import built, values_of
 from mmsa.stages import Objective, Phase, Task
@@ -24,10 +24,10 @@ def check_needs(objective: Objective, absent: Sequence[str]) -> None:
     """Refuse an objective that needs a target which is absent.
 
     Raises:
-        DataError: it does.
+        ConfigError: it does.
     """
     if absent:
-        raise DataError(
+        raise ConfigError(
             f"objective needs the target {absent[0]}, which the data set does not have.\n"
             "  type objective=task, or a dataset whose source has it"
         )

@@ -92,7 +92,9 @@ def built(cfg: DictConfig, place: str, **given: Any) -> Any:
     try:
         return part(cfg, place)(**{name: value for name, value in given.items() if name in accepted})
     except (TypeError, ValueError) as error:
-        hint = ""
         if passes_on(target):
-            hint = f"\n  name what it needs of {', '.join(given)} beside **options in {target.__name__}'s constructor"
-        raise ConfigError(f"{place}: its options are refused: {error}{hint}") from error
+            raise ConfigError(
+                f"{place}: its options are refused: {error}\n"
+                f"  name what it needs of {', '.join(given)} beside **options in {target.__name__}'s constructor"
+            ) from None
+        raise ConfigError(f"{place}: its options are refused: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def _own(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def subject_of(overrides: list[str], parts: Mapping[str, str]) -> Subject:
-    cfg = configuration(*overrides)
+    cfg = copy.deepcopy(configuration(*overrides))  # which all tests share
     for group, name in parts.items():
         OmegaConf.update(cfg, group, {"_target_": f"tests.objective.traits.{name}"}, merge=False)
     return Subject(cfg)
