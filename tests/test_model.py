@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from mmsa.build import build_model, build_task
+from mmsa.testing.batches import WIDTHS, make_batch
 from mmsa.types import Embedded
-from tests.contracts.conftest import WIDTHS, configuration, make_batch, model_of
+from tests.contracts.conftest import configuration, model_of
 
 MODALITIES = ("text", "audio", "visual")
 STILL = [

@@ -78,7 +78,7 @@ SELF_MM_AUTHORS = {
     "optimizer.lr": 1e-3,
     "optimizer.weight_decay": 1e-3 / 4,  # of a mean of four gradients, which the original adds up
     "optimizer.groups.encoders.text": {"decay_biases": False},
-    "scheduler": {"_target_": "mmsa.training.optimizers.none"},
+    "scheduler": {"_target_": "mmsa.training.schedules.none"},
     "task.loss": "l1",
     "trainer.accumulate": 4,
     "trainer.patience": 8,

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from mmsa.analysis.corruption import RATES, WAYS, Condition, DrawnWay, conditions, corrupt, dropped_steps
+from mmsa.testing.batches import make_batch
 from mmsa.types import Batch, padding_mask
-from tests.contracts.conftest import configuration, make_batch, model_of
+from tests.contracts.conftest import configuration, model_of
 
 LENGTHS = {"a[0]": (7, 7), "a[1]": (12, 0), "b[0]": (1, 1), "b[1]": (30, 30)}
 MODALITIES = ("text", "audio")

@@ -20,7 +20,6 @@ from mmsa.compose import Composer
 from mmsa.config import conf_folder
 from mmsa.encoder import bert
 from mmsa.model import MultimodalModel
-from mmsa.testing.batches import WIDTHS, lengthened, make_batch, select, widths  # noqa: F401
 from mmsa.testing.combinations import GROUPS, Combinations
 from mmsa.testing.laws import Subject
 from tests.encoder.tiny import save_bert

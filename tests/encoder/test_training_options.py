@@ -10,9 +10,10 @@ from mmsa.compose import compose
 from mmsa.encoder.bert import TransformerEncoder
 from mmsa.encoder.embedding import WordEmbedding
 from mmsa.errors import ConfigError
+from mmsa.testing.batches import make_batch
 from mmsa.training.optimizers import adamw
 from mmsa.training.schedules import plateau
-from tests.contracts.conftest import batch_for, composed, encoder_overrides, model_of
+from tests.contracts.conftest import composed, encoder_overrides, model_of
 from tests.encoder.tiny import UTTERANCES, embedded
 
 
@@ -36,7 +37,7 @@ def test_words_that_never_come_do_not_wear_off() -> None:
     table[0] = 0
     model.encoders["text"] = WordEmbedding(model.encoders["text"], table)
     optimizer = adamw(learning.parameter_groups(model), lr=0.1, weight_decay=0.5)
-    batch = batch_for(model)
+    batch = make_batch()
     ids = torch.where(batch.features["text"].any(dim=2), 3, 0)  # one word, over and over
     batch.features = {**batch.features, "text": ids}
     model(batch).predictions["sentiment"].sum().backward()

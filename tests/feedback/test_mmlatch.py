@@ -18,8 +18,9 @@ from torch import Tensor
 from mmsa.build import build_task
 from mmsa.errors import ConfigError
 from mmsa.feedback.mmlatch import GENERATORS, MaskFeedback, combined
+from mmsa.testing.batches import make_batch
 from mmsa.types import Embedded, Encoded, padding_mask
-from tests.contracts.conftest import configuration, make_batch, model_of
+from tests.contracts.conftest import configuration, model_of
 
 WIDTHS = {"text": 4, "audio": 4, "visual": 3}
 LENGTHS = {"text": [5, 2, 0, 4], "audio": [5, 2, 3, 4], "visual": [5, 2, 3, 0]}

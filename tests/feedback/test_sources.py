@@ -11,8 +11,9 @@ from mmsa.build import build_task
 from mmsa.errors import ConfigError
 from mmsa.feedback.mmlatch import MaskFeedback
 from mmsa.model import MultimodalModel
+from mmsa.testing.batches import make_batch, select
 from mmsa.types import Batch
-from tests.contracts.conftest import configuration, make_batch, model_of, select
+from tests.contracts.conftest import configuration, model_of
 
 MISA = ["encoder=misa", "fusion=misa"]
 VECTORS = ("utterance", "projected", "private", "shared")

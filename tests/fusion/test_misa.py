@@ -22,8 +22,9 @@ from mmsa.fusion.misa_losses import (
     reconstruction,
     reversed_gradient,
 )
+from mmsa.testing.batches import make_batch
 from mmsa.types import Embedded, Encoded
-from tests.contracts.conftest import configuration, make_batch, model_of
+from tests.contracts.conftest import configuration, model_of
 from tests.streams import values_of
 
 NAMES = ("text", "audio", "visual")

@@ -14,11 +14,12 @@ from mmsa.build import check
 from mmsa.errors import ConfigError
 from mmsa.model import Learner
 from mmsa.objective.contrastive import NOTHING
+from mmsa.testing.batches import make_batch
 from mmsa.testing.training import same
 from mmsa.training.classification import Classification
 from mmsa.training.regression import Regression
 from mmsa.types import Batch, Mix, Moment
-from tests.contracts.conftest import configuration, make_batch
+from tests.contracts.conftest import configuration
 from tests.objective.learners import learner_of, step
 
 NOW = Moment(1, 1, 1, 1)

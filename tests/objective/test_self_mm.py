@@ -14,9 +14,10 @@ from mmsa.build import check
 from mmsa.compose import compose
 from mmsa.errors import ConfigError
 from mmsa.model import Learner
+from mmsa.testing.batches import make_batch
 from mmsa.testing.training import same
 from mmsa.types import Batch, Mix, Moment
-from tests.contracts.conftest import configuration, make_batch
+from tests.contracts.conftest import configuration
 from tests.objective.learners import learner_of
 
 SELF_MM = ["objective=self_mm", "fusion=mlp"]

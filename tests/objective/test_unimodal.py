@@ -13,9 +13,10 @@ from torch.nn import functional
 from mmsa.build import check
 from mmsa.errors import ConfigError, DataError
 from mmsa.model import Learner
+from mmsa.testing.batches import make_batch
 from mmsa.testing.training import same
 from mmsa.types import Batch, Mix, Moment
-from tests.contracts.conftest import configuration, make_batch
+from tests.contracts.conftest import configuration
 from tests.objective.learners import learner_of, step
 
 MODALITIES = ("text", "audio", "visual")

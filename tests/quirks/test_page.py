@@ -22,7 +22,8 @@ def test_every_quirk_names_tests_that_exist() -> None:
         named = re.findall(r"`([\w/]+\.py)::(\w+)`", tests)
         assert quirk and here and named and len(named) == tests.count("`") // 2, quirk
         for place, name in named:
-            tree = ast.parse((ROOT / "tests" / place).read_text(encoding="utf-8"))
+            file = ROOT / place if place.startswith("mmsa/") else ROOT / "tests" / place
+            tree = ast.parse(file.read_text(encoding="utf-8"))
             assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, f"{place}::{name}"
 
 
