@@ -153,25 +153,19 @@ def test_a_phase_of_what_is_not_there_is_refused(tmp_path: Path, phase: Phase, s
 
 
 def test_the_complete_input_is_encoded_beside_the_corrupted_one_with_its_gradient() -> None:
-    subject = subject_of(*TRAITS["complete"])
-    learner = subject.learner()
-    whole = subject.model()
-    batch = subject.batch()
-    _, internals = learner.model.trace(batch, complete=True)
-    still = Subject(configuration(*(f"encoder.{m}.dropout=0" for m in ("text", "audio", "visual"))))
-    quiet = still.model()
-    quiet.load_state_dict(whole.state_dict())
-    _, calm = quiet.train().trace(batch, complete=True)
-    expected = quiet.encode(quiet.embed(batch))
-    for modality, part in calm.complete.items():
-        assert torch.equal(part.utterance, expected[modality].utterance)
-    differ = [not torch.equal(internals.encoded[m].utterance, part.utterance) for m, part in internals.complete.items()]
-    assert all(differ), "every modality lost some of its steps"
-    (gradient,) = torch.autograd.grad(
-        internals.complete["text"].utterance.sum(), next(iter(learner.model.encoders["text"].parameters()))
-    )
+    overrides, parts = TRAITS["complete"]
+    still = [f"encoder.{m}.dropout=0" for m in ("text", "audio", "visual")]
+    subject = subject_of([*overrides, *still], parts)
+    model, batch = subject.model().train(), subject.batch()
+    _, internals = model.trace(batch, complete=True)
+    whole = model.encode(model.embed(batch))
+    for modality, part in internals.complete.items():
+        assert torch.equal(part.utterance, whole[modality].utterance)
+        assert not torch.equal(part.utterance, internals.encoded[modality].utterance), "it lost some of its steps"
+    told = internals.complete["text"].utterance.sum()
+    (gradient,) = torch.autograd.grad(told, next(iter(model.encoders["text"].parameters())))
     assert gradient.abs().sum() > 0
-    assert not learner.model.trace(batch)[1].complete, "it is paid only where it is asked for"
+    assert not model.trace(batch)[1].complete, "it is paid only where it is asked for"
 
 
 # --- mixed utterances -------------------------------------------------------------------------------------------------
