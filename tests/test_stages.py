@@ -55,7 +55,11 @@ def test_parts_of_ones_own_keep_the_laws(name: str) -> None:
     model = subject.model()
     for law in OF_A_MODEL:
         law(subject, model)
-    a_stopped_training_goes_on_to_the_same_bits(subject)
+
+
+@pytest.mark.parametrize("name", ["with positions", "pooled streams"])
+def test_a_training_of_them_that_is_stopped_goes_on_to_the_same_bits(name: str) -> None:
+    a_stopped_training_goes_on_to_the_same_bits(subject_of(name))
 
 
 def test_streams_are_as_long_as_what_they_were_made_of() -> None:
