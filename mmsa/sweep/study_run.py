@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,7 +60,7 @@ class StudyRun:
 
     def add_figures(self, folder: Path) -> None:
         """Add the PNG files of a folder, over earlier ones of the same names."""
-        self._send({}, figures=sorted(folder.glob("*.png")))
+        self._send({}, files=sorted(folder.glob("*.png")))
 
     def finish(self, summary: Summary, status: Literal["FINISHED", "FAILED", "KILLED"] = "FINISHED") -> None:
         """Show the study's end and close its run.
@@ -85,10 +86,10 @@ class StudyRun:
                 metrics[f"best/{name}"] = value
         self._tracker.log_epoch(metrics, step)
 
-    def _send(self, tags: dict[str, Any], note: str = "", figures: list[Path] | None = None) -> None:
+    def _send(self, tags: dict[str, Any], note: str = "", files: Sequence[Path] = ()) -> None:
         if self._tracker.run_id is None or time.monotonic() < self._not_before:
             return
-        if not self._tracker.annotate(tags, note, figures or ()):
+        if not self._tracker.annotate(tags, note, files):
             self._not_before = time.monotonic() + RETRY_SECONDS
 
 
