@@ -14,11 +14,10 @@ import sys
 import time
 import urllib.request
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 
 from mmsa.errors import MmsaError
-from mmsa.tracking.database import default_uri
+from mmsa.tracking.database import default_uri, known_experiment
 
 HOST = "127.0.0.1"
 EXPERIMENT = "mmsa"
@@ -54,15 +53,13 @@ def training_view(database: Path, port: int) -> str:
     Raises:
         MmsaError: the file is not an MLflow database.
     """
-    query = "SELECT experiment_id FROM experiments WHERE name = ? AND lifecycle_stage = 'active'"
     try:
-        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
-            row = connection.execute(query, (EXPERIMENT,)).fetchone()
+        experiment = known_experiment(database, EXPERIMENT)
     except sqlite3.Error as error:
         raise MmsaError(f"{database} is not an MLflow database ({error}). Move it away and train again.") from error
     root = f"http://{HOST}:{port}/"
     # Without the workflow type the UI opens in its view for language models.
-    return root if row is None else f"{root}#/experiments/{row[0]}/runs?workflowType=machine_learning"
+    return f"{root}#/experiments/{experiment}/runs?workflowType=machine_learning" if experiment else root
 
 
 def start_server(outputs: Path, port: int, log: Path) -> subprocess.Popen[bytes]:
