@@ -10,20 +10,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import optuna
 from optuna.trial import TrialState
 from rich.console import Console
 from rich.status import Status
 
+from mmsa.errors import DataError
+from mmsa.record import RunRecord
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.study_run import StudyRun
 from mmsa.sweep.summary import Summary, TrialRecord, summarise
 from mmsa.sweep.trial_tables import short, standing
 from mmsa.tracking.tracker import without_password
-
-if TYPE_CHECKING:
-    import optuna
 
 FIGURES_SECONDS = 60.0
 """How long the figures of a study may be behind: drawing them takes seconds, of which the trials have better use."""
@@ -156,9 +155,6 @@ def opening_lines(
 
 def usual_seconds(outputs: Path, fingerprint: str) -> float | None:
     """How long finished runs on these data took, in the median; None without any."""
-    from mmsa.errors import DataError
-    from mmsa.record import RunRecord
-
     seconds = []
     for folder in sorted((outputs / "runs").glob("*/"))[-200:]:
         try:

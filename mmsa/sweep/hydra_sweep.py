@@ -22,7 +22,7 @@ from mmsa.sweep.drive import SweepDisplay, opening_lines, usual_seconds, while_r
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.report import report
 from mmsa.sweep.setup import Sweep, reopen, set_up
-from mmsa.sweep.slots import Slot, SlotPlan, choose_slots
+from mmsa.sweep.slots import Slot, SlotPlan, SlotRules, choose_slots
 from mmsa.sweep.study_run import StudyRun
 from mmsa.sweep.summary import summarise
 from mmsa.sweep.supervisor import POLL_SECONDS, Supervisor
@@ -80,7 +80,8 @@ def plan_slots(base: DictConfig, options: Mapping[str, Any], slots: str | int | 
         ConfigError: there is no such slot, or no room on it.
     """
     device = base.device
-    return choose_slots(slots, device.accelerator, device.threads, options["slots_per_gpu"], options["gpu_memory"])
+    rules = SlotRules(device.accelerator, device.threads, options["slots_per_gpu"], options["gpu_memory"])
+    return choose_slots(slots, rules)
 
 
 def on_slots(made: Sweep, plan: SlotPlan, until: float | None, run: StudyRun | None) -> None:

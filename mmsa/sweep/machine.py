@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import joblib
+import torch
 
 from mmsa.errors import ConfigError
 
@@ -133,8 +134,6 @@ def _torch_gpus(visible: str | None) -> list[Gpu]:
 
 def num_torch_gpus() -> int:
     """How many GPUs this PyTorch can compute on."""
-    import torch
-
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 

@@ -8,9 +8,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import optuna
 from omegaconf import DictConfig
+from optuna.trial import TrialState
 
 from mmsa import build
 from mmsa.commands import train_command
@@ -28,9 +30,6 @@ from mmsa.sweep.summary import ATTRIBUTE, StudyRecord
 from mmsa.sweep.trials import FAILED_BEFORE, TrialDesk, failures, study_lock
 from mmsa.tracking.database import default_uri
 from mmsa.tracking.tracker import without_password
-
-if TYPE_CHECKING:
-    import optuna
 
 ELSEWHERE = re.compile(r"[+~]*(paths|tracking|device|name)([./@=]|$)")
 """Arguments that change where a search runs and is kept, not what is searched."""
@@ -132,8 +131,6 @@ def make_study(spec: SweepSpec, searched: Mapping[str, Any], record: StudyRecord
     Raises:
         ConfigError: a study of that name searches something else, or the storage cannot be reached.
     """
-    import optuna
-
     storage = open_storage(spec.storage)
     directions = [direction(mode) for mode in spec.modes]
     try:
@@ -153,8 +150,6 @@ def make_study(spec: SweepSpec, searched: Mapping[str, Any], record: StudyRecord
 
 def enqueue_missing(study: optuna.Study, points: Sequence[Mapping[str, Any]]) -> None:
     """Queue the points of a grid that are neither done nor under way; those that failed are tried again."""
-    from optuna.trial import TrialState
-
     trials = study.get_trials(deepcopy=False)
     there = {trial.user_attrs.get("point") for trial in trials if trial.state != TrialState.FAIL}
     for point in points:
@@ -177,8 +172,6 @@ def reopen(folder: Path) -> Sweep:
 
 def open_sweep(spec: SweepSpec, slot: str) -> tuple[TrialDesk, TrialRunner]:
     """What a worker needs of a sweep."""
-    import optuna
-
     options = spec.options
     space = read_space(spec.space, spec.arguments, seeds_allowed=options["final"])
     grid = is_grid(spec.sampler)

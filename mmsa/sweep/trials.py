@@ -8,16 +8,13 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna import Study
+from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from mmsa.errors import MmsaError
 from mmsa.locks import Lock, holder, lock_file, place
-
-if TYPE_CHECKING:
-    from optuna import Study
 
 LEASE_SECONDS = 300.0
 """How long the trial of a worker on another host is left alone after the last sign of life."""
@@ -206,12 +203,7 @@ class TrialDesk:
     def _suggest(self, trial: Trial) -> None:
         """Every parameter of a trial; those that a dead worker had are kept."""
         for name, values in self.distributions.items():
-            if isinstance(values, CategoricalDistribution):
-                trial.suggest_categorical(name, values.choices)
-            elif isinstance(values, IntDistribution):
-                trial.suggest_int(name, values.low, values.high, step=values.step, log=values.log)
-            elif isinstance(values, FloatDistribution):
-                trial.suggest_float(name, values.low, values.high, step=values.step, log=values.log)
+            trial._suggest(name, values)
 
     def _places(self) -> list[str]:
         return [name for name in self.study.user_attrs if name.startswith("place ")]

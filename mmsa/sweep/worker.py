@@ -15,6 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from mmsa.config import PACKAGES_VARIABLE
+from mmsa.errors import ConfigError, MmsaError, Pruned
 from mmsa.locks import Lock, lock_file
 
 if TYPE_CHECKING:
@@ -74,8 +75,6 @@ def enter(spec: SweepSpec) -> None:
     Raises:
         ConfigError: this machine does not see that folder.
     """
-    from mmsa.errors import ConfigError
-
     if spec.packages:
         os.environ[PACKAGES_VARIABLE] = spec.packages
     try:
@@ -91,7 +90,6 @@ def run_one(desk: TrialDesk, runner: TrialRunner, trial: Trial, stop: threading.
     """Run one trial to its end; False where the process had better not run another."""
     from optuna.trial import TrialState
 
-    from mmsa.errors import MmsaError, Pruned
     from mmsa.reporting import in_few_lines
 
     print(f"trial {trial.number}", flush=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import joblib
 import pytest
 
-from mmsa.sweep import machine, slots
+from mmsa.sweep import machine
 from tests.sweep.slot_plans import SMI
 
 
@@ -39,7 +39,7 @@ def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(joblib, "cpu_count", lambda: 4)
     monkeypatch.setattr(machine, "num_torch_gpus", lambda: 0)
-    monkeypatch.setattr(slots, "_has_mps", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
 
 
 @pytest.fixture
