@@ -64,12 +64,8 @@ def study_line(summary: Summary, outputs: str) -> str:
         summary: the study.
         outputs: the outputs folder as typed.
     """
-    values = [] if summary.final else [summary.best_value(place) for place in range(len(summary.objectives))]
-    best = [
-        f"{name} {value_text(name, value)}"
-        for name, value in zip(summary.objectives, values, strict=False)
-        if value is not None
-    ]
+    values = {} if summary.final else summary.best_values()
+    best = [f"{name} {value_text(name, value)}" for name, value in values.items()]
     shown = f", best {', '.join(best)}" if best else ""
     return f"study {summary.study}: {standing(summary)}{shown}: {report_command(outputs, summary.study)}"
 

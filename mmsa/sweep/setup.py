@@ -12,6 +12,7 @@ from typing import Any
 
 import optuna
 from omegaconf import DictConfig
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from mmsa import build
@@ -22,9 +23,9 @@ from mmsa.locks import Lock
 from mmsa.overrides import typed_key, typed_overrides
 from mmsa.sweep.checking import CheckedSweep, first_configuration
 from mmsa.sweep.options import Search, SweepSpec
-from mmsa.sweep.running import TrialRunner, direction, make_pruner
+from mmsa.sweep.running import TrialRunner, make_pruner
 from mmsa.sweep.sampling import is_grid, make_sampler, sampler_name
-from mmsa.sweep.space import Space, read_space
+from mmsa.sweep.space import Space, grid_points, read_space
 from mmsa.sweep.storage import choose_storage, open_storage, open_study
 from mmsa.sweep.summary import ATTRIBUTE, StudyRecord
 from mmsa.sweep.trials import FAILED_BEFORE, TrialDesk, failures, study_lock
@@ -79,8 +80,8 @@ def set_up(checked: CheckedSweep, choice: str) -> Sweep:
     command = train_command([f"sweep={choice}", *checked.typed], search.config_folders)
     with Lock(study_lock(name), "making the study"):  # typed twice at once
         study = make_study(spec, searched, study_record(spec, checked.space, store, command))
-        if checked.points is not None:
-            enqueue_missing(study, checked.points)
+        if spec.num_points is not None:
+            enqueue_missing(study, grid_points(checked.space))
         spec.save()
     return Sweep(spec, study, checked.base, note)
 
@@ -132,7 +133,7 @@ def make_study(spec: SweepSpec, searched: Mapping[str, Any], record: StudyRecord
         ConfigError: a study of that name searches something else, or the storage cannot be reached.
     """
     storage = open_storage(spec.storage)
-    directions = [direction(mode) for mode in spec.modes]
+    directions = [StudyDirection.MINIMIZE if mode == "min" else StudyDirection.MAXIMIZE for mode in spec.modes]
     try:
         study = optuna.create_study(study_name=spec.study, storage=storage, directions=directions, load_if_exists=True)
     except ValueError as error:  # other directions

@@ -80,10 +80,7 @@ class StudyRun:
             return
         self._step = step
         metrics = {f"trials/{state}": float(counts[state]) for state in ("done", "pruned", "failed")}
-        for place, name in enumerate(summary.objectives):
-            value = summary.best_value(place)
-            if value is not None:
-                metrics[f"best/{name}"] = value
+        metrics |= {f"best/{name}": value for name, value in summary.best_values().items()}
         self._tracker.log_epoch(metrics, step)
 
     def _send(self, tags: dict[str, Any], note: str = "", files: Sequence[Path] = ()) -> None:

@@ -147,12 +147,11 @@ class Summary(StudyRecord):
         order = [override_key(key) for key in self.space]
         return sorted(keys, key=lambda key: order.index(key) if key in order else len(order))
 
-    def best_value(self, objective: int) -> float | None:
-        """The best value of one objective, or None while no trial is done."""
-        values = [row.values[objective] for row in self.ranked]
-        if not values:
-            return None
-        return min(values) if self.modes[objective] == "min" else max(values)
+    def best_values(self) -> dict[str, float]:
+        """The best value of each objective; empty while no trial is done."""
+        columns = zip(*(row.values for row in self.ranked), strict=True)
+        found = zip(self.objectives, self.modes, columns, strict=False)
+        return {name: min(values) if mode == "min" else max(values) for name, mode, values in found}
 
 
 def summarise(study: optuna.Study) -> Summary:
@@ -219,16 +218,20 @@ def override_key(override: str) -> str:
     return override.lstrip("+~").partition("=")[0]
 
 
+def seed_scores(trial: FrozenTrial) -> list[float]:
+    """The first objective of each seed of a trial that ended, in the order of the seeds."""
+    return [run["score"] for run in trial.user_attrs.get("seeds", {}).values() if "score" in run]
+
+
 def _record(trial: FrozenTrial) -> TrialRecord:
     attributes = trial.user_attrs
     state = STATES[trial.state.name]
-    scores = [record.get("score") for record in attributes.get("seeds", {}).values()]
     return TrialRecord(
         number=trial.number,
         state=state,
         values=tuple(trial.values) if state == "done" else (),
         typed=tuple(attributes.get("overrides", ())),
-        scores=tuple(float(score) for score in scores if score is not None),
+        scores=tuple(seed_scores(trial)),
         seconds=float(attributes.get("seconds", math.nan)),
         reason=next(iter(str(attributes.get("reason") or "").splitlines()), ""),
     )

@@ -65,7 +65,7 @@ def test_the_best_is_the_first_of_the_best_values(mode: str, best: int) -> None:
     study = study_of(trial([0.7]), trial([0.8]), trial([0.6]), trial([0.6]), trial([0.8]), modes=[mode])
     summary = summarise(study)
     assert [row.number for row in summary.best] == [best] == [summary.ranked[0].number]
-    assert summary.best_value(0) == study.best_value
+    assert summary.best_values() == {"valid/mae": study.best_value}
 
 
 def test_the_pareto_front_is_optunas_and_stands_first() -> None:
