@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from typing import Any, Literal
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from mmsa import build
 from mmsa.commands import report_command
@@ -126,6 +128,7 @@ def by_launcher(made: Sweep, launcher: Any, choice: str) -> None:
     conclude(made, display, ended)
 
 
+@dataclass
 class Patience:
     """Calls what reads the storage, and outlasts a storage that is away for a while.
 
@@ -133,18 +136,15 @@ class Patience:
         say: takes the line that tells the first failure.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-        self._told = False
+    say: Callable[[str], None]
+    _told: bool = False
 
     def __call__(self, action: Callable[..., None], *arguments: Any) -> None:
-        from sqlalchemy.exc import SQLAlchemyError
-
         try:
             action(*arguments)
         except (StorageInternalError, SQLAlchemyError, OSError) as error:
             if not self._told:
-                self._say(f"the storage does not answer; the trials go on: {str(error).splitlines()[0][:160]}")
+                self.say(f"the storage does not answer; the trials go on: {str(error).splitlines()[0][:160]}")
             self._told = True
 
 

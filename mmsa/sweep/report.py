@@ -32,18 +32,19 @@ def report(outputs: Path, name: str, style: Style = "table") -> str:
     summary = _summary(outputs / "sweeps" / name)
     if summary.final and summary.counts["done"]:
         return tables.report(outputs, sweep=name, format=style)
+    again = "" if style == "csv" else rerun_note(summary, style)
+    return "\n\n".join(filter(None, [text(summary, style), again]))
+
+
+def rerun_note(summary: Summary, style: Style) -> str:
+    """The command that trains the best configuration again, and what it does; empty while no trial is done."""
     command = rerun_command(summary)
-    if style == "csv" or command is None:
-        return text(summary, style)
-    shown = f"```\n{command}\n```" if style == "markdown" else f"  {command}"
-    return f"{text(summary, style)}\n\n{rerun_note(summary)}\n{shown}"
-
-
-def rerun_note(summary: Summary) -> str:
-    """What the command does that trains the best configuration again."""
+    if command is None:
+        return ""
     several = len(summary.objectives) > 1
     best = f"the trial of the Pareto front that is best in {summary.objectives[0]}" if several else "the best trial"
-    return f"{best} over five new seeds, which then meets the test fold for the first time:"
+    shown = f"```\n{command}\n```" if style == "markdown" else f"  {command}"
+    return f"{best} over five new seeds, which then meets the test fold for the first time:\n{shown}"
 
 
 def study_lines(outputs: Path) -> list[str]:

@@ -56,8 +56,7 @@ def as_typed(space: Mapping[Any, Any]) -> dict[str, str]:
                 f"sweep.space: {key} needs a text with a range, a choice or one value; it is {value}."
                 f"\n  write for example {key}: none,mmlatch or {key}: tag(log, interval(1e-4, 1e-2))"
             )
-    words = {None: "null", True: "true", False: "false"}
-    return {str(k): words[v] if v is None or isinstance(v, bool) else str(v) for k, v in space.items()}
+    return {str(key): _text(value) for key, value in space.items()}
 
 
 def read_space(params: Mapping[str, str], arguments: Sequence[str], seeds_allowed: bool) -> Space:
@@ -81,7 +80,7 @@ def read_space(params: Mapping[str, str], arguments: Sequence[str], seeds_allowe
         if distribution is None:
             fixed.append(str(override.input_line))
         elif distribution.single():
-            fixed.append(f"{key}={_text(distribution, _values(distribution)[0])}")
+            fixed.append(f"{key}={_text(_values(distribution)[0])}")
         else:
             _check_may_vary(override, distribution, seeds_allowed)
             distributions[key], texts[key] = distribution, _value_text(override)
@@ -122,7 +121,7 @@ def overrides_of(space: Space, params: Mapping[str, Any]) -> list[str]:
         space: the sweep's.
         params: values of keys of the space; of all of them for a whole trial.
     """
-    return [f"{key}={_text(values, params[key])}" for key, values in space.distributions.items() if key in params]
+    return [f"{key}={_text(params[key])}" for key in space.distributions if key in params]
 
 
 def check_space(space: Space, check: Callable[[list[str]], None]) -> None:
@@ -288,12 +287,8 @@ def _grid_values(key: str, distribution: Any) -> Sequence[Any]:
     return [float(low + index * step) for index in range(steps + 1)]
 
 
-def _text(distribution: BaseDistribution, value: Any) -> str:
+def _text(value: Any) -> str:
     """A value as Hydra reads it back without loss; texts are as the plugin wrote them, with their quotes."""
-    if isinstance(distribution, FloatDistribution):
-        return repr(float(value))  # a numpy number has another repr
-    if isinstance(distribution, IntDistribution):
-        return str(int(value))
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else str(value).lower()
-    return repr(value) if isinstance(value, float) else str(value)
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mmsa.sweep.report import rerun_note
-from mmsa.sweep.summary import Summary, override_key, rerun_command
+from mmsa.sweep.summary import Summary, override_key
 from mmsa.sweep.trial_tables import text
 from mmsa.tracking.mlflow import MLflowTracker
 from mmsa.tracking.tracker import RunInfo
@@ -92,9 +92,7 @@ class StudyRun:
 
 def description(summary: Summary) -> str:
     """What MLflow says of a study, in Markdown: how far it is, its best trials, and the command to type next."""
-    command = rerun_command(summary)
-    rerun = [f"{rerun_note(summary)}\n```\n{command}\n```"] if command else []
-    return "\n\n".join([*rerun, text(summary, "markdown")])
+    return "\n\n".join(filter(None, [rerun_note(summary, "markdown"), text(summary, "markdown")]))
 
 
 def _tags(summary: Summary) -> dict[str, str]:

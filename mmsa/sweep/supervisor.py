@@ -92,7 +92,7 @@ class Supervisor:
     say: Callable[[str], None]
     on_death: Callable[[int, str], None] = lambda trial, reason: None
     interrupts: int = 0
-    _heeded: int = 0
+    _heeded: bool = False
     seats: list[Seat] = field(default_factory=list)
 
     def __enter__(self) -> Supervisor:
@@ -109,10 +109,13 @@ class Supervisor:
 
     def step(self) -> bool:
         """Look after every slot once; False when all are through."""
-        if self.interrupts > self._heeded:
-            self._heed()
-        if self.until is not None and time.time() > self.until:
+        if self.interrupts and not self._heeded:
+            self.say("no further trials; the running ones finish (Ctrl-C again stops them and keeps how far they came)")
+        self._heeded = self.interrupts > 0
+        if self._heeded or (self.until is not None and time.time() > self.until):
             self._ask_all_to_end()
+        if self.interrupts > 1:
+            self._stop_now()
         for seat in self.seats:
             if seat.process is None:
                 if not seat.closed:
@@ -165,15 +168,6 @@ class Supervisor:
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self.interrupts += 1  # what follows from it is for `step`: a handler may have interrupted anything
-
-    def _heed(self) -> None:
-        """Do what the user wants by Ctrl-C, or the system by SIGTERM."""
-        if self._heeded == 0:
-            self.say("no further trials; the running ones finish (Ctrl-C again stops them and keeps how far they came)")
-        self._heeded = self.interrupts
-        self._ask_all_to_end()
-        if self.interrupts > 1:
-            self._stop_now()
 
     def _ask_all_to_end(self) -> None:
         for seat in self.seats:

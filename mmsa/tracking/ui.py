@@ -14,6 +14,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from mmsa.errors import MmsaError
@@ -37,12 +38,7 @@ def free_port(first: int) -> int:
             # Asked as well as bound: macOS lets a second program bind a port that another holds on all interfaces.
             if probe.connect_ex((HOST, port)) == 0:
                 continue
-        with socket.socket() as holder:
-            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                holder.bind((HOST, port))
-            except OSError:
-                continue
+        with suppress(OSError), socket.create_server((HOST, port)):
             return port
     raise MmsaError(f"No free port from {first} on. Name another: make ui ARGS='--port 8080'")
 
