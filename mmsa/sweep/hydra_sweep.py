@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
@@ -100,7 +100,7 @@ def on_slots(made: Sweep, plan: SlotPlan, until: float | None, run: StudyRun | N
     """
     display = announce(made, [slot.name for slot in plan.slots], len(plan.slots), plan.notes, run)
     guarded = Patience(display.say)
-    died = partial(guarded, partial(note_death, made.study))
+    died = partial(guarded, note_death, made.study)
     with display, Supervisor(Path(made.spec.folder), plan.slots, until, display.say, died) as supervisor:
         while supervisor.step():
             guarded(display.refresh)
@@ -191,8 +191,7 @@ def conclude(made: Sweep, display: SweepDisplay, ended: int | None) -> None:
     if not spec.options["final"]:
         display.draw()
     if display.run is not None:
-        ending: Literal["FAILED", "KILLED"] = "FAILED" if too_many else "KILLED"
-        display.run.finish(summary, "FINISHED" if complete else ending)
+        display.run.finish(summary, "FINISHED" if complete else "FAILED" if too_many else "KILLED")
     if summary.counts["done"]:
         print(report(Path(spec.folder).parents[1], spec.study))
         print(f"the same table later: {report_command(made.base.paths.outputs, spec.study)}")

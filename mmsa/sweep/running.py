@@ -111,10 +111,9 @@ class TrialRunner:
         cfg = self._compose([*overrides, *resumed])
 
         def started(folder: Path) -> None:
-            runs = {**trial.user_attrs.get("seeds", {}), key: {"folder": str(folder.resolve())}}
-            trial.set_user_attr("seeds", runs)
+            trial.set_user_attr("seeds", {**trial.user_attrs.get("seeds", {}), key: {"folder": str(folder.resolve())}})
 
-        reported = set(self.study._storage.get_trial(trial._trial_id).intermediate_values)
+        reported = trial._get_latest_trial().intermediate_values
         objective = self.spec.objectives[0]
 
         def epoch(history: Sequence[Mapping[str, float]]) -> None:
@@ -123,7 +122,6 @@ class TrialRunner:
             for number, metrics in enumerate(history, start=1):  # those too that a dead worker did not report
                 if number in reported or objective not in metrics:
                     continue
-                reported.add(number)
                 trial.report(metrics[objective], number)
                 if trial.should_prune():
                     raise Pruned(f"epoch {number} with {objective} {metrics[objective]:.4g}: behind the other trials")

@@ -118,11 +118,9 @@ class SeededSampler(BaseSampler):
         self._seed = seed
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """What the sampler does before a trial."""
         self._sampler(trial).before_trial(study, trial)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """The parameters that are drawn together."""
         return self._sampler(trial).infer_relative_search_space(study, trial)
 
     def sample_relative(
@@ -146,12 +144,10 @@ class SeededSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """The value of a parameter that is drawn by itself."""
         sampler = self._fresh(trial.number, zlib.crc32(param_name.encode()))
         return sampler.sample_independent(study, trial, param_name, param_distribution)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        """What the sampler does after a trial."""
         self._sampler(trial).after_trial(study, trial, state, values)
 
     def _sampler(self, trial: FrozenTrial) -> BaseSampler:

@@ -182,14 +182,8 @@ def open_sweep(spec: SweepSpec, slot: str) -> tuple[TrialDesk, TrialRunner]:
         sampler=optuna.samplers.RandomSampler(seed=0) if grid else make_sampler(spec.sampler, spec.seed),
         pruner=make_pruner(options["pruner"], options["min_epochs"]),
     )
-    desk = TrialDesk(
-        study,
-        space.distributions,
-        total=None if grid else spec.total,
-        retries=options["retries"],
-        max_failures=options["max_failures"],
-        slot=slot,
-    )
+    total = None if grid else spec.total
+    desk = TrialDesk(study, space.distributions, total, options["retries"], options["max_failures"], slot)
     return desk, TrialRunner(spec, space, study)
 
 

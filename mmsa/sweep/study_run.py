@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ RETRY_SECONDS = 300.0
 """How long MLflow is left alone after a failure: a server that is away must not hold up the trials."""
 
 
+@dataclass
 class StudyRun:
     """Shows a study in MLflow; the trials' own runs are tied to it by the tag `sweep`.
 
@@ -26,30 +28,24 @@ class StudyRun:
         tracker: of the runs, not started; says where they are shown.
     """
 
-    def __init__(self, tracker: MLflowTracker) -> None:
-        self._tracker = tracker
-        self._not_before = 0.0
-        self._step = -1
+    tracker: MLflowTracker
+    _not_before: float = 0.0
+    _step: int = -1
 
     def open(self, summary: Summary, run_id: str | None = None) -> str | None:
         """Make the study's run, or go on with `run_id`, and return its id; None where MLflow cannot be reached."""
-        about = {"trials": summary.total, "seeds": summary.seeds, "sampler": summary.sampler, "pruner": summary.pruner}
         fixed = {override_key(override): override.partition("=")[2] for override in summary.fixed}
+        how = {"sampler": summary.sampler, "pruner": summary.pruner}
+        about = {"trials": summary.total, "seeds": summary.seeds, **how}
         run = RunInfo(
             name=f"study {summary.study}",
-            folder=self._tracker.outputs / "sweeps" / summary.study,
+            folder=self.tracker.outputs / "sweeps" / summary.study,
             parameters={**fixed, **summary.space, **{f"sweep.{name}": value for name, value in about.items()}},
-            tags={
-                "kind": "study",
-                "sweep": summary.study,
-                "dataset": summary.dataset,
-                "planted": summary.planted,
-                "sampler": summary.sampler,
-                "pruner": summary.pruner,
-            },
+            tags={"kind": "study", "sweep": summary.study, "dataset": summary.dataset, "planted": summary.planted}
+            | how,
             fingerprint=summary.fingerprint or None,
         )
-        opened = self._tracker.start(run, run_id)
+        opened = self.tracker.start(run, run_id)
         self.update(summary)
         return opened
 
@@ -70,7 +66,7 @@ class StudyRun:
             status: KILLED where it was interrupted and can go on, FAILED where it ended by too many failures.
         """
         self._keep(summary)
-        self._tracker.annotate(_tags(summary), description(summary), status=status)
+        self.tracker.annotate(_tags(summary), description(summary), status=status)
 
     def _keep(self, summary: Summary) -> None:
         """Hand on the metrics, whose step is the number of trials that ended."""
@@ -81,12 +77,12 @@ class StudyRun:
         self._step = step
         metrics = {f"trials/{state}": float(counts[state]) for state in ("done", "pruned", "failed")}
         metrics |= {f"best/{name}": value for name, value in summary.best_values().items()}
-        self._tracker.log_epoch(metrics, step)
+        self.tracker.log_epoch(metrics, step)
 
     def _send(self, tags: dict[str, Any], note: str = "", files: Sequence[Path] = ()) -> None:
-        if self._tracker.run_id is None or time.monotonic() < self._not_before:
+        if self.tracker.run_id is None or time.monotonic() < self._not_before:
             return
-        if not self._tracker.annotate(tags, note, files):
+        if not self.tracker.annotate(tags, note, files):
             self._not_before = time.monotonic() + RETRY_SECONDS
 
 

@@ -188,23 +188,19 @@ def summarise(study: optuna.Study) -> Summary:
     )
 
 
-def best_overrides(summary: Summary) -> list[str]:
-    """Overrides of the best configuration as typed, the fixed ones first; empty while no trial is done."""
+def rerun_overrides(summary: Summary) -> list[str]:
+    """Overrides that train the best configuration with five new seeds, and score the test fold, as typed.
+
+    The fixed ones come first. Empty while no trial is done.
+    """
     if not summary.best:
         return []
-    varying = summary.best[0].overrides
-    fixed = [override for override in summary.fixed if override_key(override) not in varying]
-    return [*(override for override in fixed if not is_of_search(override)), *summary.best[0].typed]
-
-
-def rerun_overrides(summary: Summary) -> list[str]:
-    """Overrides that train the best configuration with five new seeds, and score the test fold."""
-    best = best_overrides(summary)
-    if not best:
-        return []
+    best = summary.best[0]
+    fixed = [override for override in summary.fixed if override_key(override) not in best.overrides]
     first = summary.seed + summary.seeds
     seeds = ",".join(str(seed) for seed in range(first, first + 5))
-    return [*(override for override in best if override_key(override) != "seed"), f"seed={seeds}", "sweep=grid"]
+    kept = [override for override in fixed if not is_of_search(override) and override_key(override) != "seed"]
+    return [*kept, *best.typed, f"seed={seeds}", "sweep=grid"]
 
 
 def rerun_command(summary: Summary) -> str | None:

@@ -96,19 +96,14 @@ def _notes(summary: Summary, shown: Sequence[TrialRecord]) -> list[str]:
 
 
 def _foot(summary: Summary, shown: Sequence[TrialRecord]) -> list[str]:
-    """What stands below the table."""
+    """What stands below the table, with the most frequent reasons of failures."""
     done = summary.counts["done"]
     lines = [f"the best {len(shown)} of {done} trials that ran to their end"] if len(shown) < done else []
     if shown:
         lines.append(f"{_seconds(summary.mean_seconds)} s per trial, {_seconds(summary.total_seconds)} s all together")
-    return [*lines, *_failures(summary)]
-
-
-def _failures(summary: Summary) -> list[str]:
-    """Why trials failed, the most frequent reason first."""
-    lines = [f"failed: {number} × {reason}" for reason, number in summary.reasons.items()]
+    lines += [f"failed: {number} × {reason}" for reason, number in list(summary.reasons.items())[:_REASONS]]
     more = sum(list(summary.reasons.values())[_REASONS:])
-    return [*lines[:_REASONS], *([f"failed: {more} × for other reasons"] if more else [])]
+    return [*lines, f"failed: {more} × for other reasons"] if more else lines
 
 
 def _seconds(seconds: float | None) -> str:

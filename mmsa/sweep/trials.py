@@ -6,6 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,7 +104,7 @@ class TrialDesk:
                 return False
             if reason:
                 trial.set_user_attr("reason", reason)
-            self.study.tell(trial.number, values=None if values is None else list(values), state=state)
+            self.study.tell(trial.number, values=values, state=state)
         return True
 
     def release(self, trial: Trial) -> None:
@@ -132,28 +133,21 @@ class TrialDesk:
     def _may_ask(self, trials: Sequence[FrozenTrial], abandoned: set[int]) -> bool:
         if self.total is None:
             return any(trial.state == TrialState.WAITING for trial in trials)
-        taken = [
-            trial
-            for trial in trials
-            if trial.state in DONE or (trial.state == TrialState.RUNNING and trial.number not in abandoned)
-        ]
-        return len(taken) < self.total
+        running = {trial.number for trial in trials if trial.state == TrialState.RUNNING}
+        return sum(trial.state in DONE for trial in trials) + len(running - abandoned) < self.total
 
     def _is_wanted(self, trial: Trial) -> bool:
         """Withdraw a trial that another host's worker asked for, or took, at the same moment as the last one."""
-        if self.total is None:
-            frozen = self.study._storage.get_trial(trial._trial_id)
-            if "fixed_params" in frozen.system_attrs:  # it was queued, so it is a point of the grid
-                return True
-        elif len(self._places()) == 1:
-            return True
+        if self.total is None:  # what was queued is a point of the grid
+            wanted = "fixed_params" in self.study._storage.get_trial(trial._trial_id).system_attrs
         else:
-            before = [other for other in self.study.get_trials(deepcopy=False) if other.number < trial.number]
-            if sum(other.state in (*DONE, TrialState.RUNNING) for other in before) < self.total:
-                return True
-        trial.set_user_attr("surplus", True)
-        self.tell(trial, TrialState.FAIL, reason="one more than asked for")
-        return False
+            before = (other for other in self.study.get_trials(deepcopy=False) if other.number < trial.number)
+            taken = (other.state in (*DONE, TrialState.RUNNING) for other in before)
+            wanted = len(self._places()) == 1 or sum(taken) < self.total
+        if not wanted:
+            trial.set_user_attr("surplus", True)
+            self.tell(trial, TrialState.FAIL, reason="one more than asked for")
+        return wanted
 
     def _is_abandoned(self, trial: FrozenTrial) -> bool:
         owner = trial.user_attrs.get("owner")
@@ -195,10 +189,8 @@ class TrialDesk:
 
     def _renew(self, trial: Trial, ended: threading.Event) -> None:
         while not ended.wait(RENEW_SECONDS):
-            try:
+            with suppress(Exception):  # a database that is away for a moment: the next renewal will do
                 trial.set_user_attr("lease", time.time() + LEASE_SECONDS)
-            except Exception:  # noqa: BLE001  (a database that is away for a moment: the next renewal will do)
-                continue
 
     def _suggest(self, trial: Trial) -> None:
         """Every parameter of a trial; those that a dead worker had are kept."""

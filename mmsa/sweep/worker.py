@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 from mmsa.config import PACKAGES_VARIABLE
 from mmsa.errors import ConfigError, MmsaError, Pruned
 from mmsa.locks import Lock, lock_file
+from mmsa.sweep.options import SweepSpec
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
-    from mmsa.sweep.options import SweepSpec
     from mmsa.sweep.running import TrialRunner
     from mmsa.sweep.trials import TrialDesk
 
@@ -43,7 +43,6 @@ def work(folder: Path, slot: str = "", until: float | None = None, stop: threadi
         until: Unix time after which no trial starts; None has no limit.
         stop: set when no further trial is to start.
     """
-    from mmsa.sweep.options import SweepSpec
     from mmsa.sweep.setup import open_sweep
     from mmsa.sweep.trials import TooManyFailures
 

@@ -108,8 +108,8 @@ def _baselines(folder: Path, record: RunRecord) -> Figure | None:
         return None
     scores["this model"] = _number(record.metrics[name])
     better_last = metric in METRICS and metric_mode(metric) == "min"
-    kept = sorted((value, label) for label, value in scores.items() if math.isfinite(value))
-    bars = kept[::-1] if better_last else kept  # the best bar is on top
+    finite = [(value, label) for label, value in scores.items() if math.isfinite(value)]
+    bars = sorted(finite, reverse=better_last)  # the best bar is on top
     if not bars:
         return None
     figure, (panel,) = _panels(6.4, 1.5 + 0.42 * len(bars), 1)

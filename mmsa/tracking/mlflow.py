@@ -9,9 +9,9 @@ import os
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from mmsa.record import RunRecord
 from mmsa.tracking.database import default_uri, ensure_database, import_client
@@ -19,8 +19,6 @@ from mmsa.tracking.tracker import RunInfo, Tracker, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-Item = TypeVar("Item")
 
 # MLflow's own limits, below which it refuses the whole batch.
 _PARAMETER_LENGTH, _TAG_LENGTH, _KEY_LENGTH = 6000, 8000, 250
@@ -91,8 +89,9 @@ class MLflowTracker(Tracker):
 
             self._flush(client, run_id)
             texts = _texts({**tags, "mlflow.note.content": description or None}, _TAG_LENGTH)
-            for part in _parts([RunTag(*tag) for tag in texts.items()], _PARAMETERS_PER_CALL):
-                client.log_batch(run_id, tags=part)
+            shown = [RunTag(*tag) for tag in texts.items()]
+            for start in range(0, len(shown), _PARAMETERS_PER_CALL):
+                client.log_batch(run_id, tags=shown[start : start + _PARAMETERS_PER_CALL])
             for path in files:
                 _log_file(client, run_id, path)
             if status is not None:
@@ -194,8 +193,8 @@ def _log_parameters(client: MlflowClient, run_id: str, parameters: Mapping[str, 
     known = client.get_run(run_id).data.params
     values = _texts({name: "null" if value is None else value for name, value in parameters.items()}, _PARAMETER_LENGTH)
     new = [Param(name, value) for name, value in values.items() if name not in known]
-    for part in _parts(new, _PARAMETERS_PER_CALL):
-        client.log_batch(run_id, params=part)
+    for start in range(0, len(new), _PARAMETERS_PER_CALL):
+        client.log_batch(run_id, params=new[start : start + _PARAMETERS_PER_CALL])
     changed = [f"{name}: {known[name]} -> {value}" for name, value in values.items() if known.get(name, value) != value]
     if changed:
         client.set_tag(run_id, "resumed with", _shortened(", ".join(changed), _TAG_LENGTH))
@@ -231,10 +230,6 @@ def _final_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
         fold, _, metric = name.partition("/")
         final[name if fold == "test" else f"{fold} best/{metric}"] = value
     return final
-
-
-def _parts(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
-    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def _key(name: str) -> str:

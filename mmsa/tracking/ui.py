@@ -154,7 +154,9 @@ def serve(outputs: Path, first_port: int) -> None:
         stop_server(server)
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until interrupted; returns the exit code."""
+
     def port(text: str) -> int:
         number = int(text)
         if not 1 <= number <= 65535:
@@ -165,12 +167,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m mmsa.tracking.ui", description=description)
     parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="folder that holds mlflow.db")
     parser.add_argument("--port", type=port, default=5000, help="first port to try, 1 to 65535")
-    return parser.parse_args(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until interrupted; returns the exit code."""
-    options = _parse(arguments)
+    options = parser.parse_args(arguments)
     # A closed terminal or a kill must not leave a server behind; a shell may have started us with SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)

@@ -20,7 +20,7 @@ from mmsa.analysis.tables import PLANTED
 from mmsa.errors import ConfigError, DataError
 from mmsa.sweep import report
 from mmsa.sweep.figures import visible_range, write_study_figures
-from mmsa.sweep.summary import best_overrides, rerun_command, rerun_overrides, summarise
+from mmsa.sweep.summary import rerun_command, rerun_overrides, summarise
 from mmsa.sweep.trial_tables import standing, text
 from tests.records import record
 from tests.sweep.studies import new_study, realistic_study, trial
@@ -143,7 +143,7 @@ def test_a_study_without_done_trials_has_a_sensible_text(style: Any) -> None:
         page = text(summary, style)
         assert "nan" not in page and ("0 of 50 trials done" in page or style == "csv")
         assert ("out of memory" in page) == bool(summary.rows)
-        assert best_overrides(summary) == rerun_overrides(summary) == [] and rerun_command(summary) is None
+        assert rerun_overrides(summary) == [] and rerun_command(summary) is None
 
 
 def test_the_best_configuration_is_as_typed_without_what_belongs_to_the_search() -> None:
@@ -157,8 +157,9 @@ def test_the_best_configuration_is_as_typed_without_what_belongs_to_the_search()
     ]
     fixed += ["feedback.source=sequence", "+optimizer.lr=1"]
     study = study_of(trial([0.7]), trial([0.6], params={"optimizer.lr": 0.02, "feedback": "mmlatch"}), fixed=fixed)
-    expected = ["dataset=cmu_mosi", "seed=3", "hidden_dim=8", "feedback.source=sequence"]
-    assert best_overrides(summarise(study)) == [*expected, "optimizer.lr=0.02", "feedback=mmlatch"]
+    expected = ["dataset=cmu_mosi", "hidden_dim=8", "feedback.source=sequence"]
+    new = ["seed=2,3,4,5,6", "sweep=grid"]
+    assert rerun_overrides(summarise(study)) == [*expected, "optimizer.lr=0.02", "feedback=mmlatch", *new]
 
 
 def test_the_rerun_has_seeds_that_the_search_has_not_used() -> None:
