@@ -64,7 +64,8 @@ def check_sweep(
     own = [argument for argument in arguments if not is_of_search(argument)]
     space = read_space(dimensions, own, seeds_allowed=options["final"])
     num_points = len(grid_points(space)) if is_grid(sampler) else None
-    config_folders = _config_folders(cfg)
+    sources = cfg.hydra.runtime.config_sources
+    config_folders = [str(Path(source.path).resolve()) for source in sources if source.provider == "command-line"]
     check_space(space, lambda overrides: build.check(compose(overrides, config_folders)))
     _check_nothing_is_lost(cfg, own, config_folders)
     base = first_configuration(space, config_folders)
@@ -139,8 +140,3 @@ def _typed(cfg: DictConfig, arguments: Sequence[str]) -> list[str]:
     """All that was typed but the option of the group `sweep`."""
     of_hydra = [override for override in cfg.hydra.overrides.hydra if not override.startswith("hydra.mode=")]
     return typed_overrides([*of_hydra, *(argument for argument in arguments if not argument.startswith("sweep="))])
-
-
-def _config_folders(cfg: DictConfig) -> list[str]:
-    sources = cfg.hydra.runtime.config_sources
-    return [str(Path(source.path).resolve()) for source in sources if source.provider == "command-line"]

@@ -16,10 +16,10 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from mmsa.sweep.options import SweepSpec
+from mmsa.sweep.report import short, standing
 from mmsa.sweep.running import former_record
 from mmsa.sweep.study_run import StudyRun
 from mmsa.sweep.summary import Summary, TrialRecord, summarise
-from mmsa.sweep.trial_tables import short, standing
 from mmsa.tracking.tracker import without_password
 
 FIGURES_SECONDS = 60.0

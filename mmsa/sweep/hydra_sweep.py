@@ -231,8 +231,7 @@ def join(folder: Path) -> None:
     """
     minutes = SweepSpec.load(folder).options["timeout"]
     until = time.time() + 60 * minutes if minutes else None
-    host, job = os.uname().nodename, os.getpid()
-    slot = Slot(f"job {job} on {host}", lock=f"job {job}", environment={})
+    slot = Slot(f"job {os.getpid()} on {os.uname().nodename}", lock=f"job {os.getpid()}", environment={})
     with Supervisor(folder, (slot,), until, print) as supervisor:
         while supervisor.step():
             time.sleep(POLL_SECONDS)

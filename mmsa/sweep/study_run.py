@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mmsa.sweep.report import rerun_note
+from mmsa.sweep.report import rerun_note, text
 from mmsa.sweep.summary import Summary, override_key
-from mmsa.sweep.trial_tables import text
 from mmsa.tracking.mlflow import MLflowTracker
 from mmsa.tracking.tracker import RunInfo
 
@@ -37,12 +36,12 @@ class StudyRun:
         fixed = {override_key(override): override.partition("=")[2] for override in summary.fixed}
         how = {"sampler": summary.sampler, "pruner": summary.pruner}
         about = {"trials": summary.total, "seeds": summary.seeds, **how}
+        tags = {"kind": "study", "sweep": summary.study, "dataset": summary.dataset, "planted": summary.planted}
         run = RunInfo(
             name=f"study {summary.study}",
             folder=self.tracker.outputs / "sweeps" / summary.study,
             parameters={**fixed, **summary.space, **{f"sweep.{name}": value for name, value in about.items()}},
-            tags={"kind": "study", "sweep": summary.study, "dataset": summary.dataset, "planted": summary.planted}
-            | how,
+            tags={**tags, **how},
             fingerprint=summary.fingerprint or None,
         )
         opened = self.tracker.start(run, run_id)

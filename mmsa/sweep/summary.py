@@ -124,8 +124,6 @@ class Summary(StudyRecord):
         best: the best trial; of several objectives the Pareto front, the first objective's best first.
         ranked: the done trials, best first; of several objectives the Pareto front, then the rest by the first one.
         reasons: why trials failed -> how many, the most frequent first.
-        total_seconds: seconds of all trials that ended, one after another.
-        mean_seconds: seconds of a done trial on average; None without any.
     """
 
     counts: Mapping[State, int]
@@ -133,8 +131,6 @@ class Summary(StudyRecord):
     best: tuple[TrialRecord, ...]
     ranked: tuple[TrialRecord, ...]
     reasons: Mapping[str, int]
-    total_seconds: float
-    mean_seconds: float | None
 
     @property
     def num_finished(self) -> int:
@@ -173,8 +169,6 @@ def summarise(study: optuna.Study) -> Summary:
     done = sorted((row for row in rows if row.state == "done"), key=lambda row: [*map(mul, signs, row.values)])
     front = {trial.number for trial in study.best_trials} if len(signs) > 1 else {row.number for row in done[:1]}
     best = tuple(row for row in done if row.number in front)
-    spent = [row.seconds for row in rows if math.isfinite(row.seconds)]
-    of_done = [row.seconds for row in done if math.isfinite(row.seconds)]
     failures = Counter(row.reason or "without a reason" for row in rows if row.state == "failed")
     return Summary(
         **about,
@@ -183,8 +177,6 @@ def summarise(study: optuna.Study) -> Summary:
         best=() if about["final"] else best,
         ranked=(*best, *(row for row in done if row.number not in front)),
         reasons=dict(failures.most_common()),
-        total_seconds=math.fsum(spent),
-        mean_seconds=fmean(of_done) if of_done else None,
     )
 
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+import psutil
+
 from mmsa.locks import holder, lock_file
 from mmsa.sweep.slots import Slot
 from mmsa.sweep.worker import DONE, REPLACE, SLOT_TAKEN
@@ -50,7 +52,7 @@ class Seat:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.printed = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = psutil.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=log,
@@ -179,10 +181,7 @@ class Supervisor:
         self._ask_all_to_end()  # so that they know who sends the signal
         for process in alive:
             process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + STOP_SECONDS
-        for process in alive:
-            try:
-                process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        _, stubborn = psutil.wait_procs(alive, STOP_SECONDS)
+        for process in stubborn:
+            process.kill()
+            process.wait()

@@ -60,7 +60,7 @@ class TrialDesk:
         self.place = place()
         self._alive = Lock(worker_lock(self.worker), "a worker")
         self._asking = Lock(study_lock(self.study.study_name), "a worker that asks for a trial")
-        self._lease: threading.Event | None = None
+        self._lease = threading.Event()  # set where none is renewed
 
     def open(self) -> None:
         """Show that this worker lives, and that its host takes part."""
@@ -123,9 +123,7 @@ class TrialDesk:
 
     def let_go(self) -> None:
         """Renew the lease no longer."""
-        if self._lease is not None:
-            self._lease.set()
-            self._lease = None
+        self._lease.set()
 
     def _is_mine(self, trial: FrozenTrial) -> bool:
         return trial.state == TrialState.RUNNING and trial.user_attrs["owner"]["worker"] == self.worker

@@ -225,11 +225,9 @@ def _final_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
 
     The UI sorts its charts by name: "valid best" stands below the curves. The baselines are in the description.
     """
-    final: dict[str, float] = {}
-    for name, value in metrics.items():
-        fold, _, metric = name.partition("/")
-        final[name if fold == "test" else f"{fold} best/{metric}"] = value
-    return final
+    return {
+        name if name.startswith("test/") else name.replace("/", " best/", 1): value for name, value in metrics.items()
+    }
 
 
 def _key(name: str) -> str:

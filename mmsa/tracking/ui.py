@@ -96,25 +96,19 @@ def wait_until_healthy(server: subprocess.Popen[bytes], port: int, log: Path) ->
         if server.poll() is not None:
             lines = log.read_text(errors="replace").strip().splitlines() or ["(nothing)"]
             raise MmsaError(f"The MLflow server ended by itself. Its last words: {lines[-1]}\nAll of them: {log}")
-        try:
-            with opener.open(f"http://{HOST}:{port}/health", timeout=5):
-                return
-        except OSError:
-            time.sleep(0.3)
+        with suppress(OSError), opener.open(f"http://{HOST}:{port}/health", timeout=5):
+            return
+        time.sleep(0.3)
     raise MmsaError(f"The MLflow server does not answer after {START_SECONDS} s. What it printed: {log}")
 
 
 def stop_server(server: subprocess.Popen[bytes]) -> None:
     """End the server and the workers that it started."""
-    for sent in (signal.SIGTERM, signal.SIGKILL):
-        try:
+    with suppress(ProcessLookupError):
+        for sent in (signal.SIGTERM, signal.SIGKILL):
             os.killpg(server.pid, sent)
-        except ProcessLookupError:
-            break
-        try:
-            server.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            continue
+            with suppress(subprocess.TimeoutExpired):
+                server.wait(STOP_SECONDS)
     server.wait()
 
 

@@ -50,7 +50,7 @@ def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
         (tmp_path / "listing").write_text(listing)
         script = tmp_path / "nvidia-smi"
         script.write_text(
-            f'#!/bin/sh\n[ "$1" = --query-gpu=index,uuid,name,memory.free,memory.total ] || exit 9\n'
+            f'#!/bin/sh\n[ "$1" = --query-gpu=index,uuid,name,memory.free ] || exit 9\n'
             f"cat {tmp_path}/listing\nexit {status}\n"
         )
         script.chmod(stat.S_IRWXU)

@@ -8,9 +8,9 @@ from mmsa.errors import ConfigError
 from mmsa.sweep.slots import Accelerator, SlotPlan, SlotRules, choose_slots
 
 SMI = """\
-0, GPU-aaaa1111, NVIDIA A100, SXM4, 1024, 40960
-1, GPU-aaaa2222, NVIDIA A100, SXM4, 39936, 40960
-2, GPU-bbbb3333, NVIDIA GB10, [N/A], [N/A]
+0, GPU-aaaa1111, NVIDIA A100, SXM4, 1024
+1, GPU-aaaa2222, NVIDIA A100, SXM4, 39936
+2, GPU-bbbb3333, NVIDIA GB10, [N/A]
 """
 
 

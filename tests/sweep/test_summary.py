@@ -20,8 +20,8 @@ from mmsa.analysis.tables import PLANTED
 from mmsa.errors import ConfigError, DataError
 from mmsa.sweep import report
 from mmsa.sweep.figures import visible_range, write_study_figures
+from mmsa.sweep.report import standing, text
 from mmsa.sweep.summary import rerun_command, rerun_overrides, summarise
-from mmsa.sweep.trial_tables import standing, text
 from tests.records import record
 from tests.sweep.studies import new_study, realistic_study, trial
 
@@ -49,7 +49,7 @@ def test_a_summary_counts_every_state_and_keeps_every_trial() -> None:
     assert summary.counts == {"done": 2, "pruned": 1, "failed": 3, "running": 1, "waiting": 0}
     assert list(summary.reasons.items()) == [("out of memory", 2), ("NaN", 1)]
     assert [row.number for row in summary.rows] == list(range(7)) and [row.number for row in summary.best] == [1]
-    assert summary.total_seconds == 14.0 and summary.mean_seconds == 2.0
+    assert "2.0 s per trial, 14.0 s all together" in text(summary)
     assert standing(summary) == "3 of 50 trials done, 1 of them pruned, 3 failed, 1 running"
 
 
