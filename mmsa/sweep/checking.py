@@ -33,14 +33,12 @@ class CheckedSweep:
         search: what is searched, and how.
         typed: all that was typed but the option of the group `sweep`, in our words.
         space: the search's, read.
-        points: of a grid; None is a search.
         base: configuration of the first point.
     """
 
     search: Search
     typed: list[str]
     space: Space
-    points: list[dict[str, Any]] | None
     base: DictConfig
 
 
@@ -65,12 +63,13 @@ def check_sweep(
     dimensions = as_typed({**params, **cfg.sweep.space})
     own = [argument for argument in arguments if not is_of_search(argument)]
     space = read_space(dimensions, own, seeds_allowed=options["final"])
-    points = grid_points(space) if is_grid(sampler) else None
-    config_folders = _config_folders(cfg)
+    num_points = len(grid_points(space)) if is_grid(sampler) else None
+    sources = cfg.hydra.runtime.config_sources
+    config_folders = [str(Path(source.path).resolve()) for source in sources if source.provider == "command-line"]
     check_space(space, lambda overrides: build.check(compose(overrides, config_folders)))
     _check_nothing_is_lost(cfg, own, config_folders)
     base = first_configuration(space, config_folders)
-    if points is None:
+    if num_points is None:
         make_sampler(sampler, base.seed)
     objectives = list(options["objectives"] or [f"valid/{build.build_task(base).monitor}"])
     if len(objectives) > 1 and str(sampler["_target_"]).endswith("CmaEsSampler"):
@@ -85,12 +84,12 @@ def check_sweep(
         seed=base.seed,
         objectives=objectives,
         modes=[_mode(name) for name in objectives],
-        num_points=None if points is None else len(points),
+        num_points=num_points,
         config_folders=config_folders,
         packages=os.environ.get(PACKAGES_VARIABLE, ""),
         options=options,
     )
-    return CheckedSweep(search, _typed(cfg, arguments), space, points, base)
+    return CheckedSweep(search, _typed(cfg, arguments), space, base)
 
 
 def first_configuration(space: Space, config_folders: Sequence[str]) -> DictConfig:
@@ -141,8 +140,3 @@ def _typed(cfg: DictConfig, arguments: Sequence[str]) -> list[str]:
     """All that was typed but the option of the group `sweep`."""
     of_hydra = [override for override in cfg.hydra.overrides.hydra if not override.startswith("hydra.mode=")]
     return typed_overrides([*of_hydra, *(argument for argument in arguments if not argument.startswith("sweep="))])
-
-
-def _config_folders(cfg: DictConfig) -> list[str]:
-    sources = cfg.hydra.runtime.config_sources
-    return [str(Path(source.path).resolve()) for source in sources if source.provider == "command-line"]

@@ -10,20 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import optuna
 from optuna.trial import TrialState
 from rich.console import Console
-from rich.status import Status
 
 from mmsa.sweep.options import SweepSpec
+from mmsa.sweep.report import short, standing
+from mmsa.sweep.running import former_record
 from mmsa.sweep.study_run import StudyRun
 from mmsa.sweep.summary import Summary, TrialRecord, summarise
-from mmsa.sweep.trial_tables import short, standing
 from mmsa.tracking.tracker import without_password
-
-if TYPE_CHECKING:
-    import optuna
 
 FIGURES_SECONDS = 60.0
 """How long the figures of a study may be behind: drawing them takes seconds, of which the trials have better use."""
@@ -52,21 +49,18 @@ class SweepDisplay:
         self._new: list[float] = []
         self._began = time.monotonic()
         self._drawn = 0.0
-        self._status: Status | None = None
+        self._status = self.console.status("")  # shows nothing where there is no terminal
 
     def say(self, line: str) -> None:
         """Print a line."""
         self.console.print(line)
 
     def __enter__(self) -> SweepDisplay:
-        if self.console.is_terminal:
-            self._status = self.console.status("")
-            self._status.start()
+        self._status.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._status is not None:
-            self._status.stop()
+        self._status.stop()
 
     def refresh(self) -> None:
         """Tell of the trials that ended since the last call."""
@@ -86,8 +80,7 @@ class SweepDisplay:
             self.run.update(summary)
             if time.monotonic() > self._drawn + FIGURES_SECONDS:
                 self.draw()
-        if self._status is not None:
-            self._status.update(self._standing(summary))
+        self._status.update(self._standing(summary))
         self._states = states
 
     def draw(self) -> None:
@@ -156,17 +149,9 @@ def opening_lines(
 
 def usual_seconds(outputs: Path, fingerprint: str) -> float | None:
     """How long finished runs on these data took, in the median; None without any."""
-    from mmsa.errors import DataError
-    from mmsa.record import RunRecord
-
-    seconds = []
-    for folder in sorted((outputs / "runs").glob("*/"))[-200:]:
-        try:
-            record = RunRecord.read(folder)
-        except DataError:
-            continue
-        if record.status == "finished" and record.data.fingerprint == fingerprint:
-            seconds.append(record.seconds or 0.0)
+    folders = sorted((outputs / "runs").glob("*/"))[-200:]
+    records = [record for record in map(former_record, folders) if record and record.status == "finished"]
+    seconds = [record.seconds or 0.0 for record in records if record.data.fingerprint == fingerprint]
     return statistics.median(seconds) if seconds else None
 
 

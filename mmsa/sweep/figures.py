@@ -8,19 +8,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
 import optuna
 from matplotlib import pyplot
+from matplotlib.axes import Axes
+from optuna.trial import FrozenTrial
 
 from mmsa.drawing import BLUE, ORANGE
 from mmsa.sweep.summary import Summary, summarise
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from optuna.trial import FrozenTrial
 
 _LEAST_TRIALS = 2
 _FOR_IMPORTANCE = 10

@@ -6,13 +6,15 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from mmsa import build
 from mmsa.commands import report_command
@@ -22,7 +24,7 @@ from mmsa.sweep.drive import SweepDisplay, opening_lines, usual_seconds, while_r
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.report import report
 from mmsa.sweep.setup import Sweep, reopen, set_up
-from mmsa.sweep.slots import Slot, SlotPlan, choose_slots
+from mmsa.sweep.slots import Slot, SlotPlan, SlotRules, choose_slots
 from mmsa.sweep.study_run import StudyRun
 from mmsa.sweep.summary import summarise
 from mmsa.sweep.supervisor import POLL_SECONDS, Supervisor
@@ -80,7 +82,8 @@ def plan_slots(base: DictConfig, options: Mapping[str, Any], slots: str | int | 
         ConfigError: there is no such slot, or no room on it.
     """
     device = base.device
-    return choose_slots(slots, device.accelerator, device.threads, options["slots_per_gpu"], options["gpu_memory"])
+    rules = SlotRules(device.accelerator, device.threads, options["slots_per_gpu"], options["gpu_memory"])
+    return choose_slots(slots, rules)
 
 
 def on_slots(made: Sweep, plan: SlotPlan, until: float | None, run: StudyRun | None) -> None:
@@ -97,7 +100,7 @@ def on_slots(made: Sweep, plan: SlotPlan, until: float | None, run: StudyRun | N
     """
     display = announce(made, [slot.name for slot in plan.slots], len(plan.slots), plan.notes, run)
     guarded = Patience(display.say)
-    died = partial(guarded, partial(note_death, made.study))
+    died = partial(guarded, note_death, made.study)
     with display, Supervisor(Path(made.spec.folder), plan.slots, until, display.say, died) as supervisor:
         while supervisor.step():
             guarded(display.refresh)
@@ -125,6 +128,7 @@ def by_launcher(made: Sweep, launcher: Any, choice: str) -> None:
     conclude(made, display, ended)
 
 
+@dataclass
 class Patience:
     """Calls what reads the storage, and outlasts a storage that is away for a while.
 
@@ -132,18 +136,15 @@ class Patience:
         say: takes the line that tells the first failure.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-        self._told = False
+    say: Callable[[str], None]
+    _told: bool = False
 
     def __call__(self, action: Callable[..., None], *arguments: Any) -> None:
-        from sqlalchemy.exc import SQLAlchemyError
-
         try:
             action(*arguments)
         except (StorageInternalError, SQLAlchemyError, OSError) as error:
             if not self._told:
-                self._say(f"the storage does not answer; the trials go on: {str(error).splitlines()[0][:160]}")
+                self.say(f"the storage does not answer; the trials go on: {str(error).splitlines()[0][:160]}")
             self._told = True
 
 
@@ -190,8 +191,7 @@ def conclude(made: Sweep, display: SweepDisplay, ended: int | None) -> None:
     if not spec.options["final"]:
         display.draw()
     if display.run is not None:
-        ending: Literal["FAILED", "KILLED"] = "FAILED" if too_many else "KILLED"
-        display.run.finish(summary, "FINISHED" if complete else ending)
+        display.run.finish(summary, "FINISHED" if complete else "FAILED" if too_many else "KILLED")
     if summary.counts["done"]:
         print(report(Path(spec.folder).parents[1], spec.study))
         print(f"the same table later: {report_command(made.base.paths.outputs, spec.study)}")
@@ -231,8 +231,7 @@ def join(folder: Path) -> None:
     """
     minutes = SweepSpec.load(folder).options["timeout"]
     until = time.time() + 60 * minutes if minutes else None
-    host, job = os.uname().nodename, os.getpid()
-    slot = Slot(f"job {job} on {host}", lock=f"job {job}", environment={})
+    slot = Slot(f"job {os.getpid()} on {os.uname().nodename}", lock=f"job {os.getpid()}", environment={})
     with Supervisor(folder, (slot,), until, print) as supervisor:
         while supervisor.step():
             time.sleep(POLL_SECONDS)

@@ -6,9 +6,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import joblib
+import torch
 
 from mmsa.errors import ConfigError
 
@@ -16,7 +17,7 @@ GIB = 2**30
 _SLURM_CORES = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE")  # of a task, before that of its job on the node
 # What a job of SLURM may use of the node's GPUs, in the order in which they are believed.
 _SLURM_GPUS = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS", "GPU_DEVICE_ORDINAL")
-_QUERY = ("--query-gpu=index,uuid,name,memory.free,memory.total", "--format=csv,noheader,nounits")
+_QUERY = ("--query-gpu=index,uuid,name,memory.free", "--format=csv,noheader,nounits")
 _SMI_SECONDS = 30  # the first call on a machine with many GPUs wakes them one by one
 
 # --- Cores ------------------------------------------------------------------------------------------------------------
@@ -48,7 +49,6 @@ class Gpu:
         id: what CUDA_VISIBLE_DEVICES calls it: its UUID, or its index where that is not known.
         name: the maker's name for it.
         free: bytes of memory that nobody uses; None is not known.
-        total: bytes of memory; None is not known.
         pretended: it is only in MMSA_PRETEND_GPUS.
     """
 
@@ -56,7 +56,6 @@ class Gpu:
     id: str
     name: str
     free: int | None
-    total: int | None
     pretended: bool = False
 
     def __str__(self) -> str:
@@ -102,7 +101,7 @@ def _pretended_gpus(text: str) -> list[Gpu]:
             f"MMSA_PRETEND_GPUS={text}: the GiB free of each pretended GPU are numbers between commas.\n"
             '  type export MMSA_PRETEND_GPUS="8,0.5", or unset MMSA_PRETEND_GPUS'
         ) from error
-    return [Gpu(i, f"pretended-{i}", "pretended", size, size, pretended=True) for i, size in enumerate(sizes)]
+    return [Gpu(i, f"pretended-{i}", "pretended", size, pretended=True) for i, size in enumerate(sizes)]
 
 
 def _listed_gpus() -> list[Gpu] | None:
@@ -113,28 +112,22 @@ def _listed_gpus() -> list[Gpu] | None:
         return None
     rows = [line.split(", ") for line in done.stdout.splitlines()]
     return [
-        Gpu(int(row[0]), row[1], ", ".join(row[2:-2]), _bytes(row[-2]), _bytes(row[-1]))
+        # Words stand for a size that the driver does not tell.
+        Gpu(int(row[0]), row[1], ", ".join(row[2:-1]), int(row[-1]) * 2**20 if row[-1].isdecimal() else None)
         for row in rows
-        if len(row) >= 5 and row[0].isdecimal()
+        if len(row) >= 4 and row[0].isdecimal()
     ]
-
-
-def _bytes(mebibytes: str) -> int | None:
-    """None for the words that stand for a size that the driver does not tell."""
-    return int(mebibytes) * 2**20 if mebibytes.isdecimal() else None
 
 
 def _torch_gpus(visible: str | None) -> list[Gpu]:
     """What PyTorch sees, with no memory known: on machines with AMD GPUs, or without nvidia-smi."""
     count = num_torch_gpus()
     ids = [str(index) for index in range(count)] if visible is None else _tokens(visible)[:count]
-    return [Gpu(index, id, "GPU", None, None) for index, id in enumerate(ids)]
+    return [Gpu(index, id, "GPU", None) for index, id in enumerate(ids)]
 
 
 def num_torch_gpus() -> int:
     """How many GPUs this PyTorch can compute on."""
-    import torch
-
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
@@ -147,13 +140,13 @@ def _visible_gpus(gpus: Sequence[Gpu], tokens: Sequence[str]) -> list[Gpu]:
     visible: dict[str, Gpu] = {}
     for token in tokens:
         if token.startswith("MIG-"):  # a part of a GPU, of whose memory nvidia-smi's list says nothing
-            visible.setdefault(token, Gpu(len(visible), token, "MIG", None, None))
+            visible.setdefault(token, Gpu(len(visible), token, "MIG", None))
             continue
         found = [gpu for gpu in gpus if _is_named(gpu, token)]
         if len(found) != 1:
             break
         (gpu,) = found
-        visible.setdefault(gpu.id, Gpu(len(visible), gpu.id, gpu.name, gpu.free, gpu.total, gpu.pretended))
+        visible.setdefault(gpu.id, replace(gpu, index=len(visible)))
     return list(visible.values())
 
 

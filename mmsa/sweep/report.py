@@ -1,16 +1,22 @@
-"""What `mmsa report` says of the studies under an outputs folder."""
+"""A study in words: its best trials as a table, how far it is, and what to type next."""
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
 from mmsa.analysis import tables
-from mmsa.analysis.rendering import Style
+from mmsa.analysis.rendering import Cell, Column, Row, Style, Table, headed, number, rendered
 from mmsa.commands import report_command
 from mmsa.errors import MmsaError
 from mmsa.sweep.options import SPEC_FILE
-from mmsa.sweep.summary import Summary, rerun_command, summarise
-from mmsa.sweep.trial_tables import standing, text, value_text
+from mmsa.sweep.summary import Summary, TrialRecord, rerun_command, summarise
+
+_REASONS = 5  # different reasons of failures that are told
+_FRACTION = re.compile(r"-?(\d+\.\d*|\.\d+|\d+(?=e))(e[+-]?\d+)?", re.IGNORECASE)
 
 
 def is_study(outputs: Path, name: str) -> bool:
@@ -32,18 +38,19 @@ def report(outputs: Path, name: str, style: Style = "table") -> str:
     summary = _summary(outputs / "sweeps" / name)
     if summary.final and summary.counts["done"]:
         return tables.report(outputs, sweep=name, format=style)
+    again = "" if style == "csv" else rerun_note(summary, style)
+    return "\n\n".join(filter(None, [text(summary, style), again]))
+
+
+def rerun_note(summary: Summary, style: Style) -> str:
+    """The command that trains the best configuration again, and what it does; empty while no trial is done."""
     command = rerun_command(summary)
-    if style == "csv" or command is None:
-        return text(summary, style)
-    shown = f"```\n{command}\n```" if style == "markdown" else f"  {command}"
-    return f"{text(summary, style)}\n\n{rerun_note(summary)}\n{shown}"
-
-
-def rerun_note(summary: Summary) -> str:
-    """What the command does that trains the best configuration again."""
+    if command is None:
+        return ""
     several = len(summary.objectives) > 1
     best = f"the trial of the Pareto front that is best in {summary.objectives[0]}" if several else "the best trial"
-    return f"{best} over five new seeds, which then meets the test fold for the first time:"
+    shown = f"```\n{command}\n```" if style == "markdown" else f"  {command}"
+    return f"{best} over five new seeds, which then meets the test fold for the first time:\n{shown}"
 
 
 def study_lines(outputs: Path) -> list[str]:
@@ -64,12 +71,8 @@ def study_line(summary: Summary, outputs: str) -> str:
         summary: the study.
         outputs: the outputs folder as typed.
     """
-    values = [] if summary.final else [summary.best_value(place) for place in range(len(summary.objectives))]
-    best = [
-        f"{name} {value_text(name, value)}"
-        for name, value in zip(summary.objectives, values, strict=False)
-        if value is not None
-    ]
+    values = {} if summary.final else summary.best_values()
+    best = [f"{name} {value_text(name, value)}" for name, value in values.items()]
     shown = f", best {', '.join(best)}" if best else ""
     return f"study {summary.study}: {standing(summary)}{shown}: {report_command(outputs, summary.study)}"
 
@@ -78,3 +81,102 @@ def _summary(folder: Path) -> Summary:
     from mmsa.sweep.storage import open_study
 
     return summarise(open_study(folder))
+
+
+def text(summary: Summary, style: Style = "table", width: int | None = None, top: int = 10) -> str:
+    """A study as text: what it is, its best trials, and why trials failed.
+
+    Args:
+        summary: the study.
+        style: as for `rendered`; CSV has every trial, in full precision.
+        width: as for `rendered`.
+        top: the trials that are shown, from 1.
+
+    Raises:
+        DataError: there is no such style.
+    """
+    return rendered([_table(summary, summary.ranked[:top])], style, width)
+
+
+def value_text(objective: str, value: float) -> str:
+    """An objective's value as it is printed."""
+    if objective == "num_parameters":
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if objective == "seconds" else number(value)
+
+
+def short(value: str) -> str:
+    """A value as it is typed; fractions with the three digits that count."""
+    return f"{float(value):.3g}" if _FRACTION.fullmatch(value) else value
+
+
+def standing(summary: Summary) -> str:
+    """How far a study is, such as "50 of 50 trials done, 10 of them pruned, 3 failed"."""
+    counts = summary.counts
+    parts = [f"{summary.num_finished} of {summary.total} trials done"]
+    parts += [f"{counts['pruned']} of them pruned"] if counts["pruned"] else []
+    return ", ".join([*parts, *(f"{counts[state]} {state}" for state in ("failed", "running") if counts[state])])
+
+
+def _table(summary: Summary, shown: Sequence[TrialRecord]) -> Table:
+    keys, objectives = summary.varying(), summary.objectives
+    heads = ["trial", *map(headed, objectives, summary.modes), "seconds"]
+    about = ("study", "dataset", "fingerprint", "planted", "trial", "state", "seeds", "seconds", "reason")
+    return Table(
+        title=f"study {summary.study}: {standing(summary)}",
+        notes=_notes(summary, shown),
+        columns=[*map(Column, heads), *(Column(key, option=True) for key in keys)],
+        blocks=[[_row(summary, row, keys) for row in shown]],
+        best="of the Pareto front" if len(objectives) > 1 else "best trial",
+        foot=_foot(summary, shown),
+        fields=[*about, *objectives, f"{objectives[0]}_std", *keys],
+        records=[_record(summary, row, keys) for row in summary.rows],
+    )
+
+
+def _row(summary: Summary, row: TrialRecord, keys: Sequence[str]) -> Row:
+    """The trial's number, a cell per objective, the first with its deviation over several seeds, and what was tried."""
+    values = list(map(value_text, summary.objectives, row.values))
+    if row.deviation is not None:
+        values[0] += f" ± {value_text(summary.objectives[0], row.deviation)}"
+    cells = [*values, _seconds(row.seconds), *(short(row.overrides.get(key, "–")) for key in keys)]
+    return (Cell(str(row.number), row in summary.best), *map(Cell, cells))
+
+
+def _record(summary: Summary, row: TrialRecord, keys: Sequence[str]) -> list[object]:
+    record: list[object] = [summary.study, summary.dataset, summary.fingerprint, str(summary.planted).lower()]
+    record += [row.number, row.state, len(row.scores) or "", row.seconds, row.reason]
+    record += [*row.values, row.deviation] if row.values else [""] * (len(summary.objectives) + 1)
+    return [*record, *(row.overrides.get(key, "") for key in keys)]
+
+
+def _notes(summary: Summary, shown: Sequence[TrialRecord]) -> list[str]:
+    """What has to be known to read the table."""
+    data = f", data {summary.fingerprint[:12]}" if summary.fingerprint else ""
+    fold = "test" if summary.final else "validation"
+    notes = [f"{summary.dataset}, {fold} fold{data}", f"sampler {summary.sampler}, pruner {summary.pruner}"]
+    notes += [tables.PLANTED] if summary.planted else []
+    if summary.best:
+        notes.append("values of the validation fold: the best one is optimistic, because it was chosen by them")
+    if summary.seeds > 1 and shown:
+        value = "confidence bound" if any(row.is_bound for row in shown) else "mean"
+        notes.append(f"{value} ± standard deviation over {summary.seeds} seeds")
+    return notes
+
+
+def _foot(summary: Summary, shown: Sequence[TrialRecord]) -> list[str]:
+    """What stands below the table, with the most frequent reasons of failures."""
+    done = summary.counts["done"]
+    lines = [f"the best {len(shown)} of {done} trials that ran to their end"] if len(shown) < done else []
+    if shown:
+        spent = [row.seconds for row in summary.rows if math.isfinite(row.seconds)]
+        of_done = [row.seconds for row in summary.ranked if math.isfinite(row.seconds)]
+        mean = fmean(of_done) if of_done else math.nan
+        lines.append(f"{_seconds(mean)} s per trial, {_seconds(math.fsum(spent))} s all together")
+    lines += [f"failed: {number} × {reason}" for reason, number in list(summary.reasons.items())[:_REASONS]]
+    more = sum(list(summary.reasons.values())[_REASONS:])
+    return [*lines, f"failed: {more} × for other reasons"] if more else lines
+
+
+def _seconds(seconds: float) -> str:
+    return "–" if math.isnan(seconds) else f"{seconds:,.1f}"

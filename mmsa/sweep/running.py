@@ -12,8 +12,7 @@ from typing import Any
 import optuna
 from omegaconf import DictConfig, OmegaConf
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner, WilcoxonPruner
-from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import Trial, TrialState, create_trial
 
 from mmsa import build, experiment
 from mmsa.compose import Composer
@@ -25,6 +24,7 @@ from mmsa.overrides import typed_overrides
 from mmsa.record import RunRecord
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.space import Space, overrides_of
+from mmsa.sweep.summary import seed_scores
 
 WILCOXON_P = 0.13
 """Below it a trial's seeds are behind those of the best: three worse ones of three have 0.125."""
@@ -44,22 +44,6 @@ def make_pruner(name: str, min_epochs: int) -> BasePruner:
     return NopPruner()
 
 
-class DataCache:
-    """The data of the last configuration: the trials of a sweep mostly share them."""
-
-    def __init__(self) -> None:
-        self._key: str | None = None
-        self._opened: tuple[Store, Data] | None = None
-
-    def __call__(self, cfg: DictConfig) -> tuple[Store, Data]:
-        """Open the data of a configuration."""
-        nodes = [cfg.dataset, cfg.paths, *([cfg.encoder] if build.tokenizers(cfg, build.build_dataset(cfg)) else [])]
-        key = "\n".join(OmegaConf.to_yaml(node, resolve=True) for node in nodes)
-        if self._opened is None or key != self._key:
-            self._key, self._opened = key, build.open_data(cfg)
-        return self._opened
-
-
 @dataclass
 class TrialRunner:
     """Runs the trials of a worker.
@@ -76,7 +60,7 @@ class TrialRunner:
 
     def __post_init__(self) -> None:
         self._compose = Composer(self.spec.config_folders)
-        self._data = DataCache()
+        self._opened: tuple[str, tuple[Store, Data]] | None = None
 
     def run(self, trial: Trial) -> list[float]:
         """Run every seed of a trial and return its objectives.
@@ -101,7 +85,7 @@ class TrialRunner:
         """The objectives of one run, which goes on where a dead worker left it."""
         runs: dict[str, Any] = dict(trial.user_attrs.get("seeds", {}))
         key = str(seed) if seed is not None else "run"
-        record = _former_record(Path(runs[key]["folder"])) if key in runs else None
+        record = former_record(Path(runs[key]["folder"])) if key in runs else None
         if record is not None and record.status == "pruned":  # its worker died before it could tell
             raise Pruned(record.reason)
         if record is None or record.status != "finished":
@@ -127,10 +111,9 @@ class TrialRunner:
         cfg = self._compose([*overrides, *resumed])
 
         def started(folder: Path) -> None:
-            runs = {**trial.user_attrs.get("seeds", {}), key: {"folder": str(folder.resolve())}}
-            trial.set_user_attr("seeds", runs)
+            trial.set_user_attr("seeds", {**trial.user_attrs.get("seeds", {}), key: {"folder": str(folder.resolve())}})
 
-        reported = set(self.study._storage.get_trial(trial._trial_id).intermediate_values)
+        reported = trial._get_latest_trial().intermediate_values
         objective = self.spec.objectives[0]
 
         def epoch(history: Sequence[Mapping[str, float]]) -> None:
@@ -139,7 +122,6 @@ class TrialRunner:
             for number, metrics in enumerate(history, start=1):  # those too that a dead worker did not report
                 if number in reported or objective not in metrics:
                     continue
-                reported.add(number)
                 trial.report(metrics[objective], number)
                 if trial.should_prune():
                     raise Pruned(f"epoch {number} with {objective} {metrics[objective]:.4g}: behind the other trials")
@@ -147,6 +129,14 @@ class TrialRunner:
         final = self.spec.options["final"]
         hooks = TrialHooks(self.spec.study, trial.number, final, started, epoch, self._data)
         experiment.run(cfg, typed_overrides(overrides), quiet=True, trial=hooks)
+
+    def _data(self, cfg: DictConfig) -> tuple[Store, Data]:
+        """The data of a configuration; those of the last one are kept, as the trials of a sweep mostly share them."""
+        nodes = [cfg.dataset, cfg.paths, *([cfg.encoder] if build.tokenizers(cfg, build.build_dataset(cfg)) else [])]
+        key = "\n".join(OmegaConf.to_yaml(node, resolve=True) for node in nodes)
+        if self._opened is None or self._opened[0] != key:
+            self._opened = key, build.open_data(cfg)
+        return self._opened[1]
 
     def _compare_seeds(self, trial: Trial, scores: list[float]) -> None:
         """End a trial whose seeds are behind the same seeds of the best trial, by Optuna's Wilcoxon pruner.
@@ -156,15 +146,17 @@ class TrialRunner:
         """
         if isinstance(self.study.pruner, NopPruner):
             return
-        done = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if not done:
+        if not self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             return
-        best = min(done, key=lambda other: other.values[0] if self.spec.modes[0] == "min" else -other.values[0])
+        best = self.study.best_trial
+        former = seed_scores(best)
         pruner = WilcoxonPruner(p_threshold=WILCOXON_P)
-        seeds = optuna.create_study(direction=direction(self.spec.modes[0]), pruner=pruner)
-        seeds.add_trial(_of_seeds(0, TrialState.COMPLETE, seed_scores(best)))
-        running = _of_seeds(1, TrialState.RUNNING, scores)
-        if pruner.prune(seeds, running):
+        seeds = optuna.create_study(direction=self.study.direction, pruner=pruner)
+        seeds.add_trial(create_trial(value=statistics.fmean(former), intermediate_values=dict(enumerate(former))))
+        running = seeds.ask()
+        for number, score in enumerate(scores):
+            running.report(score, number)
+        if running.should_prune():
             raise Pruned(f"after {len(scores)} seeds: behind the same seeds of trial {best.number}")
 
     def _objective(self, values: list[float], mode: str) -> float:
@@ -179,29 +171,8 @@ class TrialRunner:
         return mean + margin if mode == "min" else mean - margin
 
 
-def direction(mode: str) -> StudyDirection:
-    """Optuna's word for "min" or "max"."""
-    return StudyDirection.MINIMIZE if mode == "min" else StudyDirection.MAXIMIZE
-
-
-def seed_scores(trial: FrozenTrial) -> list[float]:
-    """The first objective of each seed of a finished trial, in the order of the seeds."""
-    runs = trial.user_attrs.get("seeds", {})
-    return [runs[seed]["score"] for seed in sorted(runs, key=lambda name: (len(name), name)) if "score" in runs[seed]]
-
-
-def _of_seeds(number: int, state: TrialState, scores: Sequence[float]) -> FrozenTrial:
-    trial = optuna.trial.create_trial(
-        state=state,
-        value=statistics.fmean(scores) if state == TrialState.COMPLETE else None,
-        intermediate_values=dict(enumerate(scores)),
-    )
-    trial.number = number
-    return trial
-
-
-def _former_record(folder: Path) -> RunRecord | None:
-    """What an earlier attempt has written; None where it came to nothing."""
+def former_record(folder: Path) -> RunRecord | None:
+    """What an earlier run has written; None where it came to nothing."""
     try:
         return RunRecord.read(folder)
     except DataError:

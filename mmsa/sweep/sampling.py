@@ -6,20 +6,18 @@ import importlib.util
 import warnings
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from hydra.errors import HydraException
 from hydra.utils import instantiate
+from optuna import Study
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, QMCSampler
+from optuna.trial import FrozenTrial, TrialState
 
 from mmsa.errors import ConfigError
-
-if TYPE_CHECKING:
-    from optuna import Study
-    from optuna.distributions import BaseDistribution
-    from optuna.trial import FrozenTrial, TrialState
 
 GRID = "optuna.samplers.GridSampler"
 WHITELIST = ("hydra_plugins.hydra_optuna_sweeper.*", "optuna.samplers.*")
@@ -120,11 +118,9 @@ class SeededSampler(BaseSampler):
         self._seed = seed
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """What the sampler does before a trial."""
         self._sampler(trial).before_trial(study, trial)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """The parameters that are drawn together."""
         return self._sampler(trial).infer_relative_search_space(study, trial)
 
     def sample_relative(
@@ -148,28 +144,24 @@ class SeededSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """The value of a parameter that is drawn by itself."""
-        sampler = self._fresh(self._derived(trial.number, zlib.crc32(param_name.encode())))
+        sampler = self._fresh(trial.number, zlib.crc32(param_name.encode()))
         return sampler.sample_independent(study, trial, param_name, param_distribution)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        """What the sampler does after a trial."""
         self._sampler(trial).after_trial(study, trial, state, values)
 
     def _sampler(self, trial: FrozenTrial) -> BaseSampler:
         """The sampler of what is drawn for a whole trial."""
         # CMA-ES adds the trial's number to its seed by itself; with a seed for each trial, two of them could meet.
-        sampler = self._fresh(self._derived(*(() if sampler_name(self._node) in SEQUENCES else (trial.number,))))
+        sampler = self._fresh(*(() if sampler_name(self._node) in SEQUENCES else (trial.number,)))
         if isinstance(sampler, QMCSampler):
             # Optuna counts the places in the storage, where two workers can read the same count.
             sampler._find_sample_id = lambda study, search_space: trial.number  # type: ignore[method-assign]
         return sampler
 
-    def _derived(self, *numbers: int) -> int:
-        """A seed of 32 bits for these numbers."""
-        return int(np.random.SeedSequence((self._seed, *numbers)).generate_state(1)[0])
-
-    def _fresh(self, seed: int) -> BaseSampler:
+    def _fresh(self, *numbers: int) -> BaseSampler:
+        """A new sampler, whose seed of 32 bits is settled by these numbers."""
+        seed = int(np.random.SeedSequence((self._seed, *numbers)).generate_state(1)[0])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # make_sampler has shown them
             sampler: BaseSampler = _built(self._node, seed)

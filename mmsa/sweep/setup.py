@@ -8,9 +8,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import optuna
 from omegaconf import DictConfig
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
 
 from mmsa import build
 from mmsa.commands import train_command
@@ -20,17 +23,14 @@ from mmsa.locks import Lock
 from mmsa.overrides import typed_key, typed_overrides
 from mmsa.sweep.checking import CheckedSweep, first_configuration
 from mmsa.sweep.options import Search, SweepSpec
-from mmsa.sweep.running import TrialRunner, direction, make_pruner
+from mmsa.sweep.running import TrialRunner, make_pruner
 from mmsa.sweep.sampling import is_grid, make_sampler, sampler_name
-from mmsa.sweep.space import Space, read_space
+from mmsa.sweep.space import Space, grid_points, read_space
 from mmsa.sweep.storage import choose_storage, open_storage, open_study
 from mmsa.sweep.summary import ATTRIBUTE, StudyRecord
 from mmsa.sweep.trials import FAILED_BEFORE, TrialDesk, failures, study_lock
 from mmsa.tracking.database import default_uri
 from mmsa.tracking.tracker import without_password
-
-if TYPE_CHECKING:
-    import optuna
 
 ELSEWHERE = re.compile(r"[+~]*(paths|tracking|device|name)([./@=]|$)")
 """Arguments that change where a search runs and is kept, not what is searched."""
@@ -80,8 +80,8 @@ def set_up(checked: CheckedSweep, choice: str) -> Sweep:
     command = train_command([f"sweep={choice}", *checked.typed], search.config_folders)
     with Lock(study_lock(name), "making the study"):  # typed twice at once
         study = make_study(spec, searched, study_record(spec, checked.space, store, command))
-        if checked.points is not None:
-            enqueue_missing(study, checked.points)
+        if spec.num_points is not None:
+            enqueue_missing(study, grid_points(checked.space))
         spec.save()
     return Sweep(spec, study, checked.base, note)
 
@@ -132,10 +132,8 @@ def make_study(spec: SweepSpec, searched: Mapping[str, Any], record: StudyRecord
     Raises:
         ConfigError: a study of that name searches something else, or the storage cannot be reached.
     """
-    import optuna
-
     storage = open_storage(spec.storage)
-    directions = [direction(mode) for mode in spec.modes]
+    directions = [StudyDirection.MINIMIZE if mode == "min" else StudyDirection.MAXIMIZE for mode in spec.modes]
     try:
         study = optuna.create_study(study_name=spec.study, storage=storage, directions=directions, load_if_exists=True)
     except ValueError as error:  # other directions
@@ -153,8 +151,6 @@ def make_study(spec: SweepSpec, searched: Mapping[str, Any], record: StudyRecord
 
 def enqueue_missing(study: optuna.Study, points: Sequence[Mapping[str, Any]]) -> None:
     """Queue the points of a grid that are neither done nor under way; those that failed are tried again."""
-    from optuna.trial import TrialState
-
     trials = study.get_trials(deepcopy=False)
     there = {trial.user_attrs.get("point") for trial in trials if trial.state != TrialState.FAIL}
     for point in points:
@@ -177,8 +173,6 @@ def reopen(folder: Path) -> Sweep:
 
 def open_sweep(spec: SweepSpec, slot: str) -> tuple[TrialDesk, TrialRunner]:
     """What a worker needs of a sweep."""
-    import optuna
-
     options = spec.options
     space = read_space(spec.space, spec.arguments, seeds_allowed=options["final"])
     grid = is_grid(spec.sampler)
@@ -188,14 +182,8 @@ def open_sweep(spec: SweepSpec, slot: str) -> tuple[TrialDesk, TrialRunner]:
         sampler=optuna.samplers.RandomSampler(seed=0) if grid else make_sampler(spec.sampler, spec.seed),
         pruner=make_pruner(options["pruner"], options["min_epochs"]),
     )
-    desk = TrialDesk(
-        study,
-        space.distributions,
-        total=None if grid else spec.total,
-        retries=options["retries"],
-        max_failures=options["max_failures"],
-        slot=slot,
-    )
+    total = None if grid else spec.total
+    desk = TrialDesk(study, space.distributions, total, options["retries"], options["max_failures"], slot)
     return desk, TrialRunner(spec, space, study)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import platform
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+import torch
 
 from mmsa.errors import ConfigError
 from mmsa.sweep.machine import GIB, Gpu, cores, found_gpus, gpus_are_chosen, num_cores
@@ -38,53 +39,16 @@ class SlotPlan:
     notes: tuple[str, ...]
 
 
-def choose_slots(
-    slots: Literal["auto"] | int | Sequence[str],
-    accelerator: Accelerator,
-    threads: int,
-    slots_per_gpu: int,
-    gpu_memory: float,
-) -> SlotPlan:
-    """Choose the slots of a sweep from what is here, allowed, and free.
+@dataclass(frozen=True)
+class SlotRules:
+    """What holds for all slots of a sweep.
 
     Args:
-        slots: "auto": as many as fit, on the GPUs that were given, or on the one with most free memory where nobody
-            chose; on the CPU where there is no GPU. A number: the first of those. A list: "cuda:K", "cpu" and "mps".
         accelerator: device=... of the trials; "auto" allows all.
         threads: CPU threads of a trial, >= 1.
         slots_per_gpu: trials side by side on a GPU, >= 1.
         gpu_memory: GiB that have to be free for each of them, >= 0.
-
-    Raises:
-        ConfigError: a slot that is not a word for one, not here, not free, or not on the accelerator.
     """
-    rules = _Rules(accelerator, threads, slots_per_gpu, gpu_memory)
-    notes: list[str] = []
-    if isinstance(slots, str) and slots != "auto":
-        slots = [slots]
-    if isinstance(slots, int) and slots < 1:
-        raise ConfigError(
-            f"sweep.slots={slots}: at least one slot is needed.\n  type sweep.slots=1, or sweep.slots=auto"
-        )
-    if isinstance(slots, int | str):
-        chosen, notes = _automatic(rules)
-    else:
-        chosen = _listed(list(slots), rules)
-    if isinstance(slots, int) and slots > len(chosen):
-        notes.append(f"sweep.slots={slots}: {_counted(len(chosen), 'slot')} fit here.")
-    chosen = chosen[:slots] if isinstance(slots, int) else chosen
-    available = num_cores()
-    if len(chosen) * threads > available:
-        notes.append(
-            f"{_counted(len(chosen), 'slot')} of {_counted(threads, 'thread')} share {_counted(available, 'CPU core')} "
-            "and slow each other down."
-        )
-    return SlotPlan(tuple(chosen), tuple(notes))
-
-
-@dataclass(frozen=True)
-class _Rules:
-    """What holds for all slots of a sweep, as `choose_slots` states it."""
 
     accelerator: Accelerator
     threads: int
@@ -129,22 +93,55 @@ class _Rules:
         return Slot("mps", "mps", self.threading)
 
 
+def choose_slots(slots: str | int | Sequence[str], rules: SlotRules) -> SlotPlan:
+    """Choose the slots of a sweep from what is here, allowed, and free.
+
+    Args:
+        slots: "auto": as many as fit, on the GPUs that were given, or on the one with most free memory where nobody
+            chose; on the CPU where there is no GPU. A number: the first of those. A list: "cuda:K", "cpu" and "mps".
+        rules: what holds for all of them.
+
+    Raises:
+        ConfigError: a slot that is not a word for one, not here, not free, or not on the accelerator.
+    """
+    notes: list[str] = []
+    if isinstance(slots, int) and slots < 1:
+        raise ConfigError(
+            f"sweep.slots={slots}: at least one slot is needed.\n  type sweep.slots=1, or sweep.slots=auto"
+        )
+    if isinstance(slots, int) or slots == "auto":
+        chosen, notes = _automatic(rules)
+    else:
+        chosen = _listed([slots] if isinstance(slots, str) else slots, rules)
+    if isinstance(slots, int):
+        if slots > len(chosen):
+            notes.append(f"sweep.slots={slots}: {_counted(len(chosen), 'slot')} fit here.")
+        chosen = chosen[:slots]
+    available = num_cores()
+    if len(chosen) * rules.threads > available:
+        notes.append(
+            f"{_counted(len(chosen), 'slot')} of {_counted(rules.threads, 'thread')} share "
+            f"{_counted(available, 'CPU core')} and slow each other down."
+        )
+    return SlotPlan(tuple(chosen), tuple(notes))
+
+
 # --- Automatic --------------------------------------------------------------------------------------------------------
 
 
-def _automatic(rules: _Rules) -> tuple[list[Slot], list[str]]:
+def _automatic(rules: SlotRules) -> tuple[list[Slot], list[str]]:
     gpus = found_gpus() if rules.accelerator in ("auto", "cuda") else []
     if gpus:
         return _on_free_gpus(gpus, rules)
     if rules.accelerator == "cuda":
         raise ConfigError(f"device=cuda: {_here(gpus)}.\n  type device=cpu, or device=auto")
-    if rules.accelerator == "mps" or (rules.accelerator == "auto" and _has_mps()):
+    if rules.accelerator == "mps" or (rules.accelerator == "auto" and torch.backends.mps.is_available()):
         _require_mps("device=mps")
         return [rules.on_mps()], []
     return [rules.on_cpu(number) for number in range(1, max(1, num_cores() // rules.threads) + 1)], []
 
 
-def _on_free_gpus(gpus: Sequence[Gpu], rules: _Rules) -> tuple[list[Slot], list[str]]:
+def _on_free_gpus(gpus: Sequence[Gpu], rules: SlotRules) -> tuple[list[Slot], list[str]]:
     free = [gpu for gpu in gpus if rules.fits(gpu)]
     if not free:
         raise ConfigError(f"sweep.slots: no GPU has {rules.room}; {_here(gpus)}.\n{_type_less(gpus, rules)}")
@@ -164,7 +161,7 @@ def _on_free_gpus(gpus: Sequence[Gpu], rules: _Rules) -> tuple[list[Slot], list[
 # --- Listed -----------------------------------------------------------------------------------------------------------
 
 
-def _listed(words: Sequence[str], rules: _Rules) -> list[Slot]:
+def _listed(words: Sequence[str], rules: SlotRules) -> list[Slot]:
     given = f"sweep.slots=[{','.join(words)}]"
     _check_words(words, given, rules.accelerator)
     gpus = found_gpus() if any(word.startswith("cuda:") for word in words) else []
@@ -201,7 +198,7 @@ def _check_words(words: Sequence[str], given: str, accelerator: Accelerator) -> 
             )
 
 
-def _named_gpu(word: str, given: str, gpus: Sequence[Gpu], rules: _Rules) -> Gpu:
+def _named_gpu(word: str, given: str, gpus: Sequence[Gpu], rules: SlotRules) -> Gpu:
     gpu = next((gpu for gpu in gpus if word == f"cuda:{gpu.index}"), None)
     if gpu is None:
         instead = f"sweep.slots=[{_words(gpus)}]" if gpus else "sweep.slots=[cpu]"
@@ -209,6 +206,13 @@ def _named_gpu(word: str, given: str, gpus: Sequence[Gpu], rules: _Rules) -> Gpu
     if not rules.fits(gpu):
         raise ConfigError(f"{given}: {word} has not {rules.room}; {_here(gpus)}.\n{_type_less([gpu], rules)}")
     return gpu
+
+
+def _require_mps(given: str) -> None:
+    if not torch.backends.mps.is_available():
+        raise ConfigError(
+            f"{given}: here is no Apple GPU that PyTorch can use.\n  type device=auto and sweep.slots=auto"
+        )
 
 
 # --- In words ---------------------------------------------------------------------------------------------------------
@@ -229,26 +233,8 @@ def _here(gpus: Sequence[Gpu]) -> str:
     return "here is no GPU that PyTorch can use" + ("" if visible is None else f" (CUDA_VISIBLE_DEVICES={visible})")
 
 
-def _type_less(gpus: Sequence[Gpu], rules: _Rules) -> str:
+def _type_less(gpus: Sequence[Gpu], rules: SlotRules) -> str:
     """What to type where none of the GPUs has the room."""
     tenths = int(max(gpu.free or 0 for gpu in gpus) * 10 / GIB / rules.slots_per_gpu)
     less = f"sweep.gpu_memory={tenths / 10:g}, or " if tenths else ""
     return f"  type {less}{'device=cpu' if rules.accelerator == 'cuda' else 'sweep.slots=[cpu]'}"
-
-
-# --- Apple ------------------------------------------------------------------------------------------------------------
-
-
-def _has_mps() -> bool:
-    if platform.system() != "Darwin":  # spares the import
-        return False
-    import torch
-
-    return torch.backends.mps.is_available()
-
-
-def _require_mps(given: str) -> None:
-    if not _has_mps():
-        raise ConfigError(
-            f"{given}: here is no Apple GPU that PyTorch can use.\n  type device=auto and sweep.slots=auto"
-        )

@@ -9,20 +9,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString, RangeSweep
 from hydra.errors import HydraException
+from hydra_plugins.hydra_optuna_sweeper._impl import create_optuna_distribution_from_override
 from omegaconf.errors import OmegaConfBaseException
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from mmsa.config import conf_folder
 from mmsa.errors import ConfigError
 from mmsa.overrides import explained, native_overrides, typed_key, typed_overrides
 from mmsa.sweep.options import is_of_search
-
-if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
 
 EXAMPLE = "'optimizer.lr=tag(log, interval(1e-4, 1e-2))' or feedback=none,mmlatch"
 Refusals = Callable[[Mapping[str, Any]], ConfigError | None]
@@ -57,8 +56,7 @@ def as_typed(space: Mapping[Any, Any]) -> dict[str, str]:
                 f"sweep.space: {key} needs a text with a range, a choice or one value; it is {value}."
                 f"\n  write for example {key}: none,mmlatch or {key}: tag(log, interval(1e-4, 1e-2))"
             )
-    words = {None: "null", True: "true", False: "false"}
-    return {str(k): words[v] if v is None or isinstance(v, bool) else str(v) for k, v in space.items()}
+    return {str(key): _text(value) for key, value in space.items()}
 
 
 def read_space(params: Mapping[str, str], arguments: Sequence[str], seeds_allowed: bool) -> Space:
@@ -82,7 +80,7 @@ def read_space(params: Mapping[str, str], arguments: Sequence[str], seeds_allowe
         if distribution is None:
             fixed.append(str(override.input_line))
         elif distribution.single():
-            fixed.append(f"{key}={_text(distribution, _values(distribution)[0])}")
+            fixed.append(f"{key}={_text(_values(distribution)[0])}")
         else:
             _check_may_vary(override, distribution, seeds_allowed)
             distributions[key], texts[key] = distribution, _value_text(override)
@@ -123,7 +121,7 @@ def overrides_of(space: Space, params: Mapping[str, Any]) -> list[str]:
         space: the sweep's.
         params: values of keys of the space; of all of them for a whole trial.
     """
-    return [f"{key}={_text(values, params[key])}" for key, values in space.distributions.items() if key in params]
+    return [f"{key}={_text(params[key])}" for key in space.distributions if key in params]
 
 
 def check_space(space: Space, check: Callable[[list[str]], None]) -> None:
@@ -154,7 +152,7 @@ def check_space(space: Space, check: Callable[[list[str]], None]) -> None:
 def _beside(space: Space, point: dict[str, Any], key: str) -> Iterator[dict[str, Any]]:
     """The point with each choice of each key but `key`, one at a time."""
     for other, distribution in space.distributions.items():
-        if other != key and _is_choice(distribution):
+        if other != key and isinstance(distribution, CategoricalDistribution):
             yield from ({**point, other: choice} for choice in _values(distribution))
 
 
@@ -172,8 +170,8 @@ def _refused(space: Space, refusal: Refusals, point: dict[str, Any], key: str) -
     elsewhere = culprit != key and any(refusal(other) is None for other in _beside(space, point, culprit))
     beside = f" beside {shown[key]}" if elsewhere else ""
     reason, distribution = str(refusal(point)), space.distributions[culprit]
-    if "needs an integer" in reason and not _is_choice(distribution):  # Hydra's interval(16, 128) is of floats
-        low, high = _values(distribution)
+    if "needs an integer" in reason and isinstance(distribution, FloatDistribution):  # Hydra's interval(16, 128) is one
+        low, high = distribution.low, distribution.high
         reason = f"needs whole numbers.\n  type '{typed_key(culprit)}=int(interval({low:g}, {high:g}))'"
     return ConfigError(f"the sweep cannot try {shown[culprit]}{beside}: {reason}")
 
@@ -216,9 +214,6 @@ def _value_text(override: Override) -> str:
 
 def _distribution(override: Override) -> BaseDistribution | None:
     """What the official plugin makes of a range or a choice, if we can search it; None for one value."""
-    from hydra_plugins.hydra_optuna_sweeper._impl import create_optuna_distribution_from_override
-    from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-
     try:
         distribution = create_optuna_distribution_from_override(override)
     except (AssertionError, NotImplementedError, ValueError) as error:
@@ -255,7 +250,7 @@ def _unsearchable(override: Override, reason: str) -> ConfigError:
 def _check_may_vary(override: Override, distribution: BaseDistribution, seeds_allowed: bool) -> None:
     key = _bare_key(override)
     if key == "seed" and not seeds_allowed:
-        count = len(_values(distribution)) if _is_choice(distribution) else 3
+        count = len(_values(distribution)) if isinstance(distribution, CategoricalDistribution) else 3
         raise ConfigError(
             f"seed may not be searched ({_value_text(override)}): the best one is luck."
             f"\n  type sweep.seeds={count}: each trial runs with so many seeds, and its score is their mean"
@@ -267,22 +262,16 @@ def _check_may_vary(override: Override, distribution: BaseDistribution, seeds_al
         )
 
 
-def _is_choice(distribution: BaseDistribution) -> bool:
-    from optuna.distributions import CategoricalDistribution
-
-    return isinstance(distribution, CategoricalDistribution)
-
-
 def _values(distribution: Any) -> list[Any]:
     """The choices, or both ends of a range."""
-    return list(distribution.choices) if _is_choice(distribution) else [distribution.low, distribution.high]
+    if isinstance(distribution, CategoricalDistribution):
+        return list(distribution.choices)
+    return [distribution.low, distribution.high]
 
 
 def _grid_values(key: str, distribution: Any) -> Sequence[Any]:
     """Every value of a dimension, from the first to the last."""
-    from optuna.distributions import IntDistribution
-
-    if _is_choice(distribution):
+    if isinstance(distribution, CategoricalDistribution):
         return _values(distribution)
     if isinstance(distribution, IntDistribution):
         return range(distribution.low, distribution.high + 1, distribution.step)
@@ -298,14 +287,8 @@ def _grid_values(key: str, distribution: Any) -> Sequence[Any]:
     return [float(low + index * step) for index in range(steps + 1)]
 
 
-def _text(distribution: BaseDistribution, value: Any) -> str:
+def _text(value: Any) -> str:
     """A value as Hydra reads it back without loss; texts are as the plugin wrote them, with their quotes."""
-    from optuna.distributions import FloatDistribution, IntDistribution
-
-    if isinstance(distribution, FloatDistribution):
-        return repr(float(value))  # a numpy number has another repr
-    if isinstance(distribution, IntDistribution):
-        return str(int(value))
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else str(value).lower()
-    return repr(value) if isinstance(value, float) else str(value)
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)

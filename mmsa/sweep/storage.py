@@ -8,16 +8,17 @@ import warnings
 import weakref
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import optuna
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from mmsa.errors import ConfigError
 from mmsa.sweep.options import SweepSpec
 from mmsa.tracking.database import can_write_ahead, file_system
 from mmsa.tracking.tracker import without_password
-
-if TYPE_CHECKING:
-    from optuna import Study
-    from optuna.storages import BaseStorage, RDBStorage
 
 SQLITE = "sqlite:///"
 WAIT_SECONDS = 60
@@ -65,8 +66,6 @@ def open_storage(place: str) -> BaseStorage:
     Raises:
         ConfigError: it cannot be reached or read.
     """
-    from sqlalchemy.exc import IntegrityError, ProgrammingError
-
     quiet_optuna()
     try:
         try:
@@ -83,35 +82,25 @@ def open_storage(place: str) -> BaseStorage:
 
 
 def _open(place: str) -> BaseStorage:
-    import optuna
-
     if "://" not in place:
-        from optuna.storages.journal import JournalFileBackend
-
-        return optuna.storages.JournalStorage(JournalFileBackend(place))
-    if not place.startswith(SQLITE):
-        return _closing(optuna.storages.RDBStorage(place, engine_kwargs={"pool_pre_ping": True}))
-    with closing(sqlite3.connect(place.removeprefix(SQLITE), timeout=WAIT_SECONDS)) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")  # stays with the file; choose_storage knows the disk
-    return _closing(optuna.storages.RDBStorage(place, engine_kwargs={"connect_args": {"timeout": WAIT_SECONDS}}))
-
-
-def _closing(storage: RDBStorage) -> RDBStorage:
-    """The same, which closes its connections when nobody holds it any more: Optuna leaves them to the collector."""
-    weakref.finalize(storage, storage.engine.dispose)
+        return JournalStorage(JournalFileBackend(place))
+    options: dict[str, object] = {"pool_pre_ping": True}
+    if place.startswith(SQLITE):
+        with closing(sqlite3.connect(place.removeprefix(SQLITE), timeout=WAIT_SECONDS)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")  # stays with the file; choose_storage knows the disk
+        options = {"connect_args": {"timeout": WAIT_SECONDS}}
+    storage = RDBStorage(place, engine_kwargs=options)
+    weakref.finalize(storage, storage.engine.dispose)  # Optuna leaves the connections to the collector
     return storage
 
 
-def open_study(folder: Path) -> Study:
+def open_study(folder: Path) -> optuna.Study:
     """The study of a sweep's folder, to look at.
 
     Raises:
         DataError: the folder is not a sweep's.
         ConfigError: its storage cannot be reached, or does not hold the study.
     """
-    import optuna
-    from optuna.exceptions import StorageInternalError
-
     spec = SweepSpec.load(folder)
     storage = open_storage(spec.storage)
     try:
@@ -124,7 +113,5 @@ def open_study(folder: Path) -> Study:
 
 def quiet_optuna() -> None:
     """Keep Optuna's notes on experimental features off the screen: they are no news to a user of ours."""
-    import optuna
-
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)

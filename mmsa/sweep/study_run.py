@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mmsa.sweep.report import rerun_note
-from mmsa.sweep.summary import Summary, override_key, rerun_command
-from mmsa.sweep.trial_tables import text
+from mmsa.sweep.report import rerun_note, text
+from mmsa.sweep.summary import Summary, override_key
 from mmsa.tracking.mlflow import MLflowTracker
 from mmsa.tracking.tracker import RunInfo
 
@@ -16,6 +17,7 @@ RETRY_SECONDS = 300.0
 """How long MLflow is left alone after a failure: a server that is away must not hold up the trials."""
 
 
+@dataclass
 class StudyRun:
     """Shows a study in MLflow; the trials' own runs are tied to it by the tag `sweep`.
 
@@ -25,30 +27,24 @@ class StudyRun:
         tracker: of the runs, not started; says where they are shown.
     """
 
-    def __init__(self, tracker: MLflowTracker) -> None:
-        self._tracker = tracker
-        self._not_before = 0.0
-        self._step = -1
+    tracker: MLflowTracker
+    _not_before: float = 0.0
+    _step: int = -1
 
     def open(self, summary: Summary, run_id: str | None = None) -> str | None:
         """Make the study's run, or go on with `run_id`, and return its id; None where MLflow cannot be reached."""
-        about = {"trials": summary.total, "seeds": summary.seeds, "sampler": summary.sampler, "pruner": summary.pruner}
         fixed = {override_key(override): override.partition("=")[2] for override in summary.fixed}
+        how = {"sampler": summary.sampler, "pruner": summary.pruner}
+        about = {"trials": summary.total, "seeds": summary.seeds, **how}
+        tags = {"kind": "study", "sweep": summary.study, "dataset": summary.dataset, "planted": summary.planted}
         run = RunInfo(
             name=f"study {summary.study}",
-            folder=self._tracker.outputs / "sweeps" / summary.study,
+            folder=self.tracker.outputs / "sweeps" / summary.study,
             parameters={**fixed, **summary.space, **{f"sweep.{name}": value for name, value in about.items()}},
-            tags={
-                "kind": "study",
-                "sweep": summary.study,
-                "dataset": summary.dataset,
-                "planted": summary.planted,
-                "sampler": summary.sampler,
-                "pruner": summary.pruner,
-            },
+            tags={**tags, **how},
             fingerprint=summary.fingerprint or None,
         )
-        opened = self._tracker.start(run, run_id)
+        opened = self.tracker.start(run, run_id)
         self.update(summary)
         return opened
 
@@ -59,7 +55,7 @@ class StudyRun:
 
     def add_figures(self, folder: Path) -> None:
         """Add the PNG files of a folder, over earlier ones of the same names."""
-        self._send({}, figures=sorted(folder.glob("*.png")))
+        self._send({}, files=sorted(folder.glob("*.png")))
 
     def finish(self, summary: Summary, status: Literal["FINISHED", "FAILED", "KILLED"] = "FINISHED") -> None:
         """Show the study's end and close its run.
@@ -69,7 +65,7 @@ class StudyRun:
             status: KILLED where it was interrupted and can go on, FAILED where it ended by too many failures.
         """
         self._keep(summary)
-        self._tracker.annotate(_tags(summary), description(summary), status=status)
+        self.tracker.annotate(_tags(summary), description(summary), status=status)
 
     def _keep(self, summary: Summary) -> None:
         """Hand on the metrics, whose step is the number of trials that ended."""
@@ -79,24 +75,19 @@ class StudyRun:
             return
         self._step = step
         metrics = {f"trials/{state}": float(counts[state]) for state in ("done", "pruned", "failed")}
-        for place, name in enumerate(summary.objectives):
-            value = summary.best_value(place)
-            if value is not None:
-                metrics[f"best/{name}"] = value
-        self._tracker.log_epoch(metrics, step)
+        metrics |= {f"best/{name}": value for name, value in summary.best_values().items()}
+        self.tracker.log_epoch(metrics, step)
 
-    def _send(self, tags: dict[str, Any], note: str = "", figures: list[Path] | None = None) -> None:
-        if self._tracker.run_id is None or time.monotonic() < self._not_before:
+    def _send(self, tags: dict[str, Any], note: str = "", files: Sequence[Path] = ()) -> None:
+        if self.tracker.run_id is None or time.monotonic() < self._not_before:
             return
-        if not self._tracker.annotate(tags, note, figures or ()):
+        if not self.tracker.annotate(tags, note, files):
             self._not_before = time.monotonic() + RETRY_SECONDS
 
 
 def description(summary: Summary) -> str:
     """What MLflow says of a study, in Markdown: how far it is, its best trials, and the command to type next."""
-    command = rerun_command(summary)
-    rerun = [f"{rerun_note(summary)}\n```\n{command}\n```"] if command else []
-    return "\n\n".join([*rerun, text(summary, "markdown")])
+    return "\n\n".join(filter(None, [rerun_note(summary, "markdown"), text(summary, "markdown")]))
 
 
 def _tags(summary: Summary) -> dict[str, str]:

@@ -124,8 +124,6 @@ class Summary(StudyRecord):
         best: the best trial; of several objectives the Pareto front, the first objective's best first.
         ranked: the done trials, best first; of several objectives the Pareto front, then the rest by the first one.
         reasons: why trials failed -> how many, the most frequent first.
-        total_seconds: seconds of all trials that ended, one after another.
-        mean_seconds: seconds of a done trial on average; None without any.
     """
 
     counts: Mapping[State, int]
@@ -133,8 +131,6 @@ class Summary(StudyRecord):
     best: tuple[TrialRecord, ...]
     ranked: tuple[TrialRecord, ...]
     reasons: Mapping[str, int]
-    total_seconds: float
-    mean_seconds: float | None
 
     @property
     def num_finished(self) -> int:
@@ -147,12 +143,11 @@ class Summary(StudyRecord):
         order = [override_key(key) for key in self.space]
         return sorted(keys, key=lambda key: order.index(key) if key in order else len(order))
 
-    def best_value(self, objective: int) -> float | None:
-        """The best value of one objective, or None while no trial is done."""
-        values = [row.values[objective] for row in self.ranked]
-        if not values:
-            return None
-        return min(values) if self.modes[objective] == "min" else max(values)
+    def best_values(self) -> dict[str, float]:
+        """The best value of each objective; empty while no trial is done."""
+        columns = zip(*(row.values for row in self.ranked), strict=True)
+        found = zip(self.objectives, self.modes, columns, strict=False)
+        return {name: min(values) if mode == "min" else max(values) for name, mode, values in found}
 
 
 def summarise(study: optuna.Study) -> Summary:
@@ -174,8 +169,6 @@ def summarise(study: optuna.Study) -> Summary:
     done = sorted((row for row in rows if row.state == "done"), key=lambda row: [*map(mul, signs, row.values)])
     front = {trial.number for trial in study.best_trials} if len(signs) > 1 else {row.number for row in done[:1]}
     best = tuple(row for row in done if row.number in front)
-    spent = [row.seconds for row in rows if math.isfinite(row.seconds)]
-    of_done = [row.seconds for row in done if math.isfinite(row.seconds)]
     failures = Counter(row.reason or "without a reason" for row in rows if row.state == "failed")
     return Summary(
         **about,
@@ -184,28 +177,22 @@ def summarise(study: optuna.Study) -> Summary:
         best=() if about["final"] else best,
         ranked=(*best, *(row for row in done if row.number not in front)),
         reasons=dict(failures.most_common()),
-        total_seconds=math.fsum(spent),
-        mean_seconds=fmean(of_done) if of_done else None,
     )
 
 
-def best_overrides(summary: Summary) -> list[str]:
-    """Overrides of the best configuration as typed, the fixed ones first; empty while no trial is done."""
+def rerun_overrides(summary: Summary) -> list[str]:
+    """Overrides that train the best configuration with five new seeds, and score the test fold, as typed.
+
+    The fixed ones come first. Empty while no trial is done.
+    """
     if not summary.best:
         return []
-    varying = summary.best[0].overrides
-    fixed = [override for override in summary.fixed if override_key(override) not in varying]
-    return [*(override for override in fixed if not is_of_search(override)), *summary.best[0].typed]
-
-
-def rerun_overrides(summary: Summary) -> list[str]:
-    """Overrides that train the best configuration with five new seeds, and score the test fold."""
-    best = best_overrides(summary)
-    if not best:
-        return []
+    best = summary.best[0]
+    fixed = [override for override in summary.fixed if override_key(override) not in best.overrides]
     first = summary.seed + summary.seeds
     seeds = ",".join(str(seed) for seed in range(first, first + 5))
-    return [*(override for override in best if override_key(override) != "seed"), f"seed={seeds}", "sweep=grid"]
+    kept = [override for override in fixed if not is_of_search(override) and override_key(override) != "seed"]
+    return [*kept, *best.typed, f"seed={seeds}", "sweep=grid"]
 
 
 def rerun_command(summary: Summary) -> str | None:
@@ -219,16 +206,20 @@ def override_key(override: str) -> str:
     return override.lstrip("+~").partition("=")[0]
 
 
+def seed_scores(trial: FrozenTrial) -> list[float]:
+    """The first objective of each seed of a trial that ended, in the order of the seeds."""
+    return [run["score"] for run in trial.user_attrs.get("seeds", {}).values() if "score" in run]
+
+
 def _record(trial: FrozenTrial) -> TrialRecord:
     attributes = trial.user_attrs
     state = STATES[trial.state.name]
-    scores = [record.get("score") for record in attributes.get("seeds", {}).values()]
     return TrialRecord(
         number=trial.number,
         state=state,
         values=tuple(trial.values) if state == "done" else (),
         typed=tuple(attributes.get("overrides", ())),
-        scores=tuple(float(score) for score in scores if score is not None),
+        scores=tuple(seed_scores(trial)),
         seconds=float(attributes.get("seconds", math.nan)),
         reason=next(iter(str(attributes.get("reason") or "").splitlines()), ""),
     )

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+import psutil
+
 from mmsa.locks import holder, lock_file
 from mmsa.sweep.slots import Slot
 from mmsa.sweep.worker import DONE, REPLACE, SLOT_TAKEN
@@ -50,7 +52,7 @@ class Seat:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.printed = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = psutil.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=log,
@@ -92,7 +94,7 @@ class Supervisor:
     say: Callable[[str], None]
     on_death: Callable[[int, str], None] = lambda trial, reason: None
     interrupts: int = 0
-    _heeded: int = 0
+    _heeded: bool = False
     seats: list[Seat] = field(default_factory=list)
 
     def __enter__(self) -> Supervisor:
@@ -109,10 +111,13 @@ class Supervisor:
 
     def step(self) -> bool:
         """Look after every slot once; False when all are through."""
-        if self.interrupts > self._heeded:
-            self._heed()
-        if self.until is not None and time.time() > self.until:
+        if self.interrupts and not self._heeded:
+            self.say("no further trials; the running ones finish (Ctrl-C again stops them and keeps how far they came)")
+        self._heeded = self.interrupts > 0
+        if self._heeded or (self.until is not None and time.time() > self.until):
             self._ask_all_to_end()
+        if self.interrupts > 1:
+            self._stop_now()
         for seat in self.seats:
             if seat.process is None:
                 if not seat.closed:
@@ -166,15 +171,6 @@ class Supervisor:
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self.interrupts += 1  # what follows from it is for `step`: a handler may have interrupted anything
 
-    def _heed(self) -> None:
-        """Do what the user wants by Ctrl-C, or the system by SIGTERM."""
-        if self._heeded == 0:
-            self.say("no further trials; the running ones finish (Ctrl-C again stops them and keeps how far they came)")
-        self._heeded = self.interrupts
-        self._ask_all_to_end()
-        if self.interrupts > 1:
-            self._stop_now()
-
     def _ask_all_to_end(self) -> None:
         for seat in self.seats:
             seat.ask_to_end()
@@ -185,10 +181,7 @@ class Supervisor:
         self._ask_all_to_end()  # so that they know who sends the signal
         for process in alive:
             process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + STOP_SECONDS
-        for process in alive:
-            try:
-                process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        _, stubborn = psutil.wait_procs(alive, STOP_SECONDS)
+        for process in stubborn:
+            process.kill()
+            process.wait()

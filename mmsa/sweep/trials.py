@@ -6,18 +6,16 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna import Study
+from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from mmsa.errors import MmsaError
 from mmsa.locks import Lock, holder, lock_file, place
-
-if TYPE_CHECKING:
-    from optuna import Study
 
 LEASE_SECONDS = 300.0
 """How long the trial of a worker on another host is left alone after the last sign of life."""
@@ -62,7 +60,7 @@ class TrialDesk:
         self.place = place()
         self._alive = Lock(worker_lock(self.worker), "a worker")
         self._asking = Lock(study_lock(self.study.study_name), "a worker that asks for a trial")
-        self._lease: threading.Event | None = None
+        self._lease = threading.Event()  # set where none is renewed
 
     def open(self) -> None:
         """Show that this worker lives, and that its host takes part."""
@@ -106,7 +104,7 @@ class TrialDesk:
                 return False
             if reason:
                 trial.set_user_attr("reason", reason)
-            self.study.tell(trial.number, values=None if values is None else list(values), state=state)
+            self.study.tell(trial.number, values=values, state=state)
         return True
 
     def release(self, trial: Trial) -> None:
@@ -125,9 +123,7 @@ class TrialDesk:
 
     def let_go(self) -> None:
         """Renew the lease no longer."""
-        if self._lease is not None:
-            self._lease.set()
-            self._lease = None
+        self._lease.set()
 
     def _is_mine(self, trial: FrozenTrial) -> bool:
         return trial.state == TrialState.RUNNING and trial.user_attrs["owner"]["worker"] == self.worker
@@ -135,28 +131,21 @@ class TrialDesk:
     def _may_ask(self, trials: Sequence[FrozenTrial], abandoned: set[int]) -> bool:
         if self.total is None:
             return any(trial.state == TrialState.WAITING for trial in trials)
-        taken = [
-            trial
-            for trial in trials
-            if trial.state in DONE or (trial.state == TrialState.RUNNING and trial.number not in abandoned)
-        ]
-        return len(taken) < self.total
+        running = {trial.number for trial in trials if trial.state == TrialState.RUNNING}
+        return sum(trial.state in DONE for trial in trials) + len(running - abandoned) < self.total
 
     def _is_wanted(self, trial: Trial) -> bool:
         """Withdraw a trial that another host's worker asked for, or took, at the same moment as the last one."""
-        if self.total is None:
-            frozen = self.study._storage.get_trial(trial._trial_id)
-            if "fixed_params" in frozen.system_attrs:  # it was queued, so it is a point of the grid
-                return True
-        elif len(self._places()) == 1:
-            return True
+        if self.total is None:  # what was queued is a point of the grid
+            wanted = "fixed_params" in self.study._storage.get_trial(trial._trial_id).system_attrs
         else:
-            before = [other for other in self.study.get_trials(deepcopy=False) if other.number < trial.number]
-            if sum(other.state in (*DONE, TrialState.RUNNING) for other in before) < self.total:
-                return True
-        trial.set_user_attr("surplus", True)
-        self.tell(trial, TrialState.FAIL, reason="one more than asked for")
-        return False
+            before = (other for other in self.study.get_trials(deepcopy=False) if other.number < trial.number)
+            taken = (other.state in (*DONE, TrialState.RUNNING) for other in before)
+            wanted = len(self._places()) == 1 or sum(taken) < self.total
+        if not wanted:
+            trial.set_user_attr("surplus", True)
+            self.tell(trial, TrialState.FAIL, reason="one more than asked for")
+        return wanted
 
     def _is_abandoned(self, trial: FrozenTrial) -> bool:
         owner = trial.user_attrs.get("owner")
@@ -198,20 +187,13 @@ class TrialDesk:
 
     def _renew(self, trial: Trial, ended: threading.Event) -> None:
         while not ended.wait(RENEW_SECONDS):
-            try:
+            with suppress(Exception):  # a database that is away for a moment: the next renewal will do
                 trial.set_user_attr("lease", time.time() + LEASE_SECONDS)
-            except Exception:  # noqa: BLE001  (a database that is away for a moment: the next renewal will do)
-                continue
 
     def _suggest(self, trial: Trial) -> None:
         """Every parameter of a trial; those that a dead worker had are kept."""
         for name, values in self.distributions.items():
-            if isinstance(values, CategoricalDistribution):
-                trial.suggest_categorical(name, values.choices)
-            elif isinstance(values, IntDistribution):
-                trial.suggest_int(name, values.low, values.high, step=values.step, log=values.log)
-            elif isinstance(values, FloatDistribution):
-                trial.suggest_float(name, values.low, values.high, step=values.step, log=values.log)
+            trial._suggest(name, values)
 
     def _places(self) -> list[str]:
         return [name for name in self.study.user_attrs if name.startswith("place ")]

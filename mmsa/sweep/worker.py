@@ -15,12 +15,13 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from mmsa.config import PACKAGES_VARIABLE
+from mmsa.errors import ConfigError, MmsaError, Pruned
 from mmsa.locks import Lock, lock_file
+from mmsa.sweep.options import SweepSpec
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
-    from mmsa.sweep.options import SweepSpec
     from mmsa.sweep.running import TrialRunner
     from mmsa.sweep.trials import TrialDesk
 
@@ -42,7 +43,6 @@ def work(folder: Path, slot: str = "", until: float | None = None, stop: threadi
         until: Unix time after which no trial starts; None has no limit.
         stop: set when no further trial is to start.
     """
-    from mmsa.sweep.options import SweepSpec
     from mmsa.sweep.setup import open_sweep
     from mmsa.sweep.trials import TooManyFailures
 
@@ -74,8 +74,6 @@ def enter(spec: SweepSpec) -> None:
     Raises:
         ConfigError: this machine does not see that folder.
     """
-    from mmsa.errors import ConfigError
-
     if spec.packages:
         os.environ[PACKAGES_VARIABLE] = spec.packages
     try:
@@ -91,7 +89,6 @@ def run_one(desk: TrialDesk, runner: TrialRunner, trial: Trial, stop: threading.
     """Run one trial to its end; False where the process had better not run another."""
     from optuna.trial import TrialState
 
-    from mmsa.errors import MmsaError, Pruned
     from mmsa.reporting import in_few_lines
 
     print(f"trial {trial.number}", flush=True)

@@ -7,11 +7,12 @@ import os
 import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+import psutil
 from filelock import SoftFileLock, Timeout
 
 from mmsa.locks import locked
@@ -65,24 +66,20 @@ def ensure_database(uri: str | None, outputs: Path | str, experiment: str = "mms
     client_class = import_client()  # before the lock: it takes seconds
     if uri.partition(":")[0].partition("+")[0] not in _DATABASES:
         return _experiment_id(client_class(tracking_uri=uri), experiment, None)
-    if not uri.startswith(_SQLITE):
-        folder = Path(outputs).resolve()
-        folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder / "mlflow.lock"):
-            # MLflow alone would put the runs' files into the working directory of whoever came first.
-            artifacts = folder / "mlartifacts" / experiment
-            return _experiment_id(client_class(tracking_uri=uri), experiment, artifacts.as_uri())
-    database = Path(unquote(uri.removeprefix(_SQLITE))).resolve()
-    database.parent.mkdir(parents=True, exist_ok=True)
-    _require_writable(database)
-    known = _known_experiment(database, experiment)
-    if known is not None:
-        return known
-    with _locked(database.with_name(f"{database.name}.lock")):
-        if not database.stat().st_size and can_write_ahead(database.parent):
+    database = Path(unquote(uri.removeprefix(_SQLITE))).resolve() if uri.startswith(_SQLITE) else None
+    folder = database.parent if database else Path(outputs).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    if database:
+        _require_writable(database)
+        with suppress(sqlite3.Error):  # no schema yet, or not a database, which the client then says
+            if known := known_experiment(database, experiment):
+                return known  # so that workers need not queue for the lock
+    with _locked(folder / f"{database.name if database else 'mlflow'}.lock"):
+        if database and not database.stat().st_size and can_write_ahead(folder):
             with closing(sqlite3.connect(database)) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")  # stays with the file
-        artifacts = database.parent / "mlartifacts" / experiment
+        # MLflow alone would put the runs' files into the working directory of whoever came first.
+        artifacts = folder / "mlartifacts" / experiment
         return _experiment_id(client_class(tracking_uri=uri), experiment, artifacts.as_uri())
 
 
@@ -93,14 +90,15 @@ def _require_writable(database: Path) -> None:
         connection.rollback()
 
 
-def _known_experiment(database: Path, name: str) -> str | None:
-    """The id of an experiment that is there, so that workers need not queue for the lock."""
+def known_experiment(database: Path, name: str) -> str | None:
+    """The id of an experiment in an SQLite file, or None where it is not there.
+
+    Raises:
+        sqlite3.Error: the file is not an MLflow database.
+    """
     query = "SELECT experiment_id FROM experiments WHERE name = ? AND lifecycle_stage = 'active'"
-    try:
-        with closing(sqlite3.connect(database, timeout=20)) as connection:
-            row = connection.execute(query, (name,)).fetchone()
-    except sqlite3.Error:  # no schema yet, or not a database, which the client then says
-        return None
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=20)) as connection:
+        row = connection.execute(query, (name,)).fetchone()
     return str(row[0]) if row else None
 
 
@@ -140,17 +138,11 @@ def can_write_ahead(folder: Path) -> bool:
 
 def file_system(folder: Path) -> str:
     """The type of the file system that holds `folder`, or "" where the machine does not tell."""
-    try:
-        mounts = [line.split() for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()]
-    except OSError:
-        return ""
     path = folder.resolve()
-    holding = [(len(Path(mount[1]).parts), number) for number, mount in enumerate(mounts) if _holds(mount[1], path)]
-    return mounts[max(holding)[1]][2] if holding else ""  # of equal mount points the last one covers the others
-
-
-def _holds(mount_point: str, path: Path) -> bool:
-    return path.is_relative_to(mount_point.replace("\\040", " "))  # a space, as the table writes it
+    holding = [mount for mount in psutil.disk_partitions(all=True) if path.is_relative_to(mount.mountpoint)]
+    # Of equal mount points the last one covers the others.
+    deepest = max(reversed(holding), key=lambda mount: len(Path(mount.mountpoint).parts), default=None)
+    return deepest.fstype if deepest else ""
 
 
 @contextmanager

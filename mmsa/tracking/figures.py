@@ -41,13 +41,15 @@ def write_figures(folder: Path, record: RunRecord) -> list[Path]:
     for name, draw in drawings.items():
         figure = draw(folder, record)
         if figure is not None:
+            figure.suptitle(_title(record), parse_math=False)
             figure.savefig(folder / "figures" / name, dpi=150)
             written.append(folder / "figures" / name)
     return written
 
 
 def _learning_curves(folder: Path, record: RunRecord) -> Figure | None:
-    history = _columns(folder / "history.csv")
+    epochs = _rows(folder / "history.csv")
+    history = {name: np.array([_number(row[name]) for row in epochs]) for name in (epochs[0] if epochs else ())}
     monitor = record.monitor
     shown: list[str] = [name for name in ("train/loss", "valid/loss") if name in history]
     if "epoch" not in history or not shown:
@@ -71,17 +73,14 @@ def _learning_curves(folder: Path, record: RunRecord) -> Figure | None:
         panel.set_ylabel("loss" if names is shown else _label(names[0]))
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.legend(frameon=False)
-    figure.suptitle(_title(record), parse_math=False)
     return figure
 
 
 def _predictions(folder: Path, record: RunRecord) -> Figure | None:
-    path = folder / "predictions.csv"
-    if not path.is_file() or not any(name.endswith("/mae") for name in record.metrics):
+    if not any(name.endswith("/mae") for name in record.metrics):
         return None
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
     fold = record.fold
+    rows = _rows(folder / "predictions.csv")
     pairs = [(_number(row.get("target")), _number(row.get("prediction"))) for row in rows if row.get("fold") == fold]
     points = np.array([pair for pair in pairs if all(map(math.isfinite, pair))])  # (N, 2)
     if not points.size:
@@ -97,7 +96,6 @@ def _predictions(folder: Path, record: RunRecord) -> Figure | None:
     error = float(np.abs(points[:, 1] - points[:, 0]).mean())
     panel.set_title(f"{fold} fold, {len(points):,} utterances, MAE {error:.3f}", fontsize=11)
     panel.legend(frameon=False, loc="upper left")
-    figure.suptitle(_title(record), parse_math=False)
     return figure
 
 
@@ -110,8 +108,8 @@ def _baselines(folder: Path, record: RunRecord) -> Figure | None:
         return None
     scores["this model"] = _number(record.metrics[name])
     better_last = metric in METRICS and metric_mode(metric) == "min"
-    kept = sorted((value, label) for label, value in scores.items() if math.isfinite(value))
-    bars = kept[::-1] if better_last else kept  # the best bar is on top
+    finite = [(value, label) for label, value in scores.items() if math.isfinite(value)]
+    bars = sorted(finite, reverse=better_last)  # the best bar is on top
     if not bars:
         return None
     figure, (panel,) = _panels(6.4, 1.5 + 0.42 * len(bars), 1)
@@ -122,7 +120,6 @@ def _baselines(folder: Path, record: RunRecord) -> Figure | None:
     panel.tick_params(axis="y", length=0)
     direction = "smaller is better" if better_last else "larger is better"
     panel.set_xlabel(f"{_label(metric)} on the {fold} fold ({direction})")
-    figure.suptitle(_title(record), parse_math=False)
     return figure
 
 
@@ -142,12 +139,12 @@ def _label(name: str) -> str:
     return f"{_NAMES.get(metric, metric)} ({fold})" if fold else _NAMES.get(metric, metric)
 
 
-def _columns(path: Path) -> dict[str, np.ndarray]:
+def _rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a table; none where it is missing."""
     if not path.is_file():
-        return {}
+        return []
     with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {name: np.array([_number(row[name]) for row in rows]) for name in rows[0]} if rows else {}
+        return list(csv.DictReader(file))
 
 
 def _number(text: Any) -> float:

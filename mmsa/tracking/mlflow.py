@@ -9,9 +9,9 @@ import os
 import re
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from mmsa.record import RunRecord
 from mmsa.tracking.database import default_uri, ensure_database, import_client
@@ -20,18 +20,12 @@ from mmsa.tracking.tracker import RunInfo, Tracker, without_password
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-Result = TypeVar("Result")
-Item = TypeVar("Item")
-
 # MLflow's own limits, below which it refuses the whole batch.
 _PARAMETER_LENGTH, _TAG_LENGTH, _KEY_LENGTH = 6000, 8000, 250
 _METRICS_PER_CALL, _PARAMETERS_PER_CALL = 1000, 100
-_FILES = ("config.yaml", "overrides.json", "result.json", "predictions.csv", "history.csv", "run.log")
 _FILES_WITH_OPTIONS = ("config.yaml", "overrides.json", "result.json", "run.log")
-
-
-def _log_warning(line: str) -> None:
-    logging.getLogger("mmsa").warning(line)
+_FILES = (*_FILES_WITH_OPTIONS, "predictions.csv", "history.csv", "checkpoints/best.pt")
+_FOLDERS = {".pt": "checkpoints", ".png": "figures"}
 
 
 class MLflowTracker(Tracker):
@@ -59,7 +53,7 @@ class MLflowTracker(Tracker):
         self.uri = uri or default_uri(outputs)
         self.experiment = experiment
         self.run_id: str | None = None
-        self._warn = warn or _log_warning
+        self._warn = warn or logging.getLogger("mmsa").warning
         self._silent = False
         self._pending: list[tuple[str, float, int, int]] = []  # name, value, time in ms, epoch
         self._client: MlflowClient | None = None
@@ -72,75 +66,54 @@ class MLflowTracker(Tracker):
         return self.run_id
 
     def log_epoch(self, metrics: Mapping[str, float], epoch: int) -> None:
-        client, run_id = self._client, self.run_id
-        if client is not None and run_id is not None:
-            self._keep(metrics, epoch)
-            self._attempt(lambda: self._flush(client, run_id))
+        self._keep(metrics, epoch)
+        self._send(self._flush)
 
     def annotate(
-        self,
-        tags: Mapping[str, Any],
-        description: str = "",
-        figures: Sequence[Path] = (),
-        status: str | None = None,
+        self, tags: Mapping[str, Any], description: str = "", files: Iterable[Path] = (), status: str | None = None
     ) -> bool:
-        """Send what was kept back, set tags and the Markdown description of the open run, add figures, and close it.
+        """Send what was kept back, set tags and the Markdown description of the open run, add files, and close it.
 
         Args:
             tags: name -> value; None is left out.
             description: empty leaves the one that is there.
-            figures: files.
+            files: of a run's folder.
             status: FINISHED, FAILED or KILLED closes the run.
 
         Returns:
             Whether MLflow took it; it is tried again after an earlier failure too.
         """
 
-        def send(client: MlflowClient, run_id: str) -> bool:
+        def send(client: MlflowClient, run_id: str) -> None:
             from mlflow.entities import RunTag
 
             self._flush(client, run_id)
-            texts = {_key(name): without_password(_text(value)) for name, value in tags.items() if value is not None}
-            texts |= {"mlflow.note.content": description} if description else {}
-            shown = [RunTag(name, _shortened(text, _TAG_LENGTH)) for name, text in texts.items()]
-            for part in _parts(shown, _PARAMETERS_PER_CALL):
-                client.log_batch(run_id, tags=part)
-            for path in figures:
-                client.log_artifact(run_id, str(path), "figures")
+            texts = _texts({**tags, "mlflow.note.content": description or None}, _TAG_LENGTH)
+            shown = [RunTag(*tag) for tag in texts.items()]
+            for start in range(0, len(shown), _PARAMETERS_PER_CALL):
+                client.log_batch(run_id, tags=shown[start : start + _PARAMETERS_PER_CALL])
+            for path in files:
+                _log_file(client, run_id, path)
             if status is not None:
                 client.set_terminated(run_id, status)
-            return True
 
-        return bool(self._close(send))
+        return self._send(send, once_more=True)
 
     def finish(self, folder: Path, record: RunRecord, description: str = "") -> None:
-        def close(client: MlflowClient, run_id: str) -> None:
-            self._keep(_final_metrics(record.metrics), record.best_epoch or 0)
-            self._flush(client, run_id)
-            if description:
-                client.set_tag(run_id, "mlflow.note.content", description[:_TAG_LENGTH])
-            client.set_tag(run_id, "num_parameters", str(record.num_parameters))
-            self._log_files(client, run_id, folder)
-            client.set_terminated(run_id, "FINISHED")
-
-        self._close(close)
+        self._keep(_final_metrics(record.metrics), record.best_epoch or 0)
+        self.annotate({"num_parameters": record.num_parameters}, description, _shown_files(folder), "FINISHED")
 
     def fail(self, folder: Path, reason: str, pruned: bool = False) -> None:
-        def close(client: MlflowClient, run_id: str) -> None:
-            self._flush(client, run_id)
-            client.set_tag(run_id, "pruned" if pruned else "failure", reason[:_TAG_LENGTH])
-            self._log_files(client, run_id, folder)
-            client.set_terminated(run_id, "KILLED" if pruned else "FAILED")
+        tag, status = ("pruned", "KILLED") if pruned else ("failure", "FAILED")
+        self.annotate({tag: reason}, files=_shown_files(folder), status=status)
 
-        self._close(close)
-
-    def _attempt(self, action: Callable[[], Result], once_more: bool = False) -> Result | None:
+    def _attempt(self, action: Callable[[], object], once_more: bool = False) -> bool:
         if self._silent and not once_more:
-            return None
+            return False
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # MLflow's own, not the user's to mend
-                return action()
+                action()
         # Whatever goes wrong in a database, a network or a disk that only shows the run must not end the run.
         except Exception as error:  # noqa: BLE001
             if not self._silent:
@@ -148,26 +121,27 @@ class MLflowTracker(Tracker):
                 line = f"Tracking failed ({self.uri}): {cause}. The run goes on; its folder holds everything."
                 self._warn(without_password(line))
             self._silent = True
-            return None
+            return False
+        return True
 
-    def _close(self, close: Callable[[MlflowClient, str], Result]) -> Result | None:
-        """Do what has to be done once more after a failure."""
+    def _send(self, action: Callable[[MlflowClient, str], None], once_more: bool = False) -> bool:
+        """Do something with the open run, if there is one."""
         client, run_id = self._client, self.run_id
         if client is None or run_id is None:
-            return None
-        return self._attempt(lambda: close(client, run_id), once_more=True)
+            return False
+        return self._attempt(lambda: action(client, run_id), once_more)
 
     def _open(self, run: RunInfo, run_id: str | None) -> None:
         experiment_id = ensure_database(self.uri, self.outputs, self.experiment)
         client = import_client()(tracking_uri=self.uri)
         resumed = run_id is not None and _reopen(client, run_id)
-        if not resumed:
-            run_id = client.create_run(experiment_id, run_name=run.name, tags=_tags(run)).info.run_id
-        if run_id is not None:
-            self._client, self.run_id = client, run_id
-            _log_parameters(client, run_id, run.parameters)
-            if not resumed:
-                _log_data(client, run_id, run)
+        if run_id is None or not resumed:
+            tags = _texts(_tags(run), _TAG_LENGTH)
+            run_id = str(client.create_run(experiment_id, run_name=run.name, tags=tags).info.run_id)
+        self._client, self.run_id = client, run_id
+        _log_parameters(client, run_id, run.parameters)
+        if not resumed and run.fingerprint:
+            _log_data(client, run_id, run.fingerprint, str(run.tags.get("dataset") or "data"))
 
     def _keep(self, metrics: Mapping[str, float], epoch: int) -> None:
         now = int(time.time() * 1000)
@@ -184,17 +158,19 @@ class MLflowTracker(Tracker):
             client.log_batch(run_id, metrics=[Metric(*metric) for metric in part])
             del self._pending[: len(part)]
 
-    def _log_files(self, client: MlflowClient, run_id: str, folder: Path) -> None:
-        figures = sorted((folder / "figures").glob("*.png"))
-        for path in [*(folder / name for name in _FILES), folder / "checkpoints" / "best.pt", *figures]:
-            if not path.is_file():
-                continue
-            inside = None if path.parent == folder else path.parent.name
-            text = path.read_text(encoding="utf-8", errors="replace") if path.name in _FILES_WITH_OPTIONS else ""
-            if text != without_password(text):
-                client.log_text(run_id, without_password(text), path.name)
-            else:
-                client.log_artifact(run_id, str(path), inside)
+
+def _shown_files(folder: Path) -> Iterator[Path]:
+    """The files of a run's folder that MLflow shows, those that there are."""
+    yield from (folder / name for name in _FILES if (folder / name).is_file())
+    yield from sorted((folder / "figures").glob("*.png"))
+
+
+def _log_file(client: MlflowClient, run_id: str, path: Path) -> None:
+    text = path.read_text(encoding="utf-8", errors="replace") if path.name in _FILES_WITH_OPTIONS else ""
+    if text != without_password(text):
+        client.log_text(run_id, without_password(text), path.name)
+    else:
+        client.log_artifact(run_id, str(path), _FOLDERS.get(path.suffix))
 
 
 def _reopen(client: MlflowClient, run_id: str) -> bool:
@@ -215,28 +191,24 @@ def _log_parameters(client: MlflowClient, run_id: str, parameters: Mapping[str, 
     from mlflow.entities import Param
 
     known = client.get_run(run_id).data.params
-    texts = {_key(name): without_password(_text(value)) for name, value in parameters.items()}
-    values = {name: _shortened(text, _PARAMETER_LENGTH) for name, text in texts.items()}
+    values = _texts({name: "null" if value is None else value for name, value in parameters.items()}, _PARAMETER_LENGTH)
     new = [Param(name, value) for name, value in values.items() if name not in known]
-    for part in _parts(new, _PARAMETERS_PER_CALL):
-        client.log_batch(run_id, params=part)
+    for start in range(0, len(new), _PARAMETERS_PER_CALL):
+        client.log_batch(run_id, params=new[start : start + _PARAMETERS_PER_CALL])
     changed = [f"{name}: {known[name]} -> {value}" for name, value in values.items() if known.get(name, value) != value]
     if changed:
         client.set_tag(run_id, "resumed with", _shortened(", ".join(changed), _TAG_LENGTH))
 
 
-def _log_data(client: MlflowClient, run_id: str, run: RunInfo) -> None:
-    if not run.fingerprint:
-        return
+def _log_data(client: MlflowClient, run_id: str, fingerprint: str, name: str) -> None:
     from mlflow.entities import Dataset, DatasetInput
 
-    name = str(run.tags.get("dataset") or "data")
-    source = json.dumps({"store": run.fingerprint})
-    client.log_inputs(run_id, [DatasetInput(Dataset(name, run.fingerprint[:36], "local", source))])
+    source = json.dumps({"store": fingerprint})
+    client.log_inputs(run_id, [DatasetInput(Dataset(name, fingerprint[:36], "local", source))])
 
 
-def _tags(run: RunInfo) -> dict[str, str]:
-    tags = {
+def _tags(run: RunInfo) -> dict[str, Any]:
+    return {
         **run.tags,
         "folder": str(run.folder.resolve()),
         "data fingerprint": run.fingerprint,
@@ -246,7 +218,6 @@ def _tags(run: RunInfo) -> dict[str, str]:
         "mlflow.source.git.commit": run.commit,
         **{f"environment.{name}": version for name, version in run.environment.items()},
     }
-    return {_key(name): _shortened(_text(value), _TAG_LENGTH) for name, value in tags.items() if value is not None}
 
 
 def _final_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -254,23 +225,20 @@ def _final_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
 
     The UI sorts its charts by name: "valid best" stands below the curves. The baselines are in the description.
     """
-    final: dict[str, float] = {}
-    for name, value in metrics.items():
-        fold, _, metric = name.partition("/")
-        final[name if fold == "test" else f"{fold} best/{metric}"] = value
-    return final
-
-
-def _parts(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
-    return [items[start : start + size] for start in range(0, len(items), size)]
+    return {
+        name if name.startswith("test/") else name.replace("/", " best/", 1): value for name, value in metrics.items()
+    }
 
 
 def _key(name: str) -> str:
     return re.sub(r"[^\w .:/-]", "_", str(name))[:_KEY_LENGTH]
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+def _texts(values: Mapping[str, Any], length: int) -> dict[str, str]:
+    """Names and values as MLflow takes them, without passwords; None is left out."""
+    there = {_key(name): value for name, value in values.items() if value is not None}
+    texts = {name: value if isinstance(value, str) else json.dumps(value, default=str) for name, value in there.items()}
+    return {name: _shortened(without_password(text), length) for name, text in texts.items()}
 
 
 def _shortened(text: str, length: int) -> str:

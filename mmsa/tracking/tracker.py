@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,26 +34,22 @@ class RunInfo:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-class Tracker(ABC):
-    """Shows one run; no method raises, because a tracking failure must not cost a result."""
+class Tracker:
+    """Shows one run; this one shows nothing. No method raises: a tracking failure must not cost a result."""
 
-    @abstractmethod
     def prepare(self) -> None:
         """Make what runs share; called by the parent before any worker starts, and harmless when repeated."""
 
-    @abstractmethod
     def start(self, run: RunInfo, run_id: str | None = None) -> str | None:
         """Open a run, or go on with `run_id`, and return its id; None where nothing is tracked."""
+        return None
 
-    @abstractmethod
     def log_epoch(self, metrics: Mapping[str, float], epoch: int) -> None:
         """Add the metrics of one epoch, named `fold/metric`."""
 
-    @abstractmethod
     def finish(self, folder: Path, record: RunRecord, description: str = "") -> None:
         """Add the selected weights' metrics, the baselines, the folder's files and a Markdown description; close."""
 
-    @abstractmethod
     def fail(self, folder: Path, reason: str, pruned: bool = False) -> None:
         """Close the run as failed, or as ended early by its sweep, with the reason and the files that there are."""
 

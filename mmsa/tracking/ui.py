@@ -14,11 +14,11 @@ import sys
 import time
 import urllib.request
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import suppress
 from pathlib import Path
 
 from mmsa.errors import MmsaError
-from mmsa.tracking.database import default_uri
+from mmsa.tracking.database import default_uri, known_experiment
 
 HOST = "127.0.0.1"
 EXPERIMENT = "mmsa"
@@ -38,12 +38,7 @@ def free_port(first: int) -> int:
             # Asked as well as bound: macOS lets a second program bind a port that another holds on all interfaces.
             if probe.connect_ex((HOST, port)) == 0:
                 continue
-        with socket.socket() as holder:
-            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                holder.bind((HOST, port))
-            except OSError:
-                continue
+        with suppress(OSError), socket.create_server((HOST, port)):
             return port
     raise MmsaError(f"No free port from {first} on. Name another: make ui ARGS='--port 8080'")
 
@@ -54,15 +49,13 @@ def training_view(database: Path, port: int) -> str:
     Raises:
         MmsaError: the file is not an MLflow database.
     """
-    query = "SELECT experiment_id FROM experiments WHERE name = ? AND lifecycle_stage = 'active'"
     try:
-        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
-            row = connection.execute(query, (EXPERIMENT,)).fetchone()
+        experiment = known_experiment(database, EXPERIMENT)
     except sqlite3.Error as error:
         raise MmsaError(f"{database} is not an MLflow database ({error}). Move it away and train again.") from error
     root = f"http://{HOST}:{port}/"
     # Without the workflow type the UI opens in its view for language models.
-    return root if row is None else f"{root}#/experiments/{row[0]}/runs?workflowType=machine_learning"
+    return f"{root}#/experiments/{experiment}/runs?workflowType=machine_learning" if experiment else root
 
 
 def start_server(outputs: Path, port: int, log: Path) -> subprocess.Popen[bytes]:
@@ -103,25 +96,19 @@ def wait_until_healthy(server: subprocess.Popen[bytes], port: int, log: Path) ->
         if server.poll() is not None:
             lines = log.read_text(errors="replace").strip().splitlines() or ["(nothing)"]
             raise MmsaError(f"The MLflow server ended by itself. Its last words: {lines[-1]}\nAll of them: {log}")
-        try:
-            with opener.open(f"http://{HOST}:{port}/health", timeout=5):
-                return
-        except OSError:
-            time.sleep(0.3)
+        with suppress(OSError), opener.open(f"http://{HOST}:{port}/health", timeout=5):
+            return
+        time.sleep(0.3)
     raise MmsaError(f"The MLflow server does not answer after {START_SECONDS} s. What it printed: {log}")
 
 
 def stop_server(server: subprocess.Popen[bytes]) -> None:
     """End the server and the workers that it started."""
-    for sent in (signal.SIGTERM, signal.SIGKILL):
-        try:
+    with suppress(ProcessLookupError):
+        for sent in (signal.SIGTERM, signal.SIGKILL):
             os.killpg(server.pid, sent)
-        except ProcessLookupError:
-            break
-        try:
-            server.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            continue
+            with suppress(subprocess.TimeoutExpired):
+                server.wait(STOP_SECONDS)
     server.wait()
 
 
@@ -161,7 +148,9 @@ def serve(outputs: Path, first_port: int) -> None:
         stop_server(server)
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until interrupted; returns the exit code."""
+
     def port(text: str) -> int:
         number = int(text)
         if not 1 <= number <= 65535:
@@ -172,12 +161,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m mmsa.tracking.ui", description=description)
     parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="folder that holds mlflow.db")
     parser.add_argument("--port", type=port, default=5000, help="first port to try, 1 to 65535")
-    return parser.parse_args(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until interrupted; returns the exit code."""
-    options = _parse(arguments)
+    options = parser.parse_args(arguments)
     # A closed terminal or a kill must not leave a server behind; a shell may have started us with SIGINT ignored.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)

@@ -11,7 +11,7 @@ from pathlib import Path
 import joblib
 import pytest
 
-from mmsa.sweep import machine, slots
+from mmsa.sweep import machine
 from tests.sweep.slot_plans import SMI
 
 
@@ -39,7 +39,7 @@ def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(joblib, "cpu_count", lambda: 4)
     monkeypatch.setattr(machine, "num_torch_gpus", lambda: 0)
-    monkeypatch.setattr(slots, "_has_mps", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
         (tmp_path / "listing").write_text(listing)
         script = tmp_path / "nvidia-smi"
         script.write_text(
-            f'#!/bin/sh\n[ "$1" = --query-gpu=index,uuid,name,memory.free,memory.total ] || exit 9\n'
+            f'#!/bin/sh\n[ "$1" = --query-gpu=index,uuid,name,memory.free ] || exit 9\n'
             f"cat {tmp_path}/listing\nexit {status}\n"
         )
         script.chmod(stat.S_IRWXU)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from mmsa.errors import ConfigError
-from mmsa.sweep.slots import Accelerator, SlotPlan, choose_slots
+from mmsa.sweep.slots import Accelerator, SlotPlan, SlotRules, choose_slots
 
 SMI = """\
-0, GPU-aaaa1111, NVIDIA A100, SXM4, 1024, 40960
-1, GPU-aaaa2222, NVIDIA A100, SXM4, 39936, 40960
-2, GPU-bbbb3333, NVIDIA GB10, [N/A], [N/A]
+0, GPU-aaaa1111, NVIDIA A100, SXM4, 1024
+1, GPU-aaaa2222, NVIDIA A100, SXM4, 39936
+2, GPU-bbbb3333, NVIDIA GB10, [N/A]
 """
 
 
@@ -21,7 +21,7 @@ def plan(
     slots_per_gpu: int = 1,
     gpu_memory: float = 2,
 ) -> SlotPlan:
-    return choose_slots(slots, accelerator, threads, slots_per_gpu, gpu_memory)  # type: ignore[arg-type]
+    return choose_slots(slots, SlotRules(accelerator, threads, slots_per_gpu, gpu_memory))  # type: ignore[arg-type]
 
 
 def names(plan: SlotPlan) -> list[str]:

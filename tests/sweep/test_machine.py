@@ -53,9 +53,9 @@ def test_this_machine_has_cores_that_can_be_counted(monkeypatch: pytest.MonkeyPa
 def test_gpus_as_nvidia_smi_lists_them(nvidia_smi: Callable[..., None]) -> None:
     nvidia_smi()
     assert found_gpus() == [
-        Gpu(0, "GPU-aaaa1111", "NVIDIA A100, SXM4", 2**30, 40 * 2**30),
-        Gpu(1, "GPU-aaaa2222", "NVIDIA A100, SXM4", 39 * 2**30, 40 * 2**30),
-        Gpu(2, "GPU-bbbb3333", "NVIDIA GB10", None, None),
+        Gpu(0, "GPU-aaaa1111", "NVIDIA A100, SXM4", 2**30),
+        Gpu(1, "GPU-aaaa2222", "NVIDIA A100, SXM4", 39 * 2**30),
+        Gpu(2, "GPU-bbbb3333", "NVIDIA GB10", None),
     ]
 
 
@@ -104,7 +104,7 @@ def test_without_nvidia_smi_pytorch_counts(
     else:
         monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(machine, "num_torch_gpus", lambda: 2)
-    assert found_gpus() == [Gpu(0, "0", "GPU", None, None), Gpu(1, "1", "GPU", None, None)]
+    assert found_gpus() == [Gpu(0, "0", "GPU", None), Gpu(1, "1", "GPU", None)]
     assert names(plan()) == ["cuda:0 1/1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-c,3")
     assert [(gpu.index, gpu.id) for gpu in found_gpus()] == [(0, "GPU-c"), (1, "3")]

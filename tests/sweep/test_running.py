@@ -27,10 +27,9 @@ from mmsa.sweep import running, worker
 from mmsa.sweep.checking import check_sweep
 from mmsa.sweep.hydra_sweep import plan_slots
 from mmsa.sweep.options import SweepSpec
-from mmsa.sweep.running import seed_scores
 from mmsa.sweep.setup import Sweep, open_sweep, set_up
 from mmsa.sweep.storage import open_study
-from mmsa.sweep.summary import summarise
+from mmsa.sweep.summary import seed_scores, summarise
 from mmsa.sweep.trials import TrialDesk
 from mmsa.training.trainer import Trainer, TrainingState
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import pytest
 
-from mmsa.sweep import slots as module
 from mmsa.sweep.slots import Accelerator
 from tests.sweep.slot_plans import names, plan, refused
 
@@ -205,7 +204,7 @@ def test_nothing_and_the_same_twice() -> None:
 def test_an_apple_gpu_has_one_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refused(["mps"]).startswith("sweep.slots=[mps]: here is no Apple GPU")
     assert refused(accelerator="mps").startswith("device=mps: here is no Apple GPU")
-    monkeypatch.setattr(module, "_has_mps", lambda: True)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
     assert names(plan()) == names(plan(accelerator="mps")) == names(plan(["mps"])) == ["mps"]
     assert "CUDA_VISIBLE_DEVICES" not in plan().slots[0].environment
     assert len(plan(accelerator="cpu").slots) == 4

@@ -20,8 +20,8 @@ from mmsa.analysis.tables import PLANTED
 from mmsa.errors import ConfigError, DataError
 from mmsa.sweep import report
 from mmsa.sweep.figures import visible_range, write_study_figures
-from mmsa.sweep.summary import best_overrides, rerun_command, rerun_overrides, summarise
-from mmsa.sweep.trial_tables import standing, text
+from mmsa.sweep.report import standing, text
+from mmsa.sweep.summary import rerun_command, rerun_overrides, summarise
 from tests.records import record
 from tests.sweep.studies import new_study, realistic_study, trial
 
@@ -49,7 +49,7 @@ def test_a_summary_counts_every_state_and_keeps_every_trial() -> None:
     assert summary.counts == {"done": 2, "pruned": 1, "failed": 3, "running": 1, "waiting": 0}
     assert list(summary.reasons.items()) == [("out of memory", 2), ("NaN", 1)]
     assert [row.number for row in summary.rows] == list(range(7)) and [row.number for row in summary.best] == [1]
-    assert summary.total_seconds == 14.0 and summary.mean_seconds == 2.0
+    assert "2.0 s per trial, 14.0 s all together" in text(summary)
     assert standing(summary) == "3 of 50 trials done, 1 of them pruned, 3 failed, 1 running"
 
 
@@ -65,7 +65,7 @@ def test_the_best_is_the_first_of_the_best_values(mode: str, best: int) -> None:
     study = study_of(trial([0.7]), trial([0.8]), trial([0.6]), trial([0.6]), trial([0.8]), modes=[mode])
     summary = summarise(study)
     assert [row.number for row in summary.best] == [best] == [summary.ranked[0].number]
-    assert summary.best_value(0) == study.best_value
+    assert summary.best_values() == {"valid/mae": study.best_value}
 
 
 def test_the_pareto_front_is_optunas_and_stands_first() -> None:
@@ -143,7 +143,7 @@ def test_a_study_without_done_trials_has_a_sensible_text(style: Any) -> None:
         page = text(summary, style)
         assert "nan" not in page and ("0 of 50 trials done" in page or style == "csv")
         assert ("out of memory" in page) == bool(summary.rows)
-        assert best_overrides(summary) == rerun_overrides(summary) == [] and rerun_command(summary) is None
+        assert rerun_overrides(summary) == [] and rerun_command(summary) is None
 
 
 def test_the_best_configuration_is_as_typed_without_what_belongs_to_the_search() -> None:
@@ -157,8 +157,9 @@ def test_the_best_configuration_is_as_typed_without_what_belongs_to_the_search()
     ]
     fixed += ["feedback.source=sequence", "+optimizer.lr=1"]
     study = study_of(trial([0.7]), trial([0.6], params={"optimizer.lr": 0.02, "feedback": "mmlatch"}), fixed=fixed)
-    expected = ["dataset=cmu_mosi", "seed=3", "hidden_dim=8", "feedback.source=sequence"]
-    assert best_overrides(summarise(study)) == [*expected, "optimizer.lr=0.02", "feedback=mmlatch"]
+    expected = ["dataset=cmu_mosi", "hidden_dim=8", "feedback.source=sequence"]
+    new = ["seed=2,3,4,5,6", "sweep=grid"]
+    assert rerun_overrides(summarise(study)) == [*expected, "optimizer.lr=0.02", "feedback=mmlatch", *new]
 
 
 def test_the_rerun_has_seeds_that_the_search_has_not_used() -> None:

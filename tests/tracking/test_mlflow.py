@@ -293,7 +293,7 @@ def test_write_ahead_only_where_the_disk_is_local(tmp_path: Path, monkeypatch: p
 
 
 def test_no_tracking_does_nothing(tmp_path: Path) -> None:
-    tracker = NullTracker(outputs=tmp_path, warn=print)
+    tracker = NullTracker()
     tracker.prepare()
     assert tracker.start(RunInfo("run", tmp_path)) is None
     tracker.log_epoch({"valid/mae": 1.0}, 0)
