@@ -12,7 +12,7 @@ from mmsa.data.store import EMOTIONS, Store
 from mmsa.dataset.dataset import Dataset
 from mmsa.doctor.finding import SEVERITIES, Finding, Severity, counted
 from mmsa.doctor.findings import judge
-from mmsa.doctor.known_files import data_card, known_file, meaning
+from mmsa.doctor.known_files import REMARKS, known_file, meaning
 from mmsa.doctor.measures import duplicates, measure_modality, measure_rows, measure_target
 from mmsa.errors import printable
 
@@ -88,7 +88,7 @@ def examine(store: Store, dataset: Dataset) -> Diagnosis:
             key: store.report.get(key, {})
             for key in ("ids", "padding", "beyond_length", "without_steps", "without_context")
         },
-        "card": data_card(store),
+        "card": [REMARKS[store.dataset]] if store.dataset in REMARKS else [],
     }
     return Diagnosis(tuple(judge(numbers)), numbers)
 

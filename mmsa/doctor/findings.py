@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from mmsa.data.store import FOLDS
-from mmsa.doctor.finding import SEVERITIES, Finding, counted, named
+from mmsa.doctor.finding import SEVERITIES, Finding, counted, listed, named
 from mmsa.doctor.source import of_source
 from mmsa.errors import printable
 
@@ -38,16 +38,14 @@ def _of_rows(numbers: Mapping[str, Any]) -> Iterator[Finding]:
             f"the source has no word vectors: each of its {numbers['drawn_vectors']} different words has a random one.",
             "They tell words apart and say nothing of their meaning: prepare with --glove FILE.",
         )
-    empty = [fold for fold in FOLDS if not folds[fold]["utterances"]]
-    if empty:
+    if empty := [fold for fold in FOLDS if not folds[fold]["utterances"]]:
         yield Finding(
             "error",
             "empty_fold",
             f"the fold {', '.join(empty)} has no utterance.",
             "Prepare the data from a source that states all three folds: train, valid, test.",
         )
-    other = [f for f in FOLDS if folds[f]["published"] not in (None, folds[f]["utterances"])]
-    if other:
+    if other := [f for f in FOLDS if folds[f]["published"] not in (None, folds[f]["utterances"])]:
         dropped = sum(numbers["dropped"].values())
         reason = f" ({counted(dropped, 'utterance')} dropped on reading)" if dropped else ""
         counts = ", ".join(f"{f} {folds[f]['utterances']} instead of {folds[f]['published']}" for f in other)
@@ -57,26 +55,24 @@ def _of_rows(numbers: Mapping[str, Any]) -> Iterator[Finding]:
             f"folds differ from the published ones: {counts}{reason}.",
             "Compare scores only with those on the same utterances.",
         )
-    if numbers["leaking_videos"]:
+    if leaking := numbers["leaking_videos"]:
         yield Finding(
             "error",
             "video_leakage",
-            f"{counted(len(numbers['leaking_videos']), 'video')} in more than one fold: "
-            f"{named(numbers['leaking_videos'])}.",
+            f"{counted(len(leaking), 'video')} in more than one fold: {named(leaking)}.",
             "Put every video into one fold: speaker and room give the label away.",
         )
-    if numbers["duplicate_ids"]:
+    if repeated := numbers["duplicate_ids"]:
         yield Finding(
             "error",
             "duplicate_ids",
-            f"{counted(len(numbers['duplicate_ids']), 'id')} more than once: {named(numbers['duplicate_ids'])}.",
+            f"{counted(len(repeated), 'id')} more than once: {named(repeated)}.",
             "Give every utterance an id of its own in the source.",
         )
     yield from _of_contents(numbers["duplicates"])
     for key, what in (("dropped", "utterances dropped on reading"), ("skipped_videos", "videos skipped")):
         if numbers[key]:
-            counts = ", ".join(f"{reason} {count}" for reason, count in numbers[key].items())
-            yield Finding("note", key, f"{what}: {counts}.")
+            yield Finding("note", key, f"{what}: {listed(numbers[key])}.")
 
 
 def _of_contents(found: Mapping[str, Any]) -> Iterator[Finding]:
@@ -104,7 +100,7 @@ def _of_contents(found: Mapping[str, Any]) -> Iterator[Finding]:
         )
     for modality, parts in by_modality.items():
         groups = {side: parts[side]["groups"] - whole[side]["groups"] for side in ("within_a_fold", "across_folds")}
-        if any(count > 0 for count in groups.values()):
+        if max(groups.values()) > 0:
             reason = ", as the same words are" if modality == "text" else ""
             within, across = (parts[side]["groups"] for side in ("within_a_fold", "across_folds"))
             yield Finding(
@@ -117,12 +113,11 @@ def _of_contents(found: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _of_labels(numbers: Mapping[str, Any]) -> Iterator[Finding]:
     for name, measured in numbers["targets"].items():
-        wrong = {fold: part["not_finite"] for fold, part in measured["folds"].items() if part["not_finite"]}
-        if wrong:
+        if wrong := {fold: part["not_finite"] for fold, part in measured["folds"].items() if part["not_finite"]}:
             yield Finding(
                 "error",
                 "labels_not_finite",
-                f"labels of {name} that are not finite: {_per_fold(wrong)}.",
+                f"labels of {name} that are not finite: {listed(wrong)}.",
                 "Remove these utterances from the source, or mend their labels.",
             )
     measured = numbers["targets"].get(numbers["primary"])
@@ -134,7 +129,7 @@ def _of_labels(numbers: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "labels_beyond_range",
-            f"labels beyond [{low}, {high}]: {_per_fold(beyond)}, the furthest {measured['furthest']:g}.",
+            f"labels beyond [{low}, {high}]: {listed(beyond)}, the furthest {measured['furthest']:g}.",
             "They are kept as they are. Look whether the source means them so.",
         )
     train = measured["folds"]["train"]
@@ -150,13 +145,9 @@ def _of_labels(numbers: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _of_classes(folds: Mapping[str, Any]) -> Iterator[Finding]:
-    shares = {}
-    for fold, part in folds.items():
-        known = sum(part["signs"].values())
-        if known:
-            shares[fold] = part["signs"]["positive"] / known
-    uneven = {fold: share for fold, share in shares.items() if min(share, 1 - share) < _RARE}
-    if uneven:
+    signs = {fold: part["signs"] for fold, part in folds.items() if any(part["signs"].values())}
+    shares = {fold: of_fold["positive"] / sum(of_fold.values()) for fold, of_fold in signs.items()}
+    if uneven := {fold: share for fold, share in shares.items() if min(share, 1 - share) < _RARE}:
         counts = ", ".join(f"{fold} {share:.1%}" for fold, share in uneven.items())
         yield Finding(
             "warning",
@@ -187,12 +178,11 @@ def _of_values(modality: str, measured: Mapping[str, Any]) -> Iterator[Finding]:
             f"{modality} had {counted(measured['not_finite_in_source'], 'value')} that are not finite, set to 0.",
             "Usual in published files; many of them are a fault of the extraction.",
         )
-    zero = {fold: count for fold, count in measured["zero_utterances"].items() if count}
-    if zero:
+    if zero := {fold: count for fold, count in measured["zero_utterances"].items() if count}:
         yield Finding(
             "warning",
             "zero_utterances",
-            f"{modality} is nothing but zeros in {counted(sum(zero.values()), 'utterance')} ({_per_fold(zero)}): "
+            f"{modality} is nothing but zeros in {counted(sum(zero.values()), 'utterance')} ({listed(zero)}): "
             f"{named(measured['zero_ids'], sum(zero.values()))}.",
             "Look whether extraction failed there; the model is not told that the modality is missing.",
         )
@@ -204,14 +194,13 @@ def _of_values(modality: str, measured: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _of_columns(modality: str, measured: Mapping[str, Any]) -> Iterator[Finding]:
-    width = measured["width"]
     for key, what in (("constant_columns", "constant"), ("zero_columns", "all zero")):
         if measured[key]:
             yield Finding(
                 "warning",
                 key,
-                f"{modality} has {len(measured[key])} of {counted(width, 'column')} {what} on the train fold: "
-                f"{named(measured[key])}.",
+                f"{modality} has {len(measured[key])} of {counted(measured['width'], 'column')} {what} on the train "
+                f"fold: {named(measured[key])}.",
                 "They carry nothing; look whether the columns are the ones you expect.",
             )
     best = measured["most_correlated"]
@@ -232,7 +221,3 @@ def _of_columns(modality: str, measured: Mapping[str, Any]) -> Iterator[Finding]
             "utterances: it was normalised per utterance, and mean pooling sees nothing.",
             "Use an encoder that reads sequences, such as encoder=bilstm, or features that were not normalised.",
         )
-
-
-def _per_fold(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{fold} {count}" for fold, count in counts.items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,11 +77,7 @@ def measure_modality(store: Store, modality: str, labels: np.ndarray) -> tuple[d
 
 
 class _Utterances:
-    """Of every utterance whether it holds anything, has the mean 0 over its steps, and differs from step to step.
-
-    Args:
-        count: number of utterances.
-    """
+    """Of every utterance whether it holds anything, has the mean 0 over its steps, and differs from step to step."""
 
     def __init__(self, count: int) -> None:
         self.filled, self.centred, self.telling = (np.zeros(count, dtype=bool) for _ in range(3))
@@ -116,12 +112,7 @@ class _Utterances:
 
 
 class _Columns:
-    """Range of every column on the train fold, and the correlation of its mean over an utterance with the label.
-
-    Args:
-        width: number of columns.
-        labels: (n,) of the train fold.
-    """
+    """Range of every column on the train fold, and the correlation of its mean over an utterance with the label."""
 
     def __init__(self, width: int, labels: np.ndarray) -> None:
         self._low, self._high = np.full(width, np.inf), np.full(width, -np.inf)
@@ -172,11 +163,9 @@ def duplicates(store: Store, contents: Mapping[str, Contents]) -> dict[str, Any]
         store: the data set.
         contents: of every modality.
     """
-    whole: list[Any] = [b""] * len(store.ids)
-    for i in range(len(store.ids)):
-        parts = [content.digests[i] for content in contents.values()]
-        if any(content.digests[i] for name, content in contents.items() if name != "text"):
-            whole[i] = tuple(parts)
+    parts = list(zip(*(content.digests for content in contents.values()), strict=True))
+    others = [content.digests for name, content in contents.items() if name != "text"]
+    whole = [parts[i] if any(digests[i] for digests in others) else b"" for i in range(len(parts))]
     found = {"all": _groups(store, whole)}
     for modality, content in contents.items():
         found[modality] = _groups(store, content.digests)
@@ -274,13 +263,8 @@ def _digest(steps: np.ndarray) -> bytes:
 
 
 def _spread(values: np.ndarray) -> dict[str, float | None]:
-    if not len(values):
-        return dict.fromkeys(("min", "median", "mean", "max"))
-    names = ("min", "median", "mean", "max")
-    return {
-        name: float(value)
-        for name, value in zip(names, (values.min(), np.median(values), values.mean(), values.max()), strict=True)
-    }
+    measures: dict[str, Callable[..., Any]] = {"min": np.min, "median": np.median, "mean": np.mean, "max": np.max}
+    return {name: float(measure(values)) if len(values) else None for name, measure in measures.items()}
 
 
 def _label_histogram(values: np.ndarray, low: float, high: float) -> dict[str, list[float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mmsa.doctor.finding import Finding, counted, named
+from mmsa.doctor.finding import Finding, counted, listed, named
 from mmsa.doctor.known_files import PUBLISHER
 
 
@@ -58,24 +58,19 @@ def _of_ids(odd: Mapping[str, int]) -> Iterator[Finding]:
 
 def _of_steps(reading: Mapping[str, Any]) -> Iterator[Finding]:
     for modality, sides in reading["padding"].items():
-        assumed = [fold for fold, side in sides.items() if side.endswith("(assumed)")]
-        if assumed:
+        if assumed := [fold for fold, side in sides.items() if side.endswith("(assumed)")]:
             side = sides[assumed[0]].removesuffix(" (assumed)")
             text = f"{modality} is taken to be padded on the {side}, as its format has it; its rows do not tell"
             yield Finding("note", "padding_assumed", f"{text} ({counted(len(assumed), 'fold')}).")
-    beyond = {modality: count for modality, count in reading["beyond_length"].items() if count}
-    if beyond:
-        counts = ", ".join(f"{modality} {count}" for modality, count in beyond.items())
+    if beyond := {modality: count for modality, count in reading["beyond_length"].items() if count}:
         yield Finding(
             "warning",
             "beyond_length",
-            f"steps with values beyond the stated lengths were left out: {counts}.",
+            f"steps with values beyond the stated lengths were left out: {listed(beyond)}.",
             "Look whether the lengths belong to these arrays; what a transformer makes of padding looks the same.",
         )
     if reading["without_steps"]:
         text = f"{named(reading['without_steps'])}: 0 steps in all utterances, so that the store does not hold it."
         yield Finding("warning", "without_steps", text)
-    lacking = {modality: count for modality, count in reading["without_context"].items() if count}
-    if lacking:
-        counts = ", ".join(f"{modality} {count}" for modality, count in lacking.items())
-        yield Finding("note", "without_context", f"punchlines without a context: {counts}.")
+    if lacking := {modality: count for modality, count in reading["without_context"].items() if count}:
+        yield Finding("note", "without_context", f"punchlines without a context: {listed(lacking)}.")
