@@ -26,6 +26,7 @@ from mmsa.data.prepare import (
 from mmsa.data.store import Prepared, Store, store_fingerprint
 from mmsa.data.word_vectors import TEXT
 from mmsa.dataset.checks import check_folds, check_labels
+from mmsa.dataset.folds import standard_folds
 from mmsa.errors import ConfigError, DataError
 from mmsa.readers import families
 from mmsa.readers.glove import embed_words, glove_file
@@ -93,6 +94,10 @@ class Dataset:
     sequences: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Per role (words, labels, and one per modality) the names of its computational sequence, the usual one first; none
     where there are no such files."""
+    sdk_name: str = ""
+    """CMU's SDK's name of it, where that lists the addresses and folds of its sequences."""
+    sdk_folds: ClassVar[Mapping[str, int]] = {}
+    """How many videos are in each of the SDK's folds."""
     label_columns: ClassVar[tuple[str, ...]] = ()
     """Names of the columns of the sequence of labels; () is a sentiment, or one and six emotions."""
 
@@ -166,7 +171,7 @@ class Dataset:
         Args:
             source: the folder of computational sequences, which alone do not state the fold.
         """
-        return {}
+        return standard_folds(self.sdk_name, self.sdk_folds) if self.sdk_name else {}
 
     def reading_words(self, modalities: Container[str]) -> Self:
         """The same for a run that reads these modalities from the words: their features need not be there."""
