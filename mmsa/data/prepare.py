@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress as RichProgress
 
-from mmsa.data.store import FOLDS, Prepared, Ragged, Store, temporary_name, write_store
+from mmsa.data.store import FOLDS, Prepared, Store, temporary_name, write_store
 from mmsa.errors import DataError
 from mmsa.locks import locked
 
@@ -212,19 +212,13 @@ def add_integrity(prepared: Prepared, *, nominal_range: tuple[float, float], tar
     prepared.report.update(
         utterances={fold: int((folds == fold).sum()) for fold in FOLDS},
         videos={fold: len(set(videos[folds == fold].tolist())) for fold in FOLDS},
-        all_zero={modality: _all_zero(ragged) for modality, ragged in prepared.features.items()},
+        all_zero={m: int((~ragged.touched(ragged.filled_steps())).sum()) for m, ragged in prepared.features.items()},
         beyond_nominal={
             "count": int(beyond.sum()),
             "nominal_range": [low, high],
             "largest": float(np.abs(labels[beyond]).max()) if beyond.any() else None,
         },
     )
-
-
-def _all_zero(ragged: Ragged) -> int:
-    """Sequences without a single value other than 0."""
-    before = np.concatenate([[0], np.cumsum(ragged.filled_steps())])  # filled steps before each step
-    return int((np.diff(before[ragged.offsets]) == 0).sum())
 
 
 def describe(store: Store) -> list[str]:

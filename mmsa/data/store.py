@@ -72,6 +72,10 @@ class Ragged:
             if isinstance(mapped, mmap.mmap):
                 mapped.madvise(mmap.MADV_DONTNEED)
 
+    def touched(self, marked: np.ndarray) -> np.ndarray:
+        """(N,) bool: whether a sequence has a step that is marked in (total steps,) bool."""
+        return np.diff(offsets_of(marked)[self.offsets]) > 0
+
     def filled_steps(self) -> np.ndarray:
         """(total steps,) bool: whether a step has a value other than 0."""
         return np.concatenate([np.zeros(0, dtype=bool), *(block.any(axis=1) for block in self.blocks())])

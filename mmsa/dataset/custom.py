@@ -25,7 +25,6 @@ class NamedArrays(Format):
     """One file of named arrays, which states the modalities, targets and folds."""
 
     def find(self, dataset: Dataset, source: Path) -> Found:
-        """The file."""
         if not source.is_file():
             raise DataError(f"dataset.source={source}: no such file.\n{dataset.wanted()}")
 
@@ -37,7 +36,6 @@ class NamedArrays(Format):
         return Found({"arrays": source}, read)
 
     def wanted(self, dataset: Dataset) -> tuple[str, str]:
-        """The file."""
         return "A file of named arrays is required, .npz or HDF5.", "FILE.npz"
 
 

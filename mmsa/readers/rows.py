@@ -216,5 +216,4 @@ def _mend(ragged: Ragged) -> tuple[int, int]:
     """Set what is not finite to 0; how many values and utterances that were."""
     wrong = ~np.isfinite(ragged.values)
     ragged.values[wrong] = 0.0
-    before = np.concatenate([[0], np.cumsum(wrong.any(axis=1))])
-    return int(wrong.sum()), int((np.diff(before[ragged.offsets]) > 0).sum())
+    return int(wrong.sum()), int(ragged.touched(wrong.any(axis=1)).sum())
