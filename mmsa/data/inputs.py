@@ -130,7 +130,7 @@ class PieceInput:
         pieces = np.zeros((len(rows), max(num_steps, 1), ids.shape[1]), dtype=bool)
         word = self._words[index]
         utterance = np.repeat(np.arange(len(rows)), counts)
-        place = np.arange(len(word)) - np.repeat(np.cumsum(counts) - counts, counts)
+        place = _places(np.zeros_like(counts), counts)
         of_word = word >= 0
         pieces[utterance[of_word], word[of_word], place[of_word]] = True
         return ids, pieces
@@ -157,7 +157,7 @@ def resample(steps: np.ndarray, lengths: np.ndarray, onto: np.ndarray) -> np.nda
     owner = np.repeat(np.arange(len(onto)), onto)
     if not len(owner):
         return steps[:0]
-    place = np.arange(len(owner)) - (np.cumsum(onto) - onto)[owner]
+    place = _places(np.zeros_like(onto), onto)
     count, share = lengths[owner], onto[owner]
     start = (np.cumsum(lengths) - lengths)[owner]
     first, last = start + place * count // share, start - (-(place + 1) * count // share)

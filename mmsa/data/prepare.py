@@ -134,9 +134,7 @@ def build_once(
     Args:
         path: the store, in an existing folder.
         build: reads the source.
-        dataset: name of the data set.
-        sources: SHA-256 of every source file, by its role.
-        options: preparation options, JSON-able.
+        dataset, sources, options: as of `store_fingerprint`.
     """
     if path.exists():
         return Store.open(path)

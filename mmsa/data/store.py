@@ -134,9 +134,7 @@ def write_store(
     Args:
         path: the store, replaced if it exists; its folder exists.
         prepared: rows of every fold.
-        dataset: name of the data set.
-        sources: SHA-256 of every source file, by its role.
-        options: preparation options, JSON-able.
+        dataset, sources, options: as of `store_fingerprint`.
 
     Raises:
         DataError: the disk is full, or the folder cannot be written to.

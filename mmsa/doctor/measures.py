@@ -83,15 +83,9 @@ class _Utterances:
         self.filled, self.centred, self.telling = (np.zeros(count, dtype=bool) for _ in range(3))
 
     def see(self, first: int, block: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The rows of those that have steps, and their means over the steps.
+        """The rows (m,) of those that have steps, and their means (m, D) over the steps.
 
-        Args:
-            first: row of the first utterance.
-            block: (steps, D) of whole utterances.
-            edges: (n + 1,) where in the block they begin and end.
-
-        Shapes:
-            -> (m,) and (m, D).
+        Utterance i of the block (steps, D) stands in row `first` + i, and in the block between its two edges.
         """
         counts = np.diff(edges)
         held = np.flatnonzero(counts)  # reduceat knows no empty stretch
@@ -220,26 +214,24 @@ def measure_target(store: Store, values: np.ndarray, low: float, high: float, ki
         high: highest nominal label; may be infinite.
         kind: what the numbers mean, as in `Dataset.kinds`.
     """
-    finite = values[np.isfinite(values)]
+    known = np.isfinite(values)
+    finite = values[known]
     least, most = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
     edges = (min(least, low) if np.isfinite(low) else least, max(most, high) if np.isfinite(high) else most)
-    beyond = (finite < low - 1e-6) | (finite > high + 1e-6)
+    beyond = known & ((values < low - 1e-6) | (values > high + 1e-6))
     folds = {}
     for fold in FOLDS:
-        part = values[store.folds == fold]
-        known = part[np.isfinite(part)]
+        rows = store.folds == fold
+        part = values[rows & known]
+        signs = {"negative": part < 0, "zero": part == 0, "positive": part > 0}
         folds[fold] = {
-            **_spread(known),
-            "not_finite": int(len(part) - len(known)),
-            "beyond_nominal": int(((known < low - 1e-6) | (known > high + 1e-6)).sum()),
-            "signs": {
-                "negative": int((known < 0).sum()),
-                "zero": int((known == 0).sum()),
-                "positive": int((known > 0).sum()),
-            },
-            "histogram": _label_histogram(known, *edges),
+            **_spread(part),
+            "not_finite": int((rows & ~known).sum()),
+            "beyond_nominal": int((rows & beyond).sum()),
+            "signs": {sign: int(of_sign.sum()) for sign, of_sign in signs.items()},
+            "histogram": _label_histogram(part, *edges),
         }
-    furthest = float(np.abs(finite[beyond]).max()) if beyond.any() else None
+    furthest = float(np.abs(values[beyond]).max()) if beyond.any() else None
     nominal = [bound if np.isfinite(bound) else None for bound in (low, high)]
     return {"kind": kind, "nominal_range": nominal, "furthest": furthest, "folds": folds}
 
