@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
+from dataclasses import InitVar, dataclass
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,7 @@ POOL_BATCHES = 16
 """Training sorts this many batches' worth of shuffled utterances by length: little padding, varied company."""
 
 
+@dataclass(eq=False)
 class Fold:
     """The utterances of one fold, ready to batch.
 
@@ -36,35 +38,30 @@ class Fold:
         vectors: per modality what the baselines read of it; those without feature vectors are not there.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        name: str,
-        rows: np.ndarray,
-        streams: Mapping[str, Input],
-        vectors: Mapping[str, VectorInput],
-    ) -> None:
-        self.name = name
-        self.modalities = tuple(streams)
-        self._rows = rows
-        self._streams = streams
-        self._vectors = vectors
-        self.ids = tuple(store.ids[row] for row in rows)
-        self.targets = {target: np.asarray(values)[rows] for target, values in store.targets.items()}
-        self.lengths = {m: stream.lengths for m, stream in streams.items()}
+    store: InitVar[Store]
+    name: str
+    rows: np.ndarray
+    streams: Mapping[str, Input]
+    vectors: Mapping[str, VectorInput]
+
+    def __post_init__(self, store: Store) -> None:
+        self.modalities = tuple(self.streams)
+        self.ids = tuple(store.ids[row] for row in self.rows)
+        self.targets = {target: np.asarray(values)[self.rows] for target, values in store.targets.items()}
+        self.lengths = {m: stream.lengths for m, stream in self.streams.items()}
         self.steps = np.max(list(self.lengths.values()), axis=0)  # (N,)
-        self.num_cut = {m: stream.num_cut for m, stream in streams.items() if isinstance(stream, PieceInput)}
+        self.num_cut = {m: stream.num_cut for m, stream in self.streams.items() if isinstance(stream, PieceInput)}
         """Per modality that is read as word pieces the utterances that are longer than its encoder."""
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     def batch(self, rows: np.ndarray) -> Batch:
         """The utterances at these positions of the fold, padded to the longest of them."""
         lengths = {m: self.lengths[m][rows] for m in self.modalities}
         same_axis = all(np.all((n == 0) | (n == self.steps[rows])) for n in lengths.values())
         num_steps = {m: int(max(self.steps[rows] if same_axis else n)) for m, n in lengths.items()}
-        padded = {m: stream.padded(rows, num_steps[m]) for m, stream in self._streams.items()}
+        padded = {m: stream.padded(rows, num_steps[m]) for m, stream in self.streams.items()}
         return Batch(
             features={m: torch.from_numpy(features) for m, (features, _) in padded.items()},
             lengths={m: torch.from_numpy(n) for m, n in lengths.items()},
@@ -108,7 +105,7 @@ class Fold:
         They are what the baselines read. Features that are normalised per utterance, whose means say nothing, are
         pooled as they are.
         """
-        return {m: vectors.means() for m, vectors in self._vectors.items()}
+        return {m: vectors.means() for m, vectors in self.vectors.items()}
 
 
 class Data:

@@ -11,8 +11,6 @@ from mmsa.data.word_vectors import TEXT
 from mmsa.errors import ConfigError
 from mmsa.ranges import Count, Positive
 
-MaxLength = Count | Mapping[str, Count] | None
-
 
 @dataclass(frozen=True)
 class Loading:
@@ -32,7 +30,7 @@ class Loading:
 
     normalize: Normalize | Mapping[str, Normalize] = "train"
     clip: Positive | None = CLIP
-    max_length: MaxLength = None
+    max_length: Count | Mapping[str, Count] | None = None
     resample: str | None = None
     word_vectors: Literal["fixed", "trained"] = "fixed"
 

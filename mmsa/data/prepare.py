@@ -237,17 +237,16 @@ def describe(store: Store) -> list[str]:
         lines += _coverage(report["glove"], report["files"]["glove"])
     if report.get("drawn_vectors"):
         lines.append(drawn_vectors_line(report["drawn_vectors"]))
-    lines.append(f"values that were not finite, set to 0: {_counts(report['non_finite'])}")
-    lines.append(f"utterances with nothing but zeros: {_counts(report['all_zero'])}")
+    lines.append(f"values that were not finite, set to 0: {listed(report['non_finite'])}")
+    lines.append(f"utterances with nothing but zeros: {listed(report['all_zero'])}")
     beyond = report["beyond_nominal"]
     low, high = beyond["nominal_range"]
     largest = f", the largest {beyond['largest']:g}" if beyond["count"] else ""
     lines.append(f"labels beyond [{low:g}, {high:g}]: {beyond['count']}{largest}")
     dropped = {reason: len(ids) for reason, ids in report["dropped"].items() if ids}
-    lines.append(f"dropped utterances: {_counts(dropped)}")
-    skipped = {reason: len(videos) for reason, videos in report.get("skipped_videos", {}).items() if videos}
-    if skipped:
-        lines.append(f"skipped videos: {_counts(skipped)}")
+    lines.append(f"dropped utterances: {listed(dropped)}")
+    if skipped := {reason: len(videos) for reason, videos in report.get("skipped_videos", {}).items() if videos}:
+        lines.append(f"skipped videos: {listed(skipped)}")
     if report.get("pauses_removed"):
         lines.append(f"pauses removed: {report['pauses_removed']}")
     return lines
@@ -270,9 +269,10 @@ def _coverage(glove: Mapping[str, Any], file: str) -> list[str]:
         f"({glove['types_found'] / types:.1%})"
     ]
     if glove["most_frequent_absent"]:
-        lines.append(f"most frequent without: {_counts(dict(glove['most_frequent_absent']))}")
+        lines.append(f"most frequent without: {listed(dict(glove['most_frequent_absent']))}")
     return lines
 
 
-def _counts(counts: Mapping[str, int]) -> str:
+def listed(counts: Mapping[str, int]) -> str:
+    """What was counted, and how often."""
     return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"

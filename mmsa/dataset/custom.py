@@ -87,11 +87,8 @@ class Custom(Dataset):
         if store is None and self.source is None:
             return self
         other = copy(self)
-        if store is not None:
-            held, other._targets = tuple(store.features), tuple(store.targets)
-        else:
-            found = contents(Path(str(self.source)))
-            held, other._targets = found.modalities, found.targets
+        found = contents(Path(str(self.source))) if store is None else (tuple(store.features), tuple(store.targets))
+        held, other._targets = found
         if self._all:
             if not held:
                 raise ConfigError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,11 +31,6 @@ class Finding:
 def counted(number: int, what: str) -> str:
     """A number and what it counts, in the plural where it has to be."""
     return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def listed(counts: Mapping[str, int]) -> str:
-    """What was counted, and how often."""
-    return ", ".join(f"{what} {count}" for what, count in counts.items())
 
 
 def named(names: Sequence[object], total: int | None = None) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from mmsa.data.prepare import listed
 from mmsa.data.store import FOLDS
-from mmsa.doctor.finding import SEVERITIES, Finding, counted, listed, named
-from mmsa.doctor.source import of_source
+from mmsa.doctor.finding import SEVERITIES, Finding, counted, named
+from mmsa.doctor.known_files import PUBLISHER
 from mmsa.errors import printable
 
 SUSPICIOUS = 0.95
@@ -23,7 +24,7 @@ def judge(numbers: Mapping[str, Any]) -> list[Finding]:
     Args:
         numbers: of `mmsa.doctor.examination.Diagnosis`.
     """
-    found = [*_of_rows(numbers), *_of_labels(numbers), *_of_features(numbers), *of_source(numbers)]
+    found = [*_of_rows(numbers), *_of_labels(numbers), *_of_features(numbers), *_of_source(numbers)]
     # Names in it come from files, and go to a terminal.
     shown = (replace(finding, text=printable(finding.text), advice=printable(finding.advice)) for finding in found)
     return sorted(shown, key=lambda finding: SEVERITIES.index(finding.severity))
@@ -221,3 +222,66 @@ def _of_columns(modality: str, measured: Mapping[str, Any]) -> Iterator[Finding]
             "utterances: it was normalised per utterance, and mean pooling sees nothing.",
             "Use an encoder that reads sequences, such as encoder=bilstm, or features that were not normalised.",
         )
+
+
+def _of_source(numbers: Mapping[str, Any]) -> Iterator[Finding]:
+    """Known files, and what was taken for granted of ids, padding, lengths and modalities."""
+    yield from _of_files(numbers)
+    yield from _of_ids(numbers["reading"]["ids"])
+    yield from _of_steps(numbers["reading"])
+
+
+def _of_files(numbers: Mapping[str, Any]) -> Iterator[Finding]:
+    for source in numbers["sources"].values():
+        if source["known"] is None:
+            continue
+        if source["known_dataset"] != numbers["dataset"]:
+            yield Finding(
+                "warning",
+                "other_data_set",
+                f"{source['file']} is {source['known']} by the beginning of its SHA-256, and was read as "
+                f"{numbers['title']}.",
+                f"Type mmsa prepare {source['known_dataset']} --source PATH",
+            )
+        else:
+            yield Finding(
+                "note",
+                "known_file",
+                f"{source['file']} is {source['known']}: its SHA-256 begins as {PUBLISHER} lists it.",
+            )
+
+
+def _of_ids(odd: Mapping[str, int]) -> Iterator[Finding]:
+    unseen = "each counts as a video of its own, so that a video in two folds would not be seen"
+    if count := odd.get("absent", 0):
+        yield Finding(
+            "warning",
+            "ids_absent",
+            f"{counted(count, 'utterance')} without an id: {unseen}.",
+            "Give every utterance an id such as video$_$3 in the source.",
+        )
+    if count := odd.get("own_video", 0):
+        yield Finding("note", "ids_without_video", f"{counted(count, 'id')} without a video's name: {unseen}.")
+    if count := odd.get("numbered_by_start", 0):
+        text = f"{counted(count, 'id')} without a segment's number: they are numbered by their start in the video."
+        yield Finding("note", "numbered_by_start", text)
+
+
+def _of_steps(reading: Mapping[str, Any]) -> Iterator[Finding]:
+    for modality, sides in reading["padding"].items():
+        if assumed := [fold for fold, side in sides.items() if side.endswith("(assumed)")]:
+            side = sides[assumed[0]].removesuffix(" (assumed)")
+            text = f"{modality} is taken to be padded on the {side}, as its format has it; its rows do not tell"
+            yield Finding("note", "padding_assumed", f"{text} ({counted(len(assumed), 'fold')}).")
+    if beyond := {modality: count for modality, count in reading["beyond_length"].items() if count}:
+        yield Finding(
+            "warning",
+            "beyond_length",
+            f"steps with values beyond the stated lengths were left out: {listed(beyond)}.",
+            "Look whether the lengths belong to these arrays; what a transformer makes of padding looks the same.",
+        )
+    if reading["without_steps"]:
+        text = f"{named(reading['without_steps'])}: 0 steps in all utterances, so that the store does not hold it."
+        yield Finding("warning", "without_steps", text)
+    if lacking := {modality: count for modality, count in reading["without_context"].items() if count}:
+        yield Finding("note", "without_context", f"punchlines without a context: {listed(lacking)}.")

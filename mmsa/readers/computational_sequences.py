@@ -37,7 +37,11 @@ def find_sequences(
         ConfigError: a sequence is chosen for what is no role.
         DataError: what was chosen is not there; or a role is not found by file name and a file cannot be read.
     """
-    _check_roles(names, chosen)
+    if unknown := sorted(chosen.keys() - names.keys()):
+        raise ConfigError(
+            f"dataset.feature_sets is refused: {', '.join(unknown)} is none of {', '.join(names)}.\n"
+            f"  type dataset.feature_sets={{{next(iter(names))}:{chosen[unknown[0]]}}} or another of them"
+        )
     asked = {role: (chosen[role],) if role in chosen else accepted for role, accepted in names.items()}
     by_file = {path.stem: path for path in sorted(folder.glob("*.csd")) if path.is_file()}
     by_root: dict[str, Path] = {}
@@ -55,15 +59,6 @@ def find_sequences(
                 f"  type dataset.feature_sets={{{role}:NAME}} with one of them"
             )
     return {role: held[there[0]] for role, there in present.items() if there}
-
-
-def _check_roles(names: Mapping[str, tuple[str, ...]], chosen: Mapping[str, str]) -> None:
-    unknown = sorted(chosen.keys() - names.keys())
-    if unknown:
-        raise ConfigError(
-            f"dataset.feature_sets is refused: {', '.join(unknown)} is none of {', '.join(names)}.\n"
-            f"  type dataset.feature_sets={{{next(iter(names))}:{chosen[unknown[0]]}}} or another of them"
-        )
 
 
 def read_sequences(

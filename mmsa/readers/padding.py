@@ -83,7 +83,7 @@ def strip_folds(folds: Sequence[PaddedFold], documented: Side = "right") -> Iter
         for modality, filled in fold.filled.items():
             side, kept = sides[modality], _kept(filled.shape[1], used[modality], sides[modality] or documented)
             cut.steps[modality] = Ragged(float32(fold.arrays.pop(modality)[kept]), offsets_of(used[modality]))
-            cut.sides[modality] = side or _assumed(filled, documented)
+            cut.sides[modality] = side or (f"{documented} (assumed)" if any(map(np.any, _runs(filled))) else "none")
             cut.beyond[modality] = int((filled & ~kept).sum())
         yield cut
 
@@ -194,7 +194,3 @@ def _checked(lengths: ArrayLike, filled: np.ndarray, where: str) -> np.ndarray:
         )
     clipped: np.ndarray = np.minimum(stated, filled.shape[1]).astype(np.int64)
     return clipped
-
-
-def _assumed(filled: np.ndarray, documented: Side) -> str:
-    return f"{documented} (assumed)" if any(run.any() for run in _runs(filled)) else "none"
