@@ -11,13 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from mmsa.data.inputs import IdInput, Input, PieceInput, VectorInput, cut
+from mmsa.data.inputs import IdInput, Input, PieceInput, Tokenizer, VectorInput, cut, words_of
 from mmsa.data.loading import Loading, words_are_not_averaged
 from mmsa.data.normalise import Normalizer, Standardisation, per_modality, within_utterances
 from mmsa.data.store import FOLDS, Store
-from mmsa.data.word_pieces import Tokenizer, words_of
 from mmsa.data.word_vectors import TEXT, number_words
 from mmsa.errors import DataError
 from mmsa.types import Batch
@@ -159,10 +157,9 @@ class Data:
         self._held = [m for m in self.modalities if m in store.features]
         self._scales = {m: self._scale(m) for m in self._held if self._normalize[m] == "train"}
         self._vocabulary = number_words(store, self._scales.get(TEXT)) if loading.word_vectors == "trained" else None
-        self.tables: dict[str, Tensor] = {}
+        trained = self._vocabulary
+        self.tables = {TEXT: torch.from_numpy(trained.table)} if trained is not None else {}
         """Per modality whose features are numbers of words, their vectors (V, D) float32; row 0, padding, is zeros."""
-        if self._vocabulary is not None:
-            self.tables[TEXT] = torch.from_numpy(self._vocabulary.table)
         self._closed: dict[str, str] = {}
 
     def closed(self, fold: str, reason: str) -> Data:

@@ -18,6 +18,8 @@ from mmsa.data.prepare import (
     add_integrity,
     announce,
     build_once,
+    check_folds,
+    check_labels,
     drawn_vectors_line,
     hash_files,
     kept_stores,
@@ -25,7 +27,6 @@ from mmsa.data.prepare import (
 )
 from mmsa.data.store import Prepared, Store, store_fingerprint
 from mmsa.data.word_vectors import TEXT
-from mmsa.dataset.checks import check_folds, check_labels
 from mmsa.dataset.folds import standard_folds
 from mmsa.errors import ConfigError, DataError
 from mmsa.readers import families
@@ -248,8 +249,8 @@ class Dataset:
             vectors, prepared.report["glove"] = embed_words(prepared.words, files["glove"], bar)
             prepared.features = {TEXT: vectors, **{m: r for m, r in prepared.features.items() if m != TEXT}}
             prepared.report.pop("drawn_vectors", None)
-        prepared.report["files"] = {role: path.name for role, path in files.items()}
-        prepared.report["canonical"] = dict(self.canonical_sizes)
+        named = {role: path.name for role, path in files.items()}
+        prepared.report.update(files=named, canonical=dict(self.canonical_sizes))
         target = [*self.stated_kinds, *prepared.targets][0]
         labels = prepared.targets[target]
         stated = np.isfinite(self.nominal_range).all()

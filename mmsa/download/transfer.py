@@ -99,7 +99,8 @@ def go_on(file: Remote, output: IO[bytes], bar: Progress) -> None:
     if start == size:
         return
     with _ask(file.address, "GET", start) as answer:
-        if answer.status == 206 and not _continues(answer.headers.get("Content-Range", ""), start, size):
+        stated = answer.headers.get("Content-Range", "").strip()
+        if answer.status == 206 and not re.fullmatch(rf"bytes {start}-\d+/({size}|\*)", stated):
             raise Fault("sends another part than it was asked for")
         start = start if answer.status == 206 else 0
         chunks = _chunks(answer, file.address)
@@ -120,10 +121,6 @@ def go_on(file: Remote, output: IO[bytes], bar: Progress) -> None:
             output.flush()  # the next try looks how much is there
     if came < size:
         raise Fault(f"the connection ended after {came} of {size} bytes", passing=True)
-
-
-def _continues(stated: str, start: int, size: int) -> bool:
-    return re.fullmatch(rf"bytes {start}-\d+/({size}|\*)", stated.strip()) is not None
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):

@@ -148,7 +148,14 @@ class _Aligner:
         kept = finite[groups] & (spoken | self.keep_pauses)
         self.report["pauses_removed"] += 0 if self.keep_pauses else int((finite[groups] & ~spoken).sum())
         lengths = np.bincount(groups[kept], minlength=len(spans))
-        self._note_dropped(video, spans, counts, finite, lengths)
+        for k in np.flatnonzero(lengths == 0):
+            if not spans[k, 1] - spans[k, 0] > EPSILON:
+                reason = "zero-length interval"
+            elif not finite[k]:
+                reason = "label not finite"
+            else:
+                reason = "only pauses" if counts[k] else "no words"
+            self.report["dropped"].setdefault(reason, []).append(f"{video}[{k}]")
         rows = rows[kept]
         self.pay(sum(_ROW + len(tokens[row]) for row in rows))
         for modality, spool in self.spools.items():
@@ -222,19 +229,6 @@ class _Aligner:
         if wide != sequence.width:
             raise DataError(f"{sequence.path}: video {video} has {wide} label columns, others {sequence.width}.")
         return spans, labels.astype(np.float32)
-
-    def _note_dropped(
-        self, video: str, spans: np.ndarray, counts: np.ndarray, finite: np.ndarray, lengths: np.ndarray
-    ) -> None:
-        """Say why each label row that becomes no utterance does not."""
-        for k in np.flatnonzero(lengths == 0):
-            if not spans[k, 1] - spans[k, 0] > EPSILON:
-                reason = "zero-length interval"
-            elif not finite[k]:
-                reason = "label not finite"
-            else:
-                reason = "only pauses" if counts[k] else "no words"
-            self.report["dropped"].setdefault(reason, []).append(f"{video}[{k}]")
 
     def prepared(self) -> Prepared:
         """Everything that was added."""

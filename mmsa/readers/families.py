@@ -104,7 +104,8 @@ def _read(
         with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 is not finite, and counted as that
             prepared = family.read(content, options, progress)
     except DataError as error:
-        said = _brief(str(error))
+        first, *others = str(error).splitlines() or [""]  # without what it quotes over several lines
+        said = "\n".join([first[:_LONGEST_LINE], *(line for line in others if line.startswith("  type"))])
         raise DataError(said if str(source) in said else f"{source}: {said}") from error
     except _ODD as error:  # a stranger's content is odd in more ways than a reader foresees
         reason = " ".join(str(error).split())[:200]
@@ -129,9 +130,3 @@ def _parts_named_alike(part: object) -> object:
         return part
     named = {as_text(key): value for key, value in part.items() if value is not None}
     return {key if _KEYS.get(key, key) in named else _KEYS[key]: value for key, value in named.items()}
-
-
-def _brief(message: str) -> str:
-    """The message without what it quotes over several lines: its first line, and what to type."""
-    first, *others = message.splitlines() or [""]
-    return "\n".join([first[:_LONGEST_LINE], *(line for line in others if line.startswith("  type"))])
