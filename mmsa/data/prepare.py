@@ -219,18 +219,16 @@ def add_integrity(prepared: Prepared, *, nominal_range: tuple[float, float], tar
     )
 
 
-def check_folds(prepared: Prepared, source: Path, title: str, wanted: str) -> None:
-    """Refuse rows that leave a fold empty; `wanted` says what to type then."""
+def check_rows(
+    prepared: Prepared, target: str, bound: tuple[float, float], source: Path, title: str, wanted: str
+) -> None:
+    """Refuse rows that leave a fold empty, where `wanted` says what to type, and labels beyond the bound."""
     for fold in FOLDS:
         if not prepared.report["utterances"][fold]:
             raise DataError(
                 f"dataset.source={source}: the {fold} fold of {title} is empty; each of {', '.join(FOLDS)} needs an "
                 f"utterance.\n{wanted}"
             )
-
-
-def check_labels(prepared: Prepared, target: str, bound: tuple[float, float], source: Path, title: str) -> None:
-    """Refuse labels beyond the smallest and the largest that there may be."""
     labels, (low, high) = prepared.targets[target], bound
     refused = (labels < low - 1e-6) | (labels > high + 1e-6)
     if refused.any():

@@ -18,8 +18,7 @@ from mmsa.data.prepare import (
     add_integrity,
     announce,
     build_once,
-    check_folds,
-    check_labels,
+    check_rows,
     drawn_vectors_line,
     hash_files,
     kept_stores,
@@ -256,8 +255,7 @@ class Dataset:
         stated = np.isfinite(self.nominal_range).all()
         nominal_range = self.nominal_range if stated else (float(labels.min()), float(labels.max()))
         add_integrity(prepared, target=target, nominal_range=nominal_range)
-        check_folds(prepared, source, self.title, self.wanted())
-        check_labels(prepared, target, self.stated_bound, source, self.title)
+        check_rows(prepared, target, self.stated_bound, source, self.title, self.wanted())
         return prepared
 
     def _kept_store(self, folder: Path, progress: bool) -> Store:

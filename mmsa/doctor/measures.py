@@ -163,10 +163,9 @@ def duplicates(store: Store, contents: Mapping[str, Contents]) -> dict[str, Any]
     found = {"all": _groups(store, whole)}
     for modality, content in contents.items():
         found[modality] = _groups(store, content.digests)
-        telling = [digest if content.telling[i] else b"" for i, digest in enumerate(content.digests)]
-        found[modality]["telling"] = (
-            {"groups": 0, "examples": []} if modality == "text" else _groups(store, telling)["across_folds"]
-        )
+        counts = content.telling & (modality != "text")
+        telling = [digest if counts[i] else b"" for i, digest in enumerate(content.digests)]
+        found[modality]["telling"] = _groups(store, telling)["across_folds"]
     return found
 
 
@@ -176,12 +175,13 @@ def _groups(store: Store, keys: Sequence[Any]) -> dict[str, Any]:
     for i, key in enumerate(keys):
         if key:
             rows[key].append(i)
-    shared = [group for group in rows.values() if len(group) > 1]
-    across = [group for group in shared if len({str(store.folds[i]) for i in group}) > 1]
-    within = [group for group in shared if len({str(store.folds[i]) for i in group}) == 1]
+    sides: dict[str, list[list[int]]] = {"within_a_fold": [], "across_folds": []}
+    for group in rows.values():
+        if len(group) > 1:
+            sides["across_folds" if len(set(store.folds[group])) > 1 else "within_a_fold"].append(group)
     return {
         name: {"groups": len(groups), "examples": [[store.ids[i] for i in group] for group in groups[:_SHOWN_IDS]]}
-        for name, groups in (("within_a_fold", within), ("across_folds", across))
+        for name, groups in sides.items()
     }
 
 
