@@ -142,9 +142,11 @@ class Data:
                 f"  type dataset.modalities=[{','.join(m for m in modalities if m not in absent)}]"
             )
         held = {m: self._held_lengths(m) for m in self.modalities}
-        self._axis = _common_axis(held, loading.resample) if loading.resample is not None else None
-        if self._axis is not None:
-            held = {m: np.where(n > 0, self._axis, 0) for m, n in held.items()}
+        self._axis: np.ndarray | None = None
+        if loading.resample is not None:
+            own = held[loading.resample]  # where it has none, those of the longest one
+            self._axis = axis = np.where(own > 0, own, np.max(list(held.values()), axis=0))
+            held = {m: np.where(n > 0, axis, 0) for m, n in held.items()}
         read = {m: cut(lengths, self._most(m)) for m, lengths in held.items()}
         self.num_cut = int(np.any([held[m] > read[m] for m in held], axis=0).sum())
         """Utterances of the store that are longer than `max_length` in some modality."""
@@ -228,9 +230,3 @@ class Data:
         train = np.flatnonzero(np.asarray(self.store.folds) == FOLDS[0])
         read, _ = VectorInput(ragged, train, None, self._most_held(modality)).steps(np.arange(len(train)))
         return Standardisation.of(read, self.loading.clip)
-
-
-def _common_axis(lengths: Mapping[str, np.ndarray], modality: str) -> np.ndarray:
-    """(rows of the store,) the steps of this modality; of the longest one where it has none."""
-    own = lengths[modality]
-    return np.where(own > 0, own, np.max(list(lengths.values()), axis=0))

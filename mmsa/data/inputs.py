@@ -191,8 +191,6 @@ def resample(steps: np.ndarray, lengths: np.ndarray, onto: np.ndarray) -> np.nda
     Shapes: returns (sum of onto, D) float32.
     """
     owner = np.repeat(np.arange(len(onto)), onto)
-    if not len(owner):
-        return steps[:0]
     place = _places(np.zeros_like(onto), onto)
     count, share = lengths[owner], onto[owner]
     start = (np.cumsum(lengths) - lengths)[owner]

@@ -50,11 +50,7 @@ def progress_bar(shown: bool) -> Iterator[Progress]:
         yield silent
         return
     with RichProgress(console=console, transient=True) as bars:
-
-        def track(items: Iterable[Any], title: str, total: int) -> Iterator[Any]:
-            yield from bars.track(items, total=total, description=title)
-
-        yield track
+        yield lambda items, title, total: iter(bars.track(items, total=total, description=title))
 
 
 def hash_files(files: Mapping[str, Path], folder: Path, progress: Progress = silent) -> dict[str, str]:

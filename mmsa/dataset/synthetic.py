@@ -45,7 +45,6 @@ class Synthetic(Dataset):
 
     name = "synthetic"
     title = "the built-in corpus"
-    planted: ClassVar[bool] = True
     nominal_range = (-3.0, 3.0)
     stated_bound = (-3.0, 3.0)
     kinds: ClassVar[Mapping[str, str]] = dict.fromkeys(

@@ -54,14 +54,13 @@ def examine(store: Store, dataset: Dataset) -> Diagnosis:
         store: the prepared data set.
         dataset: its title, published sizes, nominal range and kinds of targets.
     """
-    low, high = dataset.nominal_range
     primary = next((name for name in dataset.kinds if name in store.targets), next(iter(store.targets)))
     labels = next(iter(_columns(primary, store.targets[primary]).values()))
     modalities, contents = {}, {}
     for modality in store.features:
         measured, contents[modality] = measure_modality(store, modality, labels)
         modalities[modality] = {"meaning": meaning(store, modality), **measured}
-    bounds = {primary: (low, high)}
+    bounds = {primary: dataset.nominal_range}
     numbers = {
         "dataset": store.dataset,
         "title": dataset.title,

@@ -124,8 +124,7 @@ def _of_labels(numbers: Mapping[str, Any]) -> Iterator[Finding]:
     measured = numbers["targets"].get(numbers["primary"])
     if measured is None:
         return
-    beyond = {fold: part["beyond_nominal"] for fold, part in measured["folds"].items() if part["beyond_nominal"]}
-    if beyond:
+    if beyond := {fold: part["beyond_nominal"] for fold, part in measured["folds"].items() if part["beyond_nominal"]}:
         low, high = (f"{bound:g}" if bound is not None else "any" for bound in measured["nominal_range"])
         yield Finding(
             "warning",

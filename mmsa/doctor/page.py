@@ -13,7 +13,6 @@ import numpy as np
 
 from mmsa.data.store import FOLDS
 from mmsa.doctor.examination import Diagnosis
-from mmsa.doctor.finding import SEVERITIES
 from mmsa.drawing import BLUE, GREY, INK, ORANGE, canvas, plain
 from mmsa.errors import printable
 
@@ -53,13 +52,12 @@ def page(diagnosis: Diagnosis) -> str:
         f"<h2>Sources</h2>{_sources(numbers)}",
     ]
     head = f"<meta charset='utf-8'><title>{title}</title><style>{_STYLE}</style>"
-    body = "\n".join(parts)
-    return f"<!DOCTYPE html>\n<html lang='en'><head>{head}</head><body>\n{body}\n</body></html>\n"
+    return "\n".join([f"<!DOCTYPE html>\n<html lang='en'><head>{head}</head><body>", *parts, "</body></html>\n"])
 
 
 def _findings(diagnosis: Diagnosis) -> str:
     rows = []
-    for finding in (finding for severity in SEVERITIES for finding in diagnosis.of(severity)):
+    for finding in diagnosis.findings:
         advice = f"<p class='advice'>{_text(finding.advice)}</p>" if finding.advice else ""
         badge = f"<span class='badge {finding.severity}'>{finding.severity}</span>"
         rows.append(

@@ -17,6 +17,7 @@ from mmsa.data.store import EMOTIONS, FOLDS, PAUSE, Prepared, Ragged, offsets_of
 from mmsa.errors import ConfigError, DataError
 from mmsa.readers.align import EPSILON, mean_onto, overlapping
 from mmsa.readers.allowance import Allowance
+from mmsa.readers.rows import sentiment_targets
 from mmsa.readers.sequence_file import SequenceFile
 from mmsa.readers.spool import Spool
 
@@ -234,9 +235,8 @@ class _Aligner:
         """Everything that was added."""
         columns = len(self.label_columns) or 1
         labels = np.concatenate(self.labels) if self.labels else np.zeros((0, columns), dtype=np.float32)
-        targets = {name: labels[:, i].copy() for i, name in enumerate(self.label_columns or ("sentiment",))}
-        if not self.label_columns and labels.shape[1] > 1:
-            targets["emotions"] = labels[:, 1:].copy()
+        named = {name: labels[:, i] for i, name in enumerate(self.label_columns)}
+        targets = named or sentiment_targets(labels, str(self.opened["labels"].path))
         offsets = offsets_of(np.concatenate([[], *self.lengths]))
         features = {modality: Ragged(spool.array(), offsets) for modality, spool in self.spools.items()}
         return Prepared(self.ids, self.videos, self.folds, targets, features, self.words, self.report)
