@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
+from dataclasses import InitVar, dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from mmsa.data.inputs import IdInput, Input, PieceInput, VectorInput, cut
+from mmsa.data.inputs import IdInput, Input, PieceInput, Tokenizer, VectorInput, cut, words_of
 from mmsa.data.loading import Loading, words_are_not_averaged
 from mmsa.data.normalise import Normalizer, Standardisation, per_modality, within_utterances
 from mmsa.data.store import FOLDS, Store
-from mmsa.data.word_pieces import Tokenizer, words_of
 from mmsa.data.word_vectors import TEXT, number_words
 from mmsa.errors import DataError
 from mmsa.types import Batch
@@ -25,6 +24,7 @@ POOL_BATCHES = 16
 """Training sorts this many batches' worth of shuffled utterances by length: little padding, varied company."""
 
 
+@dataclass(eq=False)
 class Fold:
     """The utterances of one fold, ready to batch.
 
@@ -36,35 +36,30 @@ class Fold:
         vectors: per modality what the baselines read of it; those without feature vectors are not there.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        name: str,
-        rows: np.ndarray,
-        streams: Mapping[str, Input],
-        vectors: Mapping[str, VectorInput],
-    ) -> None:
-        self.name = name
-        self.modalities = tuple(streams)
-        self._rows = rows
-        self._streams = streams
-        self._vectors = vectors
-        self.ids = tuple(store.ids[row] for row in rows)
-        self.targets = {target: np.asarray(values)[rows] for target, values in store.targets.items()}
-        self.lengths = {m: stream.lengths for m, stream in streams.items()}
+    store: InitVar[Store]
+    name: str
+    rows: np.ndarray
+    streams: Mapping[str, Input]
+    vectors: Mapping[str, VectorInput]
+
+    def __post_init__(self, store: Store) -> None:
+        self.modalities = tuple(self.streams)
+        self.ids = tuple(store.ids[row] for row in self.rows)
+        self.targets = {target: np.asarray(values)[self.rows] for target, values in store.targets.items()}
+        self.lengths = {m: stream.lengths for m, stream in self.streams.items()}
         self.steps = np.max(list(self.lengths.values()), axis=0)  # (N,)
-        self.num_cut = {m: stream.num_cut for m, stream in streams.items() if isinstance(stream, PieceInput)}
+        self.num_cut = {m: stream.num_cut for m, stream in self.streams.items() if isinstance(stream, PieceInput)}
         """Per modality that is read as word pieces the utterances that are longer than its encoder."""
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     def batch(self, rows: np.ndarray) -> Batch:
         """The utterances at these positions of the fold, padded to the longest of them."""
         lengths = {m: self.lengths[m][rows] for m in self.modalities}
         same_axis = all(np.all((n == 0) | (n == self.steps[rows])) for n in lengths.values())
         num_steps = {m: int(max(self.steps[rows] if same_axis else n)) for m, n in lengths.items()}
-        padded = {m: stream.padded(rows, num_steps[m]) for m, stream in self._streams.items()}
+        padded = {m: stream.padded(rows, num_steps[m]) for m, stream in self.streams.items()}
         return Batch(
             features={m: torch.from_numpy(features) for m, (features, _) in padded.items()},
             lengths={m: torch.from_numpy(n) for m, n in lengths.items()},
@@ -108,7 +103,7 @@ class Fold:
         They are what the baselines read. Features that are normalised per utterance, whose means say nothing, are
         pooled as they are.
         """
-        return {m: vectors.means() for m, vectors in self._vectors.items()}
+        return {m: vectors.means() for m, vectors in self.vectors.items()}
 
 
 class Data:
@@ -147,9 +142,11 @@ class Data:
                 f"  type dataset.modalities=[{','.join(m for m in modalities if m not in absent)}]"
             )
         held = {m: self._held_lengths(m) for m in self.modalities}
-        self._axis = _common_axis(held, loading.resample) if loading.resample is not None else None
-        if self._axis is not None:
-            held = {m: np.where(n > 0, self._axis, 0) for m, n in held.items()}
+        self._axis: np.ndarray | None = None
+        if loading.resample is not None:
+            own = held[loading.resample]  # where it has none, those of the longest one
+            self._axis = axis = np.where(own > 0, own, np.max(list(held.values()), axis=0))
+            held = {m: np.where(n > 0, axis, 0) for m, n in held.items()}
         read = {m: cut(lengths, self._most(m)) for m, lengths in held.items()}
         self.num_cut = int(np.any([held[m] > read[m] for m in held], axis=0).sum())
         """Utterances of the store that are longer than `max_length` in some modality."""
@@ -162,10 +159,9 @@ class Data:
         self._held = [m for m in self.modalities if m in store.features]
         self._scales = {m: self._scale(m) for m in self._held if self._normalize[m] == "train"}
         self._vocabulary = number_words(store, self._scales.get(TEXT)) if loading.word_vectors == "trained" else None
-        self.tables: dict[str, Tensor] = {}
+        trained = self._vocabulary
+        self.tables = {TEXT: torch.from_numpy(trained.table)} if trained is not None else {}
         """Per modality whose features are numbers of words, their vectors (V, D) float32; row 0, padding, is zeros."""
-        if self._vocabulary is not None:
-            self.tables[TEXT] = torch.from_numpy(self._vocabulary.table)
         self._closed: dict[str, str] = {}
 
     def closed(self, fold: str, reason: str) -> Data:
@@ -234,9 +230,3 @@ class Data:
         train = np.flatnonzero(np.asarray(self.store.folds) == FOLDS[0])
         read, _ = VectorInput(ragged, train, None, self._most_held(modality)).steps(np.arange(len(train)))
         return Standardisation.of(read, self.loading.clip)
-
-
-def _common_axis(lengths: Mapping[str, np.ndarray], modality: str) -> np.ndarray:
-    """(rows of the store,) the steps of this modality; of the longest one where it has none."""
-    own = lengths[modality]
-    return np.where(own > 0, own, np.max(list(lengths.values()), axis=0))

@@ -8,8 +8,20 @@ from typing import Protocol
 import numpy as np
 
 from mmsa.data.normalise import Normalizer
-from mmsa.data.store import PAUSE, Ragged
-from mmsa.data.word_pieces import Tokenizer, tokenize
+from mmsa.data.store import PAUSE, Ragged, Store
+from mmsa.errors import DataError
+from mmsa.types import Pieces
+
+
+class Tokenizer(Protocol):
+    """Splits utterances, each a sequence of words, into pieces; `pad_id` fills up a batch.
+
+    It may cut an utterance short: the words beyond have no pieces.
+    """
+
+    pad_id: int
+
+    def __call__(self, utterances: Sequence[Sequence[str]]) -> list[Pieces]: ...
 
 
 class Input(Protocol):
@@ -130,10 +142,34 @@ class PieceInput:
         pieces = np.zeros((len(rows), max(num_steps, 1), ids.shape[1]), dtype=bool)
         word = self._words[index]
         utterance = np.repeat(np.arange(len(rows)), counts)
-        place = np.arange(len(word)) - np.repeat(np.cumsum(counts) - counts, counts)
+        place = _places(np.zeros_like(counts), counts)
         of_word = word >= 0
         pieces[utterance[of_word], word[of_word], place[of_word]] = True
         return ids, pieces
+
+
+def words_of(store: Store, modality: str) -> list[list[str]]:
+    """The words that an encoder of word pieces reads.
+
+    Raises:
+        DataError: the store has none.
+    """
+    if store.words is None:
+        raise DataError(
+            f"encoder/{modality} reads words, and {store.path} has none, since its source has none.\n"
+            f"  type encoder/{modality}=bilstm, or dataset.source=SOURCE of one with words"
+        )
+    return store.words
+
+
+def tokenize(utterances: Sequence[Sequence[str]], tokenizer: Tokenizer) -> list[Pieces]:
+    """The pieces of every utterance; a pause is no word to a tokenizer, and so has none."""
+    spoken = [[place for place, word in enumerate(words) if word != PAUSE] for words in utterances]
+    said = [[words[k] for k in kept] for words, kept in zip(utterances, spoken, strict=True)]
+    return [
+        Pieces(np.asarray(ids, np.int64), np.array([*kept, -1])[words])  # -1 takes the appended -1
+        for (ids, words), kept in zip(tokenizer(said), spoken, strict=True)
+    ]
 
 
 def cut(lengths: np.ndarray, max_length: int | None) -> np.ndarray:
@@ -155,9 +191,7 @@ def resample(steps: np.ndarray, lengths: np.ndarray, onto: np.ndarray) -> np.nda
     Shapes: returns (sum of onto, D) float32.
     """
     owner = np.repeat(np.arange(len(onto)), onto)
-    if not len(owner):
-        return steps[:0]
-    place = np.arange(len(owner)) - (np.cumsum(onto) - onto)[owner]
+    place = _places(np.zeros_like(onto), onto)
     count, share = lengths[owner], onto[owner]
     start = (np.cumsum(lengths) - lengths)[owner]
     first, last = start + place * count // share, start - (-(place + 1) * count // share)

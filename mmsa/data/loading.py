@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
-from mmsa.data.normalise import CLIP, Normalize, check_normalize, per_modality
-from mmsa.data.word_vectors import TEXT, WordVectors, check_word_vectors
+from mmsa.data.normalise import CLIP, Normalize, per_modality
+from mmsa.data.word_vectors import TEXT
 from mmsa.errors import ConfigError
 from mmsa.ranges import Count, Positive
-
-MaxLength = Count | Mapping[str, Count] | None
 
 
 @dataclass(frozen=True)
@@ -31,9 +30,9 @@ class Loading:
 
     normalize: Normalize | Mapping[str, Normalize] = "train"
     clip: Positive | None = CLIP
-    max_length: MaxLength = None
+    max_length: Count | Mapping[str, Count] | None = None
     resample: str | None = None
-    word_vectors: WordVectors = "fixed"
+    word_vectors: Literal["fixed", "trained"] = "fixed"
 
     def check(self, modalities: Sequence[str], known: Sequence[str]) -> None:
         """Refuse what the options cannot be.
@@ -45,20 +44,24 @@ class Loading:
         Raises:
             ConfigError: another word, a modality that is not known, or options that clash.
         """
-        check_normalize(self.normalize, known)
-        check_word_vectors(self.word_vectors, per_modality(self.normalize, modalities))
-        named = self.max_length if isinstance(self.max_length, Mapping) else {}
-        if unknown := [m for m in named if m not in known]:
+        for option, value, example in (("normalize", self.normalize, "none"), ("max_length", self.max_length, 50)):
+            if unknown := [m for m in _named(value) if m not in known]:
+                raise ConfigError(
+                    f"dataset.{option} names {', '.join(unknown)}; the modalities are {', '.join(known)}.\n"
+                    f"  type for example 'dataset.{option}={{{known[0]}: {example}}}'"
+                )
+        kinds = get_args(Normalize)
+        if not set(per_modality(self.normalize, known).values()) <= set(kinds):
             raise ConfigError(
-                f"dataset.max_length names {', '.join(unknown)}; the modalities are {', '.join(known)}.\n"
-                f"  type for example 'dataset.max_length={{{known[0]}: 50}}'"
+                f"dataset.normalize={self.normalize} is refused: type {', '.join(kinds[:-1])} or {kinds[-1]}."
             )
+        self._check_word_vectors(per_modality(self.normalize, modalities))
         if self.resample is not None and self.resample not in modalities:
             raise ConfigError(
                 f"dataset.resample={self.resample}: the run loads {', '.join(modalities)}.\n"
                 f"  type dataset.resample={modalities[0]}, or dataset.resample=null"
             )
-        if self.resample is not None and (others := [m for m in named if m != self.resample]):
+        if self.resample is not None and (others := [m for m in _named(self.max_length) if m != self.resample]):
             raise ConfigError(
                 f"dataset.max_length names {', '.join(others)}, whose steps dataset.resample={self.resample} averages "
                 f"over those of {self.resample}.\n  type dataset.max_length=50, which counts those of {self.resample}"
@@ -66,9 +69,31 @@ class Loading:
         if self.resample not in (None, TEXT) and self.word_vectors == "trained":
             raise words_are_not_averaged(self.resample)
 
+    def _check_word_vectors(self, normalize: Mapping[str, Normalize]) -> None:
+        """Refuse what a table of word vectors cannot do."""
+        if self.word_vectors not in ("fixed", "trained"):
+            raise ConfigError(f"dataset.word_vectors={self.word_vectors} is refused: type fixed or trained.")
+        if self.word_vectors == "fixed":
+            return
+        if TEXT not in normalize:
+            raise ConfigError(
+                f"dataset.word_vectors=trained trains the vectors of {TEXT}, and dataset.modalities has none.\n"
+                "  type dataset.word_vectors=fixed"
+            )
+        if normalize[TEXT] == "utterance":
+            raise ConfigError(
+                "dataset.word_vectors=trained gives a word one vector; normalised per utterance, it has one in each.\n"
+                "  type 'dataset.normalize={text: none}', or text: train, or dataset.word_vectors=fixed"
+            )
+
     def most_steps(self, modality: str) -> int | None:
         """What `max_length` says of this modality."""
         return self.max_length.get(modality) if isinstance(self.max_length, Mapping) else self.max_length
+
+
+def _named(option: object) -> Mapping[str, Any]:
+    """What a mapping says of modalities; nothing of any where one value is for all."""
+    return option if isinstance(option, Mapping) else {}
 
 
 def words_are_not_averaged(resample: str | None) -> ConfigError:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
-
-from mmsa.errors import ConfigError
 
 Normalize = Literal["train", "utterance", "none"]
 Normalizer = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -16,27 +14,6 @@ Normalizer = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 CLIP = 10.0
 """Standard deviations at which standardised features are usually clipped: COVAREP has outliers of thousands."""
-
-
-def check_normalize(normalize: Normalize | Mapping[str, Normalize], known: Sequence[str]) -> None:
-    """Refuse what `dataset.normalize` cannot be.
-
-    Args:
-        normalize: one for all modalities, or a mapping.
-        known: the modalities that a mapping may name.
-
-    Raises:
-        ConfigError: another word, or a modality that is not known.
-    """
-    unknown = [] if isinstance(normalize, str) else [m for m in normalize if m not in known]
-    if unknown:
-        raise ConfigError(
-            f"dataset.normalize names {', '.join(unknown)}; the modalities are {', '.join(known)}.\n"
-            f"  type for example 'dataset.normalize={{{known[0]}: none}}'"
-        )
-    kinds = get_args(Normalize)
-    if not set(per_modality(normalize, known).values()) <= set(kinds):
-        raise ConfigError(f"dataset.normalize={normalize} is refused: type {', '.join(kinds[:-1])} or {kinds[-1]}.")
 
 
 def per_modality(normalize: Normalize | Mapping[str, Normalize], modalities: Iterable[str]) -> dict[str, Normalize]:

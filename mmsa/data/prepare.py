@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress as RichProgress
 
-from mmsa.data.store import FOLDS, Prepared, Ragged, Store, temporary_name, write_store
+from mmsa.data.store import FOLDS, Prepared, Store, temporary_name, write_store
 from mmsa.errors import DataError
 from mmsa.locks import locked
 
@@ -50,11 +50,7 @@ def progress_bar(shown: bool) -> Iterator[Progress]:
         yield silent
         return
     with RichProgress(console=console, transient=True) as bars:
-
-        def track(items: Iterable[Any], title: str, total: int) -> Iterator[Any]:
-            yield from bars.track(items, total=total, description=title)
-
-        yield track
+        yield lambda items, title, total: iter(bars.track(items, total=total, description=title))
 
 
 def hash_files(files: Mapping[str, Path], folder: Path, progress: Progress = silent) -> dict[str, str]:
@@ -134,9 +130,7 @@ def build_once(
     Args:
         path: the store, in an existing folder.
         build: reads the source.
-        dataset: name of the data set.
-        sources: SHA-256 of every source file, by its role.
-        options: preparation options, JSON-able.
+        dataset, sources, options: as of `store_fingerprint`.
     """
     if path.exists():
         return Store.open(path)
@@ -212,7 +206,7 @@ def add_integrity(prepared: Prepared, *, nominal_range: tuple[float, float], tar
     prepared.report.update(
         utterances={fold: int((folds == fold).sum()) for fold in FOLDS},
         videos={fold: len(set(videos[folds == fold].tolist())) for fold in FOLDS},
-        all_zero={modality: _all_zero(ragged) for modality, ragged in prepared.features.items()},
+        all_zero={m: int((~ragged.touched(ragged.filled_steps())).sum()) for m, ragged in prepared.features.items()},
         beyond_nominal={
             "count": int(beyond.sum()),
             "nominal_range": [low, high],
@@ -221,10 +215,24 @@ def add_integrity(prepared: Prepared, *, nominal_range: tuple[float, float], tar
     )
 
 
-def _all_zero(ragged: Ragged) -> int:
-    """Sequences without a single value other than 0."""
-    before = np.concatenate([[0], np.cumsum(ragged.filled_steps())])  # filled steps before each step
-    return int((np.diff(before[ragged.offsets]) == 0).sum())
+def check_rows(
+    prepared: Prepared, target: str, bound: tuple[float, float], source: Path, title: str, wanted: str
+) -> None:
+    """Refuse rows that leave a fold empty, where `wanted` says what to type, and labels beyond the bound."""
+    for fold in FOLDS:
+        if not prepared.report["utterances"][fold]:
+            raise DataError(
+                f"dataset.source={source}: the {fold} fold of {title} is empty; each of {', '.join(FOLDS)} needs an "
+                f"utterance.\n{wanted}"
+            )
+    labels, (low, high) = prepared.targets[target], bound
+    refused = (labels < low - 1e-6) | (labels > high + 1e-6)
+    if refused.any():
+        first = int(refused.argmax())
+        raise DataError(
+            f"dataset.source={source}: {int(refused.sum())} labels lie outside [{low:g}, {high:g}], the bound of "
+            f"{title}; the first is {labels[first]:g} of {prepared.ids[first]}. Is it another data set's file?"
+        )
 
 
 def describe(store: Store) -> list[str]:
@@ -245,17 +253,16 @@ def describe(store: Store) -> list[str]:
         lines += _coverage(report["glove"], report["files"]["glove"])
     if report.get("drawn_vectors"):
         lines.append(drawn_vectors_line(report["drawn_vectors"]))
-    lines.append(f"values that were not finite, set to 0: {_counts(report['non_finite'])}")
-    lines.append(f"utterances with nothing but zeros: {_counts(report['all_zero'])}")
+    lines.append(f"values that were not finite, set to 0: {listed(report['non_finite'])}")
+    lines.append(f"utterances with nothing but zeros: {listed(report['all_zero'])}")
     beyond = report["beyond_nominal"]
     low, high = beyond["nominal_range"]
     largest = f", the largest {beyond['largest']:g}" if beyond["count"] else ""
     lines.append(f"labels beyond [{low:g}, {high:g}]: {beyond['count']}{largest}")
     dropped = {reason: len(ids) for reason, ids in report["dropped"].items() if ids}
-    lines.append(f"dropped utterances: {_counts(dropped)}")
-    skipped = {reason: len(videos) for reason, videos in report.get("skipped_videos", {}).items() if videos}
-    if skipped:
-        lines.append(f"skipped videos: {_counts(skipped)}")
+    lines.append(f"dropped utterances: {listed(dropped)}")
+    if skipped := {reason: len(videos) for reason, videos in report.get("skipped_videos", {}).items() if videos}:
+        lines.append(f"skipped videos: {listed(skipped)}")
     if report.get("pauses_removed"):
         lines.append(f"pauses removed: {report['pauses_removed']}")
     return lines
@@ -278,9 +285,10 @@ def _coverage(glove: Mapping[str, Any], file: str) -> list[str]:
         f"({glove['types_found'] / types:.1%})"
     ]
     if glove["most_frequent_absent"]:
-        lines.append(f"most frequent without: {_counts(dict(glove['most_frequent_absent']))}")
+        lines.append(f"most frequent without: {listed(dict(glove['most_frequent_absent']))}")
     return lines
 
 
-def _counts(counts: Mapping[str, int]) -> str:
+def listed(counts: Mapping[str, int]) -> str:
+    """What was counted, and how often."""
     return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"

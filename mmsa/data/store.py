@@ -15,6 +15,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mmsa.errors import DataError
 
@@ -44,9 +45,7 @@ class Ragged:
     @classmethod
     def join(cls, sequences: Sequence[np.ndarray]) -> Ragged:
         """N arrays (T_i, D) -> one Ragged."""
-        offsets = np.zeros(len(sequences) + 1, dtype=np.int64)
-        np.cumsum([len(sequence) for sequence in sequences], out=offsets[1:])
-        return cls(np.concatenate(sequences).astype(np.float32, copy=False), offsets)
+        return cls(np.concatenate(sequences).astype(np.float32, copy=False), offsets_of(list(map(len, sequences))))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -73,9 +72,18 @@ class Ragged:
             if isinstance(mapped, mmap.mmap):
                 mapped.madvise(mmap.MADV_DONTNEED)
 
+    def touched(self, marked: np.ndarray) -> np.ndarray:
+        """(N,) bool: whether a sequence has a step that is marked in (total steps,) bool."""
+        return np.diff(offsets_of(marked)[self.offsets]) > 0
+
     def filled_steps(self) -> np.ndarray:
         """(total steps,) bool: whether a step has a value other than 0."""
         return np.concatenate([np.zeros(0, dtype=bool), *(block.any(axis=1) for block in self.blocks())])
+
+
+def offsets_of(lengths: ArrayLike) -> np.ndarray:
+    """(N,) lengths -> (N+1,) int64: where sequences of these lengths begin and end, end to end."""
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
 @dataclass
@@ -126,9 +134,7 @@ def write_store(
     Args:
         path: the store, replaced if it exists; its folder exists.
         prepared: rows of every fold.
-        dataset: name of the data set.
-        sources: SHA-256 of every source file, by its role.
-        options: preparation options, JSON-able.
+        dataset, sources, options: as of `store_fingerprint`.
 
     Raises:
         DataError: the disk is full, or the folder cannot be written to.
@@ -170,9 +176,8 @@ def _write_rows(file: h5py.File, prepared: Prepared) -> None:
             start += len(block)
         file.create_dataset(f"features/{name}/offsets", data=ragged.offsets)
     if prepared.words is not None:
-        counts = [len(words) for words in prepared.words]
         file.create_dataset("words/values", data=[word for words in prepared.words for word in words], dtype=text)
-        file.create_dataset("words/offsets", data=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+        file.create_dataset("words/offsets", data=offsets_of(list(map(len, prepared.words))))
 
 
 @dataclass(frozen=True)
@@ -182,13 +187,7 @@ class Store:
     Args:
         path: the file.
         dataset: name of the data set.
-        ids: "video[k]" of every row; rows are ordered by fold, video, segment.
-        videos: video of every row.
-        folds: (N,) fold of every row.
-        targets: (N, ...) float32 arrays.
-        features: per modality the steps of every row.
-        words: words of every row, or None.
-        report: what the reader met and dropped.
+        ids, videos, folds, targets, features, words, report: as of `Prepared`; folds are (N,).
         options: preparation options.
         sources: SHA-256 of every source file, by its role.
         fingerprint: 12 hex digits over sources, options and schema version.

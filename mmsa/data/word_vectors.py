@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from mmsa.data.normalise import Normalize, Standardisation
+from mmsa.data.normalise import Standardisation
 from mmsa.data.store import Store
-from mmsa.errors import ConfigError, DataError
+from mmsa.errors import DataError
 
 TEXT = "text"
 """The modality whose vectors are those of the words."""
-
-WordVectors = Literal["fixed", "trained"]
 
 
 @dataclass(frozen=True)
@@ -29,32 +25,6 @@ class Vocabulary:
 
     ids: np.ndarray
     table: np.ndarray
-
-
-def check_word_vectors(word_vectors: str, normalize: Mapping[str, Normalize]) -> None:
-    """Refuse what a table of word vectors cannot do.
-
-    Args:
-        word_vectors: "fixed" or "trained".
-        normalize: per modality of the run.
-
-    Raises:
-        ConfigError: another word, no text, or text whose vectors depend on the utterance.
-    """
-    if word_vectors not in ("fixed", "trained"):
-        raise ConfigError(f"dataset.word_vectors={word_vectors} is refused: type fixed or trained.")
-    if word_vectors == "fixed":
-        return
-    if TEXT not in normalize:
-        raise ConfigError(
-            f"dataset.word_vectors=trained trains the vectors of {TEXT}, and dataset.modalities has none.\n"
-            "  type dataset.word_vectors=fixed"
-        )
-    if normalize[TEXT] == "utterance":
-        raise ConfigError(
-            "dataset.word_vectors=trained gives a word one vector; normalised per utterance, it has one in each.\n"
-            "  type 'dataset.normalize={text: none}', or text: train, or dataset.word_vectors=fixed"
-        )
 
 
 def number_words(store: Store, scale: Standardisation | None) -> Vocabulary:

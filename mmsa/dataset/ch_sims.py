@@ -20,12 +20,9 @@ class ChSims(Dataset):
     title = "CH-SIMS"
     nominal_range = (-1.0, 1.0)
     stated_bound = (-1.0, 1.0)
-    kinds: ClassVar[Mapping[str, str]] = {
-        "sentiment": "sims",
-        "sentiment_text": "sims",
-        "sentiment_audio": "sims",
-        "sentiment_visual": "sims",
-    }
+    kinds: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("sentiment", "sentiment_text", "sentiment_audio", "sentiment_visual"), "sims"
+    )
     canonical_sizes: ClassVar[Mapping[str, int]] = {"train": 1368}  # of version 1; of the other folds we have no source
     format = Pickles("MMSA's unaligned_39.pkl (version 2: sims_unaligned.pkl)")
     origin = "The pickle comes with MMSA (github.com/thuiar/MMSA)."

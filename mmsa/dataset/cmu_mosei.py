@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import ClassVar
 
 from mmsa.dataset.dataset import Dataset
-from mmsa.dataset.folds import standard_folds
-from mmsa.dataset.sequences import Sequences
+from mmsa.dataset.sequences import SDK_ORIGIN, Sequences
 
 
 class CmuMosei(Dataset):
@@ -26,6 +24,8 @@ class CmuMosei(Dataset):
     kinds: ClassVar[Mapping[str, str]] = {"sentiment": "sentiment", "emotions": "emotions"}
     canonical_sizes: ClassVar[Mapping[str, int]] = {"train": 16326, "valid": 1871, "test": 4659}
     format = Sequences()
+    sdk_name = "CMU_MOSEI"
+    sdk_folds: ClassVar[Mapping[str, int]] = {"train": 2249, "valid": 300, "test": 678}
     sequences: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "words": ("CMU_MOSEI_TimestampedWords",),
         "text": (
@@ -45,11 +45,4 @@ class CmuMosei(Dataset):
             "CMU_MOSEI_Opinion_Labels",  # the name in M3's download script
         ),
     }
-    origin = (
-        "The sequences come with the CMU-MultimodalSDK (github.com/CMU-MultiComp-Lab/CMU-MultimodalSDK), "
-        "the pickle with MMSA (github.com/thuiar/MMSA)."
-    )
-
-    def fold_of(self, source: Path) -> Mapping[str, str]:
-        """The standard folds."""
-        return standard_folds("CMU_MOSEI", {"train": 2249, "valid": 300, "test": 678})
+    origin = f"{SDK_ORIGIN}, the pickle with MMSA (github.com/thuiar/MMSA)."

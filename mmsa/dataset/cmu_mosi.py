@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import ClassVar
 
 from mmsa.dataset.dataset import Dataset
-from mmsa.dataset.folds import standard_folds
-from mmsa.dataset.sequences import Sequences
+from mmsa.dataset.sequences import SDK_ORIGIN, Sequences
 
 
 class CmuMosi(Dataset):
@@ -23,6 +21,8 @@ class CmuMosi(Dataset):
     stated_bound = (-3.0, 3.0)
     canonical_sizes: ClassVar[Mapping[str, int]] = {"train": 1284, "valid": 229, "test": 686}
     format = Sequences()
+    sdk_name = "CMU_MOSI"
+    sdk_folds: ClassVar[Mapping[str, int]] = {"train": 52, "valid": 10, "test": 31}
     sequences: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "words": ("CMU_MOSI_TimestampedWords", "CMU_MOSI_ModifiedTimestampedWords"),
         "text": ("CMU_MOSI_TimestampedWordVectors", "CMU_MOSI_TimestampedWordVectors_1.1"),
@@ -37,11 +37,4 @@ class CmuMosi(Dataset):
         ),
         "labels": ("CMU_MOSI_Opinion_Labels",),
     }
-    origin = (
-        "The sequences come with the CMU-MultimodalSDK (github.com/CMU-MultiComp-Lab/CMU-MultimodalSDK), "
-        "the pickle with MMSA (github.com/thuiar/MMSA)."
-    )
-
-    def fold_of(self, source: Path) -> Mapping[str, str]:
-        """The standard folds."""
-        return standard_folds("CMU_MOSI", {"train": 52, "valid": 10, "test": 31})
+    origin = f"{SDK_ORIGIN}, the pickle with MMSA (github.com/thuiar/MMSA)."

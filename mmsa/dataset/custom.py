@@ -25,7 +25,6 @@ class NamedArrays(Format):
     """One file of named arrays, which states the modalities, targets and folds."""
 
     def find(self, dataset: Dataset, source: Path) -> Found:
-        """The file."""
         if not source.is_file():
             raise DataError(f"dataset.source={source}: no such file.\n{dataset.wanted()}")
 
@@ -37,7 +36,6 @@ class NamedArrays(Format):
         return Found({"arrays": source}, read)
 
     def wanted(self, dataset: Dataset) -> tuple[str, str]:
-        """The file."""
         return "A file of named arrays is required, .npz or HDF5.", "FILE.npz"
 
 
@@ -89,11 +87,8 @@ class Custom(Dataset):
         if store is None and self.source is None:
             return self
         other = copy(self)
-        if store is not None:
-            held, other._targets = tuple(store.features), tuple(store.targets)
-        else:
-            found = contents(Path(str(self.source)))
-            held, other._targets = found.modalities, found.targets
+        found = contents(Path(str(self.source))) if store is None else (tuple(store.features), tuple(store.targets))
+        held, other._targets = found
         if self._all:
             if not held:
                 raise ConfigError(

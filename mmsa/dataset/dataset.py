@@ -18,6 +18,7 @@ from mmsa.data.prepare import (
     add_integrity,
     announce,
     build_once,
+    check_rows,
     drawn_vectors_line,
     hash_files,
     kept_stores,
@@ -25,7 +26,7 @@ from mmsa.data.prepare import (
 )
 from mmsa.data.store import Prepared, Store, store_fingerprint
 from mmsa.data.word_vectors import TEXT
-from mmsa.dataset.checks import check_folds, check_labels
+from mmsa.dataset.folds import standard_folds
 from mmsa.errors import ConfigError, DataError
 from mmsa.readers import families
 from mmsa.readers.glove import embed_words, glove_file
@@ -93,6 +94,10 @@ class Dataset:
     sequences: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Per role (words, labels, and one per modality) the names of its computational sequence, the usual one first; none
     where there are no such files."""
+    sdk_name: str = ""
+    """CMU's SDK's name of it, where that lists the addresses and folds of its sequences."""
+    sdk_folds: ClassVar[Mapping[str, int]] = {}
+    """How many videos are in each of the SDK's folds."""
     label_columns: ClassVar[tuple[str, ...]] = ()
     """Names of the columns of the sequence of labels; () is a sentiment, or one and six emotions."""
 
@@ -166,7 +171,7 @@ class Dataset:
         Args:
             source: the folder of computational sequences, which alone do not state the fold.
         """
-        return {}
+        return standard_folds(self.sdk_name, self.sdk_folds) if self.sdk_name else {}
 
     def reading_words(self, modalities: Container[str]) -> Self:
         """The same for a run that reads these modalities from the words: their features need not be there."""
@@ -243,15 +248,14 @@ class Dataset:
             vectors, prepared.report["glove"] = embed_words(prepared.words, files["glove"], bar)
             prepared.features = {TEXT: vectors, **{m: r for m, r in prepared.features.items() if m != TEXT}}
             prepared.report.pop("drawn_vectors", None)
-        prepared.report["files"] = {role: path.name for role, path in files.items()}
-        prepared.report["canonical"] = dict(self.canonical_sizes)
+        named = {role: path.name for role, path in files.items()}
+        prepared.report.update(files=named, canonical=dict(self.canonical_sizes))
         target = [*self.stated_kinds, *prepared.targets][0]
         labels = prepared.targets[target]
         stated = np.isfinite(self.nominal_range).all()
         nominal_range = self.nominal_range if stated else (float(labels.min()), float(labels.max()))
         add_integrity(prepared, target=target, nominal_range=nominal_range)
-        check_folds(prepared, source, self.title, self.wanted())
-        check_labels(prepared, target, self.stated_bound, source, self.title)
+        check_rows(prepared, target, self.stated_bound, source, self.title, self.wanted())
         return prepared
 
     def _kept_store(self, folder: Path, progress: bool) -> Store:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import runpy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from mmsa.errors import DataError
 _NOT_STANDARD = {"CMU_MOSEI": {"-NFrJFQijFE"}}
 
 
-def standard_folds(dataset: str, num_videos: dict[str, int]) -> dict[str, str]:
+def standard_folds(dataset: str, num_videos: Mapping[str, int]) -> dict[str, str]:
     """Fold (train, valid, test) of every video of a data set.
 
     Args:

@@ -34,7 +34,6 @@ class Pickles(Format):
     context: bool = False
 
     def find(self, dataset: Dataset, source: Path) -> Found:
-        """The pickle, or the folder's."""
         found = find_pickles(dataset, source, self.context)
         if found is None:
             pickles = sorted(filter(Path.is_file, source.glob("*.pkl")))
@@ -45,7 +44,6 @@ class Pickles(Format):
         return found
 
     def wanted(self, dataset: Dataset) -> tuple[str, str]:
-        """The files."""
         return f"{dataset.title} is read from {self.files}.", self.place
 
 

@@ -14,8 +14,7 @@ import numpy as np
 from mmsa.data.prepare import Progress
 from mmsa.data.store import Prepared
 from mmsa.dataset.dataset import Dataset, Found
-from mmsa.dataset.folds import standard_folds
-from mmsa.dataset.sequences import Sequences, read_aligned
+from mmsa.dataset.sequences import SDK_ORIGIN, Sequences, read_aligned
 from mmsa.errors import DataError
 from mmsa.readers.computational_sequences import find_sequences
 from mmsa.readers.sequence_file import SequenceFile, write_sequence
@@ -46,6 +45,8 @@ class Pom(Dataset):
     label_columns: ClassVar[tuple[str, ...]] = ("sentiment",)
     canonical_sizes: ClassVar[Mapping[str, int]] = {"train": 600, "valid": 100, "test": 203}
     format = Sequences()
+    sdk_name = "POM"
+    sdk_folds: ClassVar[Mapping[str, int]] = {"train": 600, "valid": 100, "test": 203}
     sequences: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "words": ("POM_TimestampedWords",),
         "text": ("POM_TimestampedWordVectors",),
@@ -53,15 +54,11 @@ class Pom(Dataset):
         "visual": ("POM_Facet_42", "POM_Facet_41", "POM_OpenFace2"),
         "labels": ("POM_Labels_Video_Level_Sentiment",),
     }
-    origin = "The sequences come with the CMU-MultimodalSDK (github.com/CMU-MultiComp-Lab/CMU-MultimodalSDK)."
+    origin = f"{SDK_ORIGIN}."
 
     def may_have(self, target: str) -> bool:
         """The sequences of the source decide."""
         return True
-
-    def fold_of(self, source: Path) -> Mapping[str, str]:
-        """The standard folds."""
-        return standard_folds("POM", {"train": 600, "valid": 100, "test": 203})
 
     def find(self, source: Path) -> Found:
         """Recognise a source, the further sequences of labels with it."""

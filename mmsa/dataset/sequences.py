@@ -14,6 +14,8 @@ from mmsa.dataset.pickles import find_pickles
 from mmsa.errors import DataError
 from mmsa.readers.computational_sequences import find_sequences, read_sequences
 
+SDK_ORIGIN = "The sequences come with the CMU-MultimodalSDK (github.com/CMU-MultiComp-Lab/CMU-MultimodalSDK)"
+
 
 class Sequences(Format):
     """A folder of the sequences that the data set states, or a pickle of a family of mmsa.readers.families."""
@@ -30,7 +32,7 @@ class Sequences(Format):
 
     def wanted(self, dataset: Dataset) -> tuple[str, str]:
         """The folder, and where it serves a pickle."""
-        files = ", ".join(f"{dataset.sequences[role][0]}.csd" for role in _roles(dataset))
+        files = ", ".join(f"{dataset.sequences[role][0]}.csd" for role in roles(dataset, dataset.needed))
         said = f"{dataset.title} is read from a folder with {files}"
         if dataset.keep_pauses or dataset.glove is not None:  # a pickle has no pauses, and not the word of every step
             return f"{said}.", "FOLDER"
@@ -63,7 +65,7 @@ def _files(dataset: Dataset, source: Path) -> dict[str, Path]:
         pickles = sorted(filter(Path.is_file, source.glob("*.pkl")))
         instead = f" Did you mean dataset.source={pickles[0]}?" if pickles else ""
         raise DataError(f"dataset.source={source} holds no {dataset.title} sequence.{instead}\n{dataset.wanted()}")
-    missing = [role for role in _roles(dataset) if role not in found]
+    missing = [role for role in roles(dataset, dataset.needed) if role not in found]
     if missing:
         names = {role: " or ".join(f"{name}.csd" for name in dataset.sequences[role]) for role in missing}
         wanted = "; ".join(f"{role}: {accepted}" for role, accepted in names.items())
@@ -76,6 +78,6 @@ def _files(dataset: Dataset, source: Path) -> dict[str, Path]:
     return {role: path for role, path in found.items() if role != TEXT or dataset.glove is None}
 
 
-def _roles(dataset: Dataset) -> list[str]:
-    """The sequences that have to be there."""
-    return ["words", *(m for m in dataset.needed if m != TEXT or dataset.glove is None), "labels"]
+def roles(dataset: Dataset, modalities: Sequence[str]) -> list[str]:
+    """The sequences of these modalities, with those of the words and labels."""
+    return ["words", *(m for m in modalities if m != TEXT or dataset.glove is None), "labels"]

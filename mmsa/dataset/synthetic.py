@@ -45,7 +45,6 @@ class Synthetic(Dataset):
 
     name = "synthetic"
     title = "the built-in corpus"
-    planted: ClassVar[bool] = True
     nominal_range = (-3.0, 3.0)
     stated_bound = (-3.0, 3.0)
     kinds: ClassVar[Mapping[str, str]] = dict.fromkeys(
@@ -75,12 +74,7 @@ class Synthetic(Dataset):
         return {video.name: video.fold for video in _corpus()}
 
     def prepare(self, folder: Path, progress: bool = True) -> Store:
-        """The store of these options under `folder`; source files and store are made if absent.
-
-        Args:
-            folder: where stores are kept; made if absent.
-            progress: show a bar on a terminal and say in a line what is made.
-        """
+        """As of `Dataset`; the source files too are made if absent."""
         folder.mkdir(parents=True, exist_ok=True)
         source = folder / f"synthetic-source-{_recipe_hash()}"
         with progress_bar(progress) as bar:
@@ -108,13 +102,9 @@ class Synthetic(Dataset):
 
 def _with_truth(prepared: Prepared) -> Prepared:
     truths = planted_truth()
-    prepared.report.update(
-        planted=True,
-        best_mae=best_reachable_mae(),
-        contradicting=_mean_per_fold(
-            np.array([truths[name].contradicts for name in prepared.ids]), np.array(prepared.folds)
-        ),
-    )
+    contradicts = np.array([truths[name].contradicts for name in prepared.ids])
+    contradicting = _mean_per_fold(contradicts, np.array(prepared.folds))
+    prepared.report.update(planted=True, best_mae=best_reachable_mae(), contradicting=contradicting)
     return prepared
 
 

@@ -12,7 +12,7 @@ from mmsa.data.store import EMOTIONS, Store
 from mmsa.dataset.dataset import Dataset
 from mmsa.doctor.finding import SEVERITIES, Finding, Severity, counted
 from mmsa.doctor.findings import judge
-from mmsa.doctor.known_files import data_card, known_file, meaning
+from mmsa.doctor.known_files import REMARKS, known_file, meaning
 from mmsa.doctor.measures import duplicates, measure_modality, measure_rows, measure_target
 from mmsa.errors import printable
 
@@ -54,14 +54,13 @@ def examine(store: Store, dataset: Dataset) -> Diagnosis:
         store: the prepared data set.
         dataset: its title, published sizes, nominal range and kinds of targets.
     """
-    low, high = dataset.nominal_range
     primary = next((name for name in dataset.kinds if name in store.targets), next(iter(store.targets)))
     labels = next(iter(_columns(primary, store.targets[primary]).values()))
     modalities, contents = {}, {}
     for modality in store.features:
         measured, contents[modality] = measure_modality(store, modality, labels)
         modalities[modality] = {"meaning": meaning(store, modality), **measured}
-    bounds = {primary: (low, high)}
+    bounds = {primary: dataset.nominal_range}
     numbers = {
         "dataset": store.dataset,
         "title": dataset.title,
@@ -88,7 +87,7 @@ def examine(store: Store, dataset: Dataset) -> Diagnosis:
             key: store.report.get(key, {})
             for key in ("ids", "padding", "beyond_length", "without_steps", "without_context")
         },
-        "card": data_card(store),
+        "card": [REMARKS[store.dataset]] if store.dataset in REMARKS else [],
     }
     return Diagnosis(tuple(judge(numbers)), numbers)
 

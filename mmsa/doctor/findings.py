@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from mmsa.data.prepare import listed
 from mmsa.data.store import FOLDS
 from mmsa.doctor.finding import SEVERITIES, Finding, counted, named
-from mmsa.doctor.source import of_source
+from mmsa.doctor.known_files import PUBLISHER
 from mmsa.errors import printable
 
 SUSPICIOUS = 0.95
@@ -23,7 +24,7 @@ def judge(numbers: Mapping[str, Any]) -> list[Finding]:
     Args:
         numbers: of `mmsa.doctor.examination.Diagnosis`.
     """
-    found = [*_of_rows(numbers), *_of_labels(numbers), *_of_features(numbers), *of_source(numbers)]
+    found = [*_of_rows(numbers), *_of_labels(numbers), *_of_features(numbers), *_of_source(numbers)]
     # Names in it come from files, and go to a terminal.
     shown = (replace(finding, text=printable(finding.text), advice=printable(finding.advice)) for finding in found)
     return sorted(shown, key=lambda finding: SEVERITIES.index(finding.severity))
@@ -38,16 +39,14 @@ def _of_rows(numbers: Mapping[str, Any]) -> Iterator[Finding]:
             f"the source has no word vectors: each of its {numbers['drawn_vectors']} different words has a random one.",
             "They tell words apart and say nothing of their meaning: prepare with --glove FILE.",
         )
-    empty = [fold for fold in FOLDS if not folds[fold]["utterances"]]
-    if empty:
+    if empty := [fold for fold in FOLDS if not folds[fold]["utterances"]]:
         yield Finding(
             "error",
             "empty_fold",
             f"the fold {', '.join(empty)} has no utterance.",
             "Prepare the data from a source that states all three folds: train, valid, test.",
         )
-    other = [f for f in FOLDS if folds[f]["published"] not in (None, folds[f]["utterances"])]
-    if other:
+    if other := [f for f in FOLDS if folds[f]["published"] not in (None, folds[f]["utterances"])]:
         dropped = sum(numbers["dropped"].values())
         reason = f" ({counted(dropped, 'utterance')} dropped on reading)" if dropped else ""
         counts = ", ".join(f"{f} {folds[f]['utterances']} instead of {folds[f]['published']}" for f in other)
@@ -57,26 +56,24 @@ def _of_rows(numbers: Mapping[str, Any]) -> Iterator[Finding]:
             f"folds differ from the published ones: {counts}{reason}.",
             "Compare scores only with those on the same utterances.",
         )
-    if numbers["leaking_videos"]:
+    if leaking := numbers["leaking_videos"]:
         yield Finding(
             "error",
             "video_leakage",
-            f"{counted(len(numbers['leaking_videos']), 'video')} in more than one fold: "
-            f"{named(numbers['leaking_videos'])}.",
+            f"{counted(len(leaking), 'video')} in more than one fold: {named(leaking)}.",
             "Put every video into one fold: speaker and room give the label away.",
         )
-    if numbers["duplicate_ids"]:
+    if repeated := numbers["duplicate_ids"]:
         yield Finding(
             "error",
             "duplicate_ids",
-            f"{counted(len(numbers['duplicate_ids']), 'id')} more than once: {named(numbers['duplicate_ids'])}.",
+            f"{counted(len(repeated), 'id')} more than once: {named(repeated)}.",
             "Give every utterance an id of its own in the source.",
         )
     yield from _of_contents(numbers["duplicates"])
     for key, what in (("dropped", "utterances dropped on reading"), ("skipped_videos", "videos skipped")):
         if numbers[key]:
-            counts = ", ".join(f"{reason} {count}" for reason, count in numbers[key].items())
-            yield Finding("note", key, f"{what}: {counts}.")
+            yield Finding("note", key, f"{what}: {listed(numbers[key])}.")
 
 
 def _of_contents(found: Mapping[str, Any]) -> Iterator[Finding]:
@@ -104,7 +101,7 @@ def _of_contents(found: Mapping[str, Any]) -> Iterator[Finding]:
         )
     for modality, parts in by_modality.items():
         groups = {side: parts[side]["groups"] - whole[side]["groups"] for side in ("within_a_fold", "across_folds")}
-        if any(count > 0 for count in groups.values()):
+        if max(groups.values()) > 0:
             reason = ", as the same words are" if modality == "text" else ""
             within, across = (parts[side]["groups"] for side in ("within_a_fold", "across_folds"))
             yield Finding(
@@ -117,24 +114,22 @@ def _of_contents(found: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _of_labels(numbers: Mapping[str, Any]) -> Iterator[Finding]:
     for name, measured in numbers["targets"].items():
-        wrong = {fold: part["not_finite"] for fold, part in measured["folds"].items() if part["not_finite"]}
-        if wrong:
+        if wrong := {fold: part["not_finite"] for fold, part in measured["folds"].items() if part["not_finite"]}:
             yield Finding(
                 "error",
                 "labels_not_finite",
-                f"labels of {name} that are not finite: {_per_fold(wrong)}.",
+                f"labels of {name} that are not finite: {listed(wrong)}.",
                 "Remove these utterances from the source, or mend their labels.",
             )
     measured = numbers["targets"].get(numbers["primary"])
     if measured is None:
         return
-    beyond = {fold: part["beyond_nominal"] for fold, part in measured["folds"].items() if part["beyond_nominal"]}
-    if beyond:
+    if beyond := {fold: part["beyond_nominal"] for fold, part in measured["folds"].items() if part["beyond_nominal"]}:
         low, high = (f"{bound:g}" if bound is not None else "any" for bound in measured["nominal_range"])
         yield Finding(
             "warning",
             "labels_beyond_range",
-            f"labels beyond [{low}, {high}]: {_per_fold(beyond)}, the furthest {measured['furthest']:g}.",
+            f"labels beyond [{low}, {high}]: {listed(beyond)}, the furthest {measured['furthest']:g}.",
             "They are kept as they are. Look whether the source means them so.",
         )
     train = measured["folds"]["train"]
@@ -150,13 +145,9 @@ def _of_labels(numbers: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _of_classes(folds: Mapping[str, Any]) -> Iterator[Finding]:
-    shares = {}
-    for fold, part in folds.items():
-        known = sum(part["signs"].values())
-        if known:
-            shares[fold] = part["signs"]["positive"] / known
-    uneven = {fold: share for fold, share in shares.items() if min(share, 1 - share) < _RARE}
-    if uneven:
+    signs = {fold: part["signs"] for fold, part in folds.items() if any(part["signs"].values())}
+    shares = {fold: of_fold["positive"] / sum(of_fold.values()) for fold, of_fold in signs.items()}
+    if uneven := {fold: share for fold, share in shares.items() if min(share, 1 - share) < _RARE}:
         counts = ", ".join(f"{fold} {share:.1%}" for fold, share in uneven.items())
         yield Finding(
             "warning",
@@ -187,12 +178,11 @@ def _of_values(modality: str, measured: Mapping[str, Any]) -> Iterator[Finding]:
             f"{modality} had {counted(measured['not_finite_in_source'], 'value')} that are not finite, set to 0.",
             "Usual in published files; many of them are a fault of the extraction.",
         )
-    zero = {fold: count for fold, count in measured["zero_utterances"].items() if count}
-    if zero:
+    if zero := {fold: count for fold, count in measured["zero_utterances"].items() if count}:
         yield Finding(
             "warning",
             "zero_utterances",
-            f"{modality} is nothing but zeros in {counted(sum(zero.values()), 'utterance')} ({_per_fold(zero)}): "
+            f"{modality} is nothing but zeros in {counted(sum(zero.values()), 'utterance')} ({listed(zero)}): "
             f"{named(measured['zero_ids'], sum(zero.values()))}.",
             "Look whether extraction failed there; the model is not told that the modality is missing.",
         )
@@ -204,14 +194,13 @@ def _of_values(modality: str, measured: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _of_columns(modality: str, measured: Mapping[str, Any]) -> Iterator[Finding]:
-    width = measured["width"]
     for key, what in (("constant_columns", "constant"), ("zero_columns", "all zero")):
         if measured[key]:
             yield Finding(
                 "warning",
                 key,
-                f"{modality} has {len(measured[key])} of {counted(width, 'column')} {what} on the train fold: "
-                f"{named(measured[key])}.",
+                f"{modality} has {len(measured[key])} of {counted(measured['width'], 'column')} {what} on the train "
+                f"fold: {named(measured[key])}.",
                 "They carry nothing; look whether the columns are the ones you expect.",
             )
     best = measured["most_correlated"]
@@ -234,5 +223,64 @@ def _of_columns(modality: str, measured: Mapping[str, Any]) -> Iterator[Finding]
         )
 
 
-def _per_fold(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{fold} {count}" for fold, count in counts.items())
+def _of_source(numbers: Mapping[str, Any]) -> Iterator[Finding]:
+    """Known files, and what was taken for granted of ids, padding, lengths and modalities."""
+    yield from _of_files(numbers)
+    yield from _of_ids(numbers["reading"]["ids"])
+    yield from _of_steps(numbers["reading"])
+
+
+def _of_files(numbers: Mapping[str, Any]) -> Iterator[Finding]:
+    for source in numbers["sources"].values():
+        if source["known"] is None:
+            continue
+        if source["known_dataset"] != numbers["dataset"]:
+            yield Finding(
+                "warning",
+                "other_data_set",
+                f"{source['file']} is {source['known']} by the beginning of its SHA-256, and was read as "
+                f"{numbers['title']}.",
+                f"Type mmsa prepare {source['known_dataset']} --source PATH",
+            )
+        else:
+            yield Finding(
+                "note",
+                "known_file",
+                f"{source['file']} is {source['known']}: its SHA-256 begins as {PUBLISHER} lists it.",
+            )
+
+
+def _of_ids(odd: Mapping[str, int]) -> Iterator[Finding]:
+    unseen = "each counts as a video of its own, so that a video in two folds would not be seen"
+    if count := odd.get("absent", 0):
+        yield Finding(
+            "warning",
+            "ids_absent",
+            f"{counted(count, 'utterance')} without an id: {unseen}.",
+            "Give every utterance an id such as video$_$3 in the source.",
+        )
+    if count := odd.get("own_video", 0):
+        yield Finding("note", "ids_without_video", f"{counted(count, 'id')} without a video's name: {unseen}.")
+    if count := odd.get("numbered_by_start", 0):
+        text = f"{counted(count, 'id')} without a segment's number: they are numbered by their start in the video."
+        yield Finding("note", "numbered_by_start", text)
+
+
+def _of_steps(reading: Mapping[str, Any]) -> Iterator[Finding]:
+    for modality, sides in reading["padding"].items():
+        if assumed := [fold for fold, side in sides.items() if side.endswith("(assumed)")]:
+            side = sides[assumed[0]].removesuffix(" (assumed)")
+            text = f"{modality} is taken to be padded on the {side}, as its format has it; its rows do not tell"
+            yield Finding("note", "padding_assumed", f"{text} ({counted(len(assumed), 'fold')}).")
+    if beyond := {modality: count for modality, count in reading["beyond_length"].items() if count}:
+        yield Finding(
+            "warning",
+            "beyond_length",
+            f"steps with values beyond the stated lengths were left out: {listed(beyond)}.",
+            "Look whether the lengths belong to these arrays; what a transformer makes of padding looks the same.",
+        )
+    if reading["without_steps"]:
+        text = f"{named(reading['without_steps'])}: 0 steps in all utterances, so that the store does not hold it."
+        yield Finding("warning", "without_steps", text)
+    if lacking := {modality: count for modality, count in reading["without_context"].items() if count}:
+        yield Finding("note", "without_context", f"punchlines without a context: {listed(lacking)}.")

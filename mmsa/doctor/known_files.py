@@ -52,7 +52,7 @@ _OF_A_DATASET: Mapping[tuple[str, str, int], str] = {
     ("ch_sims", "audio", 33): "the audio features of MMSA's SIMS file",
     ("ch_sims", "visual", 709): "the visual features of MMSA's SIMS file",
 }
-_REMARKS: Mapping[str, str] = {
+REMARKS: Mapping[str, str] = {
     "cmu_mosi": "52, 10 and 31 videos are in the standard folds. Its 5 audio and 20 visual columns in the pickles of "
     "MulT and MMSA are a selection by index from COVAREP and FACET 4.1.",
     "cmu_mosei": "2,249, 300 and 678 videos are in the standard folds. The files in use do not hold the same "
@@ -62,6 +62,7 @@ _REMARKS: Mapping[str, str] = {
     "punchline only.",
     "ch_sims": "One label of the whole and one per modality. MMSA publishes no aligned file of it.",
 }
+"""What there is to know of a data set in general use."""
 
 
 def known_file(sha256: str) -> KnownFile | None:
@@ -77,8 +78,3 @@ def meaning(store: Store, modality: str) -> str:
     if store.report.get("planted"):
         return "drawn with the built-in corpus"
     return _OF_A_DATASET.get((store.dataset, modality, width), _OF_A_WIDTH.get((modality, width), ""))
-
-
-def data_card(store: Store) -> list[str]:
-    """What there is to know of a data set in general use: a sentence or a few, none for other data."""
-    return [_REMARKS[store.dataset]] if store.dataset in _REMARKS else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,25 +77,15 @@ def measure_modality(store: Store, modality: str, labels: np.ndarray) -> tuple[d
 
 
 class _Utterances:
-    """Of every utterance whether it holds anything, has the mean 0 over its steps, and differs from step to step.
-
-    Args:
-        count: number of utterances.
-    """
+    """Of every utterance whether it holds anything, has the mean 0 over its steps, and differs from step to step."""
 
     def __init__(self, count: int) -> None:
         self.filled, self.centred, self.telling = (np.zeros(count, dtype=bool) for _ in range(3))
 
     def see(self, first: int, block: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The rows of those that have steps, and their means over the steps.
+        """The rows (m,) of those that have steps, and their means (m, D) over the steps.
 
-        Args:
-            first: row of the first utterance.
-            block: (steps, D) of whole utterances.
-            edges: (n + 1,) where in the block they begin and end.
-
-        Shapes:
-            -> (m,) and (m, D).
+        Utterance i of the block (steps, D) stands in row `first` + i, and in the block between its two edges.
         """
         counts = np.diff(edges)
         held = np.flatnonzero(counts)  # reduceat knows no empty stretch
@@ -116,12 +106,7 @@ class _Utterances:
 
 
 class _Columns:
-    """Range of every column on the train fold, and the correlation of its mean over an utterance with the label.
-
-    Args:
-        width: number of columns.
-        labels: (n,) of the train fold.
-    """
+    """Range of every column on the train fold, and the correlation of its mean over an utterance with the label."""
 
     def __init__(self, width: int, labels: np.ndarray) -> None:
         self._low, self._high = np.full(width, np.inf), np.full(width, -np.inf)
@@ -172,18 +157,15 @@ def duplicates(store: Store, contents: Mapping[str, Contents]) -> dict[str, Any]
         store: the data set.
         contents: of every modality.
     """
-    whole: list[Any] = [b""] * len(store.ids)
-    for i in range(len(store.ids)):
-        parts = [content.digests[i] for content in contents.values()]
-        if any(content.digests[i] for name, content in contents.items() if name != "text"):
-            whole[i] = tuple(parts)
+    parts = list(zip(*(content.digests for content in contents.values()), strict=True))
+    others = [content.digests for name, content in contents.items() if name != "text"]
+    whole = [parts[i] if any(digests[i] for digests in others) else b"" for i in range(len(parts))]
     found = {"all": _groups(store, whole)}
     for modality, content in contents.items():
         found[modality] = _groups(store, content.digests)
-        telling = [digest if content.telling[i] else b"" for i, digest in enumerate(content.digests)]
-        found[modality]["telling"] = (
-            {"groups": 0, "examples": []} if modality == "text" else _groups(store, telling)["across_folds"]
-        )
+        counts = content.telling & (modality != "text")
+        telling = [digest if counts[i] else b"" for i, digest in enumerate(content.digests)]
+        found[modality]["telling"] = _groups(store, telling)["across_folds"]
     return found
 
 
@@ -193,12 +175,13 @@ def _groups(store: Store, keys: Sequence[Any]) -> dict[str, Any]:
     for i, key in enumerate(keys):
         if key:
             rows[key].append(i)
-    shared = [group for group in rows.values() if len(group) > 1]
-    across = [group for group in shared if len({str(store.folds[i]) for i in group}) > 1]
-    within = [group for group in shared if len({str(store.folds[i]) for i in group}) == 1]
+    sides: dict[str, list[list[int]]] = {"within_a_fold": [], "across_folds": []}
+    for group in rows.values():
+        if len(group) > 1:
+            sides["across_folds" if len(set(store.folds[group])) > 1 else "within_a_fold"].append(group)
     return {
         name: {"groups": len(groups), "examples": [[store.ids[i] for i in group] for group in groups[:_SHOWN_IDS]]}
-        for name, groups in (("within_a_fold", within), ("across_folds", across))
+        for name, groups in sides.items()
     }
 
 
@@ -231,26 +214,24 @@ def measure_target(store: Store, values: np.ndarray, low: float, high: float, ki
         high: highest nominal label; may be infinite.
         kind: what the numbers mean, as in `Dataset.kinds`.
     """
-    finite = values[np.isfinite(values)]
+    known = np.isfinite(values)
+    finite = values[known]
     least, most = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
     edges = (min(least, low) if np.isfinite(low) else least, max(most, high) if np.isfinite(high) else most)
-    beyond = (finite < low - 1e-6) | (finite > high + 1e-6)
+    beyond = known & ((values < low - 1e-6) | (values > high + 1e-6))
     folds = {}
     for fold in FOLDS:
-        part = values[store.folds == fold]
-        known = part[np.isfinite(part)]
+        rows = store.folds == fold
+        part = values[rows & known]
+        signs = {"negative": part < 0, "zero": part == 0, "positive": part > 0}
         folds[fold] = {
-            **_spread(known),
-            "not_finite": int(len(part) - len(known)),
-            "beyond_nominal": int(((known < low - 1e-6) | (known > high + 1e-6)).sum()),
-            "signs": {
-                "negative": int((known < 0).sum()),
-                "zero": int((known == 0).sum()),
-                "positive": int((known > 0).sum()),
-            },
-            "histogram": _label_histogram(known, *edges),
+            **_spread(part),
+            "not_finite": int((rows & ~known).sum()),
+            "beyond_nominal": int((rows & beyond).sum()),
+            "signs": {sign: int(of_sign.sum()) for sign, of_sign in signs.items()},
+            "histogram": _label_histogram(part, *edges),
         }
-    furthest = float(np.abs(finite[beyond]).max()) if beyond.any() else None
+    furthest = float(np.abs(values[beyond]).max()) if beyond.any() else None
     nominal = [bound if np.isfinite(bound) else None for bound in (low, high)]
     return {"kind": kind, "nominal_range": nominal, "furthest": furthest, "folds": folds}
 
@@ -274,13 +255,8 @@ def _digest(steps: np.ndarray) -> bytes:
 
 
 def _spread(values: np.ndarray) -> dict[str, float | None]:
-    if not len(values):
-        return dict.fromkeys(("min", "median", "mean", "max"))
-    names = ("min", "median", "mean", "max")
-    return {
-        name: float(value)
-        for name, value in zip(names, (values.min(), np.median(values), values.mean(), values.max()), strict=True)
-    }
+    measures: dict[str, Callable[..., Any]] = {"min": np.min, "median": np.median, "mean": np.mean, "max": np.max}
+    return {name: float(measure(values)) if len(values) else None for name, measure in measures.items()}
 
 
 def _label_histogram(values: np.ndarray, low: float, high: float) -> dict[str, list[float]]:

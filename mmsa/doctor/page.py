@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +13,10 @@ import numpy as np
 
 from mmsa.data.store import FOLDS
 from mmsa.doctor.examination import Diagnosis
-from mmsa.doctor.finding import SEVERITIES
 from mmsa.drawing import BLUE, GREY, INK, ORANGE, canvas, plain
 from mmsa.errors import printable
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _COLUMNS_NAMED = 12
@@ -54,13 +52,12 @@ def page(diagnosis: Diagnosis) -> str:
         f"<h2>Sources</h2>{_sources(numbers)}",
     ]
     head = f"<meta charset='utf-8'><title>{title}</title><style>{_STYLE}</style>"
-    body = "\n".join(parts)
-    return f"<!DOCTYPE html>\n<html lang='en'><head>{head}</head><body>\n{body}\n</body></html>\n"
+    return "\n".join([f"<!DOCTYPE html>\n<html lang='en'><head>{head}</head><body>", *parts, "</body></html>\n"])
 
 
 def _findings(diagnosis: Diagnosis) -> str:
     rows = []
-    for finding in (finding for severity in SEVERITIES for finding in diagnosis.of(severity)):
+    for finding in diagnosis.findings:
         advice = f"<p class='advice'>{_text(finding.advice)}</p>" if finding.advice else ""
         badge = f"<span class='badge {finding.severity}'>{finding.severity}</span>"
         rows.append(
@@ -132,23 +129,16 @@ def _sources(numbers: Mapping[str, Any]) -> str:
     )
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[object]], words: int = 1) -> str:
+def _table(heads: Sequence[str], rows: Sequence[Sequence[object]], words: int = 1) -> str:
     """A table of which the first `words` columns are text; numbers stand on the right."""
-    listed = [list(row) for row in rows]
-    kinds = [
-        " class='n'"
-        if i >= words and all(isinstance(row[i], int | float) or _is_number(row[i]) for row in listed)
-        else ""
-        for i in range(len(heads))
-    ]
-    head = "".join(f"<th{kind}>{_text(text)}</th>" for text, kind in zip(heads, kinds, strict=True))
-    body = "".join(
-        "<tr>"
-        + "".join(f"<td{_long(cell) or kind}>{_text(cell)}</td>" for cell, kind in zip(row, kinds, strict=True))
-        + "</tr>"
-        for row in listed
-    )
-    return f"<div class='scroll'><table><tr>{head}</tr>{body}</table></div>"
+    numeric = [i >= words and all(_is_number(row[i]) for row in rows) for i in range(len(heads))]
+    kinds = [" class='n'" if right else "" for right in numeric]
+    lines = ["".join(f"<th{kind}>{_text(head)}</th>" for head, kind in zip(heads, kinds, strict=True))]
+    for row in rows:
+        cells = zip(row, kinds, strict=True)
+        lines.append("".join(f"<td{_long(cell) or kind}>{_text(cell)}</td>" for cell, kind in cells))
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f"<div class='scroll'><table>{body}</table></div>"
 
 
 def _long(cell: object) -> str:
@@ -162,42 +152,40 @@ def _is_number(cell: object) -> bool:
 
 def _draw_labels(numbers: Mapping[str, Any]) -> Figure:
     measured = numbers["targets"][numbers["primary"]]
-    figure = canvas(9.0, 2.6)
-    for panel, (fold, part) in zip(
-        np.atleast_1d(figure.subplots(1, len(FOLDS))), measured["folds"].items(), strict=True
-    ):
-        plain(panel)
-        _bars(panel, part["histogram"], BLUE)
-        panel.set_title(f"{fold} ({sum(part['histogram']['counts'])})", color=INK, fontsize=10)
+    folds = [(fold, part["histogram"]) for fold, part in measured["folds"].items()]
+    figure = _bars([(f"{fold} ({sum(histogram['counts'])})", histogram) for fold, histogram in folds], "label")
+    for panel in figure.axes:
         for bound in measured["nominal_range"]:
             if bound is not None:
                 panel.axvline(bound, color=GREY, linewidth=1, linestyle="--", zorder=0)
-        panel.set_xlabel("label")
-    figure.axes[0].set_ylabel("utterances")
     return figure
 
 
 def _draw_steps(numbers: Mapping[str, Any]) -> Figure:
-    shown = list(numbers["modalities"].items())
-    figure = canvas(9.0, 2.6)
-    for panel, (name, part) in zip(np.atleast_1d(figure.subplots(1, len(shown))), shown, strict=True):
-        plain(panel)
-        _bars(panel, part["step_histogram"], BLUE)
+    shown = numbers["modalities"]
+    figure = _bars(
+        [(printable(name)[:40], part["step_histogram"]) for name, part in shown.items()], "steps (line: median)"
+    )
+    for panel, part in zip(figure.axes, shown.values(), strict=True):
         if part["steps"]["median"] is not None:
             panel.axvline(part["steps"]["median"], color=ORANGE, linewidth=1.5)
-        # A name from a file is no formula.
-        panel.set_title(printable(name)[:40], color=INK, fontsize=10, parse_math=False)
-        panel.set_xlabel("steps (line: median)")
-    figure.axes[0].set_ylabel("utterances")
     return figure
 
 
-def _bars(panel: Axes, histogram: Mapping[str, list[float]], colour: str) -> None:
+def _bars(titled: Sequence[tuple[str, Mapping[str, list[float]]]], what: str) -> Figure:
+    """A panel per histogram, side by side."""
     from matplotlib.ticker import MaxNLocator
 
-    panel.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    edges = np.array(histogram["edges"])
-    panel.bar(edges[:-1], histogram["counts"], width=np.diff(edges), align="edge", color=colour, edgecolor="white")
+    figure = canvas(9.0, 2.6)
+    for panel, (title, histogram) in zip(np.atleast_1d(figure.subplots(1, len(titled))), titled, strict=True):
+        plain(panel)
+        panel.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+        edges = np.array(histogram["edges"])
+        panel.bar(edges[:-1], histogram["counts"], width=np.diff(edges), align="edge", color=BLUE, edgecolor="white")
+        panel.set_title(title, color=INK, fontsize=10, parse_math=False)  # a name from a file is no formula
+        panel.set_xlabel(what)
+    figure.axes[0].set_ylabel("utterances")
+    return figure
 
 
 def _picture(figure: Figure, described: str) -> str:

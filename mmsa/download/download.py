@@ -13,19 +13,18 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 import h5py
+from rich.filesize import decimal
 
 from mmsa.data.prepare import Progress, announce, hash_files, progress_bar
-from mmsa.data.word_vectors import TEXT
 from mmsa.dataset.dataset import Dataset
 from mmsa.dataset.folds import mmsdk_names
+from mmsa.dataset.sequences import roles
 from mmsa.download.transfer import SCHEMES, Fault, Remote, go_on, head, several_tries
 from mmsa.errors import ConfigError, DataError, printable
 from mmsa.locks import Lock, LockError
 
 SHA256: Mapping[str, str] = {}
 """SHA-256 by file name, where one is published; of the sequences none is."""
-_RECIPES = {"cmu_mosi": "CMU_MOSI", "cmu_mosei": "CMU_MOSEI", "pom": "POM"}
-"""mmsdk's name of each data set whose addresses it lists."""
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*\.csd")
 
 
@@ -47,7 +46,7 @@ def addresses(dataset: Dataset, mirror: str | None = None) -> dict[str, str]:
         DataError: no addresses are known, of the data set or of a feature set.
     """
     base = None if mirror is None else _checked(mirror)
-    if dataset.name not in _RECIPES:
+    if not dataset.sdk_name:
         raise DataError(
             f"--download: no addresses of {dataset.title} are known. {dataset.origin}\n"
             f"  type mmsa prepare {dataset.name}{'' if dataset.name == 'synthetic' else ' --source FOLDER_OR_FILE'}"
@@ -57,9 +56,9 @@ def addresses(dataset: Dataset, mirror: str | None = None) -> dict[str, str]:
             f"--download fetches the source, and --source names one, {dataset.source}.\n"
             f"  type mmsa prepare {dataset.name} --download, or the other alone"
         )
-    listed = _recipe(_RECIPES[dataset.name])
+    listed = _recipe(dataset.sdk_name)
     chosen = {}
-    for role in _roles(dataset):
+    for role in roles(dataset, dataset.modalities):
         names = _accepted(dataset, role)
         name = next((name for name in names if name in listed), names[0] if base else None)
         if name is None or not _FILE_NAME.fullmatch(f"{name}.csd"):
@@ -113,12 +112,6 @@ def download(
             + f"\n  put them into {folder}, or try --mirror URL\n  type {again}"
         )
     return folder
-
-
-def _roles(dataset: Dataset) -> list[str]:
-    """The sequences that a run of these options reads."""
-    modalities = [m for m in dataset.modalities if m != TEXT or dataset.glove is None]
-    return ["words", *modalities, "labels"]
 
 
 def _accepted(dataset: Dataset, role: str) -> tuple[str, ...]:
@@ -241,9 +234,4 @@ def _part(file: Remote, folder: Path) -> Path:
 
 
 def _bytes(count: int | None) -> str:
-    if count is None:
-        return "size unknown"
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= factor:
-            return f"{count / factor:.1f} {unit}"
-    return f"{count} bytes"
+    return "size unknown" if count is None else decimal(count)

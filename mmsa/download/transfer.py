@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import ssl
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from functools import cache
 from http.client import HTTPException
 from itertools import chain
 from typing import IO, Any, TypeVar, cast
@@ -101,7 +99,8 @@ def go_on(file: Remote, output: IO[bytes], bar: Progress) -> None:
     if start == size:
         return
     with _ask(file.address, "GET", start) as answer:
-        if answer.status == 206 and not _continues(answer.headers.get("Content-Range", ""), start, size):
+        stated = answer.headers.get("Content-Range", "").strip()
+        if answer.status == 206 and not re.fullmatch(rf"bytes {start}-\d+/({size}|\*)", stated):
             raise Fault("sends another part than it was asked for")
         start = start if answer.status == 206 else 0
         chunks = _chunks(answer, file.address)
@@ -124,10 +123,6 @@ def go_on(file: Remote, output: IO[bytes], bar: Progress) -> None:
         raise Fault(f"the connection ended after {came} of {size} bytes", passing=True)
 
 
-def _continues(stated: str, start: int, size: int) -> bool:
-    return re.fullmatch(rf"bytes {start}-\d+/({size}|\*)", stated.strip()) is not None
-
-
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects to http and https, never from https back to http, with the method that was asked for."""
 
@@ -143,24 +138,14 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return request
 
 
-@cache
-def _verifying() -> ssl.SSLContext:
-    """Reads the machine's certificates, once."""
-    return ssl.create_default_context()
-
-
 def _ask(address: str, method: str, start: int = 0) -> Any:
     """The answer to a request; only http and https are spoken, and certificates are verified."""
-    opener = urllib.request.OpenerDirector()
-    secure = urllib.request.HTTPSHandler(context=_verifying())
-    for handler in (urllib.request.ProxyHandler(), urllib.request.HTTPHandler(), secure, _Redirects()):
-        opener.add_handler(handler)
-    for kind in (urllib.request.UnknownHandler, urllib.request.HTTPDefaultErrorHandler):
-        opener.add_handler(kind())
-    opener.add_handler(urllib.request.HTTPErrorProcessor())
     headers = {"User-Agent": "mmsa", **({"Range": f"bytes={start}-"} if start else {})}
     try:
-        return opener.open(urllib.request.Request(address, method=method, headers=headers), timeout=TIMEOUT)
+        request = urllib.request.Request(address, method=method, headers=headers)
+        if request.type not in SCHEMES:
+            raise ValueError(f"unknown url type: {request.type}")
+        return urllib.request.build_opener(_Redirects).open(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         error.close()
         passing = error.code >= 500 or error.code in (408, 429)

@@ -13,12 +13,8 @@ _PAIRS = 1 << 20
 _VALUES = 1 << 21
 
 
-def _free(num_bytes: float) -> None:
-    """Work that nobody counts."""
-
-
 def overlapping(
-    intervals: np.ndarray, onto: np.ndarray, pay: Callable[[float], None] = _free
+    intervals: np.ndarray, onto: np.ndarray, pay: Callable[[float], None] = lambda num_bytes: None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which of `intervals` overlap each interval of `onto` by more than EPSILON.
 
@@ -42,7 +38,7 @@ def overlapping(
 
 
 def mean_onto(
-    intervals: np.ndarray, features: np.ndarray, onto: np.ndarray, pay: Callable[[float], None] = _free
+    intervals: np.ndarray, features: np.ndarray, onto: np.ndarray, pay: Callable[[float], None] = lambda num_bytes: None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Unweighted mean of the frames that overlap each interval of `onto`; zeros where there are none.
 
@@ -79,12 +75,8 @@ def _overlaps(
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """Block after block of `onto`, what `overlapping` says of it.
 
-    Args:
-        intervals: (n, 2) seconds.
-        onto: (m, 2) seconds.
-        limit: pairs to test at once, so that one interval as long as the video does not fill the memory; an interval
-            of `onto` is never split.
-        pay: told the bytes of all pairs.
+    `limit` pairs are tested at once, so that one interval as long as the video does not fill the memory; an interval of
+    `onto` is never split.
     """
     order = np.argsort(intervals[:, 0], kind="stable")
     order = order[intervals[order, 1] - intervals[order, 0] > EPSILON]

@@ -20,6 +20,7 @@ from mmsa.readers.hdf5_entries import DAMAGE, MOST_COMPRESSED, array, arrays, is
 from mmsa.readers.mistaken import mistaken
 
 _ZIP_SIGNATURE = b"PK"
+_HEADERS: Any = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _MOST_AXES = 32
 _LONGEST_NAME = 80
 _DAMAGE = (*DAMAGE, EOFError, SyntaxError, TokenError, struct.error, zipfile.BadZipFile)  # zipfile's and numpy's too
@@ -72,16 +73,13 @@ class ArrayFile:
             DataError: it is damaged.
         """
         try:
-            return self._read(name)
+            if self._zipped:
+                with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as file:
+                    return _as_text(np.lib.format.read_array(file, allow_pickle=False))
+            with h5py.File(self.path, "r") as hdf5:
+                return _as_text(read(array(hdf5, name), Allowance(self.path, self._size)))
         except _DAMAGE as error:
             raise self._damaged(error, name) from error
-
-    def _read(self, name: str) -> np.ndarray:
-        if self._zipped:
-            with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as file:
-                return _as_text(np.lib.format.read_array(file, allow_pickle=False))
-        with h5py.File(self.path, "r") as hdf5:
-            return _as_text(read(array(hdf5, name), Allowance(self.path, self._size)))
 
     def _headers_of_zip(self) -> dict[str, Header]:
         headers: dict[str, Header] = {}
@@ -93,12 +91,7 @@ class ArrayFile:
                 if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise ValueError(f"{_shown(name)} is compressed in another way than numpy's")
                 with archive.open(member) as file:
-                    version = np.lib.format.read_magic(file)
-                    of_version: Any = {
-                        (1, 0): np.lib.format.read_array_header_1_0,
-                        (2, 0): np.lib.format.read_array_header_2_0,
-                    }[version]
-                    shape, _, dtype = of_version(file)
+                    shape, _, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
                 size = math.prod(shape) * dtype.itemsize
                 if len(shape) > _MOST_AXES or min(shape, default=0) < 0:
                     raise ValueError(f"{_shown(name)} has {len(shape)} axes, which is no shape of numpy's")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,8 +28,7 @@ _CONTRACT = (
 )
 
 
-@dataclass(frozen=True)
-class Contents:
+class Contents(NamedTuple):
     """What a file has, by its header.
 
     Args:
@@ -79,11 +78,7 @@ def read_arrays(path: Path, required: Sequence[str], progress: Progress) -> Prep
 
 
 class _Reader:
-    """One file, checked array by array.
-
-    Args:
-        path: the file.
-    """
+    """One file, checked array by array."""
 
     def __init__(self, path: Path) -> None:
         self._file = ArrayFile(path)
@@ -191,15 +186,13 @@ class _Reader:
             raise self._refused(
                 f"{place} has shape {offsets.shape}, and fold has {count} entries", f"{place} of shape ({count + 1},)"
             )
-        steps = np.diff(offsets)
         whole = (offsets == np.floor(offsets)).all()
-        if not whole or offsets[0] != 0 or offsets[-1] != len(values) or (steps < 0).any():
+        if not whole or offsets[0] != 0 or offsets[-1] != len(values) or (np.diff(offsets) < 0).any():
             raise self._refused(
                 f"{place} runs from {offsets[0]} to {offsets[-1]}, and {_owner(name)} has {len(values)} entries",
                 f"whole numbers from 0 to {len(values)} that never fall: np.concatenate([[0], np.cumsum(lengths)])",
             )
-        bounds = offsets.astype(np.int64)
-        return [values[bounds[row] : bounds[row + 1]] for row in range(count)]
+        return np.split(values, offsets[1:-1].astype(np.int64))
 
     def _array(self, name: str, kind: str, axes: str, count: int | None = None) -> np.ndarray:
         """One array of this kind and these axes, the first of them `count` long and no column without numbers."""

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from mmsa.data.prepare import Progress, silent
-from mmsa.data.store import EMOTIONS, FOLDS, PAUSE, Prepared, Ragged
+from mmsa.data.store import EMOTIONS, FOLDS, PAUSE, Prepared, Ragged, offsets_of
 from mmsa.errors import ConfigError, DataError
 from mmsa.readers.align import EPSILON, mean_onto, overlapping
 from mmsa.readers.allowance import Allowance
+from mmsa.readers.rows import sentiment_targets
 from mmsa.readers.sequence_file import SequenceFile
 from mmsa.readers.spool import Spool
 
@@ -36,7 +38,11 @@ def find_sequences(
         ConfigError: a sequence is chosen for what is no role.
         DataError: what was chosen is not there; or a role is not found by file name and a file cannot be read.
     """
-    _check_roles(names, chosen)
+    if unknown := sorted(chosen.keys() - names.keys()):
+        raise ConfigError(
+            f"dataset.feature_sets is refused: {', '.join(unknown)} is none of {', '.join(names)}.\n"
+            f"  type dataset.feature_sets={{{next(iter(names))}:{chosen[unknown[0]]}}} or another of them"
+        )
     asked = {role: (chosen[role],) if role in chosen else accepted for role, accepted in names.items()}
     by_file = {path.stem: path for path in sorted(folder.glob("*.csd")) if path.is_file()}
     by_root: dict[str, Path] = {}
@@ -54,15 +60,6 @@ def find_sequences(
                 f"  type dataset.feature_sets={{{role}:NAME}} with one of them"
             )
     return {role: held[there[0]] for role, there in present.items() if there}
-
-
-def _check_roles(names: Mapping[str, tuple[str, ...]], chosen: Mapping[str, str]) -> None:
-    unknown = sorted(chosen.keys() - names.keys())
-    if unknown:
-        raise ConfigError(
-            f"dataset.feature_sets is refused: {', '.join(unknown)} is none of {', '.join(names)}.\n"
-            f"  type dataset.feature_sets={{{next(iter(names))}:{chosen[unknown[0]]}}} or another of them"
-        )
 
 
 def read_sequences(
@@ -104,7 +101,7 @@ def read_sequences(
         spools = {modality: stack.enter_context(Spool(folder)) for modality in modalities}
         size = sum(sequence.path.stat().st_size for sequence in opened.values())
         allowance = Allowance(files["words"].parent, size)
-        aligner = _Aligner(opened, spools, keep_pauses, tuple(label_columns), allowance)
+        aligner = _Aligner(opened, spools, keep_pauses, tuple(label_columns), allowance.pay)
         present = {role: set(sequence.videos) for role, sequence in opened.items()}
         skipped: dict[str, list[str]] = {"in no fold": sorted(present["labels"] - set(fold_of))}
         chosen = sorted(present["labels"] & set(fold_of), key=lambda video: (FOLDS.index(fold_of[video]), video))
@@ -119,73 +116,66 @@ def read_sequences(
     return prepared
 
 
+@dataclass
 class _Aligner:
-    """Gathers the utterances of one video after the other.
+    """Gathers the utterances of one video after the other; the steps of each modality go into its spool."""
 
-    Args:
-        opened: sequence by role.
-        spools: per modality where its steps go.
-        keep_pauses: keep the steps whose word is `sp`.
-        label_columns: names of the label columns, or ().
-        allowance: for what is made of all of it.
-    """
+    opened: Mapping[str, SequenceFile]
+    spools: Mapping[str, Spool]
+    keep_pauses: bool
+    label_columns: tuple[str, ...]
+    pay: Callable[[float], None]
 
-    def __init__(
-        self,
-        opened: Mapping[str, SequenceFile],
-        spools: Mapping[str, Spool],
-        keep_pauses: bool,
-        label_columns: tuple[str, ...],
-        allowance: Allowance,
-    ) -> None:
-        self._pay = allowance.pay
-        self._opened = opened
-        self._spools = spools
-        self._keep_pauses = keep_pauses
-        self._label_columns = label_columns
-        self._ids: list[str] = []
-        self._videos: list[str] = []
-        self._folds: list[str] = []
-        self._words: list[list[str]] = []
-        self._labels: list[np.ndarray] = []
-        self._lengths: list[np.ndarray] = []
-        self._dropped: defaultdict[str, list[str]] = defaultdict(list)
-        self._non_finite, self._non_finite_utterances, self._imputed = (dict.fromkeys(spools, 0) for _ in range(3))
-        self._pauses_removed = 0
-        self._short_words = 0
+    def __post_init__(self) -> None:
+        self.ids: list[str] = []
+        self.videos: list[str] = []
+        self.folds: list[str] = []
+        self.words: list[list[str]] = []
+        self.labels: list[np.ndarray] = []
+        self.lengths: list[np.ndarray] = []
+        by_modality = ("non_finite", "non_finite_utterances", "steps_without_frames")
+        self.report: dict[str, Any] = {"dropped": {}, **{key: dict.fromkeys(self.spools, 0) for key in by_modality}}
+        self.report |= {"pauses_removed": 0, "words_too_short": 0}
 
     def add(self, video: str, fold: str) -> None:
         """Align one video and keep its utterances."""
         word_intervals, tokens = self._read_words(video)
         spans, labels = self._read_labels(video)
-        self._pay((len(video) + _ROW) * len(spans))
-        rows, counts = overlapping(word_intervals, spans, self._pay)
+        self.pay((len(video) + _ROW) * len(spans))
+        rows, counts = overlapping(word_intervals, spans, self.pay)
         groups = np.repeat(np.arange(len(spans)), counts)
         spoken = np.array([token != PAUSE for token in tokens], dtype=bool)[rows]
         finite = np.isfinite(labels).all(axis=1)
-        kept = finite[groups] & (spoken | self._keep_pauses)
-        self._pauses_removed += 0 if self._keep_pauses else int((finite[groups] & ~spoken).sum())
+        kept = finite[groups] & (spoken | self.keep_pauses)
+        self.report["pauses_removed"] += 0 if self.keep_pauses else int((finite[groups] & ~spoken).sum())
         lengths = np.bincount(groups[kept], minlength=len(spans))
-        self._note_dropped(video, spans, counts, finite, lengths)
+        for k in np.flatnonzero(lengths == 0):
+            if not spans[k, 1] - spans[k, 0] > EPSILON:
+                reason = "zero-length interval"
+            elif not finite[k]:
+                reason = "label not finite"
+            else:
+                reason = "only pauses" if counts[k] else "no words"
+            self.report["dropped"].setdefault(reason, []).append(f"{video}[{k}]")
         rows = rows[kept]
-        self._pay(sum(_ROW + len(tokens[row]) for row in rows))
-        for modality, spool in self._spools.items():
+        self.pay(sum(_ROW + len(tokens[row]) for row in rows))
+        for modality, spool in self.spools.items():
             spool.append(self._align(modality, video, word_intervals, rows, groups[kept]))
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        offsets = offsets_of(lengths)
         for k in np.flatnonzero(lengths):
-            self._ids.append(f"{video}[{k}]")
-            self._words.append([tokens[row] for row in rows[offsets[k] : offsets[k + 1]]])
+            self.ids.append(f"{video}[{k}]")
+            self.words.append([tokens[row] for row in rows[offsets[k] : offsets[k + 1]]])
         used = lengths > 0
-        self._videos += [video] * int(used.sum())
-        self._folds += [fold] * int(used.sum())
-        self._labels.append(labels[used])
-        self._lengths.append(lengths[used])
+        self.videos += [video] * int(used.sum())
+        self.folds += [fold] * int(used.sum())
+        self.labels.append(labels[used])
+        self.lengths.append(lengths[used])
 
     def _align(
         self, modality: str, video: str, word_intervals: np.ndarray, rows: np.ndarray, groups: np.ndarray
     ) -> np.ndarray:
         """(P, D) float32 steps of the video's utterances, and the counts of what was mended in them."""
-        sequence = self._opened[modality]
+        sequence = self.opened[modality]
         intervals, features = sequence.read(video)
         if features.dtype.kind not in "fiu":
             raise DataError(f"{sequence.path}: numbers are required, got {features.dtype} in {video}.")
@@ -197,39 +187,40 @@ class _Aligner:
                 f"{sequence.path}: video {video} has {features.shape[1]} features per frame, others {width}. "
                 "Are they of another version's file?"
             )
-        self._pay(features.nbytes + 4 * width * len(rows))
-        means, covered = mean_onto(intervals, features, word_intervals, self._pay)
+        self.pay(features.nbytes + 4 * width * len(rows))
+        means, covered = mean_onto(intervals, features, word_intervals, self.pay)
         wrong = ~np.isfinite(means)
         means[wrong] = 0.0
         wrong_steps = wrong.sum(axis=1)[rows]
-        self._non_finite[modality] += int(wrong_steps.sum())
-        self._non_finite_utterances[modality] += len(np.unique(groups[wrong_steps > 0]))
-        self._imputed[modality] += int((~covered[rows]).sum())
+        self.report["non_finite"][modality] += int(wrong_steps.sum())
+        self.report["non_finite_utterances"][modality] += len(np.unique(groups[wrong_steps > 0]))
+        self.report["steps_without_frames"][modality] += int((~covered[rows]).sum())
         return means[rows]
 
     def _read_words(self, video: str) -> tuple[np.ndarray, list[str]]:
         """Intervals (n, 2) of the words, by start, and the words."""
-        intervals, features = self._opened["words"].read(video)
+        intervals, features = self.opened["words"].read(video)
         if len(features) and (features.dtype.kind not in "SUO" or features.shape[1] != 1):
             raise DataError(
-                f"{self._opened['words'].path}: one word per interval is required, "
+                f"{self.opened['words'].path}: one word per interval is required, "
                 f"got {features.dtype} {features.shape} in {video}."
             )
         order = np.argsort(intervals[:, 0], kind="stable")
-        self._short_words += int((~(intervals[:, 1] - intervals[:, 0] > EPSILON)).sum())  # they overlap nothing
+        too_short = ~(intervals[:, 1] - intervals[:, 0] > EPSILON)  # they overlap nothing
+        self.report["words_too_short"] += int(too_short.sum())
         tokens = [_decoded(token) for token in features[order, 0]]
         if any("\0" in token for token in tokens):
-            raise DataError(f"{self._opened['words'].path}: a word of {video} holds a zero character. Is it damaged?")
+            raise DataError(f"{self.opened['words'].path}: a word of {video} holds a zero character. Is it damaged?")
         return intervals[order], tokens
 
     def _read_labels(self, video: str) -> tuple[np.ndarray, np.ndarray]:
         """Intervals (n, 2) and labels (n, columns) of the utterances."""
-        sequence = self._opened["labels"]
+        sequence = self.opened["labels"]
         spans, labels = sequence.read(video)
         wide = labels.shape[1]
-        accepted = (len(self._label_columns),) if self._label_columns else (1, 1 + len(EMOTIONS))
+        accepted = (len(self.label_columns),) if self.label_columns else (1, 1 + len(EMOTIONS))
         if len(labels) and (labels.dtype.kind not in "fiu" or wide not in accepted):
-            stated = ", ".join(self._label_columns)
+            stated = ", ".join(self.label_columns)
             required = (
                 f"{accepted[0]} label columns ({stated}) are"
                 if stated
@@ -240,37 +231,15 @@ class _Aligner:
             raise DataError(f"{sequence.path}: video {video} has {wide} label columns, others {sequence.width}.")
         return spans, labels.astype(np.float32)
 
-    def _note_dropped(
-        self, video: str, spans: np.ndarray, counts: np.ndarray, finite: np.ndarray, lengths: np.ndarray
-    ) -> None:
-        """Say why each label row that becomes no utterance does not."""
-        for k in np.flatnonzero(lengths == 0):
-            if not spans[k, 1] - spans[k, 0] > EPSILON:
-                reason = "zero-length interval"
-            elif not finite[k]:
-                reason = "label not finite"
-            else:
-                reason = "only pauses" if counts[k] else "no words"
-            self._dropped[reason].append(f"{video}[{k}]")
-
     def prepared(self) -> Prepared:
         """Everything that was added."""
-        columns = len(self._label_columns) or 1
-        labels = np.concatenate(self._labels) if self._labels else np.zeros((0, columns), dtype=np.float32)
-        targets = {name: labels[:, i].copy() for i, name in enumerate(self._label_columns or ("sentiment",))}
-        if not self._label_columns and labels.shape[1] > 1:
-            targets["emotions"] = labels[:, 1:].copy()
-        offsets = np.concatenate([[0], np.cumsum(np.concatenate([[], *self._lengths]))]).astype(np.int64)
-        features = {modality: Ragged(spool.array(), offsets) for modality, spool in self._spools.items()}
-        report = {
-            "dropped": dict(self._dropped),
-            "non_finite": self._non_finite,
-            "non_finite_utterances": self._non_finite_utterances,
-            "steps_without_frames": self._imputed,
-            "pauses_removed": self._pauses_removed,
-            "words_too_short": self._short_words,
-        }
-        return Prepared(self._ids, self._videos, self._folds, targets, features, self._words, report)
+        columns = len(self.label_columns) or 1
+        labels = np.concatenate(self.labels) if self.labels else np.zeros((0, columns), dtype=np.float32)
+        named = {name: labels[:, i] for i, name in enumerate(self.label_columns)}
+        targets = named or sentiment_targets(labels, str(self.opened["labels"].path))
+        offsets = offsets_of(np.concatenate([[], *self.lengths]))
+        features = {modality: Ragged(spool.array(), offsets) for modality, spool in self.spools.items()}
+        return Prepared(self.ids, self.videos, self.folds, targets, features, self.words, self.report)
 
 
 def _decoded(token: bytes | str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +80,7 @@ def read_file(path: Path, options: ReadOptions, progress: Progress) -> Prepared:
                 f"  type dataset.source={path.parent}"
             ) from error
         raise DataError(f"{path}: {error}") from error
-    return _read(family.read, content, options, progress, path, family.FAMILY)
+    return _read(family, content, options, progress, path)
 
 
 def read_folder(folder: Path, options: ReadOptions, progress: Progress) -> Prepared:
@@ -94,34 +93,29 @@ def read_folder(folder: Path, options: ReadOptions, progress: Progress) -> Prepa
     if whole is None:
         raise DataError(f"{folder} holds the files of no known family.")
     family, files = whole
-    return _read(family.read, files, options, progress, folder, family.FAMILY)
+    return _read(family, files, options, progress, folder)
 
 
 def _read(
-    read: Callable[[Any, ReadOptions, Progress], Prepared],
-    content: Any,
-    options: ReadOptions,
-    progress: Progress,
-    source: Path,
-    family: str,
+    family: FileFamily | FolderFamily, content: Any, options: ReadOptions, progress: Progress, source: Path
 ) -> Prepared:
     """What a family's module reads, with what every family reports; its errors name the source."""
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 is not finite, and counted as that
-            prepared = read(content, options, progress)
+            prepared = family.read(content, options, progress)
     except DataError as error:
-        said = _brief(str(error))
+        first, *others = str(error).splitlines() or [""]  # without what it quotes over several lines
+        said = "\n".join([first[:_LONGEST_LINE], *(line for line in others if line.startswith("  type"))])
         raise DataError(said if str(source) in said else f"{source}: {said}") from error
     except _ODD as error:  # a stranger's content is odd in more ways than a reader foresees
         reason = " ".join(str(error).split())[:200]
         raise DataError(
-            f"{source}: its parts are not what {family}'s layout states ({type(error).__name__}: {reason})."
+            f"{source}: its parts are not what {family.FAMILY}'s layout states ({type(error).__name__}: {reason})."
         ) from error
     for name in (*prepared.ids, *(word for words in prepared.words or () for word in words)):
         if "\0" in name:
             raise DataError(f"{source}: an id or a word holds a zero character: {name[:60]!r}. Is the file damaged?")
-    prepared.report["family"] = family
-    prepared.report["folds"] = "those of the source"
+    prepared.report.update(family=family.FAMILY, folds="those of the source")
     return prepared
 
 
@@ -136,9 +130,3 @@ def _parts_named_alike(part: object) -> object:
         return part
     named = {as_text(key): value for key, value in part.items() if value is not None}
     return {key if _KEYS.get(key, key) in named else _KEYS[key]: value for key, value in named.items()}
-
-
-def _brief(message: str) -> str:
-    """The message without what it quotes over several lines: its first line, and what to type."""
-    first, *others = message.splitlines() or [""]
-    return "\n".join([first[:_LONGEST_LINE], *(line for line in others if line.startswith("  type"))])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -89,18 +90,16 @@ def read_vectors(path: Path, tokens: Collection[str], progress: Progress = silen
     vectors: dict[str, np.ndarray] = {}
     with open(path, "rb") as file:
         width = _width(path, file)
-        number = 0
         total = -(-path.stat().st_size // _CHUNK)
-        for lines in progress(iter(lambda: file.readlines(_CHUNK), []), f"reading {path.name}", total):
-            for line in lines:
-                number += 1
-                token, *values = line.rstrip(b" \r\n").rsplit(b" ", width)
-                if len(values) != width or _is_number(token.rpartition(b" ")[2] if b" " in token else b""):
-                    raise _damaged(path, number, f"a token and {width} numbers are required", line)
-                if b" ".join(values).translate(None, _NUMERALS):
-                    raise _damaged(path, number, "finite numbers are required", line)
-                if token in wanted:
-                    vectors.setdefault(wanted[token], _vector(path, number, values, line))
+        chunks = progress(iter(lambda: file.readlines(_CHUNK), []), f"reading {path.name}", total)
+        for number, line in enumerate(chain.from_iterable(chunks), start=1):
+            token, *values = line.rstrip(b" \r\n").rsplit(b" ", width)
+            if len(values) != width or _is_number(token.rpartition(b" ")[2] if b" " in token else b""):
+                raise _damaged(path, number, f"a token and {width} numbers are required", line)
+            if b" ".join(values).translate(None, _NUMERALS):
+                raise _damaged(path, number, "finite numbers are required", line)
+            if token in wanted:
+                vectors.setdefault(wanted[token], _vector(path, number, values, line))
     return vectors, width
 
 

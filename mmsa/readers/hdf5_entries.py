@@ -122,15 +122,11 @@ def _check_chunks(dataset: h5py.Dataset, properties: h5py.h5p.PropDCID, name: st
     room = math.prod(dataset.chunks) * itemsize
     if room > FLOOR and room > FLOOR + FACTOR * dataset.file.id.get_filesize():
         raise ValueError(f"{name} is compressed in pieces of {room} bytes")
-    sizes: dict[tuple[int, ...], int] = {}
-
-    def look(piece: h5py.h5d.StoreInfo) -> None:
-        sizes[piece.chunk_offset] = piece.size
-
-    dataset.id.chunk_iter(look)
+    pieces: list[h5py.h5d.StoreInfo] = []
+    dataset.id.chunk_iter(pieces.append)
     deflated = filters[compressing[0]] == h5py.h5z.FILTER_DEFLATE
-    large = [place for place, size in sizes.items() if deflated and size > _LARGE_CHUNK]
-    if any(size > room + room // 8 + 1024 for size in sizes.values()) or any(
+    large = [piece.chunk_offset for piece in pieces if deflated and piece.size > _LARGE_CHUNK]
+    if any(piece.size > room + room // 8 + 1024 for piece in pieces) or any(
         _grows(dataset.id.read_direct_chunk(place)[1], room) for place in large
     ):
         raise ValueError(f"a piece of {name} is larger than the {room} bytes that it states")

@@ -111,11 +111,8 @@ def _seconds(field: str) -> float:
 
 
 def _split(name: str) -> tuple[str, int] | None:
-    for form in _FORMS:
-        matched = form.fullmatch(name)
-        if matched is not None:
-            return matched["video"], int(matched["segment"])
-    return None
+    matched = next(filter(None, (form.fullmatch(name) for form in _FORMS)), None)
+    return (matched["video"], int(matched["segment"])) if matched else None
 
 
 def _fields(raw: object) -> list[str]:

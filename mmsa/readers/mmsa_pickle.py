@@ -46,7 +46,12 @@ def read(content: Any, options: ReadOptions, progress: Progress) -> Prepared:
     sentiment and six emotions.
     """
     for fold in FOLDS:
-        _check_keys(content[fold], fold, options.required)
+        part = content[fold]
+        if "regression_labels" not in part:
+            raise DataError(
+                f"fold {fold} lacks regression_labels of MMSA's layout; it has {', '.join(sorted(map(str, part)))}."
+            )
+        check_required(options.required, [m for m, key in KEYS.items() if key in part], f"fold {fold}")
     modalities = held_modalities(content)
     targets = [name for name, key in _TARGETS.items() if all(key in content[fold] for fold in FOLDS)]
     folds = {}
@@ -54,14 +59,6 @@ def read(content: Any, options: ReadOptions, progress: Progress) -> Prepared:
         folds[fold] = _fold(content[fold], f"fold {fold}", modalities, targets)
         content[fold] = {}  # CMU-MOSEI's text alone takes 3.5 GB
     return gather(*strip_rows(folds, progress, FAMILY, "right"))
-
-
-def _check_keys(part: Mapping[str, Any], fold: str, required: Sequence[str]) -> None:
-    if "regression_labels" not in part:
-        raise DataError(
-            f"fold {fold} lacks regression_labels of MMSA's layout; it has {', '.join(sorted(map(str, part)))}."
-        )
-    check_required(required, [m for m, key in KEYS.items() if key in part], f"fold {fold}")
 
 
 def _fold(part: Mapping[str, Any], where: str, modalities: Sequence[str], targets: Sequence[str]) -> Fold:

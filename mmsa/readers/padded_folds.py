@@ -99,9 +99,8 @@ def strip_rows(
     sides: dict[str, dict[str, str]] = {m: {} for m in modalities}
     beyond = dict.fromkeys(modalities, 0)
     stripped = strip_folds([fold.padded for fold in folds.values()], documented)
-    for (name, fold), cut in zip(
-        folds.items(), progress(stripped, f"reading {family}'s pickle", len(folds)), strict=True
-    ):
+    shown = progress(stripped, f"reading {family}'s pickle", len(folds))
+    for (name, fold), cut in zip(folds.items(), shown, strict=True):
         for m in modalities:
             sides[m][name] = cut.sides[m]
             beyond[m] += cut.beyond[m]

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mmsa.data.store import Ragged
+from mmsa.data.store import Ragged, offsets_of
 from mmsa.errors import DataError
 from mmsa.readers.rows import as_steps, float32, numbers
 
@@ -82,8 +82,8 @@ def strip_folds(folds: Sequence[PaddedFold], documented: Side = "right") -> Iter
         cut = Stripped({}, {}, {})
         for modality, filled in fold.filled.items():
             side, kept = sides[modality], _kept(filled.shape[1], used[modality], sides[modality] or documented)
-            cut.steps[modality] = _cut(fold.arrays.pop(modality), kept, used[modality])
-            cut.sides[modality] = side or _assumed(filled, documented)
+            cut.steps[modality] = Ragged(float32(fold.arrays.pop(modality)[kept]), offsets_of(used[modality]))
+            cut.sides[modality] = side or (f"{documented} (assumed)" if any(map(np.any, _runs(filled))) else "none")
             cut.beyond[modality] = int((filled & ~kept).sum())
         yield cut
 
@@ -131,7 +131,7 @@ def _sides(folds: Sequence[PaddedFold], aligned: bool) -> dict[str, Side | None]
         stated = [(fold.filled[modality], fold.lengths[modality]) for fold in folds if modality in fold.lengths]
         own = _zeros_at_ends(fold.filled[modality] for fold in folds)
         clearer = max(_zeros_at_ends(joint), own, key=lambda ends: abs(ends[0] - ends[1]))
-        found[modality] = _more(_left_outside(stated)) or _more(clearer)
+        found[modality] = _more((_outside(stated, "right"), _outside(stated, "left"))) or _more(clearer)
     return found
 
 
@@ -161,13 +161,9 @@ def _zeros_at_ends(folds: Iterable[np.ndarray]) -> tuple[int, int]:
     return sum(int(head.sum()) for head, _ in runs), sum(int(tail.sum()) for _, tail in runs)
 
 
-def _left_outside(stated: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[int, int]:
-    """How many filled steps lie outside the stated lengths if the padding is on the right, and if it is on the left."""
-    tail = head = 0
-    for filled, lengths in stated:
-        tail += int((filled & ~_kept(filled.shape[1], lengths, "right")).sum())
-        head += int((filled & ~_kept(filled.shape[1], lengths, "left")).sum())
-    return tail, head
+def _outside(stated: Iterable[tuple[np.ndarray, np.ndarray]], side: Side) -> int:
+    """How many filled steps lie outside the stated lengths if the padding is on this side."""
+    return sum(int((filled & ~_kept(filled.shape[1], lengths, side)).sum()) for filled, lengths in stated)
 
 
 def _more(ends: tuple[int, int]) -> Side | None:
@@ -188,11 +184,6 @@ def _kept(num_steps: int, lengths: np.ndarray, side: Side) -> np.ndarray:
     return kept
 
 
-def _cut(array: np.ndarray, kept: np.ndarray, lengths: np.ndarray) -> Ragged:
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return Ragged(float32(array[kept]), offsets)
-
-
 def _checked(lengths: ArrayLike, filled: np.ndarray, where: str) -> np.ndarray:
     stated = np.asarray(lengths)
     whole = stated.dtype.kind in "fiu" and np.all(stated >= 0) and np.all(np.floor(stated) == stated)
@@ -203,7 +194,3 @@ def _checked(lengths: ArrayLike, filled: np.ndarray, where: str) -> np.ndarray:
         )
     clipped: np.ndarray = np.minimum(stated, filled.shape[1]).astype(np.int64)
     return clipped
-
-
-def _assumed(filled: np.ndarray, documented: Side) -> str:
-    return f"{documented} (assumed)" if any(run.any() for run in _runs(filled)) else "none"

@@ -18,7 +18,6 @@ FOLD_NAMES = {"train": ("train",), "valid": ("valid", "dev", "val", "validation"
 """What the folds are called, here first and elsewhere after it."""
 # Chinese has no spaces between words: each character stands for itself, as in BERT's own tokeniser.
 _WORD = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]|[^\s\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+")
-_ABSENT = object()
 
 
 @dataclass(frozen=True)
@@ -114,8 +113,8 @@ def labelled(rows: Sequence[Utterance], targets: Mapping[str, np.ndarray]) -> li
 def by_fold(content: object) -> dict[str, Any] | None:
     """What a dictionary holds of train, valid and test, however they are called; None where one of them is missing."""
     named = {as_text(name).lower(): part for name, part in content.items()} if isinstance(content, dict) else {}
-    found = {fold: next((named[name] for name in FOLD_NAMES[fold] if name in named), _ABSENT) for fold in FOLDS}
-    return None if any(part is _ABSENT for part in found.values()) else found
+    found = {fold: named[name] for fold in FOLDS for name in reversed(FOLD_NAMES[fold]) if name in named}
+    return found if len(found) == len(FOLDS) else None
 
 
 def words_said(said: object) -> list[str] | None:
@@ -216,5 +215,4 @@ def _mend(ragged: Ragged) -> tuple[int, int]:
     """Set what is not finite to 0; how many values and utterances that were."""
     wrong = ~np.isfinite(ragged.values)
     ragged.values[wrong] = 0.0
-    before = np.concatenate([[0], np.cumsum(wrong.any(axis=1))])
-    return int(wrong.sum()), int((np.diff(before[ragged.offsets]) > 0).sum())
+    return int(wrong.sum()), int(ragged.touched(wrong.any(axis=1)).sum())

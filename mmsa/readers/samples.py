@@ -70,15 +70,15 @@ def read_samples(
     for fold in progress(FOLDS, f"reading {family}'s samples", len(FOLDS)):
         where = f"{family}'s samples, fold {fold}"
         read += [(fold, _Sample(sample, lexicon, f"{where}, row {i}")) for i, sample in enumerate(folds[fold])]
-    _trim([sample for _, sample in read])
-    drawn = 0
-    if lexicon.vectors is None and all(sample.words is not None for _, sample in read):
-        drawn = _draw_text([sample for _, sample in read])
+    samples = [sample for _, sample in read]
+    _trim(samples)
+    spoken = lexicon.vectors is None and all(sample.words is not None for sample in samples)
+    drawn = _draw_text(samples) if spoken else 0
     modalities = [m for m in ("text", "audio", "visual") if m != "text" or drawn or lexicon.vectors is not None]
     if "text" in options.required and "text" not in modalities:
         raise _without_vectors(family, vectors_file, [m for m in options.required if m != "text"])
     check_required(options.required, modalities, f"{family}'s layout")
-    labels = _labels([sample.label for _, sample in read], family)
+    labels = _labels([sample.label for sample in samples], family)
     names, odd = name_rows({fold: [sample.segment for of, sample in read if of == fold] for fold in FOLDS})
     alone = odd.get("absent", 0) + odd.get("own_video", 0) == len(read)
     if alone and labels.shape[1] == 1 and set(np.unique(labels).tolist()) <= {0, 1}:
@@ -118,13 +118,7 @@ def _draw_text(samples: Sequence[_Sample]) -> int:
 
 
 class _Sample:
-    """One sample, checked.
-
-    Args:
-        sample: as it stands in the file.
-        lexicon: of the words' numbers.
-        where: named in errors.
-    """
+    """One sample, checked; `where` names it in errors."""
 
     def __init__(self, sample: Any, lexicon: Lexicon, where: str) -> None:
         if not is_samples([sample]):

@@ -113,13 +113,7 @@ def _load_old(content: bytes) -> object:
 
 
 class _TorchUnpickler(ArrayUnpickler):
-    """Unpickler of tensors, whose numbers lie outside the pickle.
-
-    Args:
-        file: begins with the pickle.
-        size: bytes of the whole file.
-        numbers: a storage by its key, type and number of elements.
-    """
+    """Unpickler of tensors, whose numbers lie outside the pickle: `numbers` gives them by key, type and count."""
 
     def __init__(self, file: Any, size: int, numbers: Callable[[str, np.dtype, int], np.ndarray]) -> None:
         super().__init__(file, size)

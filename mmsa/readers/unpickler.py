@@ -135,11 +135,7 @@ class Unpickler(pickle._Unpickler):
 
 
 class _Memo(list[Any]):
-    """Objects by their numbers: a list, since an entry of a dict takes twelve times the memory.
-
-    Args:
-        most: the largest number.
-    """
+    """Objects by their numbers, `most` the largest: a list, since an entry of a dict takes twelve times the memory."""
 
     def __init__(self, most: int) -> None:
         super().__init__()

@@ -43,11 +43,11 @@ def read(files: Mapping[str, Path], options: ReadOptions, progress: Progress) ->
     """
     loaded = {role: load_pickle(files[role]) for role in progress(list(files), "reading UR-FUNNY", len(files))}
     fold_of, labels = _folds(loaded["folds"], files["folds"]), _by_segment(loaded["labels"], files["labels"])
-    sources: dict[str, _Sentences] = {}
-    for modality in ("audio", "visual"):
-        if modality in loaded:
-            segments = _by_segment(loaded[modality], files[modality])
-            sources[modality] = _Sentences(segments, files[modality], options.context)
+    sources: dict[str, _Sentences] = {
+        modality: _Sentences(_by_segment(loaded[modality], files[modality]), files[modality], options.context)
+        for modality in ("audio", "visual")
+        if modality in loaded
+    }
     text = _text(loaded, files, options.context)
     if text is not None and text.vectors is not None:
         sources["text"] = text
@@ -71,19 +71,13 @@ def read(files: Mapping[str, Path], options: ReadOptions, progress: Progress) ->
 
 @dataclass
 class _Sentences:
-    """The steps of the punchlines, and of the sentences before them.
-
-    Args:
-        segments: entry by segment, with the keys punchline_<kind> and context_<kind>.
-        path: named in errors.
-        context: read the context too.
-        without_context: segments that the file has, and says nothing of a context of.
-    """
+    """The steps of the punchlines, and of the sentences before them: an entry by segment, with their keys by kind."""
 
     segments: Mapping[str, Any]
     path: Path
     context: bool
     without_context: set[str] = field(default_factory=set)
+    """Segments that the file has, and says nothing of a context of."""
 
     def steps(self, segment: str) -> np.ndarray:
         """(T, D) float32, no steps where the file does not have the segment."""
@@ -112,18 +106,13 @@ class _Sentences:
 
 @dataclass
 class _Text(_Sentences):
-    """The words of the punchlines as numbers, with their vectors, and as words where the source says them.
-
-    Args:
-        vectors: (V, D) vector by number, or None.
-        lexicon: word by number, or None.
-    """
+    """The words of the punchlines as numbers, with their vectors (V, D), and as words where the source says them."""
 
     vectors: np.ndarray | None = None
     lexicon: Sequence[str] | None = None
 
     def steps(self, segment: str) -> np.ndarray:
-        vectors = self.vectors if self.vectors is not None else np.zeros((0, 1), np.float32)
+        vectors = np.zeros((0, 1), np.float32) if self.vectors is None else self.vectors
         return vectors[self._ids(segment, len(vectors), "vectors")]
 
     def words(self, segment: str) -> list[str] | None:

@@ -50,7 +50,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def content(fold: Fold, row: int) -> dict[str, np.ndarray]:
-    return {m: fold._vectors[m].steps(np.array([row]))[0] for m in fold.modalities}
+    return {m: fold.vectors[m].steps(np.array([row]))[0] for m in fold.modalities}
 
 
 def test_every_utterance_comes_once_an_epoch_in_an_order_of_the_seed(store: Store) -> None:
