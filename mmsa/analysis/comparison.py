@@ -150,4 +150,5 @@ def agreement(recorded: Run, fold: str, metrics: Mapping[str, float]) -> str:
 def _predicted(run: Run) -> dict[str, str]:
     """What two runs must share."""
     options = {key: run.configuration.get(key, "none") for key in ("task.target", "task.kind", "task.thresholds")}
-    return {"the data set (with its fingerprint)": " ".join(run.data), "the task": run.task, **options}
+    data = f"{run.dataset} {run.data.fingerprint}"
+    return {"the data set (with its fingerprint)": data, "the task": run.task, **options}

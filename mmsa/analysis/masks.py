@@ -231,8 +231,8 @@ def content(study: MaskStudy) -> dict[str, Any]:
     """What masks.json holds: the means of every run and the differences."""
     first = study.groups[0].runs[0]
     return {
-        "dataset": first.data[0],
-        "fingerprint": first.data[1],
+        "dataset": first.dataset,
+        "fingerprint": first.data.fingerprint,
         "planted": first.planted,
         "fold": study.fold,
         "utterances": {kind: len(names) for kind, names in study.kinds.items()},

@@ -135,7 +135,7 @@ def _panel(figure: Figure, place: SubplotSpec, shared: Axes | None = None) -> Ax
 
 
 def _head(figure: Figure, run: Run, shown: str, explained: str) -> None:
-    name = f"{run.data[0]} (planted data)" if run.planted else run.data[0]
+    name = f"{run.dataset} (planted data)" if run.planted else run.dataset
     figure.suptitle("\n".join(filter(None, [f"{name}, {shown}", explained])), parse_math=False, fontsize=11)
 
 

@@ -191,8 +191,8 @@ def content(probed: Probe) -> dict[str, Any]:
     first = probed.groups[0].runs[0]
     ways = [spoiled(probed, way) for way in TITLES]
     return {
-        "dataset": first.data[0],
-        "fingerprint": first.data[1],
+        "dataset": first.dataset,
+        "fingerprint": first.data.fingerprint,
         "planted": first.planted,
         "fold": probed.fold,
         "metric": probed.metric,

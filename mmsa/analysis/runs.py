@@ -17,44 +17,18 @@ from mmsa.run_folder import flat_parameters, stored_config
 _NOT_CONFIGURATION = ("seed", "name", "dataset.source", "dataset.glove", "trainer.resume", "tracking", "paths", "hydra")
 
 
-@dataclass(frozen=True)
-class Run:
-    """A finished run.
+class Run(RunRecord):
+    """The record of a finished run, and what it is compared and labelled by.
 
     Args:
         folder: the run's folder.
-        name: its name.
-        seed: its seed.
-        sweep: id of the multirun it belongs to.
-        data: name of the data set and fingerprint of its store.
-        planted: the data are the built-in corpus.
-        task: regression or classification.
         configuration: the options that it was computed with, flat, as text (see `configuration_of`).
-        overrides: the typed ones among them, as a label shows them (see `shown_overrides`).
-        primary: names of the metrics that tables show, in order.
-        metrics: `fold/metric` -> value of the selected weights.
-        baselines: baseline -> `fold/metric` -> value.
-        commit: git commit of the code.
+        shown: the typed ones among them, as a label shows them (see `shown_overrides`).
     """
 
     folder: Path
-    name: str
-    seed: int
-    sweep: str | None
-    data: tuple[str, str]
-    planted: bool
-    task: str
     configuration: Mapping[str, str]
-    overrides: Mapping[str, str]
-    primary: tuple[str, ...]
-    metrics: Mapping[str, float]
-    baselines: Mapping[str, Mapping[str, float]]
-    commit: str | None
-
-    @property
-    def fold(self) -> str:
-        """The fold that tables show: test, or valid where the test fold was not scored."""
-        return "test" if any(name.startswith("test/") for name in self.metrics) else "valid"
+    shown: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -136,7 +110,7 @@ def by_configuration(runs: Iterable[Run]) -> list[Group]:
     for run in sorted(runs, key=lambda run: run.folder.name):
         key = tuple(sorted(run.configuration.items()))
         found.setdefault(key, {})[run.seed] = run
-        typed = dict(run.overrides)
+        typed = dict(run.shown)
         shown[key] = min(shown.get(key, typed), typed, key=lambda parts: (len(parts), len(_label(parts))))
     keys = list(found)
     _tell_apart([shown[key] for key in keys], [dict(key) for key in keys])
@@ -206,28 +180,11 @@ def _text(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False, default=str).replace('"', "")
 
 
-def _configuration(folder: Path) -> dict[str, str]:
+def _run(folder: Path, record: RunRecord) -> Run:
     config = stored_config(folder)
     try:
-        return configuration_of(config)
+        configuration = configuration_of(config)
     except (ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{folder} is not the folder of a run: its config.yaml is damaged.") from error
-
-
-def _run(folder: Path, record: RunRecord) -> Run:
-    configuration = _configuration(folder)
-    return Run(
-        folder=folder,
-        name=record.name,
-        seed=record.seed,
-        sweep=record.sweep,
-        data=(record.dataset, record.data.fingerprint),
-        planted=record.planted,
-        task=record.task,
-        configuration=configuration,
-        overrides=shown_overrides(record.overrides, configuration),
-        primary=record.primary,
-        metrics=record.metrics,
-        baselines=record.baselines,
-        commit=record.git.commit,
-    )
+    shown = shown_overrides(record.overrides, configuration)
+    return Run(**dict(record), folder=folder, configuration=configuration, shown=shown)
