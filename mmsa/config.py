@@ -62,13 +62,7 @@ class DeviceOptions:
 class TrainerOptions:
     """Options of `mmsa.training.trainer.Trainer`, and the run to resume.
 
-    Args:
-        max_epochs: most epochs, >= 1.
-        batch_size: utterances per batch, >= 1.
-        accumulate: batches per optimiser step, >= 1.
-        patience: epochs without improvement before it stops, >= 1.
-        clip_norm: largest norm of the gradient; null does not clip.
-        clip_value: largest absolute element of the gradient; null does not clip.
+    Args: as there, where null is None, and
         resume: folder of a run to go on with; null starts a new one.
     """
 

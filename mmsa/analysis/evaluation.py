@@ -44,12 +44,8 @@ def score_again(folders: Sequence[Path], load: Load, fold: Fold, say: Say) -> No
 def probe_missing(folders: Sequence[Path], load: Load, fold: Fold, output: Path | None, say: Say) -> None:
     """Probe runs with missing inputs; say the tables and write them (see `robustness`).
 
-    Args:
-        folders: of finished runs.
-        load: folder -> run.
-        fold: "valid" or "test".
+    Args: as of `score_again`, and
         output: where the files go; None is the folder of the only run, or a new one in `evaluations` beside the runs.
-        say: prints.
 
     Raises:
         DataError: two runs predict different things, or a folder does not hold a finished run.
@@ -65,16 +61,11 @@ def probe_missing(folders: Sequence[Path], load: Load, fold: Fold, output: Path 
 def study_masks(folders: Sequence[Path], load: Load, fold: Fold, output: Path | None, say: Say) -> None:
     """Compare the feedback's masks; say the tables and write them (see `masks`).
 
-    Args:
-        folders: of finished runs with a feedback.
-        load: folder -> run.
-        fold: "valid" or "test".
-        output: as for `probe_missing`.
-        say: prints.
+    Args: as of `probe_missing`.
 
     Raises:
         ConfigError: a run has no feedback.
-        DataError: as for `probe_missing`.
+        DataError: as of `probe_missing`.
     """
     groups = comparable_groups(folders)
     study = masks.study_masks(_loaded(groups, load, say), fold)

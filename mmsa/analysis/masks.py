@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal, get_args
@@ -75,8 +75,7 @@ class MaskStudy:
     def values(self, run: Run, modality: str, kind: str, part: Part = "mean") -> list[float]:
         """One number per utterance of a kind that has the modality."""
         masks = self.masks[run.folder]
-        found = [masks[name, modality] for name in self.kinds[kind] if (name, modality) in masks]
-        return [mask.mean if part == "mean" else mask.distance for mask in found]
+        return [getattr(masks[name, modality], part) for name in self.kinds[kind] if (name, modality) in masks]
 
     def utterance_means(self, group: Group, modality: str, kind: str) -> np.ndarray:
         """(N,) mean masks of the utterances of a kind, each averaged over the group's runs."""
@@ -249,15 +248,13 @@ def content(study: MaskStudy) -> dict[str, Any]:
 
 def _described(study: MaskStudy, group: Group, modality: str) -> dict[str, Any]:
     """Per run the mean of each kind, and on the built-in corpus the difference and each run's own."""
-    described: dict[str, Any] = {}
-    for part in PARTS:
-        alone = [study.difference(replace(group, runs=(run,)), modality, part) for run in group.runs]
-        together = study.difference(group, modality, part)
-        described[part] = {
-            "kinds": {
-                kind: [mean(study.values(run, modality, kind, part)) for run in group.runs] for kind in study.kinds
-            },
-            "difference": None if together is None else asdict(together),
-            "difference_of_each_run": [None if one is None else asdict(one) for one in alone],
+    return {
+        part: {
+            "kinds": {k: [mean(study.values(run, modality, k, part)) for run in group.runs] for k in study.kinds},
+            "difference": study.difference(group, modality, part),
+            "difference_of_each_run": [
+                study.difference(replace(group, runs=(run,)), modality, part) for run in group.runs
+            ],
         }
-    return described
+        for part in PARTS
+    }

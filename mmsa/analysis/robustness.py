@@ -125,10 +125,9 @@ def difference(probed: Probe, group: Group, chosen: Sequence[Condition]) -> Diff
     return Difference(group.label, first.label, tuple(both), tuple(pairs), Interval.of(lost), Interval.of(score))
 
 
-def differences(probed: Probe, chosen: Iterable[Sequence[Condition]]) -> list[Difference]:
+def differences(probed: Probe, chosen: Sequence[Sequence[Condition]]) -> list[Difference]:
     """Every other group against the first, for each of these selections of conditions."""
-    selections = list(chosen)
-    found = [difference(probed, group, one) for group in probed.groups[1:] for one in selections]
+    found = [difference(probed, group, one) for group in probed.groups[1:] for one in chosen]
     return [one for one in found if one is not None]
 
 
@@ -202,17 +201,15 @@ def content(probed: Probe) -> dict[str, Any]:
                 "folder": str(run.folder),
                 "group": group.label,
                 "seed": run.seed,
-                "clean": asdict(probed.clean(run)),
+                "clean": probed.clean(run),
                 "scores": [{**asdict(c), "metrics": dict(found)} for c, found in probed.scores[run.folder].items()],
             }
             for group in probed.groups
             for run in group.runs
         ],
-        "differences": [asdict(one) for one in differences(probed, [[c] for c in probed.conditions])],
-        "differences_over_rates": [asdict(one) for one in differences(probed, [p for parts in ways for p in parts])],
-        "differences_over_all": [
-            asdict(one) for one in differences(probed, [[c for part in parts for c in part] for parts in ways])
-        ],
+        "differences": differences(probed, [[c] for c in probed.conditions]),
+        "differences_over_rates": differences(probed, [part for parts in ways for part in parts]),
+        "differences_over_all": differences(probed, [[c for part in parts for c in part] for parts in ways]),
     }
 
 
@@ -246,11 +243,11 @@ def _notes(probed: Probe) -> list[str]:
     first = probed.groups[0].runs[0]
     notes = [data_line(first, probed.fold), *notes_of(first, max(len(group.runs) for group in probed.groups))]
     runs = [run for group in probed.groups for run in group.runs]
-    pieces = {m for run in runs for m in probed.clean(run).modalities if not _drops(probed, run, m)}
+    pieces = {m for run in runs for m in probed.clean(run).modalities if m not in _dropped(probed, run)}
     if pieces:
         notes.append(f"{', '.join(sorted(pieces))}: word pieces, whose steps are not dropped where a run reads them")
     return notes
 
 
-def _drops(probed: Probe, run: Run, modality: str) -> bool:
-    return any(c.way != "present" and modality in c.modalities for c in probed.scores[run.folder])
+def _dropped(probed: Probe, run: Run) -> set[str]:
+    return {m for c in probed.scores[run.folder] if c.way != "present" for m in c.modalities}

@@ -103,9 +103,7 @@ class KindTask(TargetTask):
         target: name of the target in the store; None takes the first that is stated.
         kind: a key of KINDS, or "auto" for what the data set states.
         stated: kind of each target that the data set states; USUAL holds that of others, which else are numbers.
-        monitor: metric of the validation fold that selects the checkpoint.
-        head_dropout: rate in [0, 1) before the head, in training only.
-        auxiliary: weight >= 0 of each auxiliary loss that a stage returns.
+        monitor, head_dropout, auxiliary: as of `TargetTask`.
 
     Raises:
         ConfigError: the data set states a kind that there is not.
