@@ -126,7 +126,7 @@ def _unknown_key(key: str, value: str, conf: Path) -> str:
     """A key that the composed configuration has not."""
     if found := re.fullmatch(r"encoder@encoder\.(\w+)", key):
         return f"encoder/{found[1]}: there is no such modality.{instead(found[1], MODALITIES, 'encoder/')}"
-    known = _defaults(conf)
+    known = default_values(conf)
     group, _, name = key.rpartition(".")
     if key in known and group == "sweep":
         return f"{key}: an option of a sweep, and none is chosen.\n  type sweep=search {key}={value}"
@@ -163,18 +163,8 @@ def _appended(message: str) -> str:
     return found[1] if found else "VALUE"
 
 
-def default_value(key: str, conf: Path) -> Any:
-    """The value that a key has in the files; None where none has it.
-
-    Args:
-        key: such as "trainer.max_epochs".
-        conf: folder of the configuration files.
-    """
-    return _defaults(conf).get(key)
-
-
-def _defaults(conf: Path) -> dict[str, Any]:
-    """Every key that some option of some group has, and its first value."""
+def default_values(conf: Path) -> dict[str, Any]:
+    """Every key, such as "trainer.max_epochs", that some option of some group in a folder has, and its first value."""
     top = OmegaConf.load(conf / "config.yaml")
     found = {key: value for key, value in _flat(top) if not key.startswith("hydra")}
     for path in sorted(conf.glob("*/*.yaml")):

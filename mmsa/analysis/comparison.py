@@ -101,30 +101,19 @@ def comparable_groups(folders: Iterable[Path]) -> list[Group]:
     """
     runs = [read_run(folder) for folder in folders]
     for run in runs[1:]:
-        check_comparable(runs[0], run)
+        ours, theirs = _predicted(runs[0]), _predicted(run)
+        if differ := [name for name in ours if ours[name] != theirs[name]]:
+            raise DataError(
+                f"runs that are evaluated side by side need the same data and task, but {differ[0]} is\n"
+                f"  {ours[differ[0]]} in {runs[0].folder}\n  {theirs[differ[0]]} in {run.folder}\n"
+                "  type mmsa evaluate with the runs of one kind only"
+            )
     place = {run.folder: position for position, run in reversed(list(enumerate(runs)))}
     groups = sorted(by_configuration(runs), key=lambda group: min(place[run.folder] for run in group.runs))
     parts = [group.label.split(" ") for group in groups]
     shared = set(parts[0]).intersection(*parts[1:]) if len(groups) > 1 else set()
     own = [" ".join(part for part in label if part not in shared) for label in parts]
     return [replace(group, label=label or "defaults") for group, label in zip(groups, own, strict=True)]
-
-
-def check_comparable(first: Run, second: Run) -> None:
-    """Refuse runs whose scores do not mean the same.
-
-    Raises:
-        DataError: they differ in what they predict; both are named.
-    """
-    ours, theirs = _predicted(first), _predicted(second)
-    differ = [name for name in ours if ours[name] != theirs[name]]
-    if differ:
-        name = differ[0]
-        raise DataError(
-            f"runs that are evaluated side by side need the same data and task, but {name} is\n"
-            f"  {ours[name]} in {first.folder}\n  {theirs[name]} in {second.folder}\n"
-            "  type mmsa evaluate with the runs of one kind only"
-        )
 
 
 def evaluated(run: LoadedRun, model: nn.Module, fold: Fold) -> dict[str, float]:
