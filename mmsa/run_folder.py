@@ -8,6 +8,7 @@ import io
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,11 +73,9 @@ def create_folder(outputs: Path, name: str) -> Path:
         (outputs / "runs").mkdir(parents=True, exist_ok=True)
         for attempt in range(1, 1000):
             folder = outputs / "runs" / (stem if attempt == 1 else f"{stem}_{attempt}")
-            try:
+            with suppress(FileExistsError):
                 folder.mkdir()
-            except FileExistsError:
-                continue
-            return folder
+                return folder
     except OSError as error:
         raise ConfigError(
             f"paths.outputs={outputs}: runs cannot be written there ({error.strerror}).\n  type paths.outputs=FOLDER"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -29,14 +29,9 @@ PARTS: tuple[Part, ...] = get_args(Part)
 DISTANCE = "|mask - 0.5|"
 
 
-@dataclass(frozen=True)
-class UtteranceMask:
-    """The mask of one modality of one utterance, over its valid steps and all features.
-
-    Args:
-        mean: in [0, 1].
-        distance: mean of |mask - 0.5|, in [0, 0.5].
-    """
+class UtteranceMask(NamedTuple):
+    """The mask of one modality of one utterance, over its valid steps and all features: its mean, in [0, 1], and the
+    mean of |mask - 0.5|, in [0, 0.5]."""
 
     mean: float
     distance: float
@@ -220,7 +215,7 @@ def _per_utterance(batch: Batch, modality: str, mask: Tensor) -> Masks:
 def _records(study: MaskStudy, group: Group) -> list[list[object]]:
     kinds = {name: kind for kind, names in study.kinds.items() for name in names}
     return [
-        [run.folder.name, run.seed, name, kinds.get(name, ""), modality, mask.mean, mask.distance]
+        [run.folder.name, run.seed, name, kinds.get(name, ""), modality, *mask]
         for run in group.runs
         for (name, modality), mask in study.masks[run.folder].items()
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from mmsa.errors import DataError
 from mmsa.record import RunRecord
 from mmsa.run_folder import flat_parameters, stored_config
 
+Options = frozenset[tuple[str, str]]
 # Options, or whole groups, that change nothing of what one seed computes.
 _NOT_CONFIGURATION = ("seed", "name", "dataset.source", "dataset.glove", "trainer.resume", "tracking", "paths", "hydra")
 
@@ -105,16 +106,15 @@ def by_configuration(runs: Iterable[Run]) -> list[Group]:
     default, is `defaults` as soon as a run of the group was started without it. Where groups would have one label
     (a default was edited, a run was resumed with other options), each also names the options in which they differ.
     """
-    found: dict[tuple[tuple[str, str], ...], dict[int, Run]] = {}
-    shown: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
+    found: dict[Options, dict[int, Run]] = {}
+    shown: dict[Options, dict[str, str]] = {}
     for run in sorted(runs, key=lambda run: run.folder.name):
-        key = tuple(sorted(run.configuration.items()))
+        key = frozenset(run.configuration.items())
         found.setdefault(key, {})[run.seed] = run
         typed = dict(run.shown)
         shown[key] = min(shown.get(key, typed), typed, key=lambda parts: (len(parts), len(_label(parts))))
-    keys = list(found)
-    _tell_apart([shown[key] for key in keys], [dict(key) for key in keys])
-    return [Group(_label(shown[key]), tuple(found[key][seed] for seed in sorted(found[key]))) for key in keys]
+    _tell_apart(shown)
+    return [Group(_label(shown[key]), tuple(run for _, run in sorted(found[key].items()))) for key in found]
 
 
 def configuration_of(config: Mapping[str, Any]) -> dict[str, str]:
@@ -148,20 +148,19 @@ def shown_overrides(overrides: Iterable[str], configuration: Mapping[str, str]) 
     return {key: last[key] for key in sorted(last)}
 
 
-def _tell_apart(shown: Sequence[dict[str, str]], configurations: Sequence[Mapping[str, str]]) -> None:
+def _tell_apart(shown: Mapping[Options, dict[str, str]]) -> None:
     """Add to labels that are equal the options in which their configurations differ, until no two are equal."""
     grown = True
     while grown:
         grown = False
-        alike: dict[str, list[int]] = defaultdict(list)
-        for group, parts in enumerate(shown):
-            alike[_label(parts)].append(group)
+        alike: dict[str, list[Options]] = defaultdict(list)
+        for configuration, parts in shown.items():
+            alike[_label(parts)].append(configuration)
         for members in alike.values():
-            items = [set(configurations[group].items()) for group in members]
-            common = set.intersection(*items)
-            for group, options in zip(members, items, strict=True):
-                new = {key: f"{key}={value}" for key, value in sorted(options - common) if key not in shown[group]}
-                shown[group].update(new)
+            common = frozenset.intersection(*members)
+            for member in members:
+                new = {key: f"{key}={value}" for key, value in sorted(member - common) if key not in shown[member]}
+                shown[member].update(new)
                 grown = grown or bool(new)
 
 

@@ -51,8 +51,7 @@ def report(outputs: Path, sweep: str | None = None, format: Style = "table", wid
     Args:
         outputs: the outputs folder.
         sweep: id of a multirun, or name of a study.
-        format: a table for the terminal, Markdown or CSV.
-        width: columns of the table for the terminal; None is the terminal's, and 100 where there is none.
+        format, width: how it is written, as of `rendered`.
 
     Raises:
         DataError: there is no finished run.
@@ -72,8 +71,7 @@ def run_table(folder: Path, style: Style = "table", width: int | None = None) ->
 
     Args:
         folder: the folder of a finished run.
-        style: a table for the terminal, Markdown or CSV.
-        width: as for `report`.
+        style, width: how it is written, as of `rendered`.
 
     Raises:
         DataError: the folder does not hold a finished run.
