@@ -26,19 +26,16 @@ class Display:
         self.console = Console(
             file=sys.stdout, quiet=quiet, highlight=False, soft_wrap=True, markup=False, force_jupyter=False
         )
-        self._log: Path | None = None
+        self.log: Path | None = None
+        """A file that keeps every line too."""
         self._worker = multiprocessing.parent_process() is not None
         self._bar: Progress | None = None
-
-    def log_to(self, path: Path) -> None:
-        """Keep every line in this file too."""
-        self._log = path
 
     def say(self, text: str) -> None:
         """Print lines and log them."""
         self.console.print(text)
-        if self._log is not None:
-            with self._log.open("a", encoding="utf-8") as log:
+        if self.log is not None:
+            with self.log.open("a", encoding="utf-8") as log:
                 log.write(text + "\n")
 
     @contextmanager

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
+from omegaconf import DictConfig
 from torch import nn
 
 from mmsa.analysis.runs import Group, Run, by_configuration, read_run
@@ -25,19 +26,30 @@ ROUNDING = 1e-6
 """Differences that another order of the same sums makes, such as on another device."""
 
 
-class LoadedRun(Protocol):
-    """What `mmsa.load` returns: a model with its selected weights, on the CPU, and what it was trained on."""
+@dataclass(frozen=True)
+class TrainedRun:
+    """A model with its selected weights, on the CPU, and what it was trained on.
 
-    @property
-    def config(self) -> Any: ...
-    @property
-    def model(self) -> MultimodalModel: ...
-    @property
-    def task(self) -> Task: ...
-    @property
-    def data(self) -> Data: ...
-    @property
-    def folder(self) -> Path: ...
+    Args:
+        config: the run's resolved configuration.
+        model: with the selected weights, in evaluation mode.
+        task: the run's task.
+        data: the run's data.
+        folder: the run's folder.
+    """
+
+    config: DictConfig
+    model: MultimodalModel
+    task: Task
+    data: Data
+    folder: Path
+
+    def evaluate(self, fold: str = "valid") -> tuple[dict[str, float], dict[str, Any]]:
+        """Metrics of a fold, and the prediction of every utterance by its id."""
+        utterances = self.data.fold(fold)
+        batch_size = self.config.trainer.batch_size
+        metrics, predictions = evaluate(self.model, self.task, utterances, batch_size, torch.device("cpu"))
+        return metrics, utterances.by_id(predictions.tolist())
 
 
 @dataclass(frozen=True)
@@ -116,7 +128,7 @@ def comparable_groups(folders: Iterable[Path]) -> list[Group]:
     return [replace(group, label=label or "defaults") for group, label in zip(groups, own, strict=True)]
 
 
-def evaluated(run: LoadedRun, model: nn.Module, fold: Fold) -> dict[str, float]:
+def evaluated(run: TrainedRun, model: nn.Module, fold: Fold) -> dict[str, float]:
     """Metrics of a fold, as the run itself computes them, of its model or of one that wraps it."""
     return evaluate(model, run.task, fold, int(run.config.trainer.batch_size), torch.device("cpu"))[0]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mmsa.analysis import masks, robustness
-from mmsa.analysis.comparison import LoadedRun, agreement, comparable_groups, evaluated
+from mmsa.analysis.comparison import TrainedRun, agreement, comparable_groups, evaluated
 from mmsa.analysis.probe_figures import draw_masks, draw_robustness
 from mmsa.analysis.rendering import Table, number, rendered
 from mmsa.analysis.runs import Group, read_run
@@ -17,7 +17,7 @@ from mmsa.run_folder import write_json, write_text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Load = Callable[[Path], LoadedRun]
+Load = Callable[[Path], TrainedRun]
 Say = Callable[[str], None]
 Fold = Literal["valid", "test"]
 
@@ -96,7 +96,7 @@ def _write(folder: Path, name: str, content: Mapping[str, Any], tables: Sequence
     return paths
 
 
-def _loaded(groups: Sequence[Group], load: Load, say: Say) -> Iterator[LoadedRun]:
+def _loaded(groups: Sequence[Group], load: Load, say: Say) -> Iterator[TrainedRun]:
     """One run at a time, in the order of the groups."""
     runs = [run for group in groups for run in group.runs]
     for place, run in enumerate(runs, start=1):

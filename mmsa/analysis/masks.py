@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmsa.analysis.comparison import CONFIDENCE, Interval, LoadedRun, comparable_groups
+from mmsa.analysis.comparison import CONFIDENCE, Interval, TrainedRun, comparable_groups
 from mmsa.analysis.rendering import LABELS, Column, Row, Table
 from mmsa.analysis.runs import Group, Run
 from mmsa.analysis.tables import Estimate, counted, data_line, estimates_row, notes_of
@@ -88,7 +88,7 @@ class MaskStudy:
         return Interval.of([fmean(contradicting) - fmean(agreeing) for contradicting, agreeing in pairs])
 
 
-def study_masks(runs: Iterable[LoadedRun], fold: Literal["valid", "test"] = "test") -> MaskStudy:
+def study_masks(runs: Iterable[TrainedRun], fold: Literal["valid", "test"] = "test") -> MaskStudy:
     """Read the masks of runs with a feedback; the test fold selects nothing here, see `robustness.probe`.
 
     On the built-in corpus utterances are compared whose truth is known (see `kind_of`); on other data those whose
@@ -111,7 +111,7 @@ def study_masks(runs: Iterable[LoadedRun], fold: Literal["valid", "test"] = "tes
 
 
 @torch.no_grad()
-def read_masks(run: LoadedRun, fold: str) -> Masks:
+def read_masks(run: TrainedRun, fold: str) -> Masks:
     """The masks of every utterance of a fold; of several passes those of the last.
 
     Raises:
@@ -131,7 +131,7 @@ def read_masks(run: LoadedRun, fold: str) -> Masks:
     return masks
 
 
-def kinds_of(run: LoadedRun, fold: str) -> dict[str, tuple[str, ...]]:
+def kinds_of(run: TrainedRun, fold: str) -> dict[str, tuple[str, ...]]:
     """The kinds of utterances that are compared, and the utterances of each."""
     utterances = run.data.fold(fold)
     if run.data.store.report.get("planted"):

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
-from mmsa.analysis.comparison import CONFIDENCE, Interval, LoadedRun, comparable_groups, evaluated
+from mmsa.analysis.comparison import CONFIDENCE, Interval, TrainedRun, comparable_groups, evaluated
 from mmsa.analysis.corruption import DRAW_SEED, Condition, Corrupted, Way, conditions
 from mmsa.analysis.rendering import LABELS, Cell, Column, Row, Table
 from mmsa.analysis.runs import Group, Run
@@ -87,7 +87,7 @@ class Difference:
     score: Interval
 
 
-def probe(runs: Iterable[LoadedRun], fold: Literal["valid", "test"] = "test") -> Probe:
+def probe(runs: Iterable[TrainedRun], fold: Literal["valid", "test"] = "test") -> Probe:
     """Evaluate runs under every subset of their modalities and under dropped steps.
 
     The default is the test fold: finished runs have been scored on it before, and nothing is selected here.
@@ -103,7 +103,7 @@ def probe(runs: Iterable[LoadedRun], fold: Literal["valid", "test"] = "test") ->
     return Probe(fold, tuple(comparable_groups(scores)), scores)
 
 
-def probe_run(run: LoadedRun, fold: str) -> dict[Condition, dict[str, float]]:
+def probe_run(run: TrainedRun, fold: str) -> dict[Condition, dict[str, float]]:
     """The metrics of one run under every condition, the clean one first."""
     utterances = run.data.fold(fold)
     in_pieces = next(utterances.batches(1)).pieces

@@ -37,11 +37,7 @@ def emotion_metrics(predicted: Array, truth: Array) -> dict[str, float]:
 
 @partial(over_fold, columns=EMOTIONS)
 def emotion_errors(predicted: Array, truth: Array) -> dict[str, float]:
-    """Errors and correlations of six degrees in [0, 3] per utterance over one whole fold.
-
-    Shapes:
-        predicted (N, 6), truth (N, 6), N >= 1, columns as in EMOTIONS.
-    """
+    """Errors and correlations of six degrees in [0, 3] per utterance over one whole fold, shapes as above."""
     error = predicted - truth
     mae = zip(EMOTIONS, np.abs(error).mean(axis=0).tolist(), strict=True)
     columns = zip(EMOTIONS, predicted.T, truth.T, strict=True)
