@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mmsa.analysis.comparison import TrainedRun
     from mmsa.experiment import RunResult
-    from mmsa.trained import TrainedRun
 
 __version__ = "0.1.0"
 

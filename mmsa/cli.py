@@ -15,7 +15,6 @@ from mmsa.errors import ConfigError, DataError
 from mmsa.reporting import report_errors
 
 if TYPE_CHECKING:
-    from mmsa.data.store import Store
     from mmsa.dataset.dataset import Dataset
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -54,9 +53,14 @@ def prepare(
 
     if mirror is not None and not download:
         raise ConfigError(f"--mirror says where to fetch from.\n  type mmsa prepare {name} --download --mirror URL")
+    cfg, dataset, overrides = _named(name, source, glove, data, options)
     if download:
-        source = _downloaded(name, source, glove, data, options, mirror)
-    _, dataset, store, overrides = _prepared(name, source, glove, data, options)
+        from mmsa.download.download import download as fetch
+
+        given = [*(["--glove", glove] if glove else []), *(["--data", data] if data else []), *(options or [])]
+        source = str(fetch(dataset, Path(cfg.paths.data), mirror, given))
+        cfg, dataset, overrides = _named(name, source, glove, data, options)
+    store = dataset.prepare(Path(cfg.paths.data))
     print("\n".join(describe(store)))
     print("\n".join(brief(examine(store, dataset))))
     print(f"train on it: {train_command(overrides)}")
@@ -78,9 +82,9 @@ def doctor(
     from mmsa.doctor.page import page
     from mmsa.run_folder import write_json, write_text
 
-    if output is not None and output.exists() and not output.is_dir():
-        raise ConfigError(f"--output {output} is a file, a folder is needed.\n  type --output FOLDER")
-    cfg, dataset, store, _ = _prepared(name, source, glove, data, options)
+    _check_folder(output)
+    cfg, dataset, _ = _named(name, source, glove, data, options)
+    store = dataset.prepare(Path(cfg.paths.data))
     diagnosis = examine(store, dataset)
     folder = output or Path(cfg.paths.outputs, "doctor", store.path.stem)
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,25 +94,6 @@ def doctor(
     print(f"report: {folder / 'report.html'}, {folder / 'report.json'}")
     if diagnosis.of("error"):
         raise DataError(f"{name}: {diagnosis.verdict}.\n  mend the errors above before you train on {store.path}")
-
-
-def _prepared(
-    name: str, source: str | None, glove: str | None, data: str | None, options: list[str] | None
-) -> tuple[Any, Dataset, Store, list[str]]:
-    """The configuration, data set and store that the arguments of a command name, and their overrides."""
-    cfg, dataset, overrides = _named(name, source, glove, data, options)
-    return cfg, dataset, dataset.prepare(Path(cfg.paths.data)), overrides
-
-
-def _downloaded(
-    name: str, source: str | None, glove: str | None, data: str | None, options: list[str] | None, mirror: str | None
-) -> str:
-    """The folder of the source, once its files have been fetched."""
-    from mmsa.download.download import download
-
-    cfg, dataset, _ = _named(name, source, glove, data, options)
-    given = [*(["--glove", glove] if glove else []), *(["--data", data] if data else []), *(options or [])]
-    return str(download(dataset, Path(cfg.paths.data), mirror, given))
 
 
 def _named(
@@ -133,6 +118,11 @@ def _named(
     dataset = build.build_dataset(cfg)
     dataset = dataset.reading_words([m for m in dataset.modalities if build.reads_pieces(cfg, m)])
     return cfg, dataset, overrides
+
+
+def _check_folder(output: Path | None) -> None:
+    if output is not None and output.exists() and not output.is_dir():
+        raise ConfigError(f"--output {output} is a file, a folder is needed.\n  type --output FOLDER")
 
 
 @app.command()
@@ -188,8 +178,7 @@ def evaluate(
     from mmsa.analysis import evaluation
     from mmsa.trained import load_run
 
-    if output is not None and output.exists() and not output.is_dir():
-        raise ConfigError(f"--output {output} is a file, a folder is needed.\n  type --output FOLDER")
+    _check_folder(output)
     if output is not None and not (missing or masks):
         raise ConfigError("--output is where tables go: without --missing or --masks there is none.\n  type --missing")
     if missing:

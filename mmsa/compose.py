@@ -34,10 +34,9 @@ def compose(overrides: Sequence[str] = (), config_folders: Sequence[str] = ()) -
         with hydra.initialize_config_dir(str(conf_folder()), job_name="mmsa"):
             further = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in config_folders)}]"]
             return hydra.compose("config", [*native_overrides(overrides), *(further if config_folders else [])])
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(explained(str(error), conf_folder())) from error
-    except ValueError as error:  # as which Hydra tells of an option that is no text
-        if "Config group override" not in str(error):
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        no_text = "Config group override" in str(error)  # of which Hydra tells by a plain ValueError
+        if not no_text and not isinstance(error, HydraException | OmegaConfBaseException):
             raise
         raise ConfigError(explained(str(error), conf_folder())) from error
     finally:

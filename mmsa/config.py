@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from mmsa.errors import ConfigError
-from mmsa.overrides import default_value, instead
+from mmsa.overrides import default_values, instead
 from mmsa.ranges import Count, NaturalNumber, Positive
 
 PACKAGES_VARIABLE = "MMSA_PACKAGES"
@@ -62,13 +62,7 @@ class DeviceOptions:
 class TrainerOptions:
     """Options of `mmsa.training.trainer.Trainer`, and the run to resume.
 
-    Args:
-        max_epochs: most epochs, >= 1.
-        batch_size: utterances per batch, >= 1.
-        accumulate: batches per optimiser step, >= 1.
-        patience: epochs without improvement before it stops, >= 1.
-        clip_norm: largest norm of the gradient; null does not clip.
-        clip_value: largest absolute element of the gradient; null does not clip.
+    Args: as there, where null is None, and
         resume: folder of a run to go on with; null starts a new one.
     """
 
@@ -193,7 +187,7 @@ def _refusal(key: str, value: Any, error: Any) -> str:
     allowed = "; ".join(reasons)
     for stiff, plain in WORDING.items():
         allowed = allowed.replace(stiff, plain)
-    default = default_value(key, conf_folder())
+    default = default_values(conf_folder()).get(key)
     if isinstance(default, list) and isinstance(value, str):
         return f"{key}={value}: needs a list.\n  type {key}=[{value}]"
     simple = isinstance(default, int | float | str) and "$" not in str(default)

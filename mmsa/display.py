@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 PIPED_LINES = 12
 """Lines at most that the epochs of one run take where there is no terminal."""
@@ -26,50 +26,36 @@ class Display:
         self.console = Console(
             file=sys.stdout, quiet=quiet, highlight=False, soft_wrap=True, markup=False, force_jupyter=False
         )
-        self._log: Path | None = None
+        self.log: Path | None = None
+        """A file that keeps every line too."""
         self._worker = multiprocessing.parent_process() is not None
         self._bar: Progress | None = None
-        self._bar_task: TaskID | None = None
-        self._max_epochs = 0
-        self._monitor = ""
-
-    def log_to(self, path: Path) -> None:
-        """Keep every line in this file too."""
-        self._log = path
 
     def say(self, text: str) -> None:
         """Print lines and log them."""
         self.console.print(text)
-        if self._log is not None:
-            with self._log.open("a", encoding="utf-8") as log:
+        if self.log is not None:
+            with self.log.open("a", encoding="utf-8") as log:
                 log.write(text + "\n")
 
-    def training(self, max_epochs: int, monitor: str) -> Display:
-        """The display of the epochs, to be used in a `with` statement."""
+    @contextmanager
+    def training(self, max_epochs: int, monitor: str) -> Iterator[None]:
+        """Around the epochs: a bar where they can be seen live."""
         self._max_epochs, self._monitor = max_epochs, monitor
-        return self
-
-    def __enter__(self) -> Display:
-        if self.console.is_terminal and not self.console.quiet and not self._worker:
-            columns = (TextColumn("epoch"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
-            self._bar = Progress(*columns, TimeElapsedColumn(), console=self.console, transient=True)
-            self._bar.start()
-            self._bar_task = self._bar.add_task("", total=self._max_epochs)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        if not self.console.is_terminal or self.console.quiet or self._worker:
+            yield
+            return
+        columns = (TextColumn("epoch"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
+        with Progress(*columns, TimeElapsedColumn(), console=self.console, transient=True) as self._bar:
+            self._bar.add_task("", total=max_epochs)
+            yield
 
     def epoch(self, epoch: int, metrics: Mapping[str, float], best_epoch: int) -> None:
         """One epoch is done."""
         monitor = self._monitor
         text = f"loss {metrics['train/loss']:.4f}  {monitor} {metrics[monitor]:.4f}  lr {metrics['lr']:.1e}"
-        if self._bar is not None and self._bar_task is not None:
-            self._bar.update(self._bar_task, completed=epoch, description=f"{text}  best epoch {best_epoch}")
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=epoch, description=f"{text}  best epoch {best_epoch}")
         elif self._worker:
             return  # the epochs of runs side by side, without their names, would tell nothing
         elif epoch == 1 or epoch % max(1, -(-self._max_epochs // PIPED_LINES)) == 0:

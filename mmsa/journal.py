@@ -80,7 +80,7 @@ class Journal:
         """Open the run's folder, its record and the tracker's run; whether it goes on with an earlier one."""
         cfg, trial = self.cfg, self.trial
         self.folder, former = open_folder(cfg, self.overrides, store.fingerprint, of_trial=trial is not None)
-        self.display.log_to(self.folder / "run.log")
+        self.display.log = self.folder / "run.log"
         if trial:
             trial.started(self.folder)
         held = np.asarray(store.folds)

@@ -102,7 +102,9 @@ def explained(message: str, conf: Path) -> str:
         conf: folder of the configuration files.
     """
     if found := re.search(r"Could not (?:override|delete)[^']*'([^']+)'", message):
-        return message if found[1].startswith("hydra") else _unknown_key(found[1], _appended(message), conf)
+        advised = re.search(r"use \+[^=\s]+=(.+)", message)  # to append it, with the value that came
+        value = advised[1] if advised else "VALUE"
+        return message if found[1].startswith("hydra") else _unknown_key(found[1], value, conf)
     if found := re.search(r"Could not find '([^'/]+)/([^']+)'", message):
         return _unknown_option(found[1], found[2], message, conf)
     if found := re.search(r"Error when parsing index: \d+, string: (.*?) out of \[", message, flags=re.DOTALL):
@@ -126,16 +128,16 @@ def _unknown_key(key: str, value: str, conf: Path) -> str:
     """A key that the composed configuration has not."""
     if found := re.fullmatch(r"encoder@encoder\.(\w+)", key):
         return f"encoder/{found[1]}: there is no such modality.{instead(found[1], MODALITIES, 'encoder/')}"
-    known = _defaults(conf)
+    known = default_values(conf)
     group, _, name = key.rpartition(".")
     if key in known and group == "sweep":
         return f"{key}: an option of a sweep, and none is chosen.\n  type sweep=search {key}={value}"
-    if key in known and (options := _options_with(key, conf)):
-        room, _, modality = group.partition(".")
-        choice = f"{room}/{modality}" if modality else room
+    room = key.partition(".")[0]
+    options = [path.stem for path in sorted((conf / room).glob("*.yaml")) if name in _content(path)]
+    if key in known and options:
         return (
             f"{key}: no option of the chosen {room}, but of {', '.join(options)}."
-            f"\n  type {choice}={options[0]} {key}={value}"
+            f"\n  type {group.replace('.', '/', 1)}={options[0]} {key}={value}"
         )
     siblings = [other.rpartition(".")[2] for other in known if other.rpartition(".")[0] == group]
     namesakes = [other for other in known if other.rpartition(".")[2] == name]
@@ -157,24 +159,8 @@ def _unknown_option(group: str, option: str, message: str, conf: Path) -> str:
     return f"{shown}\n  type {group}={close[0]}" if close else shown
 
 
-def _appended(message: str) -> str:
-    """The value that came, from Hydra's advice to append it."""
-    found = re.search(r"use \+[^=\s]+=(.+)", message)
-    return found[1] if found else "VALUE"
-
-
-def default_value(key: str, conf: Path) -> Any:
-    """The value that a key has in the files; None where none has it.
-
-    Args:
-        key: such as "trainer.max_epochs".
-        conf: folder of the configuration files.
-    """
-    return _defaults(conf).get(key)
-
-
-def _defaults(conf: Path) -> dict[str, Any]:
-    """Every key that some option of some group has, and its first value."""
+def default_values(conf: Path) -> dict[str, Any]:
+    """Every key, such as "trainer.max_epochs", that some option of some group in a folder has, and its first value."""
     top = OmegaConf.load(conf / "config.yaml")
     found = {key: value for key, value in _flat(top) if not key.startswith("hydra")}
     for path in sorted(conf.glob("*/*.yaml")):
@@ -189,12 +175,6 @@ def _defaults(conf: Path) -> dict[str, Any]:
             for place in places if key[0] != "_" else ():
                 found.setdefault(f"{place}.{key}", value)
     return found
-
-
-def _options_with(key: str, conf: Path) -> list[str]:
-    """The options of a key's group that have the key."""
-    group, name = key.partition(".")[0], key.rpartition(".")[2]
-    return [path.stem for path in sorted((conf / group).glob("*.yaml")) if name in _content(path)]
 
 
 def _content(path: Path) -> DictConfig:

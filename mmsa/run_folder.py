@@ -5,11 +5,10 @@ from __future__ import annotations
 import copy
 import csv
 import io
-import json
-import math
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml  # type: ignore[import-untyped]
 from omegaconf import DictConfig, OmegaConf
+from pydantic_core import to_json
 
 from mmsa.errors import ConfigError, DataError
 
@@ -73,11 +73,9 @@ def create_folder(outputs: Path, name: str) -> Path:
         (outputs / "runs").mkdir(parents=True, exist_ok=True)
         for attempt in range(1, 1000):
             folder = outputs / "runs" / (stem if attempt == 1 else f"{stem}_{attempt}")
-            try:
+            with suppress(FileExistsError):
                 folder.mkdir()
-            except FileExistsError:
-                continue
-            return folder
+                return folder
     except OSError as error:
         raise ConfigError(
             f"paths.outputs={outputs}: runs cannot be written there ({error.strerror}).\n  type paths.outputs=FOLDER"
@@ -102,8 +100,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON; numbers that are not finite become null."""
-    write_text(path, json.dumps(_finite(content), indent=2) + "\n")
+    """Write JSON, of dataclasses too; numbers that are not finite become null."""
+    write_text(path, to_json(content, indent=2, inf_nan_mode="null").decode() + "\n")
 
 
 def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
@@ -180,11 +178,3 @@ def _as_today(node: dict[Any, Any]) -> dict[Any, Any]:
         if str(found.get("_target_", "")).startswith(part):
             found = copy.deepcopy(options) | found
     return found
-
-
-def _finite(content: Any) -> Any:
-    if isinstance(content, Mapping):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content

@@ -214,7 +214,7 @@ def test_a_recipe_trains(name: str, small: list[str]) -> None:
         losses = [float(epoch["train/loss"]) for epoch in csv.DictReader(lines)]
     assert len(losses) == 2 and all(map(math.isfinite, [*losses, result.score]))
     assert losses[0] != losses[1]
-    assert read_run(result.folder).overrides["experiment"] == f"experiment={name}"  # which names its row in a table
+    assert read_run(result.folder).shown["experiment"] == f"experiment={name}"  # which names its row in a table
 
 
 @pytest.mark.parametrize("name", RECIPES)

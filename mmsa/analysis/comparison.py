@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
+from omegaconf import DictConfig
 from torch import nn
 
 from mmsa.analysis.runs import Group, Run, by_configuration, read_run
@@ -25,19 +26,30 @@ ROUNDING = 1e-6
 """Differences that another order of the same sums makes, such as on another device."""
 
 
-class LoadedRun(Protocol):
-    """What `mmsa.load` returns: a model with its selected weights, on the CPU, and what it was trained on."""
+@dataclass(frozen=True)
+class TrainedRun:
+    """A model with its selected weights, on the CPU, and what it was trained on.
 
-    @property
-    def config(self) -> Any: ...
-    @property
-    def model(self) -> MultimodalModel: ...
-    @property
-    def task(self) -> Task: ...
-    @property
-    def data(self) -> Data: ...
-    @property
-    def folder(self) -> Path: ...
+    Args:
+        config: the run's resolved configuration.
+        model: with the selected weights, in evaluation mode.
+        task: the run's task.
+        data: the run's data.
+        folder: the run's folder.
+    """
+
+    config: DictConfig
+    model: MultimodalModel
+    task: Task
+    data: Data
+    folder: Path
+
+    def evaluate(self, fold: str = "valid") -> tuple[dict[str, float], dict[str, Any]]:
+        """Metrics of a fold, and the prediction of every utterance by its id."""
+        utterances = self.data.fold(fold)
+        batch_size = self.config.trainer.batch_size
+        metrics, predictions = evaluate(self.model, self.task, utterances, batch_size, torch.device("cpu"))
+        return metrics, utterances.by_id(predictions.tolist())
 
 
 @dataclass(frozen=True)
@@ -101,7 +113,13 @@ def comparable_groups(folders: Iterable[Path]) -> list[Group]:
     """
     runs = [read_run(folder) for folder in folders]
     for run in runs[1:]:
-        check_comparable(runs[0], run)
+        ours, theirs = _predicted(runs[0]), _predicted(run)
+        if differ := [name for name in ours if ours[name] != theirs[name]]:
+            raise DataError(
+                f"runs that are evaluated side by side need the same data and task, but {differ[0]} is\n"
+                f"  {ours[differ[0]]} in {runs[0].folder}\n  {theirs[differ[0]]} in {run.folder}\n"
+                "  type mmsa evaluate with the runs of one kind only"
+            )
     place = {run.folder: position for position, run in reversed(list(enumerate(runs)))}
     groups = sorted(by_configuration(runs), key=lambda group: min(place[run.folder] for run in group.runs))
     parts = [group.label.split(" ") for group in groups]
@@ -110,24 +128,7 @@ def comparable_groups(folders: Iterable[Path]) -> list[Group]:
     return [replace(group, label=label or "defaults") for group, label in zip(groups, own, strict=True)]
 
 
-def check_comparable(first: Run, second: Run) -> None:
-    """Refuse runs whose scores do not mean the same.
-
-    Raises:
-        DataError: they differ in what they predict; both are named.
-    """
-    ours, theirs = _predicted(first), _predicted(second)
-    differ = [name for name in ours if ours[name] != theirs[name]]
-    if differ:
-        name = differ[0]
-        raise DataError(
-            f"runs that are evaluated side by side need the same data and task, but {name} is\n"
-            f"  {ours[name]} in {first.folder}\n  {theirs[name]} in {second.folder}\n"
-            "  type mmsa evaluate with the runs of one kind only"
-        )
-
-
-def evaluated(run: LoadedRun, model: nn.Module, fold: Fold) -> dict[str, float]:
+def evaluated(run: TrainedRun, model: nn.Module, fold: Fold) -> dict[str, float]:
     """Metrics of a fold, as the run itself computes them, of its model or of one that wraps it."""
     return evaluate(model, run.task, fold, int(run.config.trainer.batch_size), torch.device("cpu"))[0]
 
@@ -150,4 +151,5 @@ def agreement(recorded: Run, fold: str, metrics: Mapping[str, float]) -> str:
 def _predicted(run: Run) -> dict[str, str]:
     """What two runs must share."""
     options = {key: run.configuration.get(key, "none") for key in ("task.target", "task.kind", "task.thresholds")}
-    return {"the data set (with its fingerprint)": " ".join(run.data), "the task": run.task, **options}
+    data = f"{run.dataset} {run.data.fingerprint}"
+    return {"the data set (with its fingerprint)": data, "the task": run.task, **options}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Literal, get_args
 
 import numpy as np
@@ -83,23 +83,13 @@ class Corrupted(nn.Module):
 def corrupt(batch: Batch, condition: Condition) -> Batch:
     """A spoiled copy of a batch; the batch itself stays as it is."""
     if condition.way == "present":
-        return without(batch, [m for m in batch.features if m not in condition.modalities])
+        kept = partial(_only, condition.modalities)
+        return replace(batch, features=kept(batch.features), lengths=kept(batch.lengths), pieces=kept(batch.pieces))
     features = dict(batch.features)
     for m in condition.modalities:
         dropped = dropped_steps(batch, m, condition.way, condition.rate)
         features[m] = _repeated(features[m], dropped) if condition.way == "repeat" else _zeroed(features[m], dropped)
     return replace(batch, features=features)
-
-
-def without(batch: Batch, absent: Sequence[str]) -> Batch:
-    """A copy of a batch whose utterances lack these modalities: length 0, zeros, no piece of any word."""
-    gone = set(absent)
-    return replace(
-        batch,
-        features={m: torch.zeros_like(x) if m in gone else x for m, x in batch.features.items()},
-        lengths={m: torch.zeros_like(n) if m in gone else n for m, n in batch.lengths.items()},
-        pieces={m: torch.zeros_like(p) if m in gone else p for m, p in batch.pieces.items()},
-    )
 
 
 def dropped_steps(batch: Batch, modality: str, way: Way, rate: float) -> Tensor:
@@ -127,6 +117,11 @@ def _draw(name: str, modality: str, num_steps: int) -> tuple[float, np.ndarray]:
     digest = hashlib.sha256(f"{modality}\n{name}".encode()).digest()
     rng = np.random.default_rng(np.random.SeedSequence([DRAW_SEED, int.from_bytes(digest, "big")]))
     return float(rng.random()), rng.random(num_steps)
+
+
+def _only(present: Sequence[str], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Zeros where a modality is absent: no length, no feature, no piece of any word."""
+    return {m: x if m in present else torch.zeros_like(x) for m, x in tensors.items()}
 
 
 def _zeroed(features: Tensor, dropped: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mmsa.analysis import masks, robustness
-from mmsa.analysis.comparison import LoadedRun, agreement, comparable_groups, evaluated
+from mmsa.analysis.comparison import TrainedRun, agreement, comparable_groups, evaluated
 from mmsa.analysis.probe_figures import draw_masks, draw_robustness
 from mmsa.analysis.rendering import Table, number, rendered
 from mmsa.analysis.runs import Group, read_run
@@ -17,7 +17,7 @@ from mmsa.run_folder import write_json, write_text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Load = Callable[[Path], LoadedRun]
+Load = Callable[[Path], TrainedRun]
 Say = Callable[[str], None]
 Fold = Literal["valid", "test"]
 
@@ -44,12 +44,8 @@ def score_again(folders: Sequence[Path], load: Load, fold: Fold, say: Say) -> No
 def probe_missing(folders: Sequence[Path], load: Load, fold: Fold, output: Path | None, say: Say) -> None:
     """Probe runs with missing inputs; say the tables and write them (see `robustness`).
 
-    Args:
-        folders: of finished runs.
-        load: folder -> run.
-        fold: "valid" or "test".
+    Args: as of `score_again`, and
         output: where the files go; None is the folder of the only run, or a new one in `evaluations` beside the runs.
-        say: prints.
 
     Raises:
         DataError: two runs predict different things, or a folder does not hold a finished run.
@@ -65,16 +61,11 @@ def probe_missing(folders: Sequence[Path], load: Load, fold: Fold, output: Path 
 def study_masks(folders: Sequence[Path], load: Load, fold: Fold, output: Path | None, say: Say) -> None:
     """Compare the feedback's masks; say the tables and write them (see `masks`).
 
-    Args:
-        folders: of finished runs with a feedback.
-        load: folder -> run.
-        fold: "valid" or "test".
-        output: as for `probe_missing`.
-        say: prints.
+    Args: as of `probe_missing`.
 
     Raises:
         ConfigError: a run has no feedback.
-        DataError: as for `probe_missing`.
+        DataError: as of `probe_missing`.
     """
     groups = comparable_groups(folders)
     study = masks.study_masks(_loaded(groups, load, say), fold)
@@ -105,7 +96,7 @@ def _write(folder: Path, name: str, content: Mapping[str, Any], tables: Sequence
     return paths
 
 
-def _loaded(groups: Sequence[Group], load: Load, say: Say) -> Iterator[LoadedRun]:
+def _loaded(groups: Sequence[Group], load: Load, say: Say) -> Iterator[TrainedRun]:
     """One run at a time, in the order of the groups."""
     runs = [run for group in groups for run in group.runs]
     for place, run in enumerate(runs, start=1):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mmsa.analysis.comparison import CONFIDENCE, Interval, LoadedRun, comparable_groups
+from mmsa.analysis.comparison import CONFIDENCE, Interval, TrainedRun, comparable_groups
 from mmsa.analysis.rendering import LABELS, Column, Row, Table
 from mmsa.analysis.runs import Group, Run
 from mmsa.analysis.tables import Estimate, counted, data_line, estimates_row, notes_of
@@ -29,14 +29,9 @@ PARTS: tuple[Part, ...] = get_args(Part)
 DISTANCE = "|mask - 0.5|"
 
 
-@dataclass(frozen=True)
-class UtteranceMask:
-    """The mask of one modality of one utterance, over its valid steps and all features.
-
-    Args:
-        mean: in [0, 1].
-        distance: mean of |mask - 0.5|, in [0, 0.5].
-    """
+class UtteranceMask(NamedTuple):
+    """The mask of one modality of one utterance, over its valid steps and all features: its mean, in [0, 1], and the
+    mean of |mask - 0.5|, in [0, 0.5]."""
 
     mean: float
     distance: float
@@ -75,8 +70,7 @@ class MaskStudy:
     def values(self, run: Run, modality: str, kind: str, part: Part = "mean") -> list[float]:
         """One number per utterance of a kind that has the modality."""
         masks = self.masks[run.folder]
-        found = [masks[name, modality] for name in self.kinds[kind] if (name, modality) in masks]
-        return [mask.mean if part == "mean" else mask.distance for mask in found]
+        return [getattr(masks[name, modality], part) for name in self.kinds[kind] if (name, modality) in masks]
 
     def utterance_means(self, group: Group, modality: str, kind: str) -> np.ndarray:
         """(N,) mean masks of the utterances of a kind, each averaged over the group's runs."""
@@ -94,7 +88,7 @@ class MaskStudy:
         return Interval.of([fmean(contradicting) - fmean(agreeing) for contradicting, agreeing in pairs])
 
 
-def study_masks(runs: Iterable[LoadedRun], fold: Literal["valid", "test"] = "test") -> MaskStudy:
+def study_masks(runs: Iterable[TrainedRun], fold: Literal["valid", "test"] = "test") -> MaskStudy:
     """Read the masks of runs with a feedback; the test fold selects nothing here, see `robustness.probe`.
 
     On the built-in corpus utterances are compared whose truth is known (see `kind_of`); on other data those whose
@@ -117,7 +111,7 @@ def study_masks(runs: Iterable[LoadedRun], fold: Literal["valid", "test"] = "tes
 
 
 @torch.no_grad()
-def read_masks(run: LoadedRun, fold: str) -> Masks:
+def read_masks(run: TrainedRun, fold: str) -> Masks:
     """The masks of every utterance of a fold; of several passes those of the last.
 
     Raises:
@@ -137,7 +131,7 @@ def read_masks(run: LoadedRun, fold: str) -> Masks:
     return masks
 
 
-def kinds_of(run: LoadedRun, fold: str) -> dict[str, tuple[str, ...]]:
+def kinds_of(run: TrainedRun, fold: str) -> dict[str, tuple[str, ...]]:
     """The kinds of utterances that are compared, and the utterances of each."""
     utterances = run.data.fold(fold)
     if run.data.store.report.get("planted"):
@@ -221,7 +215,7 @@ def _per_utterance(batch: Batch, modality: str, mask: Tensor) -> Masks:
 def _records(study: MaskStudy, group: Group) -> list[list[object]]:
     kinds = {name: kind for kind, names in study.kinds.items() for name in names}
     return [
-        [run.folder.name, run.seed, name, kinds.get(name, ""), modality, mask.mean, mask.distance]
+        [run.folder.name, run.seed, name, kinds.get(name, ""), modality, *mask]
         for run in group.runs
         for (name, modality), mask in study.masks[run.folder].items()
     ]
@@ -231,8 +225,8 @@ def content(study: MaskStudy) -> dict[str, Any]:
     """What masks.json holds: the means of every run and the differences."""
     first = study.groups[0].runs[0]
     return {
-        "dataset": first.data[0],
-        "fingerprint": first.data[1],
+        "dataset": first.dataset,
+        "fingerprint": first.data.fingerprint,
         "planted": first.planted,
         "fold": study.fold,
         "utterances": {kind: len(names) for kind, names in study.kinds.items()},
@@ -249,15 +243,13 @@ def content(study: MaskStudy) -> dict[str, Any]:
 
 def _described(study: MaskStudy, group: Group, modality: str) -> dict[str, Any]:
     """Per run the mean of each kind, and on the built-in corpus the difference and each run's own."""
-    described: dict[str, Any] = {}
-    for part in PARTS:
-        alone = [study.difference(replace(group, runs=(run,)), modality, part) for run in group.runs]
-        together = study.difference(group, modality, part)
-        described[part] = {
-            "kinds": {
-                kind: [mean(study.values(run, modality, kind, part)) for run in group.runs] for kind in study.kinds
-            },
-            "difference": None if together is None else asdict(together),
-            "difference_of_each_run": [None if one is None else asdict(one) for one in alone],
+    return {
+        part: {
+            "kinds": {k: [mean(study.values(run, modality, k, part)) for run in group.runs] for k in study.kinds},
+            "difference": study.difference(group, modality, part),
+            "difference_of_each_run": [
+                study.difference(replace(group, runs=(run,)), modality, part) for run in group.runs
+            ],
         }
-    return described
+        for part in PARTS
+    }

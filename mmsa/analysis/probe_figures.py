@@ -17,7 +17,6 @@ from mmsa.training.metrics import metric_mode
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.gridspec import SubplotSpec
 
 COLOURS = (BLUE, ORANGE, "#4c9a5b", "#a24b7f", "#8a6d3b", "#5c6670", "#c9a227", "#3aa6a6")
 LONGEST = 90  # characters of a label
@@ -31,17 +30,16 @@ _PANELS = {
 def draw_robustness(probed: Probe) -> Figure:
     """Bars for the modalities that are present, and per way of dropping a line over the rate, with its spread."""
     figure = canvas(11.0, 7.2 + 0.2 * len(probed.groups))
-    grid = figure.add_gridspec(2, len(WAYS), height_ratios=(1.0, 1.15))
-    bars = _panel(figure, grid[0, :])
+    panels = figure.subplot_mosaic([["present"] * len(WAYS), list(WAYS)], height_ratios=(1.0, 1.15))
+    bars, *lines = map(plain, panels.values())
     _draw_subsets(bars, probed)
-    lines: list[Axes] = []
-    for number, way in enumerate(WAYS):
-        panel = _panel(figure, grid[1, number], lines[0] if lines else None)
+    for panel in lines[1:]:
+        panel.sharey(lines[0])
+    for way, panel in zip(WAYS, lines, strict=True):
         _draw_rates(panel, probed, way)
         panel.set_title(_PANELS[way], fontsize=10)
         panel.set_xlabel("steps dropped, of all modalities at once", fontsize=9)
-        panel.tick_params(labelleft=not lines)
-        lines.append(panel)
+        panel.tick_params(labelleft=panel is lines[0])
     lines[0].set_ylabel(probed.metric)
     first = probed.groups[0].runs[0]
     better = "smaller is better" if metric_mode(probed.metric) == "min" else "larger is better"
@@ -130,12 +128,8 @@ def _draw_distribution(panel: Axes, study: MaskStudy, group: Group, modality: st
     panel.set_title(title, fontsize=8.5)
 
 
-def _panel(figure: Figure, place: SubplotSpec, shared: Axes | None = None) -> Axes:
-    return plain(figure.add_subplot(place, sharey=shared))
-
-
 def _head(figure: Figure, run: Run, shown: str, explained: str) -> None:
-    name = f"{run.data[0]} (planted data)" if run.planted else run.data[0]
+    name = f"{run.dataset} (planted data)" if run.planted else run.dataset
     figure.suptitle("\n".join(filter(None, [f"{name}, {shown}", explained])), parse_math=False, fontsize=11)
 
 

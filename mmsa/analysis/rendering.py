@@ -8,10 +8,10 @@ import math
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from mmsa.errors import DataError
 
@@ -94,14 +94,11 @@ def rendered(tables: Sequence[Table], style: Style = "table", width: int | None 
     Raises:
         DataError: there is no such style.
     """
-    draw: dict[Style, Callable[[], str]] = {
-        "table": lambda: _terminal(tables, width),
-        "markdown": lambda: _markdown(tables),
-        "csv": lambda: _comma_separated(tables),
-    }
-    if style not in draw:
-        raise DataError(f"format={style}: no such format of a table.\n  type one of {', '.join(draw)}")
-    return draw[style]()
+    if style == "table":
+        return _terminal(tables, width)
+    if style not in get_args(Style):
+        raise DataError(f"format={style}: no such format of a table.\n  type one of {', '.join(get_args(Style))}")
+    return _markdown(tables) if style == "markdown" else _comma_separated(tables)
 
 
 def number(value: float) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
-from mmsa.analysis.comparison import CONFIDENCE, Interval, LoadedRun, comparable_groups, evaluated
+from mmsa.analysis.comparison import CONFIDENCE, Interval, TrainedRun, comparable_groups, evaluated
 from mmsa.analysis.corruption import DRAW_SEED, Condition, Corrupted, Way, conditions
 from mmsa.analysis.rendering import LABELS, Cell, Column, Row, Table
 from mmsa.analysis.runs import Group, Run
@@ -87,7 +87,7 @@ class Difference:
     score: Interval
 
 
-def probe(runs: Iterable[LoadedRun], fold: Literal["valid", "test"] = "test") -> Probe:
+def probe(runs: Iterable[TrainedRun], fold: Literal["valid", "test"] = "test") -> Probe:
     """Evaluate runs under every subset of their modalities and under dropped steps.
 
     The default is the test fold: finished runs have been scored on it before, and nothing is selected here.
@@ -103,7 +103,7 @@ def probe(runs: Iterable[LoadedRun], fold: Literal["valid", "test"] = "test") ->
     return Probe(fold, tuple(comparable_groups(scores)), scores)
 
 
-def probe_run(run: LoadedRun, fold: str) -> dict[Condition, dict[str, float]]:
+def probe_run(run: TrainedRun, fold: str) -> dict[Condition, dict[str, float]]:
     """The metrics of one run under every condition, the clean one first."""
     utterances = run.data.fold(fold)
     in_pieces = next(utterances.batches(1)).pieces
@@ -125,10 +125,9 @@ def difference(probed: Probe, group: Group, chosen: Sequence[Condition]) -> Diff
     return Difference(group.label, first.label, tuple(both), tuple(pairs), Interval.of(lost), Interval.of(score))
 
 
-def differences(probed: Probe, chosen: Iterable[Sequence[Condition]]) -> list[Difference]:
+def differences(probed: Probe, chosen: Sequence[Sequence[Condition]]) -> list[Difference]:
     """Every other group against the first, for each of these selections of conditions."""
-    selections = list(chosen)
-    found = [difference(probed, group, one) for group in probed.groups[1:] for one in selections]
+    found = [difference(probed, group, one) for group in probed.groups[1:] for one in chosen]
     return [one for one in found if one is not None]
 
 
@@ -191,8 +190,8 @@ def content(probed: Probe) -> dict[str, Any]:
     first = probed.groups[0].runs[0]
     ways = [spoiled(probed, way) for way in TITLES]
     return {
-        "dataset": first.data[0],
-        "fingerprint": first.data[1],
+        "dataset": first.dataset,
+        "fingerprint": first.data.fingerprint,
         "planted": first.planted,
         "fold": probed.fold,
         "metric": probed.metric,
@@ -202,17 +201,15 @@ def content(probed: Probe) -> dict[str, Any]:
                 "folder": str(run.folder),
                 "group": group.label,
                 "seed": run.seed,
-                "clean": asdict(probed.clean(run)),
+                "clean": probed.clean(run),
                 "scores": [{**asdict(c), "metrics": dict(found)} for c, found in probed.scores[run.folder].items()],
             }
             for group in probed.groups
             for run in group.runs
         ],
-        "differences": [asdict(one) for one in differences(probed, [[c] for c in probed.conditions])],
-        "differences_over_rates": [asdict(one) for one in differences(probed, [p for parts in ways for p in parts])],
-        "differences_over_all": [
-            asdict(one) for one in differences(probed, [[c for part in parts for c in part] for parts in ways])
-        ],
+        "differences": differences(probed, [[c] for c in probed.conditions]),
+        "differences_over_rates": differences(probed, [part for parts in ways for part in parts]),
+        "differences_over_all": differences(probed, [[c for part in parts for c in part] for parts in ways]),
     }
 
 
@@ -246,11 +243,11 @@ def _notes(probed: Probe) -> list[str]:
     first = probed.groups[0].runs[0]
     notes = [data_line(first, probed.fold), *notes_of(first, max(len(group.runs) for group in probed.groups))]
     runs = [run for group in probed.groups for run in group.runs]
-    pieces = {m for run in runs for m in probed.clean(run).modalities if not _drops(probed, run, m)}
+    pieces = {m for run in runs for m in probed.clean(run).modalities if m not in _dropped(probed, run)}
     if pieces:
         notes.append(f"{', '.join(sorted(pieces))}: word pieces, whose steps are not dropped where a run reads them")
     return notes
 
 
-def _drops(probed: Probe, run: Run, modality: str) -> bool:
-    return any(c.way != "present" and modality in c.modalities for c in probed.scores[run.folder])
+def _dropped(probed: Probe, run: Run) -> set[str]:
+    return {m for c in probed.scores[run.folder] if c.way != "present" for m in c.modalities}

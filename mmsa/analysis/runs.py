@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,48 +13,23 @@ from mmsa.errors import DataError
 from mmsa.record import RunRecord
 from mmsa.run_folder import flat_parameters, stored_config
 
+Options = frozenset[tuple[str, str]]
 # Options, or whole groups, that change nothing of what one seed computes.
 _NOT_CONFIGURATION = ("seed", "name", "dataset.source", "dataset.glove", "trainer.resume", "tracking", "paths", "hydra")
 
 
-@dataclass(frozen=True)
-class Run:
-    """A finished run.
+class Run(RunRecord):
+    """The record of a finished run, and what it is compared and labelled by.
 
     Args:
         folder: the run's folder.
-        name: its name.
-        seed: its seed.
-        sweep: id of the multirun it belongs to.
-        data: name of the data set and fingerprint of its store.
-        planted: the data are the built-in corpus.
-        task: regression or classification.
         configuration: the options that it was computed with, flat, as text (see `configuration_of`).
-        overrides: the typed ones among them, as a label shows them (see `shown_overrides`).
-        primary: names of the metrics that tables show, in order.
-        metrics: `fold/metric` -> value of the selected weights.
-        baselines: baseline -> `fold/metric` -> value.
-        commit: git commit of the code.
+        shown: the typed ones among them, as a label shows them (see `shown_overrides`).
     """
 
     folder: Path
-    name: str
-    seed: int
-    sweep: str | None
-    data: tuple[str, str]
-    planted: bool
-    task: str
     configuration: Mapping[str, str]
-    overrides: Mapping[str, str]
-    primary: tuple[str, ...]
-    metrics: Mapping[str, float]
-    baselines: Mapping[str, Mapping[str, float]]
-    commit: str | None
-
-    @property
-    def fold(self) -> str:
-        """The fold that tables show: test, or valid where the test fold was not scored."""
-        return "test" if any(name.startswith("test/") for name in self.metrics) else "valid"
+    shown: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -131,16 +106,15 @@ def by_configuration(runs: Iterable[Run]) -> list[Group]:
     default, is `defaults` as soon as a run of the group was started without it. Where groups would have one label
     (a default was edited, a run was resumed with other options), each also names the options in which they differ.
     """
-    found: dict[tuple[tuple[str, str], ...], dict[int, Run]] = {}
-    shown: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
+    found: dict[Options, dict[int, Run]] = {}
+    shown: dict[Options, dict[str, str]] = {}
     for run in sorted(runs, key=lambda run: run.folder.name):
-        key = tuple(sorted(run.configuration.items()))
+        key = frozenset(run.configuration.items())
         found.setdefault(key, {})[run.seed] = run
-        typed = dict(run.overrides)
+        typed = dict(run.shown)
         shown[key] = min(shown.get(key, typed), typed, key=lambda parts: (len(parts), len(_label(parts))))
-    keys = list(found)
-    _tell_apart([shown[key] for key in keys], [dict(key) for key in keys])
-    return [Group(_label(shown[key]), tuple(found[key][seed] for seed in sorted(found[key]))) for key in keys]
+    _tell_apart(shown)
+    return [Group(_label(shown[key]), tuple(run for _, run in sorted(found[key].items()))) for key in found]
 
 
 def configuration_of(config: Mapping[str, Any]) -> dict[str, str]:
@@ -174,20 +148,19 @@ def shown_overrides(overrides: Iterable[str], configuration: Mapping[str, str]) 
     return {key: last[key] for key in sorted(last)}
 
 
-def _tell_apart(shown: Sequence[dict[str, str]], configurations: Sequence[Mapping[str, str]]) -> None:
+def _tell_apart(shown: Mapping[Options, dict[str, str]]) -> None:
     """Add to labels that are equal the options in which their configurations differ, until no two are equal."""
     grown = True
     while grown:
         grown = False
-        alike: dict[str, list[int]] = defaultdict(list)
-        for group, parts in enumerate(shown):
-            alike[_label(parts)].append(group)
+        alike: dict[str, list[Options]] = defaultdict(list)
+        for configuration, parts in shown.items():
+            alike[_label(parts)].append(configuration)
         for members in alike.values():
-            items = [set(configurations[group].items()) for group in members]
-            common = set.intersection(*items)
-            for group, options in zip(members, items, strict=True):
-                new = {key: f"{key}={value}" for key, value in sorted(options - common) if key not in shown[group]}
-                shown[group].update(new)
+            common = frozenset.intersection(*members)
+            for member in members:
+                new = {key: f"{key}={value}" for key, value in sorted(member - common) if key not in shown[member]}
+                shown[member].update(new)
                 grown = grown or bool(new)
 
 
@@ -206,28 +179,11 @@ def _text(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False, default=str).replace('"', "")
 
 
-def _configuration(folder: Path) -> dict[str, str]:
+def _run(folder: Path, record: RunRecord) -> Run:
     config = stored_config(folder)
     try:
-        return configuration_of(config)
+        configuration = configuration_of(config)
     except (ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{folder} is not the folder of a run: its config.yaml is damaged.") from error
-
-
-def _run(folder: Path, record: RunRecord) -> Run:
-    configuration = _configuration(folder)
-    return Run(
-        folder=folder,
-        name=record.name,
-        seed=record.seed,
-        sweep=record.sweep,
-        data=(record.dataset, record.data.fingerprint),
-        planted=record.planted,
-        task=record.task,
-        configuration=configuration,
-        overrides=shown_overrides(record.overrides, configuration),
-        primary=record.primary,
-        metrics=record.metrics,
-        baselines=record.baselines,
-        commit=record.git.commit,
-    )
+    shown = shown_overrides(record.overrides, configuration)
+    return Run(**dict(record), folder=folder, configuration=configuration, shown=shown)

@@ -51,8 +51,7 @@ def report(outputs: Path, sweep: str | None = None, format: Style = "table", wid
     Args:
         outputs: the outputs folder.
         sweep: id of a multirun, or name of a study.
-        format: a table for the terminal, Markdown or CSV.
-        width: columns of the table for the terminal; None is the terminal's, and 100 where there is none.
+        format, width: how it is written, as of `rendered`.
 
     Raises:
         DataError: there is no finished run.
@@ -72,8 +71,7 @@ def run_table(folder: Path, style: Style = "table", width: int | None = None) ->
 
     Args:
         folder: the folder of a finished run.
-        style: a table for the terminal, Markdown or CSV.
-        width: as for `report`.
+        style, width: how it is written, as of `rendered`.
 
     Raises:
         DataError: the folder does not hold a finished run.
@@ -83,16 +81,16 @@ def run_table(folder: Path, style: Style = "table", width: int | None = None) ->
 
 def make_tables(runs: Iterable[Run]) -> list[Table]:
     """One table per data set and fingerprint, task, fold and choice of metrics: the rest is not comparable."""
-    comparable: dict[tuple[tuple[str, str], str, str, tuple[str, ...]], list[Run]] = {}
+    comparable: dict[tuple[object, ...], list[Run]] = {}
     for run in runs:
-        comparable.setdefault((run.data, run.task, run.fold, run.primary), []).append(run)
+        key = (run.dataset, run.data.fingerprint, run.task, run.fold, run.primary)
+        comparable.setdefault(key, []).append(run)
     return [_table(members) for members in comparable.values()]
 
 
 def data_line(run: Run, fold: str) -> str:
     """What a table says of its data."""
-    name, fingerprint = run.data
-    return f"{name}, {fold} fold, data {fingerprint[:12]}"
+    return f"{run.dataset}, {fold} fold, data {run.data.fingerprint[:12]}"
 
 
 def notes_of(run: Run, num_seeds: int) -> list[str]:
@@ -117,7 +115,7 @@ def _table(runs: Sequence[Run]) -> Table:
     baselines = _baselines(groups)
     rows = [*configurations, *baselines]
     notes = notes_of(first, max(row.num_seeds for row in rows))
-    commits = {run.commit for group in groups for run in group.runs if run.commit}
+    commits = {run.git.commit for group in groups for run in group.runs if run.git.commit}
     notes += [f"runs of {len(commits)} git commits"] if len(commits) > 1 else []
     best = {metric: _best(metric, [row.metrics[metric].mean for row in rows]) for metric in metrics}
     known = [metric for metric in metrics if metric in METRICS]
@@ -174,7 +172,8 @@ def _row(row: Scored, best: Mapping[str, str | None]) -> Row:
 
 def _record(first: Run, row: Scored) -> list[object]:
     kind = "configuration" if row.num_seeds else "baseline"
-    about = [*first.data, str(first.planted).lower(), first.task, first.fold, kind, row.label, row.num_seeds or ""]
+    data = [first.dataset, first.data.fingerprint, str(first.planted).lower()]
+    about = [*data, first.task, first.fold, kind, row.label, row.num_seeds or ""]
     return [*about, *(value for one in row.metrics.values() for value in (one.mean, one.std))]
 
 

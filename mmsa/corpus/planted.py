@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
@@ -128,11 +129,6 @@ def vocabulary() -> tuple[str, ...]:
     return tuple(sorted({word for text in texts for word in text.split()} - {"{noun}"}))
 
 
-def valences() -> dict[str, float]:
-    """The polar words and their valence."""
-    return {word: valence for valence, text in POLAR.items() for word in text.split()}
-
-
 def draw_truth(rng: np.random.Generator) -> Truth:
     """Draw one utterance: whether it is neutral, its words, voice and face, and its annotation."""
     neutral, silent, faceless = (bool(rng.random() < share) for share in (NEUTRAL_SHARE, SILENT_SHARE, FACELESS_SHARE))
@@ -203,21 +199,13 @@ def best_predictions(sentiments: Sequence[float]) -> tuple[np.ndarray, np.ndarra
     Returns:
         (N,) predictions and (N,) expected absolute errors.
     """
-    predictions, errors = [], []
-    for value in sentiments:
-        probabilities = _label_probabilities(value)
-        median = MEANS[int(np.searchsorted(np.cumsum(probabilities), 0.5))]
-        predictions.append(median)
-        errors.append(float(probabilities @ np.abs(MEANS - median)))
-    return np.array(predictions), np.array(errors)
+    probabilities = np.array([_label_probabilities(value) for value in sentiments])  # (N, labels)
+    medians = MEANS[np.argmax(probabilities.cumsum(axis=1) >= 0.5, axis=1)]
+    return medians, (probabilities * np.abs(MEANS - medians[:, None])).sum(axis=1)
 
 
 def _label_probabilities(value: float) -> np.ndarray:
     """Probability of every label in MEANS when the planted sentiment is `value`."""
     edges = [-math.inf, *(SCORES[:-1] + 0.5), math.inf]
     cumulative = [0.5 * (1.0 + math.erf((edge - value) / (ANNOTATOR_SPREAD * math.sqrt(2.0)))) for edge in edges]
-    one = np.diff(cumulative)
-    total = np.ones(1)
-    for _ in range(NUM_ANNOTATORS):
-        total = np.convolve(total, one)
-    return total
+    return reduce(np.convolve, [np.diff(cumulative)] * NUM_ANNOTATORS)

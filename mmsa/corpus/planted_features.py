@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmsa.corpus.planted import DEGREES, NEGATORS, PAUSE, Truth, draw_truth, valences, vocabulary
+from mmsa.corpus.planted import DEGREES, NEGATORS, PAUSE, POLAR, Truth, draw_truth, vocabulary
 
 TEXT_DIM, AUDIO_DIM, VISUAL_DIM = 32, 16, 12
 WORD_TYPE = "S16"
@@ -17,12 +17,15 @@ MEDIAN_WORD, GAP = 260, 300  # milliseconds of a word or pause, and what is adde
 UTTERANCES = (11, 16)  # least and most per video
 STRETCH_SHARE = 0.2  # utterances with a stretch of words without audio frames, and as many without visual ones
 EXPRESSIVE_SHARE = 0.8  # part of an utterance's visible words during which the face shows its expression
-AUDIO_NOISE, VISUAL_NOISE = 0.6, 0.6  # standard deviation of a frame's noise
+NOISE = 0.6  # standard deviation of a frame's noise
 SPEAKER_SPREAD = 0.25  # of a video's own level in the columns that carry nothing else
 NUM_NON_FINITE = 8  # audio frames with a value that is no number, as in genuine COVAREP files
 
-TONE, MANNER, SPEECH = slice(0, 3), slice(3, 6), 6  # audio columns: the voice's own part, mocking, speaking
-EXPRESSION = slice(0, 5)  # visual columns: the face's part
+# Columns: of audio the voice's own part, mocking and speaking, of visual the face's part.
+CARRIED = {
+    "audio": {"tone": slice(0, 3), "manner": slice(3, 6), "speech": slice(6, 7)},
+    "visual": {"expression": slice(0, 5)},
+}
 WORD_SPREAD = 0.4  # standard deviation of what tells one word from another
 VALENCE_SCALE, NEGATOR_SCALE, DEGREE_SCALE = 4.0, 4.0, 8.0  # lengths of what carries meaning in a word vector
 
@@ -46,7 +49,7 @@ class _Timeline:
     edges: np.ndarray  # (rows + 1,) milliseconds
     words: list[str]
     utterances: np.ndarray  # (rows,) position of the utterance, -1 between utterances
-    signals: dict[str, np.ndarray]  # tone, manner, expression: (rows,) floats
+    signals: dict[str, np.ndarray]  # tone, manner, speech, expression: (rows,) floats
     hidden: dict[str, np.ndarray]  # audio, visual: (rows,) True where the file has no frames
 
 
@@ -68,12 +71,12 @@ def _word_vectors(rng: np.random.Generator) -> dict[str, np.ndarray]:
     """A fixed vector for every word, in which valence is one direction among others; the pause is zero."""
     columns = np.arange(TEXT_DIM)
     axes = [(1.0 - 2.0 * (columns >> bit & 1)) / np.sqrt(TEXT_DIM) for bit in range(3)]  # orthogonal, of length one
-    valence = valences()
+    valences = {word: valence for valence, text in POLAR.items() for word in text.split()}
     degrees = {word: degree - 1.0 for degree, text in DEGREES.items() for word in text.split()}
     vectors = {PAUSE: np.zeros(TEXT_DIM, np.float32)}
     for word in vocabulary():
         vector = rng.normal(0.0, WORD_SPREAD, TEXT_DIM)
-        vector += VALENCE_SCALE * valence.get(word, 0.0) * axes[0]
+        vector += VALENCE_SCALE * valences.get(word, 0.0) * axes[0]
         vector += NEGATOR_SCALE * (word in NEGATORS.split()) * axes[1]
         vector += DEGREE_SCALE * degrees.get(word, 0.0) * axes[2]
         vectors[word] = vector.astype(np.float32)
@@ -89,8 +92,8 @@ def _draw_video(rng: np.random.Generator, name: str, fold: str, vectors: Mapping
     streams = {
         "words": (times, np.array([[word.encode()] for word in line.words], WORD_TYPE)),
         "text": (times, np.stack([vectors[word] for word in line.words])),
-        "audio": _audio(rng, line),
-        "visual": _visual(rng, line),
+        "audio": _frames(rng, line, "audio", AUDIO_RATE, AUDIO_DIM),
+        "visual": _frames(rng, line, "visual", VISUAL_RATE, VISUAL_DIM),
         "labels": (spans, np.array([[truth.label, *truth.parts.values()] for truth in truths], np.float32)),
     }
     return Video(name, fold, truths, streams)
@@ -107,6 +110,7 @@ def _timeline(rng: np.random.Generator, truths: list[Truth]) -> _Timeline:
     durations = np.clip(rng.lognormal(np.log(MEDIAN_WORD), 0.35, len(words)), 120, 800).astype(np.int64)
     durations[utterances < 0] += GAP
     signals = {name: np.zeros(len(words)) for name in ("tone", "manner", "expression")}
+    signals["speech"] = np.array([float(word != PAUSE) for word in words])
     hidden = {name: np.zeros(len(words), bool) for name in ("audio", "visual")}
     for position, truth in enumerate(truths):
         rows = np.flatnonzero(utterances == position)
@@ -131,26 +135,8 @@ def _unseen(rng: np.random.Generator, rows: np.ndarray, absent: bool) -> np.ndar
     return rows[first : first + length]
 
 
-def _audio(rng: np.random.Generator, line: _Timeline) -> Timed:
-    times, rows = _frames(line, AUDIO_RATE, "audio")
-    values = rng.normal(0.0, AUDIO_NOISE, (len(rows), AUDIO_DIM))
-    values[:, SPEECH + 1 :] += rng.normal(0.0, SPEAKER_SPREAD, AUDIO_DIM - SPEECH - 1)
-    values[:, TONE] += line.signals["tone"][rows, None]
-    values[:, MANNER] += line.signals["manner"][rows, None]
-    values[:, SPEECH] += np.array([word != PAUSE for word in line.words])[rows]
-    return times, values.astype(np.float32)
-
-
-def _visual(rng: np.random.Generator, line: _Timeline) -> Timed:
-    times, rows = _frames(line, VISUAL_RATE, "visual")
-    values = rng.normal(0.0, VISUAL_NOISE, (len(rows), VISUAL_DIM))
-    values[:, EXPRESSION.stop :] += rng.normal(0.0, SPEAKER_SPREAD, VISUAL_DIM - EXPRESSION.stop)
-    values[:, EXPRESSION] += line.signals["expression"][rows, None]
-    return times, values.astype(np.float32)
-
-
-def _frames(line: _Timeline, rate: int, modality: str) -> tuple[np.ndarray, np.ndarray]:
-    """Intervals of the frames that no hidden row touches, and the row in whose time each frame's middle lies."""
+def _frames(rng: np.random.Generator, line: _Timeline, modality: str, rate: int, width: int) -> Timed:
+    """The frames that no hidden row touches; each carries the signals of the row in whose time its middle lies."""
     period = 1000 // rate
     starts = np.arange(0, line.edges[-1] - period + 1, period)
     first, middle, last = (
@@ -158,12 +144,18 @@ def _frames(line: _Timeline, rate: int, modality: str) -> tuple[np.ndarray, np.n
     )
     hidden = line.hidden[modality]
     kept = ~(hidden[first] | hidden[middle] | hidden[last])
-    return np.stack([starts, starts + period], axis=1)[kept] / 1000.0, middle[kept]
+    rows = middle[kept]
+    values = rng.normal(0.0, NOISE, (len(rows), width))
+    free = max(columns.stop for columns in CARRIED[modality].values())
+    values[:, free:] += rng.normal(0.0, SPEAKER_SPREAD, width - free)
+    for name, columns in CARRIED[modality].items():
+        values[:, columns] += line.signals[name][rows, None]
+    return np.stack([starts, starts + period], axis=1)[kept] / 1000.0, values.astype(np.float32)
 
 
 def _spoil(rng: np.random.Generator, videos: list[Video]) -> None:
     """Put a few values that are no numbers into the audio frames, as genuine COVAREP files have them."""
     for position in rng.choice(len(videos), NUM_NON_FINITE, replace=False):
         values = videos[position].streams["audio"][1]
-        row, column = rng.integers(len(values)), rng.integers(SPEECH + 1, AUDIO_DIM)
+        row, column = rng.integers(len(values)), rng.integers(CARRIED["audio"]["speech"].stop, AUDIO_DIM)
         values[row, column] = rng.choice([np.nan, -np.inf])

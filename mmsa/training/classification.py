@@ -17,8 +17,6 @@ from mmsa.training.kinds import KindName, KindTask
 from mmsa.training.metrics import classification_metrics
 
 Monitor = Literal["accuracy", "f1_weighted", "f1_macro", "wacc_emotions", "f1_emotions"]
-SHOWN = ("accuracy", "f1_weighted", "f1_macro")
-"""What tables show of classes that exclude each other, in order."""
 
 
 class Classification(KindTask):
@@ -50,7 +48,8 @@ class Classification(KindTask):
         kinds: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(target, kind, kinds, monitor, head_dropout, auxiliary)
-        self.shown = ("f1_emotions", "wacc_emotions", "accuracy") if self.columns else SHOWN
+        of_classes, of_emotions = ("accuracy", "f1_weighted", "f1_macro"), ("f1_emotions", "wacc_emotions", "accuracy")
+        self.shown = of_emotions if self.columns else of_classes
         self.cuts = self._cuts(thresholds)
         self.check_monitor()
 

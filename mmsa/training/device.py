@@ -20,11 +20,7 @@ def make_fabric(
 ) -> Fabric:
     """The device and precision of this process, with its number of threads and determinism set.
 
-    Args:
-        accelerator: "auto" is the first of cuda, mps and cpu that is there.
-        precision: "bf16-mixed" computes matrix products in bfloat16.
-        deterministic: the same seed gives equal bits on the same machine, versions and number of threads.
-        threads: CPU threads, >= 1.
+    Args: as `mmsa.config.DeviceOptions` says.
 
     Raises:
         ConfigError: the accelerator is not there.

@@ -14,24 +14,18 @@ from torch import Tensor
 from mmsa.data.store import EMOTIONS
 from mmsa.errors import ConfigError, DataError
 from mmsa.training.emotion_metrics import emotion_errors
-from mmsa.training.metrics import binary_metrics, error_metrics, over_fold, regression_metrics
+from mmsa.training.metrics import Score, binary_metrics, error_metrics, over_fold, regression_metrics
 from mmsa.training.sims_metrics import THREE_CLASSES, sims_metrics
 from mmsa.training.task import TargetTask
 
 KindName = Literal["sentiment", "sims", "binary", "emotions", "number"]
-Score = Callable[[NDArray[Any], NDArray[Any]], dict[str, float]]
 
 
-def _signed_metrics(prediction: NDArray[Any], target: NDArray[Any]) -> dict[str, float]:
+@over_fold
+def _signed_metrics(predicted: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
     """Of two classes that are regressed as -1 and 1: no label is 0, so one binary convention is left."""
-    ours = ("acc2_non0", "f1_non0")
-    return over_fold(
-        lambda p, t: {**error_metrics(p, t), **{name: binary_metrics(p, t)[name] for name in ours}}, prediction, target
-    )
-
-
-def _number_metrics(prediction: NDArray[Any], target: NDArray[Any]) -> dict[str, float]:
-    return over_fold(error_metrics, prediction, target)
+    binary = binary_metrics(predicted, truth)
+    return error_metrics(predicted, truth) | {name: binary[name] for name in ("acc2_non0", "f1_non0")}
 
 
 @dataclass(frozen=True)
@@ -94,7 +88,7 @@ KINDS: dict[str, Kind] = {
         ("mae", "corr_emotions"),
         columns=EMOTIONS,
     ),
-    "number": Kind("numbers", lambda values: True, _number_metrics, ("mae", "rmse", "corr")),
+    "number": Kind("numbers", lambda values: True, over_fold(error_metrics), ("mae", "rmse", "corr")),
 }
 
 
@@ -109,9 +103,7 @@ class KindTask(TargetTask):
         target: name of the target in the store; None takes the first that is stated.
         kind: a key of KINDS, or "auto" for what the data set states.
         stated: kind of each target that the data set states; USUAL holds that of others, which else are numbers.
-        monitor: metric of the validation fold that selects the checkpoint.
-        head_dropout: rate in [0, 1) before the head, in training only.
-        auxiliary: weight >= 0 of each auxiliary loss that a stage returns.
+        monitor, head_dropout, auxiliary: as of `TargetTask`.
 
     Raises:
         ConfigError: the data set states a kind that there is not.

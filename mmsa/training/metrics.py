@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from mmsa.data.store import EMOTIONS
 
 Array = NDArray[np.float64]
-FoldMetrics = Callable[[Array, Array], dict[str, float]]
+Score = Callable[[NDArray[Any], NDArray[Any]], dict[str, float]]
+"""(predictions, labels) -> metrics by name."""
 Mode = Literal["min", "max"]
 
 
@@ -84,26 +86,38 @@ def metric_mode(name: str) -> Mode:
     return METRICS[name.rpartition("/")[2]].mode
 
 
-def regression_metrics(prediction: NDArray[np.floating], target: NDArray[np.floating]) -> dict[str, float]:
-    """Every regression metric of METRICS over one whole fold.
-
-    A metric that is not defined is NaN: `corr` of a constant, `*_non0*` without a label other than 0,
-    all of them where a prediction is not finite.
+def over_fold(compute: Score, columns: Sequence[str] = ()) -> Score:
+    """Make of metrics of finite float64 arrays those of a whole fold; all are NaN where a prediction is not finite.
 
     Args:
-        prediction: predicted sentiment, any real value.
-        target: labels on the scale [-3, 3]; values beyond it are clipped where the definition says so.
+        compute: (predictions, labels) -> metrics by name.
+        columns: of several numbers per utterance their names.
 
     Shapes:
-        prediction (N,), target (N,), N >= 1.
+        prediction (N,), target (N,), N >= 1; or (N, K) of K columns.
 
     Raises:
-        ValueError: the shapes differ, or are not (N,) with N >= 1.
+        ValueError: by the metrics: the shapes are not these.
     """
-    return over_fold(_regression_metrics, prediction, target)
+
+    @wraps(compute)
+    def metrics(prediction: NDArray[Any], target: NDArray[Any]) -> dict[str, float]:
+        predicted, truth = np.asarray(prediction, dtype=np.float64), np.asarray(target, dtype=np.float64)
+        _check_shapes(predicted, truth, columns)
+        if not np.isfinite(predicted).all():  # a diverged model must not earn the accuracy of "everything is negative"
+            return dict.fromkeys(compute(np.zeros_like(predicted), truth), float("nan"))
+        return compute(predicted, truth)
+
+    return metrics
 
 
-def _regression_metrics(predicted: Array, truth: Array) -> dict[str, float]:
+@over_fold
+def regression_metrics(predicted: Array, truth: Array) -> dict[str, float]:
+    """Every regression metric of METRICS over one whole fold, of any real values and labels on the scale [-3, 3].
+
+    Labels beyond it are clipped where the definition says so. A metric that is not defined is NaN: `corr` of a
+    constant, `*_non0*` without a label other than 0.
+    """
     return {
         **error_metrics(predicted, truth),
         "acc7": float((_rounded(predicted, 3) == _rounded(truth, 3)).mean()),
@@ -111,26 +125,6 @@ def _regression_metrics(predicted: Array, truth: Array) -> dict[str, float]:
         "acc5": float((_rounded(predicted, 2) == _rounded(truth, 2)).mean()),
         **binary_metrics(predicted, truth),
     }
-
-
-def over_fold(compute: FoldMetrics, prediction: NDArray[Any], target: NDArray[Any]) -> dict[str, float]:
-    """Metrics of a fold of finite labels; all of them are NaN where a prediction is not finite.
-
-    Args:
-        compute: (predictions, labels) as float64 -> metrics by name.
-        prediction: one number per utterance.
-        target: labels.
-
-    Shapes:
-        prediction (N,), target (N,), N >= 1.
-
-    Raises:
-        ValueError: the shapes differ, or are not (N,) with N >= 1.
-    """
-    predicted, truth = _paired(np.asarray(prediction, dtype=np.float64), np.asarray(target, dtype=np.float64))
-    if not np.isfinite(predicted).all():  # a diverged model must not earn the accuracy of "everything is negative"
-        return dict.fromkeys(compute(np.zeros_like(predicted), truth), float("nan"))
-    return compute(predicted, truth)
 
 
 def error_metrics(predicted: Array, truth: Array) -> dict[str, float]:
@@ -177,7 +171,8 @@ def classification_metrics(prediction: NDArray[np.generic], target: NDArray[np.i
     scores = np.asarray(prediction)
     if scores.ndim == 2 and not np.isfinite(scores).all():
         return dict.fromkeys(("accuracy", "f1_weighted", "f1_macro", "recall_macro"), float("nan"))
-    predicted, truth = _paired(scores.argmax(axis=1) if scores.ndim == 2 else scores, np.asarray(target))
+    predicted, truth = scores.argmax(axis=1) if scores.ndim == 2 else scores, np.asarray(target)
+    _check_shapes(predicted, truth)
     counts = Counts.of(predicted.astype(np.int64), truth.astype(np.int64))
     present = (counts.true + counts.predicted) > 0
     labelled = counts.true > 0
@@ -222,10 +217,12 @@ class Counts:
         return float((per_class * weights).sum() / weights.sum())
 
 
-def _paired(prediction: NDArray[Any], target: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    if prediction.ndim != 1 or prediction.shape != target.shape or not prediction.size:  # (N, 1) would broadcast
-        raise ValueError(f"metrics need two (N,) arrays with N >= 1; got {prediction.shape} and {target.shape}.")
-    return prediction, target
+def _check_shapes(prediction: NDArray[Any], target: NDArray[Any], columns: Sequence[str] = ()) -> None:
+    num = prediction.size // max(len(columns), 1)
+    shape = (num, len(columns)) if columns else (num,)
+    if not num or not prediction.shape == target.shape == shape:  # (N, 1) would broadcast
+        needed = f"(N, {len(columns)})" if columns else "(N,)"
+        raise ValueError(f"metrics need two {needed} arrays with N >= 1; got {prediction.shape} and {target.shape}.")
 
 
 def correlation(prediction: Array, target: Array) -> float:

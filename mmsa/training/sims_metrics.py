@@ -14,25 +14,12 @@ THREE_CLASSES = (-0.1, 0.1)
 FIVE_CLASSES = (-0.7, -0.1, 0.1, 0.7)
 
 
-def sims_metrics(prediction: NDArray[np.floating], target: NDArray[np.floating]) -> dict[str, float]:
-    """Every metric of CH-SIMS over one whole fold, and the errors and binary conventions of any sentiment.
+@over_fold
+def sims_metrics(predicted: Array, truth: Array) -> dict[str, float]:
+    """Every metric of CH-SIMS over one whole fold, labels in [-1, 1], and the errors and conventions of any sentiment.
 
     CH-SIMS' own two classes, [-1, 0] and (0, 1], are `acc2_neg0` and `f1_neg0`: clipping changes no sign.
-
-    Args:
-        prediction: predicted sentiment, any real value.
-        target: labels in [-1, 1].
-
-    Shapes:
-        prediction (N,), target (N,), N >= 1.
-
-    Raises:
-        ValueError: the shapes differ, or are not (N,) with N >= 1.
     """
-    return over_fold(_sims_metrics, prediction, target)
-
-
-def _sims_metrics(predicted: Array, truth: Array) -> dict[str, float]:
     clipped, label = np.clip(predicted, -1, 1), np.clip(truth, -1, 1)
     return {
         **error_metrics(predicted, truth),
