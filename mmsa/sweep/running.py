@@ -113,7 +113,7 @@ class TrialRunner:
         def started(folder: Path) -> None:
             trial.set_user_attr("seeds", {**trial.user_attrs.get("seeds", {}), key: {"folder": str(folder.resolve())}})
 
-        reported = trial._get_latest_trial().intermediate_values
+        reported = trial._get_latest_trial().intermediate_values  # to which `report` adds
         objective = self.spec.objectives[0]
 
         def epoch(history: Sequence[Mapping[str, float]]) -> None:
