@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml  # type: ignore[import-untyped]
 from omegaconf import DictConfig, OmegaConf
-from pydantic_core import to_json
+from pydantic import TypeAdapter
 
 from mmsa.errors import ConfigError, DataError
 
@@ -101,14 +101,15 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON, of dataclasses too; numbers that are not finite become null."""
-    write_text(path, to_json(content, indent=2, inf_nan_mode="null").decode() + "\n")
+    write_text(path, TypeAdapter(Any).dump_json(content, indent=2).decode() + "\n")
 
 
 def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
-    """One row per epoch."""
+    """One row per epoch; a loss of a phase that was not due is empty."""
     rows = [{"epoch": epoch, **metrics} for epoch, metrics in enumerate(history, start=1)]
+    names = dict.fromkeys(name for row in rows for name in row) or ["epoch"]
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else ["epoch"], lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=list(names), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())

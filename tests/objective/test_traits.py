@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor
 from mmsa import build, learning
 from mmsa.errors import ConfigError
 from mmsa.model import Learner
+from mmsa.run_folder import write_history
 from mmsa.stages import Phase
 from mmsa.testing.batches import make_batch
 from mmsa.testing.laws import MOMENT, Subject, every_element_learns, targets_are_not_seen
@@ -132,6 +134,9 @@ def test_phases_run_in_their_epochs_over_their_share_of_the_train_fold(tmp_path:
         expected += [(epoch, "late", step, 4) for step in (1, 2, 3, 4)] * (epoch in (2, 3))
     assert walked == expected
     assert "train/task" not in state.history[0] and "train/task" in state.history[1]
+    write_history(tmp_path / "history.csv", state.history)
+    first, second, *_ = csv.DictReader((tmp_path / "history.csv").read_text(encoding="utf-8").splitlines())
+    assert first["train/task"] == "" and float(second["train/task"]) > 0
 
 
 @pytest.mark.parametrize(
