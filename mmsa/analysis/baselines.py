@@ -108,7 +108,7 @@ def _majority_scores(
 
 
 def _standardised(features: Mapping[str, Array]) -> dict[str, Array]:
-    """Unit variance by the train fold, clipped, and then zero mean; missing rows become its mean, constant columns 0."""
+    """Unit variance by the train fold, clipped, then zero mean; missing rows become its mean, constant columns 0."""
     mean = _present_mean(features["train"])
     scale = np.sqrt(_present_mean(np.square(features["train"] - mean)))
     constant = scale <= 1e-12 * (1.0 + np.abs(mean))

@@ -22,6 +22,7 @@ from mmsa.locks import locked
 
 _HASHES = "source-hashes.json"
 _CHUNK = 1 << 22
+_SHOWN = 5
 STALE = 600.0
 """Seconds after which a half-made file cannot be a living process's: it is written in one go."""
 
@@ -235,8 +236,13 @@ def check_rows(
         )
 
 
-def describe(store: Store) -> list[str]:
-    """A summary of a store in at most 14 short lines."""
+def describe(store: Store, kinds: Mapping[str, str]) -> list[str]:
+    """A summary of a store in at most 15 short lines.
+
+    Args:
+        store: the prepared data set.
+        kinds: what the numbers of each target are taken for.
+    """
     report, canonical = store.report, store.report.get("canonical", {})
     lines = [f"{store.dataset} {store.fingerprint} ({store.path})"]
     for fold in FOLDS:
@@ -245,6 +251,9 @@ def describe(store: Store) -> list[str]:
             f"{fold:<5} {report['utterances'][fold]:>6} utterances of {report['videos'][fold]} videos{published}"
         )
     widths = ", ".join(f"{modality} {ragged.width}" for modality, ragged in store.features.items())
+    targets = [f"{name} ({kind})" for name, kind in kinds.items()]
+    more = f" and {len(targets) - _SHOWN} more" if len(targets) > _SHOWN else ""
+    lines.append(f"targets, and the kind each is taken for: {', '.join(targets[:_SHOWN])}{more}")
     lines.append(f"widths: {widths or 'no features'}")
     for ragged in list(store.features.values())[:1]:
         steps = ragged.lengths

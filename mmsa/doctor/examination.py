@@ -15,6 +15,7 @@ from mmsa.doctor.findings import judge
 from mmsa.doctor.known_files import REMARKS, known_file, meaning
 from mmsa.doctor.measures import duplicates, measure_modality, measure_rows, measure_target
 from mmsa.errors import printable
+from mmsa.training.kinds import kind_of
 
 _MAX_LINES = 28
 _BRIEF = 5
@@ -54,7 +55,7 @@ def examine(store: Store, dataset: Dataset) -> Diagnosis:
         store: the prepared data set.
         dataset: its title, published sizes, nominal range and kinds of targets.
     """
-    primary = next((name for name in dataset.kinds if name in store.targets), next(iter(store.targets)))
+    primary = next((name for name in dataset.stated_kinds if name in store.targets), next(iter(store.targets)))
     labels = next(iter(_columns(primary, store.targets[primary]).values()))
     modalities, contents = {}, {}
     for modality in store.features:
@@ -75,7 +76,7 @@ def examine(store: Store, dataset: Dataset) -> Diagnosis:
         "primary": primary,
         "targets": {
             column: measure_target(
-                store, values, *bounds.get(name, (-np.inf, np.inf)), kind=dataset.kinds.get(name, "number")
+                store, values, *bounds.get(name, (-np.inf, np.inf)), kind=kind_of(name, dataset.stated_kinds)
             )
             for name, target in store.targets.items()
             for column, values in _columns(name, target).items()

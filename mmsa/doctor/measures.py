@@ -212,7 +212,7 @@ def measure_target(store: Store, values: np.ndarray, low: float, high: float, ki
         values: (N,) labels.
         low: lowest nominal label; may be infinite.
         high: highest nominal label; may be infinite.
-        kind: what the numbers mean, as in `Dataset.kinds`.
+        kind: what the numbers mean, a key of `mmsa.training.kinds.KINDS`.
     """
     known = np.isfinite(values)
     finite = values[known]

@@ -103,7 +103,7 @@ def test_labels_beyond_the_nominal_range_are_reported_and_beyond_the_bound_refus
     write_corpus(source, sequences)
     store = Tiny(str(source)).prepare(stores)
     assert store.report["beyond_nominal"] == {"count": 2, "nominal_range": [-3.0, 3.0], "largest": 5.0}
-    assert any("labels beyond [-3, 3]: 2, the largest 5" in line for line in describe(store))
+    assert any("labels beyond [-3, 3]: 2, the largest 5" in line for line in describe(store, {}))
     sequences["labels"]["b"] = labels((0.0, 2.0, 6.5))
     write_corpus(source, sequences)
     with pytest.raises(DataError, match=r"outside \[-6, 6\].*6\.5 of b\[0\]"):
@@ -181,7 +181,7 @@ def test_the_summary_is_short_and_nothing_else_is_printed(
     printed = capsys.readouterr()
     assert printed.out == ""
     assert len(printed.err.splitlines()) <= 2
-    lines = describe(store)
+    lines = describe(store, {})
     assert len(lines) <= 12
     assert "widths: text 4, audio 3, visual 2" in lines
     assert any(line.split() == ["train", "2", "utterances", "of", "1", "videos"] for line in lines)
