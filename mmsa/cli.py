@@ -64,8 +64,10 @@ def prepare(
     store = dataset.prepare(Path(cfg.paths.data))
     kinds = {target: kind_of(target, dataset.stated_kinds) for target in store.targets}
     print("\n".join(describe(store, kinds)))
-    print("\n".join(brief(examine(store, dataset))))
-    print(f"train on it: {train_command(overrides)}")
+    diagnosis = examine(store, dataset)
+    print("\n".join(brief(diagnosis)))
+    if all(fold["utterances"] for fold in diagnosis.numbers["folds"].values()):
+        print(f"train on it: {train_command(overrides)}")
 
 
 @app.command()

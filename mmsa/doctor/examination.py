@@ -81,8 +81,11 @@ def examine(store: Store, dataset: Dataset) -> Diagnosis:
             for name, target in store.targets.items()
             for column, values in _columns(name, target).items()
         },
-        "dropped": {reason: len(ids) for reason, ids in store.report.get("dropped", {}).items() if ids},
-        "skipped_videos": {reason: len(ids) for reason, ids in store.report.get("skipped_videos", {}).items() if ids},
+        **{
+            key: {reason: names for reason, names in store.report.get(key, {}).items() if names}
+            for key in ("dropped", "skipped_videos")
+        },
+        "fold_videos_absent": store.report.get("fold_videos_absent", []),
         "drawn_vectors": store.report.get("drawn_vectors", 0),
         "reading": {
             key: store.report.get(key, {})

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from mmsa.data.prepare import listed
+from mmsa.data.prepare import listed, listed_names
 from mmsa.data.store import FOLDS
 from mmsa.doctor.finding import SEVERITIES, Finding, counted, named
 from mmsa.doctor.known_files import PUBLISHER
@@ -44,10 +44,10 @@ def _of_rows(numbers: Mapping[str, Any]) -> Iterator[Finding]:
             "error",
             "empty_fold",
             f"the fold {', '.join(empty)} has no utterance.",
-            "Prepare the data from a source that states all three folds: train, valid, test.",
+            "A run needs all three: prepare a source with train, valid and test.",
         )
     if other := [f for f in FOLDS if folds[f]["published"] not in (None, folds[f]["utterances"])]:
-        dropped = sum(numbers["dropped"].values())
+        dropped = sum(map(len, numbers["dropped"].values()))
         reason = f" ({counted(dropped, 'utterance')} dropped on reading)" if dropped else ""
         counts = ", ".join(f"{f} {folds[f]['utterances']} instead of {folds[f]['published']}" for f in other)
         yield Finding(
@@ -73,7 +73,7 @@ def _of_rows(numbers: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _of_contents(numbers["duplicates"])
     for key, what in (("dropped", "utterances dropped on reading"), ("skipped_videos", "videos skipped")):
         if numbers[key]:
-            yield Finding("note", key, f"{what}: {listed(numbers[key])}.")
+            yield Finding("note", key, f"{what}: {listed_names(numbers[key])}.")
 
 
 def _of_contents(found: Mapping[str, Any]) -> Iterator[Finding]:

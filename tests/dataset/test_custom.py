@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import zipfile
 from collections.abc import Callable
@@ -102,7 +103,9 @@ def _rows(prepared: Prepared) -> list[tuple[list[str], int]]:
     return [(words, int(prepared.features["gaze"][k][0, 0]) - 1) for k, words in enumerate(prepared.words or [])]
 
 
-def test_what_is_not_finite_or_empty_is_mended_or_dropped_and_counted(tmp_path: Path) -> None:
+def test_what_is_not_finite_or_empty_is_mended_or_dropped_counted_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     content = arrays()
     content["features/physio"][4, 0] = [np.nan, -np.inf]
     content["target"][5] = np.nan
@@ -111,6 +114,14 @@ def test_what_is_not_finite_or_empty_is_mended_or_dropped_and_counted(tmp_path: 
     prepared = read(npz(tmp_path / "own", content))
     assert prepared.report["non_finite"] == {"physio": 2, "gaze": 0}
     assert prepared.report["dropped"] == {"no steps": [content["id"][6]], "label not finite": [content["id"][5]]}
+    path = str(npz(tmp_path / "own", content))
+    command(["prepare", "custom", "--source", path, "--data", str(tmp_path)])
+    out = capsys.readouterr().out
+    named = f"no steps 1 ({content['id'][6]}), label not finite 1 ({content['id'][5]})"
+    assert f"dropped utterances: {named}\n" in out
+    command(["doctor", "custom", "--source", path, "--data", str(tmp_path), "--output", str(tmp_path / "found")])
+    assert f"note dropped: utterances dropped on reading: {named}." in capsys.readouterr().out
+    assert json.loads((tmp_path / "found" / "report.json").read_text())["dropped"] == prepared.report["dropped"]
     assert len(prepared.ids) == 10
     absent = prepared.ids.index(content["id"][3])
     assert prepared.features["physio"][absent].shape == (0, 2)

@@ -16,12 +16,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmsa.data.batches import Data
 from mmsa.data.loading import Loading
 from mmsa.data.prepare import add_integrity, build_once, describe, hash_files
-from mmsa.data.store import Prepared, Ragged, Store
+from mmsa.data.store import FOLDS, Prepared, Ragged, Store
 from mmsa.dataset.cmu_mosei import CmuMosei
 from mmsa.dataset.cmu_mosi import CmuMosi
 from mmsa.dataset.dataset import Dataset
+from mmsa.doctor.examination import examine
+from mmsa.doctor.page import page
 from mmsa.errors import ConfigError, DataError
 from mmsa.readers.families import READING
 from tests.data.test_store import prepared
@@ -119,9 +122,25 @@ def test_mosi_refuses_what_mosei_reports(tmp_path: Path, stores: Path) -> None:
     assert CmuMosei(str(path)).prepare(stores).report["beyond_nominal"]["count"] == 1
 
 
-def test_an_empty_fold_is_refused_by_its_name(source: Path, stores: Path) -> None:
-    write_corpus(source, tiny_sequences(videos="ac"))
-    with pytest.raises(DataError, match="the valid fold of Tiny is empty"):
+def test_an_empty_fold_is_refused_by_its_name_where_it_is_read(source: Path, stores: Path) -> None:
+    for videos, fold in (("ac", "valid"), ("ab", "test"), ("bc", "train")):
+        write_corpus(source, tiny_sequences(videos=videos))
+        store = Tiny(str(source)).prepare(stores)
+        assert store.report["utterances"][fold] == 0
+        diagnosis = examine(store, Tiny())
+        assert f"the fold {fold} has no utterance." in {finding.text for finding in diagnosis.of("error")}
+        assert f">{fold}<" in page(diagnosis)
+        data = Data(store, ["text"], Loading("none"))
+        assert all(len(data.fold(other)) == 2 for other in FOLDS if other != fold)
+        with pytest.raises(DataError, match=f"the {fold} fold of .* has no utterance"):
+            data.fold(fold)
+    with pytest.raises(DataError, match=r"the train fold of .* has no utterance"):
+        Data(store, ["text"])  # which normalises by it
+
+
+def test_a_source_without_an_utterance_is_refused(source: Path, stores: Path) -> None:
+    write_corpus(source, tiny_sequences(videos="xy"))
+    with pytest.raises(DataError, match="holds no utterance of Tiny"):
         Tiny(str(source)).prepare(stores)
     assert kept(stores) == []
 
