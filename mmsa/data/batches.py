@@ -138,9 +138,10 @@ class Data:
             raise words_are_not_averaged(loading.resample)
         absent = [m for m in modalities if m not in store.features and m not in self._tokenizers]
         if absent:
+            kept = [m for m in modalities if m not in absent]
             raise DataError(
                 f"{store.path} has no {', '.join(absent)}; it has {', '.join(store.features)}.\n"
-                f"  type dataset.modalities=[{','.join(m for m in modalities if m not in absent)}]"
+                f"  type dataset.modalities=[{','.join(kept or store.features)}]"
             )
         held = {m: self._held_lengths(m) for m in self.modalities}
         self._axis: np.ndarray | None = None

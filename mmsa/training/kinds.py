@@ -17,7 +17,7 @@ from mmsa.errors import ConfigError, DataError
 from mmsa.training.emotion_metrics import emotion_errors
 from mmsa.training.metrics import Score, binary_metrics, error_metrics, over_fold, regression_metrics
 from mmsa.training.sims_metrics import THREE_CLASSES, sims_metrics
-from mmsa.training.task import TargetTask
+from mmsa.training.task import TargetTask, of_one_number
 
 KindName = Literal["sentiment", "sims", "binary", "emotions", "number"]
 
@@ -155,10 +155,10 @@ class KindTask(TargetTask):
         """
         if not self.cuts:
             has = f"{len(self.columns)} columns" if self.columns else "no cuts"
-            instead = "task.target=sentiment" if self.columns else "task=classification task.thresholds=[0]"
+            cut = "" if self.columns else "task=classification task.thresholds=[0], or "
             raise ConfigError(
                 f"task.target={self.target} has no classes, since its kind is {self.kind}, which has {has}.\n"
-                f"  type {instead}, or objective=task"
+                f"  type {cut}objective=task"
             )
         cuts = torch.tensor(self.cuts, dtype=torch.float32, device=target.device)
         return (target[:, None] >= cuts).sum(dim=1)
@@ -187,15 +187,18 @@ class KindTask(TargetTask):
             values = targets[self.target]
             if values.shape[1:] != (len(self.columns),):
                 came = f"{values.shape[1]} columns" if values.ndim == 2 else f"the shape {values.shape}"
+                instead = "type task.kind=number" if values.ndim == 1 else of_one_number(targets)
                 raise DataError(
                     f"task.target={self.target}: its kind is {self.kind}, which needs {len(self.columns)} columns "
-                    f"({', '.join(self.columns)}); it has {came}.\n  type task.target=sentiment, or another task.kind"
+                    f"({', '.join(self.columns)}); it has {came}.\n  {instead}"
                 )
         else:
             values = super().select(targets)
         if not self.meaning.fits(values):
+            others = {name: held for name, held in targets.items() if name != self.target}
+            instead = of_one_number(others) if self.columns else "type task.kind=sentiment, or task.kind=number"
             raise DataError(
                 f"task.target={self.target}: its kind is {self.kind}, which needs {self.meaning.requirement}; it holds "
-                f"{values.min():g} to {values.max():g}.\n  type task.kind=sentiment, or task.kind=number"
+                f"{values.min():g} to {values.max():g}.\n  {instead}"
             )
         return values
