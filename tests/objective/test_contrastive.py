@@ -184,7 +184,7 @@ def test_classes_are_those_of_the_task_or_lie_between_the_cuts_of_its_kind() -> 
 @pytest.mark.parametrize(
     ("overrides", "typed"),
     [
-        (["task.kind=number"], "task=classification task.thresholds=[0], or objective=task"),
+        (["task.kind=number"], "task=classification task.thresholds=[0]"),
         (["task.target=emotions"], "objective=task"),
         (["task=classification", "task.target=emotions", "task.monitor=f1_emotions"], "objective=task"),
     ],
@@ -194,7 +194,8 @@ def test_a_target_without_classes_is_refused_before_data_are_read(overrides: lis
         check(configuration("objective=contrastive", *overrides))
     assert "has no classes" in str(refused.value) and f"type {typed}" in str(refused.value)
     chosen = dict(option.split("=", 1) for option in [*overrides, *typed.split()] if "monitor" not in option)
-    check(configuration("objective=contrastive", *(f"{key}={value}" for key, value in chosen.items())))
+    chosen = {"objective": "contrastive", **chosen}
+    check(configuration(*(f"{key}={value}" for key, value in chosen.items())))
 
 
 def test_mixed_utterances_and_wrong_options_are_refused() -> None:
