@@ -299,7 +299,7 @@ def listed_names(groups: Mapping[str, Sequence[str]]) -> str:
     """How many there are of each group, and the first of them by name."""
     parts = []
     for reason, names in groups.items():
-        first = [printable(name)[:60] for name in names[:_NAMED]]
-        more = [f"and {len(names) - _NAMED} more"] if len(names) > _NAMED else []
-        parts += [f"{reason} {len(names)} ({', '.join([*first, *more])})"] if first else []
+        first = ", ".join(printable(str(name))[:60] for name in names[:_NAMED])
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        parts += [f"{reason} {len(names)} ({first}{more})"] if first else []
     return ", ".join(parts) or "none"

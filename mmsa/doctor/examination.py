@@ -89,7 +89,10 @@ def examine(store: Store, dataset: Dataset) -> Diagnosis:
         "drawn_vectors": store.report.get("drawn_vectors", 0),
         "reading": {
             key: store.report.get(key, {})
-            for key in ("ids", "padding", "beyond_length", "without_steps", "without_context")
+            for key in (
+                *("ids", "padding", "beyond_length", "beyond_length_utterances", "without_steps", "without_context"),
+                "non_finite_utterances",
+            )
         },
         "card": [REMARKS[store.dataset]] if store.dataset in REMARKS else [],
     }

@@ -129,7 +129,8 @@ def _of_labels(numbers: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "labels_beyond_range",
-            f"labels beyond [{low}, {high}]: {listed(beyond)}, the furthest {measured['furthest']:g}.",
+            f"labels beyond [{low}, {high}]: {listed(beyond)}, the furthest {measured['furthest']:g}: "
+            f"{named(measured['beyond_ids'], sum(beyond.values()))}.",
             "They are kept as they are. Look whether the source means them so.",
         )
     train = measured["folds"]["train"]
@@ -273,10 +274,12 @@ def _of_steps(reading: Mapping[str, Any]) -> Iterator[Finding]:
             text = f"{modality} is taken to be padded on the {side}, as its format has it; its rows do not tell"
             yield Finding("note", "padding_assumed", f"{text} ({counted(len(assumed), 'fold')}).")
     if beyond := {modality: count for modality, count in reading["beyond_length"].items() if count}:
+        ids = dict.fromkeys(name for names in reading["beyond_length_utterances"].values() for name in names)
+        where = f", of {named([*ids])}" if ids else ""
         yield Finding(
             "warning",
             "beyond_length",
-            f"steps with values beyond the stated lengths were left out: {listed(beyond)}.",
+            f"steps with values beyond the stated lengths were left out: {listed(beyond)}{where}.",
             "Look whether the lengths belong to these arrays; what a transformer makes of padding looks the same.",
         )
     if reading["without_steps"]:

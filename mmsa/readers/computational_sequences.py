@@ -136,8 +136,9 @@ class _Aligner:
         self.words: list[list[str]] = []
         self.labels: list[np.ndarray] = []
         self.lengths: list[np.ndarray] = []
-        by_modality = ("non_finite", "non_finite_utterances", "steps_without_frames")
+        by_modality = ("non_finite", "steps_without_frames")
         self.report: dict[str, Any] = {"dropped": {}, **{key: dict.fromkeys(self.spools, 0) for key in by_modality}}
+        self.report["non_finite_utterances"] = {modality: [] for modality in self.spools}
         self.report |= {"pauses_removed": 0, "words_too_short": 0}
 
     def add(self, video: str, fold: str) -> None:
@@ -190,7 +191,8 @@ class _Aligner:
         means[wrong] = 0.0
         wrong_steps = wrong.sum(axis=1)[rows]
         self.report["non_finite"][modality] += int(wrong_steps.sum())
-        self.report["non_finite_utterances"][modality] += len(np.unique(groups[wrong_steps > 0]))
+        mended = np.unique(groups[wrong_steps > 0]).tolist()
+        self.report["non_finite_utterances"][modality] += [f"{video}[{k}]" for k in mended]
         self.report["steps_without_frames"][modality] += int((~covered[rows]).sum())
         return means[rows]
 
