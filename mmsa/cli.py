@@ -50,6 +50,7 @@ def prepare(
     from mmsa.commands import train_command
     from mmsa.data.prepare import describe
     from mmsa.doctor.examination import brief, examine
+    from mmsa.training.kinds import kind_of
 
     if mirror is not None and not download:
         raise ConfigError(f"--mirror says where to fetch from.\n  type mmsa prepare {name} --download --mirror URL")
@@ -61,9 +62,12 @@ def prepare(
         source = str(fetch(dataset, Path(cfg.paths.data), mirror, given))
         cfg, dataset, overrides = _named(name, source, glove, data, options)
     store = dataset.prepare(Path(cfg.paths.data))
-    print("\n".join(describe(store)))
-    print("\n".join(brief(examine(store, dataset))))
-    print(f"train on it: {train_command(overrides)}")
+    kinds = {target: kind_of(target, dataset.stated_kinds) for target in store.targets}
+    print("\n".join(describe(store, kinds)))
+    diagnosis = examine(store, dataset)
+    print("\n".join(brief(diagnosis)))
+    if all(fold["utterances"] for fold in diagnosis.numbers["folds"].values()):
+        print(f"train on it: {train_command(overrides)}")
 
 
 @app.command()

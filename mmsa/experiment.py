@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from mmsa import build, learning
 from mmsa.analysis.baselines import fit_baselines
 from mmsa.data.batches import Data, Fold
+from mmsa.data.store import FOLDS
 from mmsa.display import Display
 from mmsa.journal import Journal, TrialHooks, named_by_fold
 from mmsa.model import Learner
@@ -62,6 +63,8 @@ def run(
     fabric = make_fabric(**cfg.device)
     task = build.build_task(cfg)
     store, data = trial.data(cfg) if trial else build.open_data(cfg, progress=not quiet)
+    for name in FOLDS:
+        data.rows(name)  # refuses an empty test fold now, not after training
     if trial and not trial.final:
         data = data.closed("test", closed_to_trials(f"trial {trial.number}", trial.sweep))
     train, valid = data.fold("train"), data.fold("valid")

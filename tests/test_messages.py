@@ -18,6 +18,7 @@ from mmsa.dataset.cmu_mosi import CmuMosi
 from mmsa.overrides import native_overrides, typed_overrides
 from mmsa.readers.sequence_file import write_sequence
 from mmsa.reporting import in_few_lines, report_errors
+from mmsa.training.trainer import Trainer
 from tests.dataset.corpora import tiny_sequences
 
 MAX_LINES = 10
@@ -128,12 +129,7 @@ def lacking(folder: Path) -> list[str]:
     return [str(source), "CMU_MOSI_Visual_Facet_42.csd", "dataset.modalities=[text,audio]"]
 
 
-def empty_fold(folder: Path) -> list[str]:
-    source = mosi_folder(folder / "source", folds=("train", "test"))
-    return [str(source), "valid fold of CMU-MOSI is empty", "mmsa prepare cmu_mosi --source"]
-
-
-@pytest.mark.parametrize("broken", [truncated, foreign, lacking, empty_fold], ids=lambda broken: broken.__name__)
+@pytest.mark.parametrize("broken", [truncated, foreign, lacking], ids=lambda broken: broken.__name__)
 def test_a_source_that_is_not_what_it_should_be(
     broken: Callable[[Path], list[str]], tmp_path: Path, told: Callable[[Callable[[], object]], str]
 ) -> None:
@@ -142,6 +138,25 @@ def test_a_source_that_is_not_what_it_should_be(
     message = told(lambda: cli.command([*prepare, "--source", source]))
     assert source in message and all(part in message for part in parts), message
     assert not list((tmp_path / "data").glob("*.h5"))
+
+
+@pytest.mark.parametrize("fold", ["valid", "test"])
+def test_a_source_with_an_empty_fold_is_prepared_and_trains_no_run(
+    fold: str,
+    tmp_path: Path,
+    told: Callable[[Callable[[], object]], str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = mosi_folder(tmp_path / "source", folds=tuple({"train", "valid", "test"} - {fold}))
+    cli.command(["prepare", "cmu_mosi", "--data", str(tmp_path / "data"), "--source", str(source)])
+    out = capsys.readouterr().out
+    assert f"error empty_fold: the fold {fold} has no utterance." in out and "train on it" not in out
+    monkeypatch.setattr(Trainer, "fit", None)
+    typed = ["dataset=cmu_mosi", f"paths.data={tmp_path / 'data'}", f"paths.outputs={tmp_path}", "tracking=none"]
+    message = told(lambda: mmsa.run(typed, quiet=True))
+    assert f"the {fold} fold of" in message and "has no utterance" in message
+    assert not (tmp_path / "runs").exists()
 
 
 def test_prepare_describes_the_store_and_ends_with_the_line_that_trains_on_it(

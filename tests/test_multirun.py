@@ -52,7 +52,7 @@ def test_seeds_and_methods_end_in_a_table_that_mmsa_report_prints_again(
     table, command = last_table(done.stdout)
     assert all(re.search(rf"\bfeedback={feedback} .* \d\.\d+", table) for feedback in ("none", "static"))
     assert len(re.findall(r"\(2\b", table)) == 2 and len(re.findall(r"± \d\.\d+", table)) >= 12
-    assert "mean ± standard deviation over seeds" in table and "ridge joint" in table
+    assert "mean ± sample standard deviation over seeds" in table and "ridge joint" in table
 
     assert Path(command[0]).name == "mmsa" and command[1] == "report" and "--sweep" in command
     cli.command(command[1:])

@@ -108,16 +108,20 @@ def _majority_scores(
 
 
 def _standardised(features: Mapping[str, Array]) -> dict[str, Array]:
-    """Zero mean and unit variance by the train fold, clipped; missing rows become its mean, constant columns 0."""
-    present = ~np.isnan(features["train"])  # (N, D)
-    counts = np.maximum(present.sum(axis=0), 1)
-    mean = np.where(present, features["train"], 0.0).sum(axis=0) / counts
-    deviation = np.where(present, features["train"] - mean, 0.0)
-    scale = np.sqrt(np.square(deviation).sum(axis=0) / counts)
+    """Unit variance by the train fold, clipped, then zero mean; missing rows become its mean, constant columns 0."""
+    mean = _present_mean(features["train"])
+    scale = np.sqrt(_present_mean(np.square(features["train"] - mean)))
     constant = scale <= 1e-12 * (1.0 + np.abs(mean))
     scale[constant] = np.inf
-    scaled = {fold: np.nan_to_num((values - mean) / scale, nan=0.0) for fold, values in features.items()}
-    return {fold: np.clip(values, -_CLIP, _CLIP) for fold, values in scaled.items()}
+    clipped = {fold: np.clip((values - mean) / scale, -_CLIP, _CLIP) for fold, values in features.items()}
+    centre = _present_mean(clipped["train"])  # no longer 0 where clipping took from one side
+    return {fold: np.nan_to_num(values - centre, nan=0.0) for fold, values in clipped.items()}
+
+
+def _present_mean(values: Array) -> Array:
+    """(N, D) -> (D,) means over the rows that are not missing, 0 where all are."""
+    present = ~np.isnan(values)
+    return np.where(present, values, 0.0).sum(axis=0) / np.maximum(present.sum(axis=0), 1)
 
 
 def _fit_ridge(features: Mapping[str, Array], targets: Mapping[str, NDArray[Any]]) -> dict[str, Array]:
@@ -126,7 +130,7 @@ def _fit_ridge(features: Mapping[str, Array], targets: Mapping[str, NDArray[Any]
     One decomposition serves all penalties: on the 16,000 utterances of CMU-MOSEI this takes a second, not ten.
     """
     train = np.asarray(targets["train"], dtype=np.float64)
-    intercept = train.mean()  # the features have mean 0 on the train fold
+    intercept = train.mean()  # the ridge's own, since the features have mean 0 on the train fold
     values, vectors = np.linalg.eigh(features["train"].T @ features["train"])  # (D,), (D, D)
     rotated = vectors.T @ (features["train"].T @ (train - intercept))  # (D,)
     weights = [vectors @ (rotated / (np.maximum(values, 0.0) + alpha)) for alpha in _ALPHAS]

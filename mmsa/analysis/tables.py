@@ -14,6 +14,8 @@ from mmsa.errors import DataError
 from mmsa.training.metrics import METRICS, metric_mode
 
 PLANTED = "planted data: built-in corpus, not a result on human speech"
+SPREAD = "± sample standard deviation over"
+MAJORITY = "majority: each column has its own class, the largest of the train fold"
 _FIELDS = ("dataset", "fingerprint", "planted", "task", "fold", "kind", "label", "seeds")
 
 
@@ -96,7 +98,7 @@ def data_line(run: Run, fold: str) -> str:
 def notes_of(run: Run, num_seeds: int) -> list[str]:
     """What has to be known to read numbers: that data are planted, and what stands behind ± with several seeds."""
     planted = [PLANTED] if run.planted else []
-    return planted + (["mean ± standard deviation over seeds"] if num_seeds > 1 else [])
+    return planted + ([f"mean {SPREAD} seeds"] if num_seeds > 1 else [])
 
 
 def counted(num_seeds: int) -> str:
@@ -115,6 +117,8 @@ def _table(runs: Sequence[Run]) -> Table:
     baselines = _baselines(groups)
     rows = [*configurations, *baselines]
     notes = notes_of(first, max(row.num_seeds for row in rows))
+    own_classes = first.task == "regression" and any(row.label.partition(" [")[0] == "majority" for row in baselines)
+    notes += [MAJORITY] if own_classes else []  # of a classification it is one class
     commits = {run.git.commit for group in groups for run in group.runs if run.git.commit}
     notes += [f"runs of {len(commits)} git commits"] if len(commits) > 1 else []
     best = {metric: _best(metric, [row.metrics[metric].mean for row in rows]) for metric in metrics}

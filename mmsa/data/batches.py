@@ -117,7 +117,7 @@ class Data:
         tokenizers: of the modalities that are read as word pieces, from the store's words.
 
     Raises:
-        DataError: the store lacks a modality, or words that are needed.
+        DataError: the store lacks a modality, words that are needed, or a train fold to normalise by.
         ConfigError: words would have to be resampled.
     """
 
@@ -129,6 +129,7 @@ class Data:
         tokenizers: Mapping[str, Tokenizer] | None = None,
     ) -> None:
         self.store = store
+        self._closed: dict[str, str] = {}
         self.modalities = tuple(modalities)
         self._tokenizers = {m: tokenizer for m, tokenizer in (tokenizers or {}).items() if m in modalities}
         self.loading = loading
@@ -137,9 +138,10 @@ class Data:
             raise words_are_not_averaged(loading.resample)
         absent = [m for m in modalities if m not in store.features and m not in self._tokenizers]
         if absent:
+            kept = [m for m in modalities if m not in absent]
             raise DataError(
                 f"{store.path} has no {', '.join(absent)}; it has {', '.join(store.features)}.\n"
-                f"  type dataset.modalities=[{','.join(m for m in modalities if m not in absent)}]"
+                f"  type dataset.modalities=[{','.join(kept or store.features)}]"
             )
         held = {m: self._held_lengths(m) for m in self.modalities}
         self._axis: np.ndarray | None = None
@@ -162,7 +164,6 @@ class Data:
         trained = self._vocabulary
         self.tables = {TEXT: torch.from_numpy(trained.table)} if trained is not None else {}
         """Per modality whose features are numbers of words, their vectors (V, D) float32; row 0, padding, is zeros."""
-        self._closed: dict[str, str] = {}
 
     def closed(self, fold: str, reason: str) -> Data:
         """The same data with one fold that nobody can open.
@@ -181,19 +182,28 @@ class Data:
         Raises:
             DataError: it is empty, or closed.
         """
-        if name in self._closed:
-            raise DataError(self._closed[name])
-        rows = np.flatnonzero(np.asarray(self.store.folds) == name)
-        if not len(rows):
-            raise DataError(
-                f"the {name} fold of {self.store.path} has no utterance.\n"
-                f"  prepare a source with a {name} fold: mmsa prepare {self.store.dataset} --source PATH"
-            )
+        rows = self.rows(name)
         streams = {m: self._stream(m, rows) for m in self.modalities}
         vectors = {
             m: VectorInput(self.store.features[m], rows, self._scales.get(m), self._most_held(m)) for m in self._held
         }
         return Fold(self.store, name, rows, streams, vectors)
+
+    def rows(self, name: str) -> np.ndarray:
+        """(N,) rows of the store that are a fold's, N > 0.
+
+        Raises:
+            DataError: it is empty, or closed.
+        """
+        if name in self._closed:
+            raise DataError(self._closed[name])
+        rows = np.flatnonzero(np.asarray(self.store.folds) == name)
+        if not len(rows):
+            raise DataError(
+                f"the {name} fold of {self.store.path} has no utterance, so that it cannot be read.\n"
+                f"  type dataset.source=SOURCE of one with a {name} fold"
+            )
+        return rows
 
     def _stream(self, modality: str, rows: np.ndarray) -> Input:
         most = self._most(modality)
@@ -227,6 +237,6 @@ class Data:
 
     def _scale(self, modality: str) -> Standardisation:
         ragged = self.store.features[modality]
-        train = np.flatnonzero(np.asarray(self.store.folds) == FOLDS[0])
+        train = self.rows(FOLDS[0])
         read, _ = VectorInput(ragged, train, None, self._most_held(modality)).steps(np.arange(len(train)))
         return Standardisation.of(read, self.loading.clip)

@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,11 +17,13 @@ from rich.console import Console
 from rich.progress import Progress as RichProgress
 
 from mmsa.data.store import FOLDS, Prepared, Store, temporary_name, write_store
-from mmsa.errors import DataError
+from mmsa.errors import DataError, printable
 from mmsa.locks import locked
 
 _HASHES = "source-hashes.json"
 _CHUNK = 1 << 22
+_SHOWN = 5
+_NAMED = 3
 STALE = 600.0
 """Seconds after which a half-made file cannot be a living process's: it is written in one go."""
 
@@ -215,16 +217,8 @@ def add_integrity(prepared: Prepared, *, nominal_range: tuple[float, float], tar
     )
 
 
-def check_rows(
-    prepared: Prepared, target: str, bound: tuple[float, float], source: Path, title: str, wanted: str
-) -> None:
-    """Refuse rows that leave a fold empty, where `wanted` says what to type, and labels beyond the bound."""
-    for fold in FOLDS:
-        if not prepared.report["utterances"][fold]:
-            raise DataError(
-                f"dataset.source={source}: the {fold} fold of {title} is empty; each of {', '.join(FOLDS)} needs an "
-                f"utterance.\n{wanted}"
-            )
+def check_labels(prepared: Prepared, target: str, bound: tuple[float, float], source: Path, title: str) -> None:
+    """Refuse labels beyond the bound."""
     labels, (low, high) = prepared.targets[target], bound
     refused = (labels < low - 1e-6) | (labels > high + 1e-6)
     if refused.any():
@@ -235,8 +229,13 @@ def check_rows(
         )
 
 
-def describe(store: Store) -> list[str]:
-    """A summary of a store in at most 14 short lines."""
+def describe(store: Store, kinds: Mapping[str, str]) -> list[str]:
+    """A summary of a store in at most 15 short lines.
+
+    Args:
+        store: the prepared data set.
+        kinds: what the numbers of each target are taken for.
+    """
     report, canonical = store.report, store.report.get("canonical", {})
     lines = [f"{store.dataset} {store.fingerprint} ({store.path})"]
     for fold in FOLDS:
@@ -245,6 +244,9 @@ def describe(store: Store) -> list[str]:
             f"{fold:<5} {report['utterances'][fold]:>6} utterances of {report['videos'][fold]} videos{published}"
         )
     widths = ", ".join(f"{modality} {ragged.width}" for modality, ragged in store.features.items())
+    targets = [f"{name} ({kind})" for name, kind in kinds.items()]
+    more = f" and {len(targets) - _SHOWN} more" if len(targets) > _SHOWN else ""
+    lines.append(f"targets, and the kind each is taken for: {', '.join(targets[:_SHOWN])}{more}")
     lines.append(f"widths: {widths or 'no features'}")
     for ragged in list(store.features.values())[:1]:
         steps = ragged.lengths
@@ -259,10 +261,9 @@ def describe(store: Store) -> list[str]:
     low, high = beyond["nominal_range"]
     largest = f", the largest {beyond['largest']:g}" if beyond["count"] else ""
     lines.append(f"labels beyond [{low:g}, {high:g}]: {beyond['count']}{largest}")
-    dropped = {reason: len(ids) for reason, ids in report["dropped"].items() if ids}
-    lines.append(f"dropped utterances: {listed(dropped)}")
-    if skipped := {reason: len(videos) for reason, videos in report.get("skipped_videos", {}).items() if videos}:
-        lines.append(f"skipped videos: {listed(skipped)}")
+    lines.append(f"dropped utterances: {listed_names(report['dropped'])}")
+    if any((skipped := report.get("skipped_videos", {})).values()):
+        lines.append(f"skipped videos: {listed_names(skipped)}")
     if report.get("pauses_removed"):
         lines.append(f"pauses removed: {report['pauses_removed']}")
     return lines
@@ -292,3 +293,13 @@ def _coverage(glove: Mapping[str, Any], file: str) -> list[str]:
 def listed(counts: Mapping[str, int]) -> str:
     """What was counted, and how often."""
     return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"
+
+
+def listed_names(groups: Mapping[str, Sequence[str]]) -> str:
+    """How many there are of each group, and the first of them by name."""
+    parts = []
+    for reason, names in groups.items():
+        first = ", ".join(printable(str(name))[:60] for name in names[:_NAMED])
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        parts += [f"{reason} {len(names)} ({first}{more})"] if first else []
+    return ", ".join(parts) or "none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from copy import copy
@@ -16,8 +17,9 @@ from mmsa.data.store import Prepared, Store
 from mmsa.dataset.dataset import Dataset, Format, Found
 from mmsa.errors import ConfigError, DataError
 from mmsa.readers.arrays import contents, read_arrays
+from mmsa.training.kinds import KINDS, kind_of
 
-Kind = Literal["sentiment", "sims", "binary", "emotions", "number"]
+Kind = Literal["auto", "sentiment", "sims", "binary", "emotions", "number"]
 _FILE_NAME = re.compile(r"[A-Za-z0-9][\w-]*")
 
 
@@ -45,7 +47,8 @@ class Custom(Dataset):
     Args:
         source: .npz, HDF5, or a store made by `mmsa prepare`.
         modalities: those that a run loads; None takes all that the file has.
-        kind: what the numbers of the main target mean, which is `target`, or the first `target/NAME` of the file.
+        kind: what the numbers of the main target mean, which is `target`, or the first `target/NAME` of the file;
+            "auto" is told by its name, as that of the others (`mmsa.training.kinds.kind_of`).
         name: of the data set in tables and of its stores: letters, digits, - and _.
         keep_pauses: as recipes set it; its files hold no pauses, so true is refused.
         loading: as of `Dataset`.
@@ -56,8 +59,8 @@ class Custom(Dataset):
 
     name = "custom"
     title = "the data set"
-    nominal_range = (-float("inf"), float("inf"))
-    stated_bound = (-float("inf"), float("inf"))
+    nominal_range = (-math.inf, math.inf)
+    stated_bound = (-math.inf, math.inf)
     format = NamedArrays()
     origin = "docs/custom_data.md says how to write one."
 
@@ -65,7 +68,7 @@ class Custom(Dataset):
         self,
         source: str | None = None,
         modalities: Sequence[str] | None = None,
-        kind: Kind = "number",
+        kind: Kind = "auto",
         name: str = "custom",
         keep_pauses: bool = False,
         loading: Loading = Loading(),  # noqa: B008  (frozen)
@@ -89,6 +92,8 @@ class Custom(Dataset):
         other = copy(self)
         found = contents(Path(str(self.source))) if store is None else (tuple(store.features), tuple(store.targets))
         held, other._targets = found
+        main = other._targets[0]
+        other.nominal_range = KINDS[kind_of(main, other.stated_kinds)].nominal_range
         if self._all:
             if not held:
                 raise ConfigError(
@@ -100,7 +105,7 @@ class Custom(Dataset):
 
     @property
     def stated_kinds(self) -> Mapping[str, str]:
-        """The kind of the main target; the others are of the usual kind of their name, or numbers."""
+        """The kind of the main target."""
         return dict.fromkeys(self._targets[:1], self.kind)
 
     def may_have(self, target: str) -> bool:

@@ -18,7 +18,7 @@ from mmsa.data.prepare import (
     add_integrity,
     announce,
     build_once,
-    check_rows,
+    check_labels,
     drawn_vectors_line,
     hash_files,
     kept_stores,
@@ -244,6 +244,8 @@ class Dataset:
 
     def _completed(self, prepared: Prepared, source: Path, files: Mapping[str, Path], bar: Progress) -> Prepared:
         """What was read, with GloVe's vectors and what every store reports, unless it is not what is stated."""
+        if not prepared.ids:
+            raise DataError(f"dataset.source={source} holds no utterance of {self.title}.\n{self.wanted()}")
         if "glove" in files and prepared.words:
             vectors, prepared.report["glove"] = embed_words(prepared.words, files["glove"], bar)
             prepared.features = {TEXT: vectors, **{m: r for m, r in prepared.features.items() if m != TEXT}}
@@ -255,7 +257,7 @@ class Dataset:
         stated = np.isfinite(self.nominal_range).all()
         nominal_range = self.nominal_range if stated else (float(labels.min()), float(labels.max()))
         add_integrity(prepared, target=target, nominal_range=nominal_range)
-        check_rows(prepared, target, self.stated_bound, source, self.title, self.wanted())
+        check_labels(prepared, target, self.stated_bound, source, self.title)
         return prepared
 
     def _kept_store(self, folder: Path, progress: bool) -> Store:

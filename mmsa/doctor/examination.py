@@ -15,6 +15,7 @@ from mmsa.doctor.findings import judge
 from mmsa.doctor.known_files import REMARKS, known_file, meaning
 from mmsa.doctor.measures import duplicates, measure_modality, measure_rows, measure_target
 from mmsa.errors import printable
+from mmsa.training.kinds import kind_of
 
 _MAX_LINES = 28
 _BRIEF = 5
@@ -54,7 +55,7 @@ def examine(store: Store, dataset: Dataset) -> Diagnosis:
         store: the prepared data set.
         dataset: its title, published sizes, nominal range and kinds of targets.
     """
-    primary = next((name for name in dataset.kinds if name in store.targets), next(iter(store.targets)))
+    primary = next((name for name in dataset.stated_kinds if name in store.targets), next(iter(store.targets)))
     labels = next(iter(_columns(primary, store.targets[primary]).values()))
     modalities, contents = {}, {}
     for modality in store.features:
@@ -75,17 +76,23 @@ def examine(store: Store, dataset: Dataset) -> Diagnosis:
         "primary": primary,
         "targets": {
             column: measure_target(
-                store, values, *bounds.get(name, (-np.inf, np.inf)), kind=dataset.kinds.get(name, "number")
+                store, values, *bounds.get(name, (-np.inf, np.inf)), kind=kind_of(name, dataset.stated_kinds)
             )
             for name, target in store.targets.items()
             for column, values in _columns(name, target).items()
         },
-        "dropped": {reason: len(ids) for reason, ids in store.report.get("dropped", {}).items() if ids},
-        "skipped_videos": {reason: len(ids) for reason, ids in store.report.get("skipped_videos", {}).items() if ids},
+        **{
+            key: {reason: names for reason, names in store.report.get(key, {}).items() if names}
+            for key in ("dropped", "skipped_videos")
+        },
+        "fold_videos_absent": store.report.get("fold_videos_absent", []),
         "drawn_vectors": store.report.get("drawn_vectors", 0),
         "reading": {
             key: store.report.get(key, {})
-            for key in ("ids", "padding", "beyond_length", "without_steps", "without_context")
+            for key in (
+                *("ids", "padding", "beyond_length", "beyond_length_utterances", "without_steps", "without_context"),
+                "non_finite_utterances",
+            )
         },
         "card": [REMARKS[store.dataset]] if store.dataset in REMARKS else [],
     }

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from mmsa.data.prepare import listed
+from mmsa.data.prepare import listed, listed_names
 from mmsa.data.store import FOLDS
 from mmsa.doctor.finding import SEVERITIES, Finding, counted, named
 from mmsa.doctor.known_files import PUBLISHER
@@ -44,10 +44,10 @@ def _of_rows(numbers: Mapping[str, Any]) -> Iterator[Finding]:
             "error",
             "empty_fold",
             f"the fold {', '.join(empty)} has no utterance.",
-            "Prepare the data from a source that states all three folds: train, valid, test.",
+            "A run needs all three: prepare a source with train, valid and test.",
         )
     if other := [f for f in FOLDS if folds[f]["published"] not in (None, folds[f]["utterances"])]:
-        dropped = sum(numbers["dropped"].values())
+        dropped = sum(map(len, numbers["dropped"].values()))
         reason = f" ({counted(dropped, 'utterance')} dropped on reading)" if dropped else ""
         counts = ", ".join(f"{f} {folds[f]['utterances']} instead of {folds[f]['published']}" for f in other)
         yield Finding(
@@ -73,7 +73,7 @@ def _of_rows(numbers: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _of_contents(numbers["duplicates"])
     for key, what in (("dropped", "utterances dropped on reading"), ("skipped_videos", "videos skipped")):
         if numbers[key]:
-            yield Finding("note", key, f"{what}: {listed(numbers[key])}.")
+            yield Finding("note", key, f"{what}: {listed_names(numbers[key])}.")
 
 
 def _of_contents(found: Mapping[str, Any]) -> Iterator[Finding]:
@@ -129,7 +129,8 @@ def _of_labels(numbers: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "labels_beyond_range",
-            f"labels beyond [{low}, {high}]: {listed(beyond)}, the furthest {measured['furthest']:g}.",
+            f"labels beyond [{low}, {high}]: {listed(beyond)}, the furthest {measured['furthest']:g}: "
+            f"{named(measured['beyond_ids'], sum(beyond.values()))}.",
             "They are kept as they are. Look whether the source means them so.",
         )
     train = measured["folds"]["train"]
@@ -273,10 +274,12 @@ def _of_steps(reading: Mapping[str, Any]) -> Iterator[Finding]:
             text = f"{modality} is taken to be padded on the {side}, as its format has it; its rows do not tell"
             yield Finding("note", "padding_assumed", f"{text} ({counted(len(assumed), 'fold')}).")
     if beyond := {modality: count for modality, count in reading["beyond_length"].items() if count}:
+        ids = dict.fromkeys(name for names in reading["beyond_length_utterances"].values() for name in names)
+        where = f", of {named([*ids])}" if ids else ""
         yield Finding(
             "warning",
             "beyond_length",
-            f"steps with values beyond the stated lengths were left out: {listed(beyond)}.",
+            f"steps with values beyond the stated lengths were left out: {listed(beyond)}{where}.",
             "Look whether the lengths belong to these arrays; what a transformer makes of padding looks the same.",
         )
     if reading["without_steps"]:

@@ -212,7 +212,7 @@ def measure_target(store: Store, values: np.ndarray, low: float, high: float, ki
         values: (N,) labels.
         low: lowest nominal label; may be infinite.
         high: highest nominal label; may be infinite.
-        kind: what the numbers mean, as in `Dataset.kinds`.
+        kind: what the numbers mean, a key of `mmsa.training.kinds.KINDS`.
     """
     known = np.isfinite(values)
     finite = values[known]
@@ -233,7 +233,8 @@ def measure_target(store: Store, values: np.ndarray, low: float, high: float, ki
         }
     furthest = float(np.abs(values[beyond]).max()) if beyond.any() else None
     nominal = [bound if np.isfinite(bound) else None for bound in (low, high)]
-    return {"kind": kind, "nominal_range": nominal, "furthest": furthest, "folds": folds}
+    ids = [store.ids[row] for row in np.flatnonzero(beyond)[:_SHOWN_IDS]]
+    return {"kind": kind, "nominal_range": nominal, "furthest": furthest, "beyond_ids": ids, "folds": folds}
 
 
 def _blocks(ragged: Ragged) -> Iterator[tuple[int, int, np.ndarray]]:

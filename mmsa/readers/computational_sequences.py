@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from mmsa.data.prepare import Progress, silent
-from mmsa.data.store import EMOTIONS, FOLDS, PAUSE, Prepared, Ragged, offsets_of
+from mmsa.data.store import FOLDS, PAUSE, Prepared, Ragged, offsets_of
 from mmsa.errors import ConfigError, DataError
 from mmsa.readers.align import EPSILON, mean_onto, overlapping
 from mmsa.readers.allowance import Allowance
-from mmsa.readers.rows import sentiment_targets
+from mmsa.readers.segments import are_segments, read_segments, targets_of
 from mmsa.readers.sequence_file import SequenceFile
 from mmsa.readers.spool import Spool
 
@@ -83,6 +82,8 @@ def read_sequences(
     keeps all its modalities, and words that overlap keep their order in all of them, where the SDK asks and sorts by
     the frames of each modality. An interval that ends before it starts counts for nothing.
 
+    Files that the SDK has aligned (`mmsa.readers.segments`) are read as they are.
+
     Args:
         files: path by role: words, labels, and every modality.
         fold_of: fold (train, valid, test) by video; the others are skipped and reported.
@@ -101,13 +102,15 @@ def read_sequences(
         spools = {modality: stack.enter_context(Spool(folder)) for modality in modalities}
         size = sum(sequence.path.stat().st_size for sequence in opened.values())
         allowance = Allowance(files["words"].parent, size)
-        aligner = _Aligner(opened, spools, keep_pauses, tuple(label_columns), allowance.pay)
         present = {role: set(sequence.videos) for role, sequence in opened.items()}
+        if are_segments(opened, fold_of):
+            return read_segments(opened, fold_of, keep_pauses, label_columns, allowance.pay, progress)
         skipped: dict[str, list[str]] = {"in no fold": sorted(present["labels"] - set(fold_of))}
         chosen = sorted(present["labels"] & set(fold_of), key=lambda video: (FOLDS.index(fold_of[video]), video))
         for role in opened:
             skipped[f"absent from {role}"] = [video for video in chosen if video not in present[role]]
             chosen = [video for video in chosen if video in present[role]]
+        aligner = _Aligner(opened, spools, keep_pauses, tuple(label_columns), allowance.pay)
         for video in progress(chosen, "aligning videos", len(chosen)):
             aligner.add(video, fold_of[video])
         prepared = aligner.prepared()
@@ -133,14 +136,19 @@ class _Aligner:
         self.words: list[list[str]] = []
         self.labels: list[np.ndarray] = []
         self.lengths: list[np.ndarray] = []
-        by_modality = ("non_finite", "non_finite_utterances", "steps_without_frames")
+        by_modality = ("non_finite", "steps_without_frames")
         self.report: dict[str, Any] = {"dropped": {}, **{key: dict.fromkeys(self.spools, 0) for key in by_modality}}
+        self.report["non_finite_utterances"] = {modality: [] for modality in self.spools}
         self.report |= {"pauses_removed": 0, "words_too_short": 0}
 
     def add(self, video: str, fold: str) -> None:
         """Align one video and keep its utterances."""
-        word_intervals, tokens = self._read_words(video)
-        spans, labels = self._read_labels(video)
+        word_intervals, tokens = self.opened["words"].words(video)
+        order = np.argsort(word_intervals[:, 0], kind="stable")
+        word_intervals, tokens = word_intervals[order], [tokens[k] for k in order]
+        too_short = ~(word_intervals[:, 1] - word_intervals[:, 0] > EPSILON)  # they overlap nothing
+        self.report["words_too_short"] += int(too_short.sum())
+        spans, labels = self.opened["labels"].labels(video, self.label_columns)
         self.pay((len(video) + _ROW) * len(spans))
         rows, counts = overlapping(word_intervals, spans, self.pay)
         groups = np.repeat(np.arange(len(spans)), counts)
@@ -175,73 +183,22 @@ class _Aligner:
         self, modality: str, video: str, word_intervals: np.ndarray, rows: np.ndarray, groups: np.ndarray
     ) -> np.ndarray:
         """(P, D) float32 steps of the video's utterances, and the counts of what was mended in them."""
-        sequence = self.opened[modality]
-        intervals, features = sequence.read(video)
-        if features.dtype.kind not in "fiu":
-            raise DataError(f"{sequence.path}: numbers are required, got {features.dtype} in {video}.")
-        width = sequence.width
-        if not width:
-            raise DataError(f"{sequence.path} has no frame in any video. Download the file again.")
-        if features.shape[1] != width:
-            raise DataError(
-                f"{sequence.path}: video {video} has {features.shape[1]} features per frame, others {width}. "
-                "Are they of another version's file?"
-            )
+        intervals, features = self.opened[modality].frames(video)
+        width = features.shape[1]
         self.pay(features.nbytes + 4 * width * len(rows))
         means, covered = mean_onto(intervals, features, word_intervals, self.pay)
         wrong = ~np.isfinite(means)
         means[wrong] = 0.0
         wrong_steps = wrong.sum(axis=1)[rows]
         self.report["non_finite"][modality] += int(wrong_steps.sum())
-        self.report["non_finite_utterances"][modality] += len(np.unique(groups[wrong_steps > 0]))
+        mended = np.unique(groups[wrong_steps > 0]).tolist()
+        self.report["non_finite_utterances"][modality] += [f"{video}[{k}]" for k in mended]
         self.report["steps_without_frames"][modality] += int((~covered[rows]).sum())
         return means[rows]
 
-    def _read_words(self, video: str) -> tuple[np.ndarray, list[str]]:
-        """Intervals (n, 2) of the words, by start, and the words."""
-        intervals, features = self.opened["words"].read(video)
-        if len(features) and (features.dtype.kind not in "SUO" or features.shape[1] != 1):
-            raise DataError(
-                f"{self.opened['words'].path}: one word per interval is required, "
-                f"got {features.dtype} {features.shape} in {video}."
-            )
-        order = np.argsort(intervals[:, 0], kind="stable")
-        too_short = ~(intervals[:, 1] - intervals[:, 0] > EPSILON)  # they overlap nothing
-        self.report["words_too_short"] += int(too_short.sum())
-        tokens = [_decoded(token) for token in features[order, 0]]
-        if any("\0" in token for token in tokens):
-            raise DataError(f"{self.opened['words'].path}: a word of {video} holds a zero character. Is it damaged?")
-        return intervals[order], tokens
-
-    def _read_labels(self, video: str) -> tuple[np.ndarray, np.ndarray]:
-        """Intervals (n, 2) and labels (n, columns) of the utterances."""
-        sequence = self.opened["labels"]
-        spans, labels = sequence.read(video)
-        wide = labels.shape[1]
-        accepted = (len(self.label_columns),) if self.label_columns else (1, 1 + len(EMOTIONS))
-        if len(labels) and (labels.dtype.kind not in "fiu" or wide not in accepted):
-            stated = ", ".join(self.label_columns)
-            required = (
-                f"{accepted[0]} label columns ({stated}) are"
-                if stated
-                else "1 label column, or 7 (sentiment and six emotions), is"
-            )
-            raise DataError(f"{sequence.path}: {required} required, got {labels.dtype} {labels.shape} in {video}.")
-        if wide != sequence.width:
-            raise DataError(f"{sequence.path}: video {video} has {wide} label columns, others {sequence.width}.")
-        return spans, labels.astype(np.float32)
-
     def prepared(self) -> Prepared:
         """Everything that was added."""
-        columns = len(self.label_columns) or 1
-        labels = np.concatenate(self.labels) if self.labels else np.zeros((0, columns), dtype=np.float32)
-        named = {name: labels[:, i] for i, name in enumerate(self.label_columns)}
-        targets = named or sentiment_targets(labels, str(self.opened["labels"].path))
+        targets = targets_of(self.labels, self.label_columns, self.opened["labels"].path)
         offsets = offsets_of(np.concatenate([[], *self.lengths]))
         features = {modality: Ragged(spool.array(), offsets) for modality, spool in self.spools.items()}
         return Prepared(self.ids, self.videos, self.folds, targets, features, self.words, self.report)
-
-
-def _decoded(token: bytes | str) -> str:
-    text = token.decode("utf-8", errors="replace") if isinstance(token, bytes) else str(token)
-    return sys.intern(text)  # a corpus has hundreds of thousands of words, and some thousand different ones

@@ -97,18 +97,21 @@ def strip_rows(
     rows: list[Utterance] = []
     modalities = list(folds["train"].padded.filled)
     sides: dict[str, dict[str, str]] = {m: {} for m in modalities}
-    beyond = dict.fromkeys(modalities, 0)
+    beyond: dict[str, list[int]] = {m: [] for m in modalities}
     stripped = strip_folds([fold.padded for fold in folds.values()], documented)
     shown = progress(stripped, f"reading {family}'s pickle", len(folds))
     for (name, fold), cut in zip(folds.items(), shown, strict=True):
         for m in modalities:
             sides[m][name] = cut.sides[m]
-            beyond[m] += cut.beyond[m]
+            beyond[m] += cut.beyond[m].tolist()
         for i, words in enumerate(fold.words):
             targets = {target: labels[i] for target, labels in fold.targets.items()}
             rows.append(Utterance(name, *names[len(rows)], targets, {m: cut.steps[m][i] for m in modalities}, words))
-    outside = {"beyond_length": beyond} if any(beyond.values()) else {}
-    return rows, {"ids": odd, "padding": sides, **outside}
+    report = {"ids": odd, "padding": sides}
+    if any(map(any, beyond.values())):
+        touched = {m: [row.id for row, steps in zip(rows, beyond[m], strict=True) if steps] for m in modalities}
+        report |= {"beyond_length": {m: sum(beyond[m]) for m in modalities}, "beyond_length_utterances": touched}
+    return rows, report
 
 
 def read_padded_folds(

@@ -48,12 +48,12 @@ class Stripped:
         steps: of every row, per modality.
         sides: of the padding, per modality: "left", "right", "left (assumed)", "right (assumed)", or "none" where no
             row begins or ends in zeros.
-        beyond: how many steps that hold something lay beyond the stated lengths, and so were dropped, per modality.
+        beyond: (N,) steps that hold something beyond the stated lengths, which were dropped, per modality.
     """
 
     steps: dict[str, Ragged]
     sides: dict[str, str]
-    beyond: dict[str, int]
+    beyond: dict[str, np.ndarray]
 
 
 def strip_folds(folds: Sequence[PaddedFold], documented: Side = "right") -> Iterator[Stripped]:
@@ -84,7 +84,7 @@ def strip_folds(folds: Sequence[PaddedFold], documented: Side = "right") -> Iter
             side, kept = sides[modality], _kept(filled.shape[1], used[modality], sides[modality] or documented)
             cut.steps[modality] = Ragged(float32(fold.arrays.pop(modality)[kept]), offsets_of(used[modality]))
             cut.sides[modality] = side or (f"{documented} (assumed)" if any(map(np.any, _runs(filled))) else "none")
-            cut.beyond[modality] = int((filled & ~kept).sum())
+            cut.beyond[modality] = (filled & ~kept).sum(axis=1)
         yield cut
 
 

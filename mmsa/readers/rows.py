@@ -67,7 +67,8 @@ def gather(rows: Iterable[Utterance], report: Mapping[str, Any], held: Sequence[
     silent = [m for m in kept[0].features if m not in held and not any(row.features[m].size for row in kept)]
     for modality in (m for m in kept[0].features if m not in silent):
         features[modality] = _joined(kept, modality)
-        non_finite[modality], touched[modality] = _mend(features[modality])
+        non_finite[modality], mended = _mend(features[modality])
+        touched[modality] = [kept[row].id for row in mended]
     words = [row.words or [] for row in kept]
     return Prepared(
         ids=[row.id for row in kept],
@@ -211,8 +212,8 @@ def _joined(rows: Sequence[Utterance], modality: str) -> Ragged:
     return Ragged.join([steps if len(steps) else np.zeros((0, width), np.float32) for steps in sequences])
 
 
-def _mend(ragged: Ragged) -> tuple[int, int]:
-    """Set what is not finite to 0; how many values and utterances that were."""
+def _mend(ragged: Ragged) -> tuple[int, list[int]]:
+    """Set what is not finite to 0; how many values that were, and which utterances had them."""
     wrong = ~np.isfinite(ragged.values)
     ragged.values[wrong] = 0.0
-    return int(wrong.sum()), int(ragged.touched(wrong.any(axis=1)).sum())
+    return int(wrong.sum()), np.flatnonzero(ragged.touched(wrong.any(axis=1))).tolist()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import h5py
 import numpy as np
 
 from mmsa.data.prepare import readable
+from mmsa.data.store import EMOTIONS
 from mmsa.errors import DataError, printable
 from mmsa.readers.allowance import Allowance
 from mmsa.readers.hdf5_entries import DAMAGE, array, entry, read
@@ -156,6 +158,66 @@ class SequenceFile:
             raise DataError(f"{self.path}: video {video} needs intervals in seconds, got {intervals.dtype}.")
         return intervals.astype(np.float64), features.reshape(len(features), math.prod(features.shape[1:]))
 
+    def frames(self, video: str) -> tuple[np.ndarray, np.ndarray]:
+        """As `read`, of a sequence of numbers, as many in every frame.
+
+        Raises:
+            DataError: they are not so.
+        """
+        intervals, features = self.read(video)
+        if features.dtype.kind not in "fiu":
+            raise DataError(f"{self.path}: numbers are required, got {features.dtype} in {video}.")
+        if not self.width:
+            raise DataError(f"{self.path} has no frame in any video. Download the file again.")
+        if features.shape[1] != self.width:
+            raise DataError(
+                f"{self.path}: video {video} has {features.shape[1]} features per frame, others {self.width}. "
+                "Are they of another version's file?"
+            )
+        return intervals, features
+
+    def words(self, video: str) -> tuple[np.ndarray, list[str]]:
+        """As `read`, of a sequence of words.
+
+        Raises:
+            DataError: they are none.
+        """
+        intervals, features = self.read(video)
+        if len(features) and (features.dtype.kind not in "SUO" or features.shape[1] != 1):
+            raise DataError(
+                f"{self.path}: one word per interval is required, got {features.dtype} {features.shape} in {video}."
+            )
+        tokens = [_decoded(token) for token in features.ravel()]
+        if any("\0" in token for token in tokens):
+            raise DataError(f"{self.path}: a word of {video} holds a zero character. Is it damaged?")
+        return intervals, tokens
+
+    def labels(self, video: str, columns: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """As `read`, of a sequence of labels, in float32.
+
+        Args:
+            video: its video.
+            columns: their names; () takes 1 column, or 7 (sentiment and six emotions).
+
+        Raises:
+            DataError: there are other columns.
+        """
+        spans, labels = self.read(video)
+        wide = labels.shape[1]
+        accepted = (len(columns),) if columns else (1, 1 + len(EMOTIONS))
+        if len(labels) and (labels.dtype.kind not in "fiu" or wide not in accepted):
+            stated = f"{len(columns)} label columns ({', '.join(columns)}) are"
+            required = stated if columns else "1 label column, or 7 (sentiment and six emotions), is"
+            raise DataError(f"{self.path}: {required} required, got {labels.dtype} {labels.shape} in {video}.")
+        if wide != self.width:
+            raise DataError(f"{self.path}: video {video} has {wide} label columns, others {self.width}.")
+        return spans, labels.astype(np.float32)
+
     def _unreadable(self, video: str, error: Exception) -> DataError:
         reason = printable(" ".join(str(error).split())[:200]) or type(error).__name__
         return DataError(f"{self.path}: video {video[:80]} cannot be read ({reason}). Download the file again.")
+
+
+def _decoded(token: bytes | str) -> str:
+    text = token.decode("utf-8", errors="replace") if isinstance(token, bytes) else str(token)
+    return sys.intern(text)  # a corpus has hundreds of thousands of words, and some thousand different ones

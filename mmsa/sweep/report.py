@@ -160,7 +160,7 @@ def _notes(summary: Summary, shown: Sequence[TrialRecord]) -> list[str]:
         notes.append("values of the validation fold: the best one is optimistic, because it was chosen by them")
     if summary.seeds > 1 and shown:
         value = "confidence bound" if any(row.is_bound for row in shown) else "mean"
-        notes.append(f"{value} ± standard deviation over {summary.seeds} seeds")
+        notes.append(f"{value} {tables.SPREAD} {summary.seeds} seeds")
     return notes
 
 

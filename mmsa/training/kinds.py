@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from mmsa.errors import ConfigError, DataError
 from mmsa.training.emotion_metrics import emotion_errors
 from mmsa.training.metrics import Score, binary_metrics, error_metrics, over_fold, regression_metrics
 from mmsa.training.sims_metrics import THREE_CLASSES, sims_metrics
-from mmsa.training.task import TargetTask
+from mmsa.training.task import TargetTask, of_one_number
 
 KindName = Literal["sentiment", "sims", "binary", "emotions", "number"]
 
@@ -41,6 +42,7 @@ class Kind:
         columns: names of its columns; none is one number per utterance.
         levels: one value in each of its finest classes, from which the majority baseline of regression chooses.
         finest: the accuracy over these classes.
+        nominal_range: of its values, where it has one; the doctor reports what lies beyond.
     """
 
     requirement: str
@@ -51,6 +53,7 @@ class Kind:
     columns: tuple[str, ...] = ()
     levels: tuple[float, ...] = ()
     finest: str = ""
+    nominal_range: tuple[float, float] = (-math.inf, math.inf)
 
 
 KINDS: dict[str, Kind] = {
@@ -62,6 +65,7 @@ KINDS: dict[str, Kind] = {
         thresholds=(0.0,),
         levels=(-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0),
         finest="acc7",
+        nominal_range=(-3.0, 3.0),
     ),
     "sims": Kind(
         "labels in [-1, 1]",
@@ -71,6 +75,7 @@ KINDS: dict[str, Kind] = {
         thresholds=THREE_CLASSES,
         levels=(-1.0, -0.4, 0.0, 0.4, 1.0),
         finest="acc5_sims",
+        nominal_range=(-1.0, 1.0),
     ),
     "binary": Kind(
         "labels of 0 or 1",
@@ -80,6 +85,7 @@ KINDS: dict[str, Kind] = {
         thresholds=(0.5,),
         levels=(-1.0, 1.0),
         finest="acc2_non0",
+        nominal_range=(0.0, 1.0),
     ),
     "emotions": Kind(
         "degrees of at least 0",
@@ -93,7 +99,17 @@ KINDS: dict[str, Kind] = {
 
 
 USUAL = {"sentiment": "sentiment", "emotions": "emotions", "humor": "binary", "sarcasm": "binary"}
-"""Kind of a target that the data set states nothing of, by its name."""
+
+
+def kind_of(target: str, stated: Mapping[str, str] | None) -> str:
+    """The kind of a target: what the data set states, else by its name (USUAL), else a number.
+
+    Args:
+        target: its name.
+        stated: kind of each target that the data set states; "auto" is that of its name.
+    """
+    kind = (stated or {}).get(target, "auto")
+    return USUAL.get(target, "number") if kind == "auto" else kind
 
 
 class KindTask(TargetTask):
@@ -102,7 +118,7 @@ class KindTask(TargetTask):
     Args:
         target: name of the target in the store; None takes the first that is stated.
         kind: a key of KINDS, or "auto" for what the data set states.
-        stated: kind of each target that the data set states; USUAL holds that of others, which else are numbers.
+        stated: as of `kind_of`.
         monitor, head_dropout, auxiliary: as of `TargetTask`.
 
     Raises:
@@ -120,7 +136,7 @@ class KindTask(TargetTask):
     ) -> None:
         target = target or next(iter(stated or {}), "sentiment")
         super().__init__(target, monitor, head_dropout, auxiliary)
-        self.kind = (USUAL | dict(stated or {})).get(target, "number") if kind == "auto" else kind
+        self.kind = kind_of(target, stated) if kind == "auto" else kind
         if self.kind not in KINDS:
             raise ConfigError(
                 f"the data set states that its target {target} is of kind {self.kind}; there is {', '.join(KINDS)}.\n"
@@ -139,10 +155,10 @@ class KindTask(TargetTask):
         """
         if not self.cuts:
             has = f"{len(self.columns)} columns" if self.columns else "no cuts"
-            instead = "task.target=sentiment" if self.columns else "task=classification task.thresholds=[0]"
+            cut = "" if self.columns else "task=classification task.thresholds=[0], or "
             raise ConfigError(
                 f"task.target={self.target} has no classes, since its kind is {self.kind}, which has {has}.\n"
-                f"  type {instead}, or objective=task"
+                f"  type {cut}objective=task"
             )
         cuts = torch.tensor(self.cuts, dtype=torch.float32, device=target.device)
         return (target[:, None] >= cuts).sum(dim=1)
@@ -171,15 +187,18 @@ class KindTask(TargetTask):
             values = targets[self.target]
             if values.shape[1:] != (len(self.columns),):
                 came = f"{values.shape[1]} columns" if values.ndim == 2 else f"the shape {values.shape}"
+                instead = "type task.kind=number" if values.ndim == 1 else of_one_number(targets)
                 raise DataError(
                     f"task.target={self.target}: its kind is {self.kind}, which needs {len(self.columns)} columns "
-                    f"({', '.join(self.columns)}); it has {came}.\n  type task.target=sentiment, or another task.kind"
+                    f"({', '.join(self.columns)}); it has {came}.\n  {instead}"
                 )
         else:
             values = super().select(targets)
         if not self.meaning.fits(values):
+            others = {name: held for name, held in targets.items() if name != self.target}
+            instead = of_one_number(others) if self.columns else "type task.kind=sentiment, or task.kind=number"
             raise DataError(
                 f"task.target={self.target}: its kind is {self.kind}, which needs {self.meaning.requirement}; it holds "
-                f"{values.min():g} to {values.max():g}.\n  type task.kind=sentiment, or task.kind=number"
+                f"{values.min():g} to {values.max():g}.\n  {instead}"
             )
         return values

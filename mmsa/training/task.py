@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mmsa.data.store import EMOTIONS
 from mmsa.errors import ConfigError, DataError
 from mmsa.stages import Task
 from mmsa.training.metrics import metric_mode
@@ -52,13 +53,14 @@ class TargetTask(Task):
         """
         if self.target not in targets:
             raise DataError(
-                f"task.target={self.target}: the data set has no such target.\n  type task.target={'|'.join(targets)}"
+                f"task.target={self.target}: the data set has no such target; it has {', '.join(targets)}.\n"
+                f"  {of_one_number(targets)}"
             )
         values = targets[self.target]
         if values.ndim != 1:
             raise DataError(
                 f"task.target={self.target} has {values.shape[1]} columns; this task predicts one number.\n"
-                "  type task.target=sentiment"
+                f"  {of_one_number(targets)}"
             )
         return values
 
@@ -91,6 +93,15 @@ class TargetTask(Task):
         for name, weight in self.auxiliary.items():
             total = total + weight * output.losses[name]
         return total
+
+
+def of_one_number(targets: Mapping[str, np.ndarray]) -> str:
+    """What to type for a target of one number per utterance, or what to do with columns where there is none."""
+    if single := [name for name, values in targets.items() if values.ndim == 1]:
+        return f"type task.target={single[0]}"
+    emotions = [name for name, values in targets.items() if values.shape[1:] == (len(EMOTIONS),)]
+    each = "write each column into the source as a target of its own, target/NAME (N,): docs/custom_data.md"
+    return f"type task.target={emotions[0]} task.kind=emotions for degrees of emotions, or {each}" if emotions else each
 
 
 def mixed(targets: Tensor, mix: Mix) -> Tensor:

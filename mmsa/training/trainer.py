@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mmsa.data.batches import Fold
+from mmsa.errors import TrainingError
 from mmsa.model import Learner
 from mmsa.stages import Phase, Task
 from mmsa.training.checkpoints import load_checkpoint, save_checkpoint
@@ -132,7 +133,7 @@ class Trainer:
             resume: go on from last.pt.
 
         Raises:
-            TrainingError: a loss is not finite.
+            TrainingError: a loss is not finite, or the monitored value is undefined in every epoch.
             ConfigError: a phase lowers a loss that the objective does not return.
         """
         progress = self._restore(learner, optimizers, schedule) if resume else TrainingState()
@@ -151,6 +152,8 @@ class Trainer:
                 save_checkpoint(self.folder / "best.pt", {"model": learner.model.state_dict(), "epoch": progress.epoch})
             self._save(learner, optimizers, schedule, progress)
             on_epoch(progress, record)
+        if not progress.best_epoch:
+            raise self._undefined(progress)
         return progress
 
     def step(
@@ -228,9 +231,18 @@ class Trainer:
         return log.means()
 
     def _better(self, score: float, best: float) -> bool:
-        if math.isnan(best):
-            return True
+        if math.isnan(score) or math.isnan(best):
+            return not math.isnan(score)
         return score < best if self.task.mode == "min" else score > best
+
+    def _undefined(self, progress: TrainingState) -> TrainingError:
+        last = progress.history[-1]
+        defined = [name for name in self.task.shown if math.isfinite(last.get(f"valid/{name}", math.nan))]
+        instead = f"task.monitor={defined[0]}" if defined else "a smaller optimizer.lr"
+        return TrainingError(
+            f"task.monitor={self.task.monitor} is undefined on the validation fold in every one of {progress.epoch} "
+            f"epochs, so that none can be selected.\n  type {instead}"
+        )
 
     def _save(
         self, learner: Learner, optimizers: Mapping[str, Optimizer], schedule: Schedule | None, progress: TrainingState

@@ -66,6 +66,20 @@ def test_ridge_is_scikit_learns_with_the_best_penalty_on_validation(corpus: Fold
     assert scores["ridge text"]["test/mae"] == pytest.approx(expected["mae"], abs=1e-6)
 
 
+def test_ridge_is_scikit_learns_where_clipping_takes_from_one_side(corpus: Folds) -> None:
+    pooled, targets = corpus
+    text = {fold: {"text": found["text"][:, :3]} for fold, found in pooled.items()}
+    text["train"]["text"][:9, 0] += 500.0
+    text["train"]["text"][9, 1] -= 900.0
+    scores = fit_baselines(text, targets, regression_metrics)
+    scaler = StandardScaler().fit(text["train"]["text"])
+    inputs = {fold: np.clip(scaler.transform(found["text"]), -5, 5) for fold, found in text.items()}
+    models = [Ridge(alpha=alpha).fit(inputs["train"], targets["train"]) for alpha in baselines._ALPHAS]
+    best = min(models, key=lambda model: float(np.abs(model.predict(inputs["valid"]) - targets["valid"]).mean()))
+    expected = regression_metrics(best.predict(inputs["test"]), targets["test"])
+    assert scores["ridge text"]["test/mae"] == pytest.approx(expected["mae"], abs=1e-6)
+
+
 def test_missing_modalities_and_constant_columns_do_no_harm(corpus: Folds) -> None:
     pooled, targets = corpus
     for found in pooled.values():

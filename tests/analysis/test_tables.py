@@ -48,6 +48,17 @@ def test_baselines_stand_below_and_may_be_the_best(outputs: Path, add_run: AddRu
     assert markdown_row(text, "mean")[1:] == ["1.400", "–"]
 
 
+def test_a_majority_of_classes_that_differ_from_column_to_column_is_explained(outputs: Path, add_run: AddRun) -> None:
+    baselines = {"majority": {"test/mae": 1.4, "test/corr": None}}
+    text = run_table(add_run(1.2, baselines=baselines))
+    assert "majority: each column has its own class" in text
+    assert "majority:" not in run_table(add_run(1.2))
+    assert "majority:" not in run_table(add_run(1.2, baselines=baselines, task="classification"))
+    variants = {"majority": {"test/mae": 1.5, "test/corr": None}}
+    add_run(1.1, 1, ("feedback=none",), baselines=variants)
+    assert "majority:" in report(outputs)
+
+
 def test_what_must_not_be_averaged_is_kept_apart(outputs: Path, add_run: AddRun) -> None:
     add_run(0.5, 1)
     add_run(0.7, 2, data={"fingerprint": "another", "store": "b.h5"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import zipfile
 from collections.abc import Callable
@@ -14,11 +15,14 @@ import numpy as np
 import pytest
 
 import mmsa
+from mmsa.build import build_task
+from mmsa.cli import command
 from mmsa.compose import compose
 from mmsa.data.prepare import silent
 from mmsa.data.store import FOLDS, Prepared, write_store
 from mmsa.dataset.custom import Custom
 from mmsa.dataset.synthetic import Synthetic
+from mmsa.doctor.examination import examine
 from mmsa.errors import ConfigError, DataError
 from mmsa.readers.arrays import contents, read_arrays
 from mmsa.trained import load_run
@@ -99,7 +103,9 @@ def _rows(prepared: Prepared) -> list[tuple[list[str], int]]:
     return [(words, int(prepared.features["gaze"][k][0, 0]) - 1) for k, words in enumerate(prepared.words or [])]
 
 
-def test_what_is_not_finite_or_empty_is_mended_or_dropped_and_counted(tmp_path: Path) -> None:
+def test_what_is_not_finite_or_empty_is_mended_or_dropped_counted_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     content = arrays()
     content["features/physio"][4, 0] = [np.nan, -np.inf]
     content["target"][5] = np.nan
@@ -108,6 +114,14 @@ def test_what_is_not_finite_or_empty_is_mended_or_dropped_and_counted(tmp_path: 
     prepared = read(npz(tmp_path / "own", content))
     assert prepared.report["non_finite"] == {"physio": 2, "gaze": 0}
     assert prepared.report["dropped"] == {"no steps": [content["id"][6]], "label not finite": [content["id"][5]]}
+    path = str(npz(tmp_path / "own", content))
+    command(["prepare", "custom", "--source", path, "--data", str(tmp_path)])
+    out = capsys.readouterr().out
+    named = f"no steps 1 ({content['id'][6]}), label not finite 1 ({content['id'][5]})"
+    assert f"dropped utterances: {named}\n" in out
+    command(["doctor", "custom", "--source", path, "--data", str(tmp_path), "--output", str(tmp_path / "found")])
+    assert f"note dropped: utterances dropped on reading: {named}." in capsys.readouterr().out
+    assert json.loads((tmp_path / "found" / "report.json").read_text())["dropped"] == prepared.report["dropped"]
     assert len(prepared.ids) == 10
     absent = prepared.ids.index(content["id"][3])
     assert prepared.features["physio"][absent].shape == (0, 2)
@@ -223,6 +237,45 @@ def test_the_first_target_is_the_main_one_and_has_the_kind(tmp_path: Path) -> No
         "one": (12,),
     }
     assert Custom(str(path), kind="sims").settled().stated_kinds == {"valence": "sims"}
+
+
+@pytest.mark.parametrize(
+    ("name", "typed", "kind"),
+    [
+        ("target", "", "number"),
+        ("target/valence", "", "number"),
+        ("target/sentiment", "", "sentiment"),
+        ("target/humor", "", "binary"),
+        ("target/sentiment", "dataset.kind=number", "number"),
+        ("target/valence", "dataset.kind=sims", "sims"),
+        ("target/valence", "task.kind=sims", "sims"),
+    ],
+)
+def test_one_rule_tells_the_kind_to_the_task_the_doctor_and_prepare(
+    name: str, typed: str, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = arrays()
+    content[name] = np.round(content.pop("target"))
+    content["target/sarcasm"] = content[name]
+    path, main = npz(tmp_path / "own", content), name.removeprefix("target/")
+    options = [option for option in [typed] if option]
+    task = build_task(compose(["dataset=custom", f"dataset.source={path}", *options]))
+    assert (task.target, task.kind) == (main, kind)  # type: ignore[attr-defined]
+    of_dataset = [option for option in options if option.startswith("dataset.")]
+    command(["prepare", "custom", "--source", str(path), "--data", str(tmp_path), *of_dataset])
+    shown = "number" if typed.startswith("task.") else kind
+    assert f"{main} ({shown}), sarcasm (binary)\n" in capsys.readouterr().out
+    dataset = Custom(str(path), kind=shown if of_dataset else "auto").settled()  # type: ignore[arg-type]
+    measured = examine(dataset.prepare(tmp_path, progress=False), dataset).numbers["targets"]
+    assert {target: found["kind"] for target, found in measured.items()} == {main: shown, "sarcasm": "binary"}
+
+
+def test_the_doctor_warns_of_labels_beyond_what_their_name_says(tmp_path: Path) -> None:
+    content = arrays()
+    content["target/sentiment"] = 10 * content.pop("target")
+    dataset = Custom(str(npz(tmp_path / "own", content))).settled()
+    found = examine(dataset.prepare(tmp_path, progress=False), dataset).findings
+    assert any(finding.code == "labels_beyond_range" and "[-3, 3]" in finding.text for finding in found)
 
 
 def test_modalities_are_those_of_the_file_unless_named(tmp_path: Path) -> None:

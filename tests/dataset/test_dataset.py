@@ -16,12 +16,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmsa.data.batches import Data
 from mmsa.data.loading import Loading
 from mmsa.data.prepare import add_integrity, build_once, describe, hash_files
-from mmsa.data.store import Prepared, Ragged, Store
+from mmsa.data.store import FOLDS, Prepared, Ragged, Store
 from mmsa.dataset.cmu_mosei import CmuMosei
 from mmsa.dataset.cmu_mosi import CmuMosi
 from mmsa.dataset.dataset import Dataset
+from mmsa.doctor.examination import examine
+from mmsa.doctor.page import page
 from mmsa.errors import ConfigError, DataError
 from mmsa.readers.families import READING
 from tests.data.test_store import prepared
@@ -103,7 +106,7 @@ def test_labels_beyond_the_nominal_range_are_reported_and_beyond_the_bound_refus
     write_corpus(source, sequences)
     store = Tiny(str(source)).prepare(stores)
     assert store.report["beyond_nominal"] == {"count": 2, "nominal_range": [-3.0, 3.0], "largest": 5.0}
-    assert any("labels beyond [-3, 3]: 2, the largest 5" in line for line in describe(store))
+    assert any("labels beyond [-3, 3]: 2, the largest 5" in line for line in describe(store, {}))
     sequences["labels"]["b"] = labels((0.0, 2.0, 6.5))
     write_corpus(source, sequences)
     with pytest.raises(DataError, match=r"outside \[-6, 6\].*6\.5 of b\[0\]"):
@@ -119,9 +122,25 @@ def test_mosi_refuses_what_mosei_reports(tmp_path: Path, stores: Path) -> None:
     assert CmuMosei(str(path)).prepare(stores).report["beyond_nominal"]["count"] == 1
 
 
-def test_an_empty_fold_is_refused_by_its_name(source: Path, stores: Path) -> None:
-    write_corpus(source, tiny_sequences(videos="ac"))
-    with pytest.raises(DataError, match="the valid fold of Tiny is empty"):
+def test_an_empty_fold_is_refused_by_its_name_where_it_is_read(source: Path, stores: Path) -> None:
+    for videos, fold in (("ac", "valid"), ("ab", "test"), ("bc", "train")):
+        write_corpus(source, tiny_sequences(videos=videos))
+        store = Tiny(str(source)).prepare(stores)
+        assert store.report["utterances"][fold] == 0
+        diagnosis = examine(store, Tiny())
+        assert f"the fold {fold} has no utterance." in {finding.text for finding in diagnosis.of("error")}
+        assert f">{fold}<" in page(diagnosis)
+        data = Data(store, ["text"], Loading("none"))
+        assert all(len(data.fold(other)) == 2 for other in FOLDS if other != fold)
+        with pytest.raises(DataError, match=f"the {fold} fold of .* has no utterance"):
+            data.fold(fold)
+    with pytest.raises(DataError, match=r"the train fold of .* has no utterance"):
+        Data(store, ["text"])  # which normalises by it
+
+
+def test_a_source_without_an_utterance_is_refused(source: Path, stores: Path) -> None:
+    write_corpus(source, tiny_sequences(videos="xy"))
+    with pytest.raises(DataError, match="holds no utterance of Tiny"):
         Tiny(str(source)).prepare(stores)
     assert kept(stores) == []
 
@@ -181,7 +200,7 @@ def test_the_summary_is_short_and_nothing_else_is_printed(
     printed = capsys.readouterr()
     assert printed.out == ""
     assert len(printed.err.splitlines()) <= 2
-    lines = describe(store)
+    lines = describe(store, {})
     assert len(lines) <= 12
     assert "widths: text 4, audio 3, visual 2" in lines
     assert any(line.split() == ["train", "2", "utterances", "of", "1", "videos"] for line in lines)

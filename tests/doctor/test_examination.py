@@ -235,6 +235,20 @@ def test_columns_far_from_zero_keep_their_correlation(tmp_path: Path) -> None:
     )
 
 
+def test_the_first_of_what_is_counted_are_named(tmp_path: Path) -> None:
+    prepared = clean()
+    beyond(prepared)
+    lost = [f"x[{k}]" for k in range(5)]
+    prepared.report |= {"dropped": {"no steps": lost}, "skipped_videos": {"absent from audio": ["y"]}}
+    prepared.report |= {"beyond_length": {"audio": 9}, "beyond_length_utterances": {"audio": lost}}
+    diagnosis = diagnosed(tmp_path, prepared)
+    said = {finding.code: finding.text for finding in diagnosis.findings}
+    assert said["labels_beyond_range"].endswith(f"the furthest 3.33333: {prepared.ids[5]}.")
+    assert "no steps 5 (x[0], x[1], x[2] and 2 more)" in said["dropped"]
+    assert "absent from audio 1 (y)" in said["skipped_videos"] and "x[2] and 2 more" in said["beyond_length"]
+    assert diagnosis.as_json()["dropped"] == {"no steps": lost}
+
+
 def test_uneven_classes_and_published_sizes_are_named(tmp_path: Path) -> None:
     prepared = clean()
     prepared.targets = {"humor": np.array([i % 10 == 0 for i in range(36)], dtype=np.float32)}

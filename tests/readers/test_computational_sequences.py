@@ -58,7 +58,9 @@ def test_the_sdk_alignment_of_cmu_mosi_is_reproduced(mosi: tuple[bool, Prepared,
 
 def test_the_report_of_cmu_mosi_names_what_was_met(mosi: tuple[bool, Prepared, dict[str, np.ndarray]]) -> None:
     keep_pauses, prepared, _ = mosi
-    assert prepared.report["non_finite_utterances"] == {"text": 0, "audio": 9, "visual": 0}
+    mended = prepared.report["non_finite_utterances"]
+    assert {modality: len(ids) for modality, ids in mended.items()} == {"text": 0, "audio": 9, "visual": 0}
+    assert set(mended["audio"]) <= set(prepared.ids)
     assert prepared.report["pauses_removed"] == (0 if keep_pauses else 28_467 - 27_846)
     order = [
         (("train", "valid", "test").index(fold), video)
@@ -148,7 +150,7 @@ def test_a_mean_that_is_not_finite_becomes_zero_and_is_counted_where_it_is_used(
     sequences["audio"]["a"] = times, values
     prepared = read(tmp_path, sequences)
     assert prepared.report["non_finite"] == {"text": 0, "audio": 2, "visual": 0}
-    assert prepared.report["non_finite_utterances"]["audio"] == 2
+    assert prepared.report["non_finite_utterances"]["audio"] == ["a[0]", "a[1]"]
     np.testing.assert_allclose(prepared.features["audio"][0], [[0.0, 5.5, 5.5], [18.0, 18.0, 18.0]])
     assert read(tmp_path / "kept", sequences, keep_pauses=True).report["non_finite"]["audio"] == 3
 

@@ -130,7 +130,7 @@ def test_text_features_become_the_vectors_of_the_words(
         store.features["text"].values[:4], np.array([*VECTORS.values(), [0, 0, 0]], np.float32)
     )
     assert store.report["glove"]["tokens_found"] == 9 and store.report["files"]["glove"] == glove.name
-    lines = describe(store)
+    lines = describe(store, {})
     assert "word vectors of glove.3d.txt: 9 of 12 words (75.0%), 3 of 4 different ones (75.0%)" in lines
     assert "most frequent without: bad 3" in lines
     assert len(lines) <= 14

@@ -99,6 +99,7 @@ def test_what_stated_lengths_leave_out_is_counted(tmp_path: Path) -> None:
     prepared = read_made(tmp_path, made)
     assert prepared.features["audio"][1][:, 0].tolist() == [1, 2, 3, 4, 5]
     assert prepared.report["beyond_length"] == {"text": 0, "audio": 2, "visual": 0}
+    assert prepared.report["beyond_length_utterances"] == {"text": [], "audio": [prepared.ids[1]], "visual": []}
 
 
 def test_the_shared_unaligned_file_has_its_lengths_and_what_was_planted(shared: Path, mmsa_pickle: Path) -> None:

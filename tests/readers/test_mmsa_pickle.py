@@ -137,7 +137,7 @@ def test_values_that_are_not_finite_become_zero_and_are_counted_within_the_lengt
     made["valid"]["audio"][0, 5, 1] = np.inf  # padding
     prepared = read_made(tmp_path, made)
     assert prepared.report["non_finite"] == {"text": 0, "audio": 2, "visual": 0}
-    assert prepared.report["non_finite_utterances"]["audio"] == 1
+    assert prepared.report["non_finite_utterances"]["audio"] == [prepared.ids[3]]
     assert prepared.features["audio"][3][:2, 1].tolist() == [0.0, 0.0]
 
 

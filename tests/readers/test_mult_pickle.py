@@ -112,7 +112,7 @@ def test_values_that_are_not_finite_become_zero_and_are_counted(tmp_path: Path) 
     content["test"]["labels"][1] = np.nan
     prepared = read_file(write(tmp_path / "x.pkl", content))
     assert prepared.report["non_finite"] == {"text": 0, "audio": 2, "visual": 0}
-    assert prepared.report["non_finite_utterances"]["audio"] == 1
+    assert prepared.report["non_finite_utterances"]["audio"] == ["valid[10]"]
     assert prepared.features["audio"][prepared.ids.index("valid[10]")][-1].tolist() == [0.0, 0.0, 9.0]
     assert prepared.report["dropped"] == {"label not finite": ["test[9]"]}
 

@@ -132,8 +132,8 @@ def test_a_study_says_what_its_values_are(style: Any) -> None:
 
 def test_a_confidence_bound_is_not_called_a_mean() -> None:
     bound = summarise(study_of(trial([0.75], scores={1: 0.6, 2: 0.7}), seeds=2))
-    assert "confidence bound ± standard deviation" in text(bound) and "0.750 ± 0.071" in text(bound)
-    assert "mean ± standard deviation" in text(summarise(study_of(trial([0.65], scores={1: 0.6, 2: 0.7}), seeds=2)))
+    assert "confidence bound ± sample standard deviation" in text(bound) and "0.750 ± 0.071" in text(bound)
+    assert "mean ± sample standard" in text(summarise(study_of(trial([0.65], scores={1: 0.6, 2: 0.7}), seeds=2)))
 
 
 @pytest.mark.parametrize("style", ["table", "markdown", "csv"])

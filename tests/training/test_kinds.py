@@ -71,7 +71,7 @@ def test_labels_of_another_kind_are_refused(kind: Any, values: Any) -> None:
 @pytest.mark.parametrize("shape", [(3,), (3, 7), (3, 6, 1)])
 def test_emotions_are_six_columns(shape: tuple[int, ...]) -> None:
     task = Classification("emotions", kind="emotions")
-    with pytest.raises(DataError, match=r"6 columns(.|\n)*type task\."):
+    with pytest.raises(DataError, match=r"6 columns(.|\n)*\n  (type task\.|write each column)"):
         task.truths({"emotions": np.zeros(shape, np.float32)})
     with pytest.raises(DataError, match="no such target"):
         task.truths({"sentiment": np.zeros(3, np.float32)})

@@ -17,7 +17,7 @@ from torch import nn
 from mmsa.build import build_model, build_task
 from mmsa.compose import compose
 from mmsa.data.batches import Data, Fold
-from mmsa.errors import DataError
+from mmsa.errors import DataError, TrainingError
 from mmsa.learning import build_schedule
 from mmsa.model import Learner, MultimodalModel
 from mmsa.objective.task import TaskObjective
@@ -128,6 +128,16 @@ def test_a_value_that_is_not_a_number_is_never_the_best_and_is_not_hidden(tmp_pa
     progress, _, _ = fitted(tmp_path, [math.nan, 0.5, math.nan, 0.6])
     assert (progress.best_epoch, progress.best_score) == (2, 0.5)
     assert [math.isnan(record["valid/mae"]) for record in progress.history] == [True, False, True, False]
+
+
+def test_patience_counts_the_epochs_in_which_the_monitor_is_undefined(tmp_path: Path) -> None:
+    undefined = [math.nan] * 20
+    assert fitted(tmp_path, [0.5, *undefined], patience=3)[0].epoch == 4
+    assert fitted(tmp_path, [math.nan, math.nan, 0.5, *undefined], patience=3)[0].best_epoch == 3
+    with pytest.raises(TrainingError, match=r"task\.monitor=mae is undefined .* every one of 3 epochs.*\n  type "):
+        fitted(tmp_path, [*undefined, 0.5], patience=3)
+    rates = fitted(tmp_path, [*undefined[:2], 0.5], {"patience": 0, "cooldown": 0}, patience=9)[1]
+    assert rates == [1.0, 0.5, 0.25], "an undefined value is no better one to the schedule either"
 
 
 def test_without_a_best_checkpoint_nothing_is_tested(tmp_path: Path) -> None:
