@@ -126,6 +126,7 @@ class KindTask(TargetTask):
                 f"the data set states that its target {target} is of kind {self.kind}; there is {', '.join(KINDS)}.\n"
                 "  type task.kind=sentiment, or another of them"
             )
+        self._stated = tuple(stated or ())
         self.meaning = KINDS[self.kind]
         self.columns = self.meaning.columns
         self.cuts: Sequence[float] = self.meaning.thresholds
@@ -139,10 +140,11 @@ class KindTask(TargetTask):
         """
         if not self.cuts:
             has = f"{len(self.columns)} columns" if self.columns else "no cuts"
-            instead = "task.target=sentiment" if self.columns else "task=classification task.thresholds=[0]"
+            others = [f"task.target={name}, or " for name in self._stated if name != self.target]
+            instead = "".join(others[:1]) if self.columns else "task=classification task.thresholds=[0], or "
             raise ConfigError(
                 f"task.target={self.target} has no classes, since its kind is {self.kind}, which has {has}.\n"
-                f"  type {instead}, or objective=task"
+                f"  type {instead}objective=task"
             )
         cuts = torch.tensor(self.cuts, dtype=torch.float32, device=target.device)
         return (target[:, None] >= cuts).sum(dim=1)
@@ -173,7 +175,7 @@ class KindTask(TargetTask):
                 came = f"{values.shape[1]} columns" if values.ndim == 2 else f"the shape {values.shape}"
                 raise DataError(
                     f"task.target={self.target}: its kind is {self.kind}, which needs {len(self.columns)} columns "
-                    f"({', '.join(self.columns)}); it has {came}.\n  type task.target=sentiment, or another task.kind"
+                    f"({', '.join(self.columns)}); it has {came}.\n  type {self.another(targets)}, or another task.kind"
                 )
         else:
             values = super().select(targets)

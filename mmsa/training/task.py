@@ -58,9 +58,16 @@ class TargetTask(Task):
         if values.ndim != 1:
             raise DataError(
                 f"task.target={self.target} has {values.shape[1]} columns; this task predicts one number.\n"
-                "  type task.target=sentiment"
+                f"  type {self.another(targets)}"
             )
         return values
+
+    def another(self, targets: Mapping[str, np.ndarray]) -> str:
+        """What to type instead of this target: another one of a fold, or how to make one of a column."""
+        single = [name for name, values in targets.items() if values.ndim == 1 and name != self.target]
+        if single:
+            return f"task.target={'|'.join(single)}"
+        return "task.target=NAME, once the file has the column that you mean as target/NAME (docs/custom_data.md)"
 
     def truths(self, targets: Mapping[str, np.ndarray]) -> np.ndarray:
         """What a fold's predictions are compared with, (N,) or (N, K)."""
