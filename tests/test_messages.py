@@ -137,13 +137,14 @@ def test_a_source_leads_to_no_circle(dataset: str, tmp_path: Path, told: Callabl
     (tmp_path / "held").mkdir()
     write_sequence(tmp_path / "held" / "X.csd", "X", {"a": (np.zeros((1, 2)), np.zeros((1, 2)))})
     (tmp_path / "held" / "X.h5").write_bytes((tmp_path / "held" / "X.csd").read_bytes())
-    (tmp_path / "held" / "X.pkl").write_bytes(pickle.dumps({"train": 1}))
+    for name in ("train", "dev", "test", "x"):  # the last three are MISA's, if they hold what it has
+        (tmp_path / "held" / f"{name}.pkl").write_bytes(pickle.dumps([]))
     beside = [f"paths.outputs={tmp_path}", "tracking=none", f"dataset={dataset}", "fusion=concat"]
 
     def leads_to(source: Path) -> Path | None:
         message = told(lambda: mmsa.run([*beside, f"dataset.source={source}"], quiet=True))
         assert source.exists() is ("does not exist" not in message)
-        advised = re.search(rf"dataset\.source=({tmp_path}\S*?)\??$", message.splitlines()[0])
+        advised = re.search(rf"dataset\.source=({tmp_path}\S*?)\??$", message, flags=re.MULTILINE)
         return Path(advised[1]) if advised and Path(advised[1]) != source else None
 
     assert leads_to(tmp_path / "nowhere") is None
