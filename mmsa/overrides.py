@@ -141,9 +141,10 @@ def explained(message: str, conf: Path) -> str:
         return f"{found[1]}: cannot be read as KEY=VALUE; a value with special signs needs quotes.\n  type {form}"
     if found := re.search(r"Ambiguous value for argument '([^']+)'", message):
         key, _, value = found[1].partition("=")
+        together = "" if value.startswith(("[", "{")) else f", or '{key}=[{value}]' for a list"
         return (
-            f"{found[1]}: one value is needed, these are several.\n  type python train.py -m {found[1]} for one run "
-            f"with each of them, or '{key}=[{value}]' for a list"
+            f"{found[1]}: one value is needed, these are several.\n  type python train.py -m {shlex.quote(found[1])} "
+            f"for one run with each of them{together}"
         )
     if found := re.search(r"Sweep parameters '(.+)' requires --multirun", message):
         way = "sweep=search" if "interval(" in found[1] else "-m"
