@@ -68,7 +68,7 @@ def run(
     if trial and not trial.final:
         data = data.closed("test", closed_to_trials(f"trial {trial.number}", trial.sweep))
     train, valid = data.fold("train"), data.fold("valid")
-    task.truths(train.targets)
+    task.begin(train.targets)
 
     generators = {purpose: generator(cfg.seed, purpose) for purpose in ("order", "masks", "objective")}
     with initialisation(cfg.seed):

@@ -7,12 +7,15 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
+from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from mmsa.errors import ConfigError
 
 TEXTS = (
     "name",
@@ -44,6 +47,31 @@ def native_overrides(overrides: Sequence[str]) -> list[str]:
         return _text(key, value) if equals and key in TEXTS and not _is_text(override, multirun) else override
 
     return [native(override) for override in [*overrides, *_text_encoder(overrides)]]
+
+
+def check_dashes(arguments: Sequence[str], conf: Path) -> None:
+    """Refuse what is typed with dashes as in another program, such as `--epochs 10`.
+
+    Args:
+        arguments: typed after train.py.
+        conf: folder of the configuration files.
+
+    Raises:
+        ConfigError: an argument with dashes is none of Hydra's.
+    """
+
+    def refuse(message: str) -> NoReturn:
+        raise ConfigError(f"{message}.\n  type python train.py --help")
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]
+    unknown = [argument for argument in parser.parse_known_args(list(arguments))[1] if argument.startswith("-")]
+    if unknown:
+        word, _, value = unknown[0].partition("=")
+        after = [*arguments, "--"][arguments.index(unknown[0]) + 1]
+        value = value or ("VALUE" if "=" in after or after.startswith("-") else after)
+        advice = _at_the_top(word.strip("-").replace("-", "_"), value, conf)
+        raise ConfigError(f"{word}: an option is typed as KEY=VALUE, without dashes.{advice}")
 
 
 def is_sweep(overrides: Sequence[str]) -> bool:
@@ -113,9 +141,20 @@ def explained(message: str, conf: Path) -> str:
         return f"{found[1]}: cannot be read as KEY=VALUE; a value with special signs needs quotes.\n  type {form}"
     if found := re.search(r"Ambiguous value for argument '([^']+)'", message):
         key, _, value = found[1].partition("=")
+        together = "" if value.startswith(("[", "{")) else f", or '{key}=[{value}]' for a list"
         return (
-            f"{found[1]}: one value is needed, these are several.\n  type python train.py -m {found[1]} for one run "
-            f"with each of them, or '{key}=[{value}]' for a list"
+            f"{found[1]}: one value is needed, these are several.\n  type python train.py -m {shlex.quote(found[1])} "
+            f"for one run with each of them{together}"
+        )
+    if found := re.search(r"Sweep parameters '(.+)' requires --multirun", message):
+        way = "sweep=search" if "interval(" in found[1] else "-m"
+        return (
+            f"{found[1]}: a run needs one value, these are many.\n  type python train.py {way} {shlex.quote(found[1])}"
+        )
+    if "sweep type : INTERVAL_SWEEP" in message:
+        return (
+            "-m tries every value, and interval(…) has no end of them.\n"
+            "  type sweep=search instead of -m, or single values: optimizer.lr=1e-4,1e-3"
         )
     if "Config group override must be a string" in message:
         return (
@@ -140,30 +179,47 @@ def _unknown_key(key: str, value: str, conf: Path) -> str:
             f"\n  type {group.replace('.', '/', 1)}={options[0]} {key}={value}"
         )
     siblings = [other.rpartition(".")[2] for other in known if other.rpartition(".")[0] == group]
-    namesakes = [other for other in known if other.rpartition(".")[2] == name]
     if group and siblings:
         return f"{key}: there is no such option.{instead(name, siblings, f'{group}.')}"
-    if namesakes:
-        return f"{key}: there is no such option.\n  type {namesakes[0]}=VALUE"
-    groups = {path.parent.name for path in conf.glob("*/*.yaml")}
-    tops = [other for other in known if "." not in other]
-    return f"{key}: there is no such group or option.{instead(key, [*sorted(groups), *tops])}"
+    return f"{key}: there is no such group or option.{_at_the_top(name, value, conf)}"
+
+
+def _at_the_top(name: str, value: str, conf: Path) -> str:
+    """A line that says what to type instead of `name=value`, which is no group and no option outside of the groups."""
+    known = default_values(conf)
+    places: dict[str, str] = {}
+    for key in known:
+        leaf = key.rpartition(".")[2]
+        if leaf == name or not key.startswith("sweep."):  # whose keys few mean who type another name
+            places.setdefault(leaf, key)
+    tops = [*sorted({path.parent.name for path in conf.glob("*/*.yaml")}), *(key for key in known if "." not in key)]
+    places |= {top: top for top in tops}
+    close = difflib.get_close_matches(name, places, n=1, cutoff=0.6)
+    if not close:
+        return instead(name, tops)
+    place = places[close[0]]
+    room = place.partition(".")[0]
+    options = [path.stem for path in _option_files(conf) if path.parent.name == room and close[0] in _content(path)]
+    beside = "" if not options or options[0] == _usual(conf).get(room) else f", an option of {room}={'|'.join(options)}"
+    return f"\n  type {'sweep=search ' if room == 'sweep' and room != place else ''}{place}={value}{beside}"
 
 
 def _unknown_option(group: str, option: str, message: str, conf: Path) -> str:
     """An option that a group has not; Hydra's message lists those that it has, a user's own ones among them."""
     listed = re.findall(r"^\t(\S+)$", message, flags=re.MULTILINE)
     there = [name for name in listed if "=" not in name] or sorted(path.stem for path in (conf / group).glob("*.yaml"))
-    close = difflib.get_close_matches(option, there, n=1, cutoff=0.4) or there[:1]
+    meant = "cuda" if group == "device" and option.lower().startswith("gpu") else option
+    close = difflib.get_close_matches(meant, there, n=1, cutoff=0.4) or there[:1]
     shown = f"{group}={option}: there is no such option; there is {', '.join(there)}."
     return f"{shown}\n  type {group}={close[0]}" if close else shown
 
 
 def default_values(conf: Path) -> dict[str, Any]:
-    """Every key, such as "trainer.max_epochs", that some option of some group in a folder has, and its first value."""
+    """Every key, such as "trainer.max_epochs", that some option of some group in a folder has, and its first value:
+    that of the option which a run has by default, where it has the key."""
     top = OmegaConf.load(conf / "config.yaml")
-    found = {key: value for key, value in _flat(top) if not key.startswith("hydra")}
-    for path in sorted(conf.glob("*/*.yaml")):
+    found = {key: value for key, value in _flat(top) if not key.startswith(("hydra", "defaults"))}
+    for path in _option_files(conf):
         group = path.parent.name
         if group in ("debug", "experiment"):  # their keys are those of other groups
             continue
@@ -175,6 +231,19 @@ def default_values(conf: Path) -> dict[str, Any]:
             for place in places if key[0] != "_" else ():
                 found.setdefault(f"{place}.{key}", value)
     return found
+
+
+def _option_files(conf: Path) -> list[Path]:
+    """Of each group the option that a run has by default, and then the others of all groups."""
+    usual = _usual(conf)
+    return sorted(conf.glob("*/*.yaml"), key=lambda path: (path.stem != usual.get(path.parent.name), path))
+
+
+def _usual(conf: Path) -> dict[str, str]:
+    """The option of each group that a run has by default."""
+    entries: Any = OmegaConf.to_container(OmegaConf.load(conf / "config.yaml").defaults, resolve=False)
+    chosen = [entry for entry in entries if isinstance(entry, dict)]
+    return {str(group): str(option) for entry in chosen for group, option in entry.items()}
 
 
 def _content(path: Path) -> DictConfig:

@@ -44,13 +44,21 @@ def in_few_lines(error: Exception) -> str:
     elif isinstance(error, OSError) and error.strerror:
         place = f"{error.filename} cannot be read or written: " if error.filename else ""
         text = f"{place}{error.strerror}.\n  mend that, or type another folder: paths.outputs=FOLDER, paths.data=FOLDER"
-    elif type(error).__name__ == "OutOfMemoryError":
-        text = f"{str(error).partition('.')[0]}.\n  type a smaller trainer.batch_size, or hidden_dim, or device=cpu"
+    elif lacks_memory(error):
+        said = next(iter(str(error).partition(". ")[0].splitlines()), "") or "The memory of this machine ran out"
+        elsewhere = ", or device=cpu" if "CUDA" in said else ""
+        text = f"{said}.\n  type a smaller trainer.batch_size, or hidden_dim{elsewhere}"
     else:
         kind = type(error).__name__
         text = f"{kind}: {error}\n  mmsa does not expect this: HYDRA_FULL_ERROR=1 before the command shows where it is"
     lines = [line for line in text.splitlines() if line.strip()]
     return "\n".join(lines if len(lines) <= MAX_LINES else [*lines[: MAX_LINES - 1], "…", lines[-1]])
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether a GPU, or PyTorch or numpy on the CPU, got no memory."""
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or "can't allocate memory" in str(error)  # PyTorch's own, a plain RuntimeError
 
 
 def _misused(error: Any) -> str:

@@ -37,6 +37,7 @@ _ADDED: dict[str, dict[str, Any]] = {
     "mmsa.training.optimizers.": {"decay_biases": True, "groups": {}},
     "mmsa.encoder.bilstm.": {"utterance_dim": None},
     "mmsa.encoder.bert.": {"pooling": "mean"},
+    "mmsa.training.classification.": {"class_weights": None},
 }
 """Options of parts that older runs lack, and the values that do what those runs did."""
 

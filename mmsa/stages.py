@@ -127,6 +127,10 @@ class Task(Protocol):
     def truths(self, targets: Mapping[str, np.ndarray]) -> np.ndarray:
         """What a fold's predictions are compared with, (N,) or (N, K)."""
 
+    def begin(self, targets: Mapping[str, np.ndarray]) -> None:
+        """Meet the targets of the train fold, before the first loss: refuse them, or take from them what it needs."""
+        self.truths(targets)
+
     def primary_loss(self, output: Tensor, truth: Tensor) -> Tensor:
         """Head's output (B, C), truth (B,) or (B, K) -> scalar."""
 

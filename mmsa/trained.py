@@ -27,6 +27,7 @@ def load_run(folder: Path) -> TrainedRun:
     store = Store.open(Path(record.data.store))
     dataset = build.build_dataset(cfg, store)
     task, data = build.build_task(cfg, dataset), build.load_data(cfg, dataset, store)
+    task.begin({name: values[store.folds == "train"] for name, values in store.targets.items()})
     if record.trial is not None:
         data = data.closed("test", closed_to_trials(str(folder), str(record.sweep)))
     model = build.build_model(cfg, data.widths, task, torch.Generator(), data.aligned, data.tables, data.max_steps)

@@ -77,3 +77,7 @@ def test_only_parts_of_ours_take_new_names_and_the_options_that_came_later(tmp_p
     (tmp_path / "config.yaml").write_text(json.dumps({"optimizer": {"_target_": f"{former}adam", "lr": 0.1}}))
     adam = {"_target_": f"{former}adam", "lr": 0.1, "decay_biases": True, "groups": {}}
     assert stored_config(tmp_path) == {"optimizer": adam, "objective": objective} == read_config(tmp_path)
+    (tmp_path / "config.yaml").write_text(
+        json.dumps({"task": {"_target_": "mmsa.training.classification.Classification"}})
+    )
+    assert stored_config(tmp_path)["task"]["class_weights"] is None

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,11 +16,14 @@ import mmsa
 from mmsa import cli
 from mmsa.commands import train_command
 from mmsa.dataset.cmu_mosi import CmuMosi
+from mmsa.errors import ConfigError
 from mmsa.overrides import native_overrides, typed_overrides
 from mmsa.readers.sequence_file import write_sequence
 from mmsa.reporting import in_few_lines, report_errors
+from mmsa.training.device import make_fabric
 from mmsa.training.trainer import Trainer
 from tests.dataset.corpora import tiny_sequences
+from tests.warm import train
 
 MAX_LINES = 10
 
@@ -53,7 +57,7 @@ def told(capsys: pytest.CaptureFixture[str]) -> Callable[[Callable[[], object]],
 
 TYPED = {
     "trainer.max_epoch=3": ["trainer.max_epoch:", "type trainer.max_epochs=VALUE"],
-    "fusions=concat": ["fusions:", "type fusion=VALUE"],
+    "fusions=concat": ["fusions:", "type fusion=concat"],
     "fusion=conkat": ["fusion=conkat", "there is ", "attention, ", "type fusion=concat"],
     "encoder/text=bilst": ["bilst:", "there is ", "bigru, bilstm", "type encoder=bilstm"],
     "encoder=bert": ["reads words, which only text has", "type encoder=bilstm encoder/text=bert"],
@@ -67,6 +71,13 @@ TYPED = {
     "seed=1,2": ["seed=1,2", "type python train.py -m seed=1,2"],
     "optimizer.lr=fast": ["optimizer.lr=fast", "a number", "type for example optimizer.lr=0.001"],
     "trainer.batch_size=0": ["trainer.batch_size=0", "greater than or equal to 1", "type for example"],
+    "lr=3": ["lr: there is no such", "type optimizer.lr=3\n"],
+    "p=0.3": ["type regularizer.p=0.3, an option of regularizer=dropout|m3|m3_slp"],
+    "epochs=10": ["type trainer.max_epochs=10\n"],
+    "trials=9": ["type sweep=search sweep.trials=9\n"],
+    "device=gpu": ["there is auto, cpu, cuda, mps", "type device=cuda\n"],
+    "optimizer.lr=interval(0.1,1)": ["many", "type python train.py sweep=search 'optimizer.lr=interval(0.1,1)'"],
+    "seed=range(1,3)": ["many", "type python train.py -m 'seed=range(1,3)'"],
     "fusion._target_=os.system": ["os.system", "MMSA_PACKAGES=os"],
     "trainer.resume=nowhere": ["nowhere is not the folder of a run", "name a folder", "outputs/runs"],
     "dataset=cmu_mosi": [
@@ -77,7 +88,7 @@ TYPED = {
         "mmsa prepare cmu_mosi --source",
     ],
     "dataset=cmu_mosi dataset.source=nowhere": [
-        "dataset.source=nowhere: no such file",
+        "dataset.source=nowhere does not exist",
         "mmsa prepare cmu_mosi --source",
     ],
 }
@@ -105,10 +116,62 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, told: Callable[[Callable[[
     assert str(tmp_path / "file") in message and "paths.data=FOLDER" in message
 
 
+@pytest.mark.parametrize(
+    ("typed", "advice"),
+    [
+        ("--epochs 10", "type trainer.max_epochs=10"),
+        ("fusion=concat --batch-size=8 seed=2", "type trainer.batch_size=8"),
+        ("--seed 3", "type seed=3"),
+        ("--lr", "type optimizer.lr=VALUE"),
+        ("--cfg all-of-it", "type python train.py --help"),
+        ("-m optimizer.lr=interval(1e-4,1e-2)", "type sweep=search instead of -m"),
+    ],
+)
+def test_words_of_other_programs_are_answered_in_ours(typed: str, advice: str, tmp_path: Path) -> None:
+    done = train(*typed.split(), cwd=tmp_path)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("error: ") and advice in done.stderr and len(done.stderr.splitlines()) == 2
+
+
+@pytest.mark.parametrize("dataset", ["cmu_mosi", "cmu_mosei", "pom", "ur_funny", "mustard", "ch_sims", "custom"])
+def test_a_source_leads_to_no_circle(dataset: str, tmp_path: Path, told: Callable[[Callable[[], object]], str]) -> None:
+    (tmp_path / "held").mkdir()
+    write_sequence(tmp_path / "held" / "X.csd", "X", {"a": (np.zeros((1, 2)), np.zeros((1, 2)))})
+    (tmp_path / "held" / "X.h5").write_bytes((tmp_path / "held" / "X.csd").read_bytes())
+    for name in ("train", "dev", "test", "x"):  # the last three are MISA's, if they hold what it has
+        (tmp_path / "held" / f"{name}.pkl").write_bytes(pickle.dumps([]))
+    beside = [f"paths.outputs={tmp_path}", "tracking=none", f"dataset={dataset}", "fusion=concat"]
+
+    def leads_to(source: Path) -> Path | None:
+        message = told(lambda: mmsa.run([*beside, f"dataset.source={source}"], quiet=True))
+        assert source.exists() is ("does not exist" not in message)
+        advised = re.search(rf"dataset\.source=({tmp_path}\S*?)\??$", message, flags=re.MULTILINE)
+        return Path(advised[1]) if advised and Path(advised[1]) != source else None
+
+    assert leads_to(tmp_path / "nowhere") is None
+    for start in (tmp_path / "held", *(tmp_path / "held").iterdir()):
+        way = [start]
+        while (following := leads_to(way[-1])) is not None:
+            assert following not in way, way
+            way.append(following)
+
+
+@pytest.mark.parametrize(
+    ("version", "advice"), [(None, "type make setup TORCH=cu126"), ("12.6", "type device=cpu, or device=auto")]
+)
+def test_device_cuda_says_whether_the_build_or_the_machine_lacks_it(
+    version: str | None, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", version)
+    with pytest.raises(ConfigError, match=advice):
+        make_fabric("cuda", "32-true", False, 1)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_gpu_that_is_not_there(tmp_path: Path, told: Callable[[Callable[[], object]], str]) -> None:
     message = told(lambda: mmsa.run(["device=cuda", f"paths.outputs={tmp_path}", "tracking=none"], quiet=True))
-    assert "device=cuda" in message and "finds none" in message and "type device=cpu" in message
+    assert "device=cuda" in message and "device=cpu" in message
 
 
 def truncated(folder: Path) -> list[str]:

@@ -143,15 +143,17 @@ def build_once(
     return Store.open(path)
 
 
-def kept_stores(folder: Path, dataset: str, options: Mapping[str, Any], glove: str | None, reading: int) -> list[Store]:
+def kept_stores(
+    folder: Path, dataset: str, options: Mapping[str, Any], of_family: Mapping[str, Any], glove: str | None
+) -> list[Store]:
     """The stores of a data set in a folder, the newest first.
 
     Args:
         folder: of the stores.
         dataset: its name.
         options: the preparation options that they have.
+        of_family: those of the stores that were made from the files of a family.
         glove: SHA-256 of the GloVe file that they have, or None.
-        reading: the option `reading` of those that were made from a file of a family.
 
     Raises:
         DataError: none can be opened, and one is damaged or of an older version.
@@ -164,7 +166,7 @@ def kept_stores(folder: Path, dataset: str, options: Mapping[str, Any], glove: s
         except DataError as error:  # no obstacle to using another
             unreadable = error
             continue
-        asked = {**options, **({"reading": reading} if "family" in store.report else {})}
+        asked = of_family if "family" in store.report else options
         if store.dataset == dataset and store.options == asked and store.sources.get("glove") == glove:
             kept.append((path.stat().st_mtime_ns, path.name, store))
     if not kept and unreadable is not None:

@@ -27,9 +27,6 @@ class NamedArrays(Format):
     """One file of named arrays, which states the modalities, targets and folds."""
 
     def find(self, dataset: Dataset, source: Path) -> Found:
-        if not source.is_file():
-            raise DataError(f"dataset.source={source}: no such file.\n{dataset.wanted()}")
-
         def read(folder: Path, progress: Progress) -> Prepared:
             prepared = read_arrays(source, dataset.needed, progress)
             prepared.report.update(family="named arrays", folds="those of the source")
@@ -50,7 +47,7 @@ class Custom(Dataset):
         kind: what the numbers of the main target mean, which is `target`, or the first `target/NAME` of the file;
             "auto" is told by its name, as that of the others (`mmsa.training.kinds.kind_of`).
         name: of the data set in tables and of its stores: letters, digits, - and _.
-        keep_pauses: as recipes set it; its files hold no pauses, so true is refused.
+        keep_pauses: as recipes set it; its files hold no pauses.
         loading: as of `Dataset`.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Container, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Protocol, Self
@@ -40,13 +40,13 @@ class Found:
         files: those that are read, by role; a store is found by their content.
         read: reads them, given the folder of the stores, where large parts may wait on the disk, and the progress.
         modalities: those that are read, where it is known by now.
-        options: of the store, beside those of the data set.
+        options: of the store; None: those of the data set.
     """
 
     files: Mapping[str, Path]
     read: Callable[[Path, Progress], Prepared]
     modalities: Sequence[str] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] | None = None
 
 
 class Format(Protocol):
@@ -67,7 +67,7 @@ class Dataset:
     Args:
         source: file or folder of its `format`; None takes the prepared store.
         modalities: non-empty selection of those there are that a run loads; a store holds all that the source has.
-        keep_pauses: keep the steps whose word is a pause (`sp`); refused where the source cannot hold them.
+        keep_pauses: keep the steps whose word is a pause (`sp`); a source without any is the same either way.
         glove: GloVe text file; text becomes the vectors of the words. None takes the source's own text features.
         feature_sets: the computational sequence to take for a modality, where a folder holds several; others take the
             first that `sequences` names.
@@ -75,7 +75,6 @@ class Dataset:
 
     Raises:
         ConfigError: an option is out of its range.
-        DataError: pauses are asked for where there are none.
     """
 
     name: str
@@ -115,8 +114,6 @@ class Dataset:
         self.glove = glove
         self.feature_sets = dict(feature_sets)
         self.loading = loading
-        if not self.sequences:
-            self.refuse_pauses()
         if feature_sets and not self.sequences:
             raise ConfigError(
                 f"dataset.feature_sets chooses sequences, and {self.title} has none.\n  type dataset.feature_sets={{}}"
@@ -140,13 +137,6 @@ class Dataset:
     def known(self) -> list[str]:
         """The modalities that there may be; none where the source may have any."""
         return [role for role in self.sequences if role not in ("words", "labels")] or [TEXT, "audio", "visual"]
-
-    def refuse_pauses(self) -> None:
-        """Refuse to keep pauses of a source that cannot hold them."""
-        if self.keep_pauses:
-            raise DataError(
-                "dataset.keep_pauses=true does nothing here: no pauses are held.\n  type dataset.keep_pauses=false"
-            )
 
     def settled(self, store: Store | None = None) -> Self:
         """The same once its modalities and targets are known, where they are the source's to say.
@@ -191,6 +181,15 @@ class Dataset:
         chosen = {"feature_sets": self.feature_sets} if self.feature_sets else {}
         return {"keep_pauses": self.keep_pauses, **chosen}
 
+    @property
+    def options_of_family(self) -> dict[str, Any]:
+        """The same of a store that is made from the files of a family (mmsa.readers.families), which hold no pauses."""
+        return {
+            **self.options,
+            **dict.fromkeys(self.options.keys() & {"keep_pauses"}, False),
+            "reading": families.READING,
+        }
+
     def find(self, source: Path) -> Found:
         """Recognise a source, or refuse it with a DataError."""
         return self.format.find(self, source)
@@ -209,6 +208,8 @@ class Dataset:
             store = self._kept_store(folder, progress)
         else:
             store = self.prepare_source(Path(self.source), folder, progress)
+        if progress and self.keep_pauses and not store.options.get("keep_pauses"):
+            announce("dataset.keep_pauses=true: this source holds no pauses")
         if progress and TEXT in self.needed and store.report.get("drawn_vectors"):
             announce(drawn_vectors_line(store.report["drawn_vectors"]))
         return store
@@ -225,7 +226,7 @@ class Dataset:
 
         with progress_bar(progress) as bar:
             sources = hash_files(files, folder, bar)
-            options = {**self.options, **found.options}
+            options = self.options if found.options is None else found.options
             path = folder / f"{self.name}-{store_fingerprint(self.name, sources, options)}.h5"
 
             def build() -> Prepared:
@@ -263,7 +264,7 @@ class Dataset:
     def _kept_store(self, folder: Path, progress: bool) -> Store:
         """The newest store of this data set, these options and this GloVe file that holds every modality asked for."""
         glove = hash_files(glove_file(self.glove), folder) if folder.is_dir() else {}
-        kept = kept_stores(folder, self.name, self.options, glove.get("glove"), families.READING)
+        kept = kept_stores(folder, self.name, self.options, self.options_of_family, glove.get("glove"))
         if not kept:
             raise DataError(
                 f"No prepared {self.title} with keep_pauses={str(self.keep_pauses).lower()} "

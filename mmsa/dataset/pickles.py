@@ -12,7 +12,7 @@ from mmsa.dataset.dataset import Dataset, Format, Found
 from mmsa.errors import DataError
 from mmsa.readers import families
 from mmsa.readers.family import ReadOptions
-from mmsa.readers.mistaken import HDF5_START, mistaken
+from mmsa.readers.mistaken import HDF5_START, mistaken, no_file
 
 _PICKLE_SIGNATURE = b"\x80"
 _DATASET_OF = {"sentiment": "cmu_mosi, or cmu_mosei", "humor": "ur_funny", "sarcasm": "mustard"}
@@ -51,7 +51,7 @@ def find_pickles(dataset: Dataset, source: Path, context: bool = False) -> Found
     """The pickle of a data set, or a folder's; None for a folder of no family.
 
     Raises:
-        DataError: the source is missing or another kind of file, or pauses are asked for.
+        DataError: the source is missing or another kind of file.
     """
     if source.is_dir():
         whole = families.recognise_folder(source)
@@ -61,7 +61,6 @@ def find_pickles(dataset: Dataset, source: Path, context: bool = False) -> Found
     else:
         _check_file(dataset, source)
         files = {"pickle": source}
-    dataset.refuse_pauses()
     if context and "folds" not in files:
         raise DataError(
             f"dataset.context=true: only UR-FUNNY's own folder has the context, and dataset.source={source} is "
@@ -77,16 +76,16 @@ def find_pickles(dataset: Dataset, source: Path, context: bool = False) -> Found
             _check_words(prepared, source)
         return prepared
 
-    return Found(files, read, options={"reading": families.READING})
+    return Found(files, read, options=dataset.options_of_family)
 
 
 def _check_file(dataset: Dataset, source: Path) -> None:
     """Refuse what cannot be a pickle."""
     if not source.is_file():
-        raise DataError(f"dataset.source={source}: no such file or folder.\n{dataset.wanted()}")
+        raise DataError(f"dataset.source={source} {no_file(source)}.\n{dataset.wanted()}")
     with readable(source), open(source, "rb") as file:
         start = file.read(len(HDF5_START))
-    if start == HDF5_START:
+    if start == HDF5_START and dataset.sequences and source.suffix == ".csd":
         raise DataError(
             f"dataset.source={source} is one HDF5 file. Give the folder that holds all sequences: "
             f"dataset.source={source.parent}"

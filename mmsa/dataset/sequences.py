@@ -21,12 +21,13 @@ class Sequences(Format):
     """A folder of the sequences that the data set states, or a pickle of a family of mmsa.readers.families."""
 
     def find(self, dataset: Dataset, source: Path) -> Found:
-        """The sequences of a folder that has any, else the pickles."""
-        if not source.is_dir() or not any(source.glob("*.csd")):
-            pickles = find_pickles(dataset, source)
-            if pickles is not None:
-                return pickles
-        files = _files(dataset, source)
+        """The sequences of a folder that has any of this data set, else the pickles."""
+        found = {}
+        if source.is_dir() and any(source.glob("*.csd")):
+            found = find_sequences(source, dataset.sequences, dataset.feature_sets)
+        if not found and (pickles := find_pickles(dataset, source)) is not None:
+            return pickles
+        files = _files(dataset, source, found)
         modalities = [m for m in dataset.known if m in files or (m == TEXT and dataset.glove is not None)]
         return Found(files, partial(read_aligned, dataset, source, files, dataset.label_columns), modalities)
 
@@ -59,8 +60,8 @@ def read_aligned(
     )
 
 
-def _files(dataset: Dataset, source: Path) -> dict[str, Path]:
-    found = find_sequences(source, dataset.sequences, dataset.feature_sets)
+def _files(dataset: Dataset, source: Path, found: Mapping[str, Path]) -> dict[str, Path]:
+    """What is read of the sequences that were found in a folder, unless there are too few."""
     if not found:
         pickles = sorted(filter(Path.is_file, source.glob("*.pkl")))
         instead = f" Did you mean dataset.source={pickles[0]}?" if pickles else ""

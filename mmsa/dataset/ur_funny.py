@@ -26,7 +26,7 @@ class UrFunny(Dataset):
         modalities: as of `Dataset`.
         context: the steps of the sentences before the punchline stand before its own; else the punchline alone.
         glove: as of `Dataset`.
-        keep_pauses: as recipes set it; its files hold no pauses, so true is refused.
+        keep_pauses: as recipes set it; its files hold no pauses.
         loading: as of `Dataset`.
 
     Raises:

@@ -17,7 +17,7 @@ from mmsa.data.prepare import readable
 from mmsa.errors import DataError, printable
 from mmsa.readers.allowance import Allowance
 from mmsa.readers.hdf5_entries import DAMAGE, MOST_COMPRESSED, array, arrays, is_text, read
-from mmsa.readers.mistaken import mistaken
+from mmsa.readers.mistaken import mistaken, no_file
 
 _ZIP_SIGNATURE = b"PK"
 _HEADERS: Any = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -52,7 +52,7 @@ class ArrayFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         if not path.is_file():
-            raise DataError(f"dataset.source={path}: no such file.\n  type dataset.source=FILE.npz or FILE.h5")
+            raise DataError(f"dataset.source={path} {no_file(path)}.\n  type dataset.source=FILE.npz or FILE.h5")
         with readable(path), open(path, "rb") as file:
             self._zipped = file.read(len(_ZIP_SIGNATURE)) == _ZIP_SIGNATURE
         if not self._zipped and not h5py.is_hdf5(path):  # which may begin with a block of another program's

@@ -75,6 +75,11 @@ def mistaken(path: Path, expected: bytes = b"") -> str | None:
     return None
 
 
+def no_file(path: Path) -> str:
+    """What is said of a path where a file is needed and there is none."""
+    return "is no file" if path.exists() else "does not exist"
+
+
 @contextmanager
 def clear_errors(path: Path, expected: bytes = b"") -> Iterator[None]:
     """Turn what a damaged or hostile file raises into a DataError.

@@ -195,6 +195,9 @@ def conclude(made: Sweep, display: SweepDisplay, ended: int | None) -> None:
     if summary.counts["done"]:
         print(report(Path(spec.folder).parents[1], spec.study))
         print(f"the same table later: {report_command(made.base.paths.outputs, spec.study)}")
+    if complete and not summary.counts["done"]:
+        last = next(row.reason for row in reversed(summary.rows) if row.state == "pruned")
+        raise MmsaError(f"none of {summary.total} trials came to a value, the last one: {last}\n  type another range")
     if complete:
         return
     left = f"{summary.num_finished} of {summary.total} trials are done; go on with: {summary.command}"

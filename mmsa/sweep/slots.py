@@ -12,6 +12,7 @@ import torch
 
 from mmsa.errors import ConfigError
 from mmsa.sweep.machine import GIB, Gpu, cores, found_gpus, gpus_are_chosen, num_cores
+from mmsa.training.device import build_without_cuda
 
 Accelerator = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -134,7 +135,7 @@ def _automatic(rules: SlotRules) -> tuple[list[Slot], list[str]]:
     if gpus:
         return _on_free_gpus(gpus, rules)
     if rules.accelerator == "cuda":
-        raise ConfigError(f"device=cuda: {_here(gpus)}.\n  type device=cpu, or device=auto")
+        raise build_without_cuda() or ConfigError(f"device=cuda: {_here(gpus)}.\n  type device=cpu, or device=auto")
     if rules.accelerator == "mps" or (rules.accelerator == "auto" and torch.backends.mps.is_available()):
         _require_mps("device=mps")
         return [rules.on_mps()], []

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 from hydra.errors import HydraException
 from hydra_plugins.hydra_optuna_sweeper._impl import create_optuna_distribution_from_override
 from omegaconf.errors import OmegaConfBaseException
@@ -235,9 +235,7 @@ def _check_choices(override: Override, choices: Sequence[Any]) -> None:
     if len(set(choices)) < len(choices):
         raise _unsearchable(override, "two of its choices are equal (to Optuna, true is 1 and 1 is 1.0)")
     for choice, element in zip(choices, override.sweep_iterator(), strict=True):
-        if isinstance(element, list | dict):
-            raise _unsearchable(override, f"the choice {choice} is not a number, a text, true, false or null")
-        meant = element.text if isinstance(element, QuotedString) else element
+        meant = Override._convert_value(element)  # texts without their quotes, in lists and mappings too
         if isinstance(choice, str) and OverridesParser.create().parse_override(f"x={choice}").value() != meant:
             raise _unsearchable(override, f"the choice {choice} has signs that need quotes around it")
 

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from mmsa.config import PACKAGES_VARIABLE
-from mmsa.errors import ConfigError, MmsaError, Pruned
+from mmsa.errors import ConfigError, MmsaError, Pruned, TrainingError
 from mmsa.locks import Lock, lock_file
 from mmsa.sweep.options import SweepSpec
 
@@ -89,7 +89,7 @@ def run_one(desk: TrialDesk, runner: TrialRunner, trial: Trial, stop: threading.
     """Run one trial to its end; False where the process had better not run another."""
     from optuna.trial import TrialState
 
-    from mmsa.reporting import in_few_lines
+    from mmsa.reporting import in_few_lines, lacks_memory
 
     print(f"trial {trial.number}", flush=True)
     began = time.monotonic()
@@ -104,12 +104,16 @@ def run_one(desk: TrialDesk, runner: TrialRunner, trial: Trial, stop: threading.
         if stop.wait(1.0):  # by the parent; what else sends a signal may do so for ever, and counts as a death
             desk.release(trial)
         raise
-    except MmsaError as error:
-        desk.tell(trial, TrialState.FAIL, reason=in_few_lines(error).splitlines()[0])
     except Exception as error:  # noqa: BLE001  (any fault of a trial is its own; the sweep goes on in a new process)
-        traceback.print_exc()
-        desk.tell(trial, TrialState.FAIL, reason=in_few_lines(error).splitlines()[0])
-        return False
+        # A sampler learns of what was pruned, not of what failed; but a grid tries the points again that failed.
+        is_bad = isinstance(error, TrainingError) or lacks_memory(error)
+        teaches = is_bad and not runner.spec.options["final"]
+        trial.set_user_attr("seconds", time.monotonic() - began)
+        reason = in_few_lines(error).splitlines()[0]
+        desk.tell(trial, TrialState.PRUNED if teaches else TrialState.FAIL, reason=reason)
+        if not isinstance(error, MmsaError):
+            traceback.print_exc()
+            return False
     finally:
         print(f"trial {trial.number} ended", flush=True)
     return True

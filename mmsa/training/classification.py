@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mmsa.errors import ConfigError
-from mmsa.ranges import DropRate, NonNegative
+from mmsa.ranges import DropRate, NonNegative, Positive
 from mmsa.training.emotion_metrics import emotion_metrics
 from mmsa.training.kinds import KindName, KindTask
 from mmsa.training.metrics import classification_metrics
@@ -26,6 +26,9 @@ class Classification(KindTask):
         target: name of the target in the store; None takes the first that the data set states.
         thresholds: increasing cuts; the class is the number of cuts that the target reaches. [0] is the field's
             negative / non-negative. None takes those of the target's kind; an emotion is present above 0.
+        class_weights: weight > 0 of each class in the loss, of an emotion of its presence; "balanced" weighs a class by
+            the inverse of its frequency in the train fold (N / (C * n_c), an emotion by absent / present utterances),
+            None all alike. The loss is the mean over utterances, in training and evaluation; metrics are not weighted.
         monitor: metric of the validation fold that selects the checkpoint, one of the target's kind.
         head_dropout: rate in [0, 1) before the head, in training only.
         auxiliary: weight >= 0 of each auxiliary loss that a stage returns.
@@ -33,14 +36,15 @@ class Classification(KindTask):
         kinds: kind of each target that the data set states.
 
     Raises:
-        ConfigError: thresholds that do not increase, none where the kind has none, some where it takes none; or the
-            target's kind does not have the monitored metric.
+        ConfigError: thresholds that do not increase, none where the kind has none, some where it takes none; weights
+            of another number of classes; or the target's kind does not have the monitored metric.
     """
 
     def __init__(
         self,
         target: str | None = None,
         thresholds: Sequence[float] | None = None,
+        class_weights: Literal["balanced"] | Sequence[Positive] | None = None,
         monitor: Monitor = "accuracy",
         head_dropout: DropRate = 0.0,
         auxiliary: Mapping[str, NonNegative] | None = None,
@@ -51,6 +55,13 @@ class Classification(KindTask):
         of_classes, of_emotions = ("accuracy", "f1_weighted", "f1_macro"), ("f1_emotions", "wacc_emotions", "accuracy")
         self.shown = of_emotions if self.columns else of_classes
         self.cuts = self._cuts(thresholds)
+        self.balanced = class_weights == "balanced"
+        self.weights = None if self.balanced or class_weights is None else torch.tensor([*map(float, class_weights)])
+        if self.weights is not None and len(self.weights) != self.output_dim:
+            raise ConfigError(
+                f"task.class_weights={list(class_weights or [])}: needs {self.output_dim} weights, one of each "
+                f"{'emotion' if self.columns else 'class'}.\n  type task.class_weights=balanced, or null"
+            )
         self.check_monitor()
 
     def _cuts(self, typed: Sequence[float] | None) -> list[float]:
@@ -76,9 +87,26 @@ class Classification(KindTask):
         return len(self.columns) or len(self.cuts) + 1
 
     def primary_loss(self, output: Tensor, truth: Tensor) -> Tensor:
+        weights = None if self.weights is None else self.weights.to(output)
         if self.columns:
-            return functional.binary_cross_entropy_with_logits(output, truth.to(output.dtype))
-        return functional.cross_entropy(output, truth)
+            return functional.binary_cross_entropy_with_logits(output, truth.to(output.dtype), pos_weight=weights)
+        if weights is None:
+            return functional.cross_entropy(output, truth)
+        # PyTorch's own mean divides by the weights of the batch, so a batch of a rare class alone would count as any.
+        return functional.cross_entropy(output, truth, weights, reduction="none").mean()
+
+    def begin(self, targets: Mapping[str, np.ndarray]) -> None:
+        truths = self.truths(targets)
+        if not self.balanced:
+            return
+        if self.columns:
+            held = (truths == 1).sum(axis=0)
+            weights = (len(truths) - held) / np.maximum(held, 1)
+        else:
+            held = np.bincount(truths, minlength=self.output_dim)
+            weights = len(truths) / (self.output_dim * np.maximum(held, 1))
+        weights[held == 0] = 1.0  # of what training never sees
+        self.weights = torch.from_numpy(weights).to(torch.float32)
 
     def truth(self, target: Tensor) -> Tensor:
         if self.columns:

@@ -28,6 +28,8 @@ def make_fabric(
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     chosen = next(name for name, there in available.items() if there) if accelerator == "auto" else accelerator
     if not available[chosen]:
+        if chosen == "cuda" and (refusal := build_without_cuda()):
+            raise refusal
         there = ", ".join(name for name, found in available.items() if found)
         raise ConfigError(
             f"device={chosen}: PyTorch {torch.__version__} finds none on this machine; it finds {there}.\n"
@@ -38,3 +40,13 @@ def make_fabric(
     torch.use_deterministic_algorithms(deterministic, warn_only=chosen == "mps")
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     return Fabric(accelerator=chosen, devices=1, precision=precision)
+
+
+def build_without_cuda() -> ConfigError | None:
+    """What is raised for device=cuda where no GPU can help, since PyTorch itself was built without CUDA."""
+    if torch.version.cuda is not None or torch.version.hip is not None:
+        return None
+    return ConfigError(
+        f"device=cuda: PyTorch {torch.__version__} was built without CUDA.\n"
+        "  type make setup TORCH=cu126 for a build with it, or device=cpu"
+    )

@@ -366,3 +366,19 @@ def test_a_store_whose_ids_repeat_may_be_a_source(tmp_path: Path) -> None:
     path = tmp_path / "kept.h5"
     write_store(path, prepared, dataset="custom", sources={}, options={})
     assert read(path).ids[:2] == prepared.ids[:2]
+
+
+def test_a_recipe_s_pauses_are_no_matter_of_a_file_that_holds_none(tmp_path: Path, small: list[str]) -> None:
+    aligned = arrays() | {"lengths/gaze": np.arange(12) % 5 + 1, "features/gaze": np.ones((12, 5, 1))}
+    aligned = {name: values for name, values in aligned.items() if not name.startswith("offsets/")}
+    source = npz(tmp_path / "mine.npz", aligned)
+    beside = ["experiment=mmlatch", "dataset=custom", f"dataset.source={source}", f"paths.data={tmp_path}"]
+    assert mmsa.run([*small, *beside], quiet=True).metrics
+
+
+def test_of_a_target_with_columns_what_is_there_is_named(tmp_path: Path, small: list[str]) -> None:
+    columns = {"target": np.ones((12, 17)), "target/one": np.arange(12.0)}
+    for targets, advice in ((columns, r"type task\.target=one$"), ({"target": columns["target"]}, "target/NAME")):
+        source = npz(tmp_path / "mine.npz", {k: v for k, v in arrays().items() if "target" not in k} | targets)
+        with pytest.raises(DataError, match=advice):
+            mmsa.run([*small, "fusion=concat", "dataset=custom", f"dataset.source={source}"], quiet=True)

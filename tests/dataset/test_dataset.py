@@ -151,7 +151,7 @@ def test_sources_of_the_wrong_kind_are_refused_with_a_way_on(source: Path, store
     text = tmp_path / "notes.txt"
     text.write_text("hello")
     for wrong, said in (
-        (tmp_path / "nowhere", "no such file or folder"),
+        (tmp_path / "nowhere", "does not exist"),
         (empty, "holds no Tiny sequence"),
         (source / "TINY_Words.csd", f"dataset.source={source}"),
         (text, "neither a folder nor a pickle"),
@@ -161,8 +161,17 @@ def test_sources_of_the_wrong_kind_are_refused_with_a_way_on(source: Path, store
     pickled = write(empty, content())
     with pytest.raises(DataError, match=f"Did you mean dataset.source={pickled}"):
         Tiny(str(empty)).prepare(stores)
-    with pytest.raises(DataError, match="keep_pauses"):
-        Tiny(str(pickled), keep_pauses=True).prepare(stores)
+
+
+def test_a_source_without_pauses_makes_one_store_whether_or_not_they_are_kept(
+    tmp_path: Path, stores: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pickled = write(tmp_path, content())
+    store = Tiny(str(pickled)).prepare(stores)
+    assert "no pauses" not in capsys.readouterr().err
+    for source in (str(pickled), None):
+        assert Tiny(source, keep_pauses=True).prepare(stores).path == store.path
+        assert "this source holds no pauses" in capsys.readouterr().err
 
 
 def test_a_pickle_is_known_by_its_content_whatever_its_name(tmp_path: Path, stores: Path) -> None:

@@ -180,8 +180,6 @@ def test_a_data_set_reads_a_folder_of_misa_and_its_words_may_get_vectors(
 
 
 def test_options_that_would_do_nothing_are_refused(tmp_path: Path, stores: Path) -> None:
-    with pytest.raises(DataError, match="keep_pauses=true does nothing"):
-        Tiny(str(misa_folder(tmp_path / "misa")), keep_pauses=True).prepare(stores)
     glove = tmp_path / "glove.txt"
     glove.write_text("good 1 2\n")
     with pytest.raises(DataError, match="does not say it"):

@@ -84,7 +84,7 @@ def test_a_file_that_is_packed_under_its_own_name_is_not_renamed(tmp_path: Path)
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path, suffix: str, kind: str) -> None:
     path = tmp_path / f"x{suffix}"
     put(path, kind)
-    with pytest.raises(DataError, match=r"is no file|no such file"):
+    with pytest.raises(DataError, match=r"is no file|does not exist"):
         READERS[suffix](path)
 
 

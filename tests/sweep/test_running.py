@@ -13,6 +13,7 @@ from typing import Any
 
 import optuna
 import pytest
+import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import open_dict
 from optuna.trial import TrialState
@@ -27,6 +28,7 @@ from mmsa.sweep import running, worker
 from mmsa.sweep.checking import check_sweep
 from mmsa.sweep.hydra_sweep import plan_slots
 from mmsa.sweep.options import SweepSpec
+from mmsa.sweep.sampling import make_sampler
 from mmsa.sweep.setup import Sweep, open_sweep, set_up
 from mmsa.sweep.storage import open_study
 from mmsa.sweep.summary import seed_scores, summarise
@@ -126,12 +128,39 @@ def test_several_objectives(base: list[str]) -> None:
         assert trial.values == [result["metrics"]["valid/corr"], result["num_parameters"]]
 
 
-def test_a_trial_that_diverges_fails_with_its_reason_and_another_takes_its_place(base: list[str]) -> None:
-    points = "optimizer.lr=choice(1e30, 0.001)"
-    study = work(make(*base, points, "sweep.trials=3"))
-    failed = [trial for trial in study.trials if trial.state == TrialState.FAIL]
-    assert failed and all("loss is nan" in trial.user_attrs["reason"] for trial in failed)
-    assert sum(trial.state == TrialState.COMPLETE for trial in study.trials) == 3
+def test_a_trial_that_diverges_counts_and_teaches_the_sampler(base: list[str]) -> None:
+    study = work(make(*base, "optimizer.lr=choice(1e30, 0.001)", "sweep.trials=3", "sweep.max_failures=1"))
+    ended = [trial for trial in study.trials if trial.state == TrialState.PRUNED]
+    assert ended and all("loss is nan" in trial.user_attrs["reason"] for trial in ended)
+    assert all(trial.params["optimizer.lr"] == 1e30 for trial in ended)
+    assert [trial.state for trial in study.trials if trial not in ended] == [TrialState.COMPLETE] * (3 - len(ended))
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError()])
+def test_a_search_learns_from_lack_of_memory_and_a_grid_tries_again(
+    error: Exception, base: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Trainer, "fit", fit)
+    for option, state in (("search", TrialState.PRUNED), ("grid", TrialState.FAIL)):
+        made = make(*base, "hidden_dim=4,6", option=option, sampler=GRID if option == "grid" else RANDOM)
+        assert worker.work(Path(made.spec.folder)) == worker.REPLACE
+        (trial,) = [trial for trial in open_study(Path(made.spec.folder)).trials if trial.state.is_finished()]
+        assert trial.state == state and "memory" in trial.user_attrs["reason"]
+
+
+def test_what_is_pruned_is_drawn_less_and_what_failed_is_not() -> None:
+    drawn = {}
+    for state in (TrialState.PRUNED, TrialState.FAIL):
+        study = optuna.create_study(sampler=make_sampler({"_target_": "optuna.samplers.TPESampler", "seed": None}, 1))
+        for _ in range(30):
+            trial = study.ask()
+            good = trial.suggest_categorical("x", [0.001, 1e38]) == 0.001
+            study.tell(trial, 1.0 if good else None, state=TrialState.COMPLETE if good else state)
+        drawn[state] = sum(trial.params["x"] == 1e38 for trial in study.trials[10:])  # the first ten are random
+    assert 2 * drawn[TrialState.PRUNED] <= drawn[TrialState.FAIL]
 
 
 def test_an_unexpected_error_ends_the_process_after_it_is_told(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import torch
 
 from mmsa.sweep.slots import Accelerator
 from tests.sweep.slot_plans import names, plan, refused
@@ -116,6 +117,9 @@ def test_gpus_without_room_say_how_much_they_have(monkeypatch: pytest.MonkeyPatc
 def test_device_cuda_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MMSA_PRETEND_GPUS", "8")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert "type make setup TORCH=" in refused(accelerator="cuda")
+    monkeypatch.setattr(torch.version, "cuda", "12.6")
     assert refused(accelerator="cuda") == (
         "device=cuda: here is no GPU that PyTorch can use (CUDA_VISIBLE_DEVICES=-1).\n  type device=cpu, or device=auto"
     )

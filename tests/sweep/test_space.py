@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from mmsa.compose import compose
+from mmsa import build
+from mmsa.compose import Composer, compose
 from mmsa.errors import ConfigError
 from mmsa.sweep.space import Space, as_typed, check_space, grid_points, overrides_of, read_space
 
@@ -52,6 +53,31 @@ def test_one_value_a_deletion_and_an_addition_are_fixed() -> None:
     assert list(space.distributions) == list(space.texts) == ["a"]
 
 
+@pytest.mark.parametrize(
+    ("values", "meant"),
+    [
+        ("[text],[audio],[text,audio]", [["text"], ["audio"], ["text", "audio"]]),
+        ("['a b','c,d'],[1,null],[]", [["a b", "c,d"], [1, None], []]),
+        ("{text:50},{text:20,audio:7}", [{"text": 50}, {"text": 20, "audio": 7}]),
+        ("null,[0.5,[true]]", [None, [0.5, [True]]]),
+    ],
+)
+def test_lists_and_mappings_are_choices_as_they_stand(values: str, meant: list[Any]) -> None:
+    space = typed(f"x={values}")
+    assert [read_back(overrides_of(space, point)[0]) for point in grid_points(space)] == meant
+
+
+def test_the_ablation_of_modalities_is_a_grid() -> None:
+    space = typed("fusion=concat", "dataset.modalities=[text],[audio],[text,audio]")
+    composer = Composer()
+    check_space(space, lambda overrides: build.check(compose(overrides)))
+    chosen = [composer([*space.fixed, *overrides_of(space, point)]).dataset.modalities for point in grid_points(space)]
+    assert chosen == [["text"], ["audio"], ["text", "audio"]]
+    with pytest.raises(ConfigError, match=r"modalities=\[smell\]"):
+        refused = typed("fusion=concat", "dataset.modalities=[text],[smell]")
+        check_space(refused, lambda overrides: build.check(compose(overrides)))
+
+
 def test_what_was_typed_wins_over_the_file() -> None:
     params = {"a": "1,2", "b": "3", "c": "4,5", "d": "x,y"}
     space = read_space(params, ["a=7", "b=interval(0.0,1.0)", "~c"], seeds_allowed=False)
@@ -86,8 +112,6 @@ def test_a_seed_varies_in_a_plain_grid_only() -> None:
         ("optimizer.lr=interval(2,1)", "low <= high"),
         ("optimizer.lr=interval(0.0,inf)", "finite"),
         ("optimizer.lr=tag(log, interval(0,1))", "low > 0"),
-        ("optimizer.lr=[1],[2]", r"choice \[1\] is not a number"),
-        ("optimizer.lr={a:1},{a:2}", "is not a number"),
         ("optimizer.lr=shuffle(1,2)", "another order"),
         ("optimizer.lr=shuffle(range(1,4))", "another order"),
         ("optimizer.lr=1,1.0", "equal"),
@@ -95,7 +119,7 @@ def test_a_seed_varies_in_a_plain_grid_only() -> None:
         (r"optimizer.lr=a\,b,c", "needs? quotes"),
         (r"optimizer.lr=a\ ,c", "needs? quotes"),
         ("optimizer.lr=glob(*)", "cannot be searched"),
-        ("encoder@encoder.text=[a],[b]", r"^encoder/text: "),
+        ("encoder@encoder.text=shuffle(a,b)", r"^encoder/text: "),
         ("name=a,b", "one value"),
         ("trainer.resume=a,b", "one value"),
         ("paths.outputs=a,b", "one value"),
