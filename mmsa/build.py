@@ -18,7 +18,7 @@ from mmsa.data.store import Store
 from mmsa.data.word_vectors import TEXT
 from mmsa.dataset.dataset import Dataset
 from mmsa.encoder.embedding import WordEmbedding
-from mmsa.errors import ConfigError
+from mmsa.errors import ConfigError, DataError
 from mmsa.learning import build_objective, check_groups, check_needs
 from mmsa.model import Learner, MultimodalModel
 from mmsa.parts import GIVEN, built, check_node, target_of, values_of
@@ -139,12 +139,23 @@ def open_data(cfg: DictConfig, progress: bool = False) -> tuple[Store, Data]:
     Args:
         cfg: the composed configuration, checked.
         progress: say on the screen how the preparation goes on.
+
+    Raises:
+        DataError: there are no such data, or none to learn a modality from.
     """
     dataset = build_dataset(cfg)
     dataset = dataset.reading_words([m for m in dataset.modalities if reads_pieces(cfg, m)])
     check_outputs(Path(cfg.paths.outputs))
     store = dataset.prepare(Path(cfg.paths.data), progress=progress)
-    return store, load_data(cfg, dataset, store)
+    data = load_data(cfg, dataset, store)
+    if unlearnt := data.lacking("train"):
+        others = [m for m in data.modalities if m not in unlearnt]
+        raise DataError(
+            f"no train utterance of {store.path} has {', '.join(unlearnt)}, or anything but zeros there: at evaluation "
+            "it would be read through weights that never learned of it.\n"
+            + (f"  type dataset.modalities=[{','.join(others)}]" if others else "  type dataset.source=PATH of another")
+        )
+    return store, data
 
 
 def load_data(cfg: DictConfig, dataset: Dataset, store: Store) -> Data:
