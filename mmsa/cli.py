@@ -49,7 +49,8 @@ def prepare(
     """Read a data set's source files into the store that training maps, and describe it."""
     from mmsa.commands import train_command
     from mmsa.data.prepare import describe
-    from mmsa.doctor.examination import brief, examine
+    from mmsa.doctor.admission import diagnosed
+    from mmsa.doctor.examination import brief
 
     if mirror is not None and not download:
         raise ConfigError(f"--mirror says where to fetch from.\n  type mmsa prepare {name} --download --mirror URL")
@@ -62,7 +63,9 @@ def prepare(
         cfg, dataset, overrides = _named(name, source, glove, data, options)
     store = dataset.prepare(Path(cfg.paths.data))
     print("\n".join(describe(store)))
-    print("\n".join(brief(examine(store, dataset))))
+    diagnosis, _ = diagnosed(store, dataset)
+    print("\n".join(brief(diagnosis)))
+    overrides += diagnosis.going_on(dataset.modalities)
     print(f"train on it: {train_command(overrides)}")
 
 
@@ -78,6 +81,7 @@ def doctor(
     options: Annotated[list[str] | None, _OPTIONS] = None,
 ) -> None:
     """Examine a prepared data set and write a report; the exit code is 1 where there are errors."""
+    from mmsa.doctor.admission import keep
     from mmsa.doctor.examination import diagnosis_lines, examine
     from mmsa.doctor.page import page
     from mmsa.run_folder import write_json, write_text
@@ -86,6 +90,7 @@ def doctor(
     cfg, dataset, _ = _named(name, source, glove, data, options)
     store = dataset.prepare(Path(cfg.paths.data))
     diagnosis = examine(store, dataset)
+    keep(diagnosis, store, dataset)
     folder = output or Path(cfg.paths.outputs, "doctor", store.path.stem)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "report.json", diagnosis.as_json())

@@ -112,6 +112,8 @@ def say_what_is_read(journal: Journal, data: Data, train: Fold, valid: Fold) -> 
         f"{record.name}: {record.dataset}, {len(train)} train and {len(valid)} valid utterances, "
         f"{record.num_parameters:,} parameters, {record.environment['device']}"
     )
+    for remark in data.remarks:
+        say(remark)
     if data.num_cut:
         say(f"dataset.max_length cuts {data.num_cut:,} of {len(data.store.ids):,} utterances")
     for modality in train.num_cut:

@@ -162,6 +162,8 @@ class Data:
         trained = self._vocabulary
         self.tables = {TEXT: torch.from_numpy(trained.table)} if trained is not None else {}
         """Per modality whose features are numbers of words, their vectors (V, D) float32; row 0, padding, is zeros."""
+        self.remarks: list[str] = []
+        """Lines that a run says of them."""
         self._closed: dict[str, str] = {}
 
     def closed(self, fold: str, reason: str) -> Data:
@@ -201,7 +203,7 @@ class Data:
         The rows are looked at no further than the first that has some.
         """
         rows = np.flatnonzero(np.asarray(self.store.folds) == fold)
-        return [m for m in self.modalities if len(rows) and not any(self._is_there(m, row) for row in rows)]
+        return [m for m in self.modalities if len(rows) and not any(self._is_there(m, row) for row in rows.tolist())]
 
     def _is_there(self, modality: str, row: int) -> bool:
         if modality in self._tokenizers:

@@ -19,19 +19,20 @@ from mmsa.errors import DataError
 from tests.data.test_word_pieces import Characters
 
 Arrays = dict[str, Any]
-TRAIN = np.arange(9) < 3
+NUM = 36
+TRAIN = np.arange(NUM) < NUM // 3
 
 
 def arrays() -> Arrays:
-    """Nine utterances of three modalities, three in each fold, two steps each; words for text."""
+    """36 utterances of three modalities, twelve in each fold, two steps each; words for text."""
     rng = np.random.default_rng(0)
-    content: Arrays = {f"features/{m}": rng.normal(size=(9, 2, 3)) for m in ("text", "audio", "visual")}
-    content |= {f"lengths/{m}": np.full(9, 2) for m in ("text", "audio", "visual")}
-    content |= {"words": np.array(["good", "film"] * 9), "offsets/words": 2 * np.arange(10)}
+    content: Arrays = {f"features/{m}": rng.normal(size=(NUM, 2, 3)) for m in ("text", "audio", "visual")}
+    content |= {f"lengths/{m}": np.full(NUM, 2) for m in ("text", "audio", "visual")}
+    content |= {"words": np.array(["good", "film"] * NUM), "offsets/words": 2 * np.arange(NUM + 1)}
     return content | {
-        "fold": np.repeat(FOLDS, 3),
-        "id": np.array([f"v{row}_1" for row in range(9)]),
-        "target": rng.uniform(-1, 1, 9),
+        "fold": np.repeat(FOLDS, NUM // 3),
+        "id": np.array([f"v{row}_1" for row in range(NUM)]),
+        "target": rng.uniform(-1, 1, NUM),
     }
 
 
@@ -56,8 +57,8 @@ def test_a_run_that_could_not_learn_a_modality_is_refused_with_the_line_that_tra
     content = arrays()
     spoil(content, "text", TRAIN)
     asked = overrides(tmp_path, content, "trainer.max_epochs=1")
-    with pytest.raises(DataError, match="no train utterance of .* has text") as refused:
-        mmsa.run([*asked], quiet=True)
+    with pytest.raises(DataError, match=r"no train utterance of .* has text") as refused:
+        mmsa.run(asked, quiet=True)
     assert not (tmp_path / "outputs" / "runs").exists()
     typed = str(refused.value).rpartition("type ")[2]
     assert typed == "dataset.modalities=[audio,visual]"
@@ -65,13 +66,13 @@ def test_a_run_that_could_not_learn_a_modality_is_refused_with_the_line_that_tra
     mmsa.load(result.folder).evaluate("test")
 
 
-@pytest.mark.parametrize("rows", [TRAIN & (np.arange(9) != 1), ~TRAIN])
+@pytest.mark.parametrize("rows", [TRAIN & (np.arange(NUM) != 1), ~TRAIN])
 def test_one_train_utterance_is_enough(tmp_path: Path, rows: np.ndarray) -> None:
     content = arrays()
     take(content, "text", rows)
     _, data = build.open_data(compose(overrides(tmp_path, content)))
     assert data.lacking("train") == []
-    assert data.lacking("valid") == (["text"] if rows[3] else [])
+    assert data.lacking("valid") == (["text"] if rows[-1] else [])
 
 
 def test_what_is_looked_at_is_what_is_read(tmp_path: Path) -> None:
