@@ -16,6 +16,7 @@ from mmsa.data.batches import Data
 from mmsa.data.loading import Loading
 from mmsa.data.store import FOLDS, Prepared, Ragged, Store, write_store
 from mmsa.errors import DataError
+from mmsa.training.classification import Classification
 from tests.data.test_word_pieces import Characters
 
 Arrays = dict[str, Any]
@@ -107,3 +108,15 @@ def test_a_column_that_is_constant_on_the_train_fold_is_zero_once_standardised(t
     _, data = build.open_data(compose(overrides(tmp_path, content, f"dataset.normalize={normalize}")))
     read = data.fold("test").batch(np.arange(3)).features["audio"][..., 1]
     assert bool((read == 0).all()) == (normalize == "train")
+
+
+def test_a_class_that_the_train_fold_lacks_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = arrays()
+    content["target"][TRAIN] = -abs(content["target"][TRAIN])
+    asked = overrides(tmp_path, content, "trainer.max_epochs=1", "task=classification", "task.thresholds=[-2,0]")
+    mmsa.run(asked)
+    said = "no train utterance is of class 0 (below -2), class 2 (from 0 up): "
+    assert said in capsys.readouterr().out
+    emotions = Classification(target="emotions")
+    felt = np.eye(6, dtype=np.float32)[:5]
+    assert emotions.unlearnt({"emotions": felt}) == ["fear"]
