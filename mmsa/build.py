@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -11,14 +12,16 @@ from typing import Any, cast
 import torch
 from omegaconf import DictConfig
 
-from mmsa.config import DeviceOptions, PathOptions, TopOptions, TrainerOptions, check_options
+from mmsa.commands import doctor_command
+from mmsa.config import DeviceOptions, PathOptions, TopOptions, TrainerOptions, check_options, conf_folder, parameters
 from mmsa.data.batches import Data
 from mmsa.data.loading import words_are_not_averaged
 from mmsa.data.store import Store
 from mmsa.data.word_vectors import TEXT
 from mmsa.dataset.dataset import Dataset
+from mmsa.doctor.admission import admit
 from mmsa.encoder.embedding import WordEmbedding
-from mmsa.errors import ConfigError
+from mmsa.errors import ConfigError, DataError
 from mmsa.learning import build_objective, check_groups, check_needs
 from mmsa.model import Learner, MultimodalModel
 from mmsa.parts import GIVEN, built, check_node, target_of, values_of
@@ -139,12 +142,44 @@ def open_data(cfg: DictConfig, progress: bool = False) -> tuple[Store, Data]:
     Args:
         cfg: the composed configuration, checked.
         progress: say on the screen how the preparation goes on.
+
+    Raises:
+        DataError: there are no such data, none to learn a modality from, or the doctor finds errors in them.
     """
     dataset = build_dataset(cfg)
     dataset = dataset.reading_words([m for m in dataset.modalities if reads_pieces(cfg, m)])
     check_outputs(Path(cfg.paths.outputs))
     store = dataset.prepare(Path(cfg.paths.data), progress=progress)
-    return store, load_data(cfg, dataset, store)
+    data = load_data(cfg, dataset, store)
+    if unlearnt := data.lacking("train"):
+        others = [m for m in data.modalities if m not in unlearnt]
+        raise DataError(
+            f"no train utterance of {store.path} has {', '.join(unlearnt)}, or anything but zeros there: at evaluation "
+            "it would be read through weights that never learned of it.\n"
+            + (f"  type dataset.modalities=[{','.join(others)}]" if others else "  type dataset.source=PATH of another")
+        )
+    data.remarks = admit(store, dataset, examining(cfg, dataset), progress)
+    return store, data
+
+
+def examining(cfg: DictConfig, dataset: Dataset) -> str:
+    """The command that shows what the doctor knows of a run's data; empty where it does not know the data set."""
+    name, values = type(dataset).name, values_of(cfg, "dataset")
+    if not (conf_folder() / "dataset" / f"{name}.yaml").is_file():
+        return ""
+    if dataset.needed and dataset.needed != dataset.modalities:
+        values["modalities"] = dataset.needed  # the others are read from the words
+    own = {key: o.default for key, o in parameters(type(dataset)).items() if key not in ("loading", "source", "glove")}
+    changed = {key: values[key] for key in own if key in values and _plain(values[key]) != _plain(own[key])}
+    arguments = [name]
+    for option, value in (("source", values.get("source")), ("glove", values.get("glove")), ("data", cfg.paths.data)):
+        arguments += [f"--{option}", str(value)] if value is not None else []
+    return doctor_command([*arguments, *(f"dataset.{key}={_plain(value)}" for key, value in changed.items())])
+
+
+def _plain(value: object) -> str:
+    """A value as it is typed."""
+    return json.dumps(value, separators=(",", ":"), default=dict).replace('"', "")
 
 
 def load_data(cfg: DictConfig, dataset: Dataset, store: Store) -> Data:

@@ -49,7 +49,8 @@ def prepare(
     """Read a data set's source files into the store that training maps, and describe it."""
     from mmsa.commands import train_command
     from mmsa.data.prepare import describe
-    from mmsa.doctor.examination import brief, examine
+    from mmsa.doctor.admission import diagnosed
+    from mmsa.doctor.examination import brief
     from mmsa.training.kinds import kind_of
 
     if mirror is not None and not download:
@@ -64,10 +65,10 @@ def prepare(
     store = dataset.prepare(Path(cfg.paths.data))
     kinds = {target: kind_of(target, dataset.stated_kinds) for target in store.targets}
     print("\n".join(describe(store, kinds)))
-    diagnosis = examine(store, dataset)
+    diagnosis, _ = diagnosed(store, dataset)
     print("\n".join(brief(diagnosis)))
     if all(fold["utterances"] for fold in diagnosis.numbers["folds"].values()):
-        print(f"train on it: {train_command(overrides)}")
+        print(f"train on it: {train_command([*overrides, *diagnosis.going_on(dataset.modalities)])}")
 
 
 @app.command()
@@ -82,6 +83,7 @@ def doctor(
     options: Annotated[list[str] | None, _OPTIONS] = None,
 ) -> None:
     """Examine a prepared data set and write a report; the exit code is 1 where there are errors."""
+    from mmsa.doctor.admission import keep
     from mmsa.doctor.examination import diagnosis_lines, examine
     from mmsa.doctor.page import page
     from mmsa.run_folder import write_json, write_text
@@ -90,6 +92,7 @@ def doctor(
     cfg, dataset, _ = _named(name, source, glove, data, options)
     store = dataset.prepare(Path(cfg.paths.data))
     diagnosis = examine(store, dataset)
+    keep(diagnosis, store, dataset)
     folder = output or Path(cfg.paths.outputs, "doctor", store.path.stem)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "report.json", diagnosis.as_json())

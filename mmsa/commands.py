@@ -35,6 +35,11 @@ def report_command(outputs: str, sweep: str | None = None) -> str:
     return " ".join(words)
 
 
+def doctor_command(arguments: Sequence[str]) -> str:
+    """The command line of the doctor's report."""
+    return " ".join([_tool("mmsa"), "doctor", *map(shlex.quote, arguments)])
+
+
 def browse_command(outputs: str, uri: str | None = None) -> str:
     """The command line of the MLflow UI, or the address of a server.
 

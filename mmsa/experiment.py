@@ -19,6 +19,7 @@ from mmsa.journal import Journal, TrialHooks, named_by_fold
 from mmsa.model import Learner
 from mmsa.run_folder import closed_to_trials
 from mmsa.stages import Task
+from mmsa.training.classification import Classification
 from mmsa.training.device import make_fabric
 from mmsa.training.seeding import derived_seed, generator, initialisation
 from mmsa.training.trainer import Trainer
@@ -85,7 +86,7 @@ def run(
 
     resumed = journal.open(store, task, sum(p.numel() for p in model.parameters()), str(fabric.device))
     with journal.kept():
-        say_what_is_read(journal, data, train, valid)
+        say_what_is_read(journal, data, task, train, valid)
         options = {key: value for key, value in cfg.trainer.items() if key != "resume"}
         trainer = Trainer(fabric, task, journal.folder / "checkpoints", generators, **options)
         learner, *ready = fabric.setup(learner, *optimizers.values())
@@ -108,18 +109,22 @@ def run(
     )
 
 
-def say_what_is_read(journal: Journal, data: Data, train: Fold, valid: Fold) -> None:
-    """The line that a run opens with, and what is cut of its data."""
+def say_what_is_read(journal: Journal, data: Data, task: Task, train: Fold, valid: Fold) -> None:
+    """The line that a run opens with, what is known of its data, what is cut of them, and what they cannot teach."""
     record, say = journal.record, journal.display.say
     say(
         f"{record.name}: {record.dataset}, {len(train)} train and {len(valid)} valid utterances, "
         f"{record.num_parameters:,} parameters, {record.environment['device']}"
     )
+    for remark in data.remarks:
+        say(remark)
     if data.num_cut:
         say(f"dataset.max_length cuts {data.num_cut:,} of {len(data.store.ids):,} utterances")
     for modality in train.num_cut:
         if beyond := train.num_cut[modality] + valid.num_cut[modality]:
             say(f"encoder.{modality} cuts {beyond:,} utterances, which are longer than its transformer")
+    if isinstance(task, Classification) and (unlearnt := task.unlearnt(train.targets)):
+        say(f"no train utterance is of {', '.join(unlearnt)}: nothing teaches the model to predict that")
 
 
 def fit_beside(task: Task, kind: str, folds: Sequence[Fold]) -> dict[str, dict[str, float]]:

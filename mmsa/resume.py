@@ -20,6 +20,7 @@ FREE_ON_RESUME = (
     "trainer.resume",
     "dataset.source",
     "dataset.glove",
+    "dataset.doctor",
     "tracking",
     "paths",
     "name",

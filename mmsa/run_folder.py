@@ -44,7 +44,8 @@ _ADDED: dict[str, dict[str, Any]] = {
 
 def run_name(overrides: Sequence[str]) -> str:
     """The overrides that tell a run from another, side by side; "default" without any."""
-    hidden = ("paths.", "tracking", "hydra", "dataset.source=", "dataset.glove=", "trainer.resume=", "name=", "debug=")
+    of_dataset = ("dataset.source=", "dataset.glove=", "dataset.doctor=")
+    hidden = ("paths.", "tracking", "hydra", *of_dataset, "trainer.resume=", "name=", "debug=")
     shown = [override.lstrip("+") for override in overrides if not override.lstrip("+~").startswith(hidden)]
     return " ".join(shown) or "default"
 

@@ -15,7 +15,17 @@ from mmsa.run_folder import flat_parameters, stored_config
 
 Options = frozenset[tuple[str, str]]
 # Options, or whole groups, that change nothing of what one seed computes.
-_NOT_CONFIGURATION = ("seed", "name", "dataset.source", "dataset.glove", "trainer.resume", "tracking", "paths", "hydra")
+_NOT_CONFIGURATION = (
+    "seed",
+    "name",
+    "dataset.source",
+    "dataset.glove",
+    "dataset.doctor",
+    "trainer.resume",
+    "tracking",
+    "paths",
+    "hydra",
+)
 
 
 class Run(RunRecord):

@@ -15,7 +15,7 @@ import torch
 from mmsa.data.inputs import IdInput, Input, PieceInput, Tokenizer, VectorInput, cut, words_of
 from mmsa.data.loading import Loading, words_are_not_averaged
 from mmsa.data.normalise import Normalizer, Standardisation, per_modality, within_utterances
-from mmsa.data.store import FOLDS, Store
+from mmsa.data.store import FOLDS, PAUSE, Store
 from mmsa.data.word_vectors import TEXT, number_words
 from mmsa.errors import DataError
 from mmsa.types import Batch
@@ -164,6 +164,8 @@ class Data:
         trained = self._vocabulary
         self.tables = {TEXT: torch.from_numpy(trained.table)} if trained is not None else {}
         """Per modality whose features are numbers of words, their vectors (V, D) float32; row 0, padding, is zeros."""
+        self.remarks: list[str] = []
+        """Lines that a run says of them."""
 
     def closed(self, fold: str, reason: str) -> Data:
         """The same data with one fold that nobody can open.
@@ -204,6 +206,20 @@ class Data:
                 f"  type dataset.source=SOURCE of one with a {name} fold"
             )
         return rows
+
+    def lacking(self, fold: str) -> list[str]:
+        """The modalities that no utterance of a fold has: it has no steps of them, or none but zeros.
+
+        The rows are looked at no further than the first that has some.
+        """
+        rows = np.flatnonzero(np.asarray(self.store.folds) == fold)
+        return [m for m in self.modalities if len(rows) and not any(self._is_there(m, row) for row in rows.tolist())]
+
+    def _is_there(self, modality: str, row: int) -> bool:
+        if modality in self._tokenizers:
+            return any(word != PAUSE for word in words_of(self.store, modality)[row][: self._most(modality)])
+        steps = self.store.features[modality][row][: self._most_held(modality)]
+        return bool(len(steps) if self._vocabulary is not None and modality == TEXT else steps.any())
 
     def _stream(self, modality: str, rows: np.ndarray) -> Input:
         most = self._most(modality)

@@ -25,6 +25,7 @@ class Loading:
             those of that modality.
         resample: the modality onto whose steps the others are averaged, so that all share its time axis; None leaves
             each its own.
+        doctor: "stop" trains on no data in which the doctor finds errors (mmsa.doctor), "warn" prints them and goes on.
         word_vectors: "fixed" gives text as feature vectors, "trained" as words with a table of vectors to train.
     """
 
@@ -32,6 +33,7 @@ class Loading:
     clip: Positive | None = CLIP
     max_length: Count | Mapping[str, Count] | None = None
     resample: str | None = None
+    doctor: Literal["stop", "warn"] = "stop"
     word_vectors: Literal["fixed", "trained"] = "fixed"
 
     def check(self, modalities: Sequence[str], known: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from mmsa.doctor.finding import SEVERITIES, Finding, Severity, counted
 from mmsa.doctor.findings import judge
 from mmsa.doctor.known_files import REMARKS, known_file, meaning
 from mmsa.doctor.measures import duplicates, measure_modality, measure_rows, measure_target
+from mmsa.doctor.origin import whose_videos
 from mmsa.errors import printable
 from mmsa.training.kinds import kind_of
 
@@ -42,10 +43,25 @@ class Diagnosis:
         """How many findings there are of each severity."""
         return ", ".join(counted(len(self.of(severity)), severity) for severity in SEVERITIES)
 
+    def going_on(self, modalities: Sequence[str]) -> list[str]:
+        """The overrides of a run of these modalities that trains in spite of the errors."""
+        concern = [finding for finding in self.of("error") if finding.modality in ("", *modalities)]
+        unlearnt = {finding.modality for finding in concern if finding.code == "never_trained"}
+        left = [modality for modality in modalities if modality not in unlearnt]
+        typed = [f"dataset.modalities=[{','.join(left)}]"] if unlearnt else []
+        others = any(finding.modality in ("", *left) and finding.code != "never_trained" for finding in concern)
+        return [*typed, "dataset.doctor=warn"] if others else typed
+
     def as_json(self) -> dict[str, Any]:
         """Findings and numbers."""
         counts = {severity: len(self.of(severity)) for severity in SEVERITIES}
         return {"counts": counts, "findings": [asdict(finding) for finding in self.findings], **self.numbers}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Diagnosis:
+        """What `as_json` gave."""
+        numbers = {name: value for name, value in content.items() if name not in ("counts", "findings")}
+        return cls(tuple(Finding(**finding) for finding in content["findings"]), numbers)
 
 
 def examine(store: Store, dataset: Dataset) -> Diagnosis:
@@ -71,6 +87,8 @@ def examine(store: Store, dataset: Dataset) -> Diagnosis:
         "family": store.report.get("family"),
         "sources": {role: _source(store, role) for role in store.sources},
         **measure_rows(store, dataset.canonical_sizes),
+        "splits_videos": dataset.splits_videos,
+        "origin": whose_videos(store, dataset),
         "modalities": modalities,
         "duplicates": duplicates(store, contents),
         "primary": primary,

@@ -20,12 +20,14 @@ class Finding:
         code: its name.
         text: what it is, with numbers.
         advice: what to do or type; empty where nothing is to be done.
+        modality: the only one that it is about, so that it is nothing to a run without it; empty where it is about all.
     """
 
     severity: Severity
     code: str
     text: str
     advice: str = ""
+    modality: str = ""
 
 
 def counted(number: int, what: str) -> str:

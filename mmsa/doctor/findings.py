@@ -58,10 +58,12 @@ def _of_rows(numbers: Mapping[str, Any]) -> Iterator[Finding]:
         )
     if leaking := numbers["leaking_videos"]:
         yield Finding(
-            "error",
+            "warning" if numbers["splits_videos"] else "error",
             "video_leakage",
             f"{counted(len(leaking), 'video')} in more than one fold: {named(leaking)}.",
-            "Put every video into one fold: speaker and room give the label away.",
+            "So the folds are published: scores on them are too good for a new video."
+            if numbers["splits_videos"]
+            else "Put every video into one fold: speaker and room give the label away.",
         )
     if repeated := numbers["duplicate_ids"]:
         yield Finding(
@@ -160,8 +162,30 @@ def _of_classes(folds: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _of_features(numbers: Mapping[str, Any]) -> Iterator[Finding]:
     for modality, measured in numbers["modalities"].items():
-        yield from _of_values(modality, measured)
-        yield from _of_columns(modality, measured)
+        found = [*_of_presence(modality, numbers), *_of_values(modality, measured), *_of_columns(modality, measured)]
+        yield from (replace(finding, modality=modality) for finding in found)
+
+
+def _of_presence(modality: str, numbers: Mapping[str, Any]) -> Iterator[Finding]:
+    filled = numbers["modalities"][modality]["filled"]
+    without = [fold for fold in FOLDS if numbers["folds"][fold]["utterances"] and not filled[fold]]
+    if FOLDS[0] in without:
+        others = [name for name, measured in numbers["modalities"].items() if measured["filled"][FOLDS[0]]]
+        yield Finding(
+            "error",
+            "never_trained",
+            f"{modality} is in 0 train utterances, or is zeros there ({listed(filled)}): elsewhere it would be read "
+            "through weights that never learned of it.",
+            f"Type dataset.modalities=[{','.join(others)}]" if others else "Prepare the data from another source.",
+        )
+    elif without:
+        yield Finding(
+            "warning",
+            "never_evaluated",
+            f"{modality} is in no utterance of {' and '.join(without)}, or nothing but zeros there ({listed(filled)}): "
+            "scores say nothing of it.",
+            "Look whether its file holds all folds; only the train fold teaches the model that it may be missing.",
+        )
 
 
 def _of_values(modality: str, measured: Mapping[str, Any]) -> Iterator[Finding]:
@@ -195,15 +219,27 @@ def _of_values(modality: str, measured: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _of_columns(modality: str, measured: Mapping[str, Any]) -> Iterator[Finding]:
+    if not measured["filled"][FOLDS[0]]:
+        return  # which says it all
+    alone = measured["constant_in_train_only"]
     for key, what in (("constant_columns", "constant"), ("zero_columns", "all zero")):
-        if measured[key]:
+        if everywhere := [column for column in measured[key] if column not in set(alone)]:
             yield Finding(
                 "warning",
                 key,
-                f"{modality} has {len(measured[key])} of {counted(measured['width'], 'column')} {what} on the train "
-                f"fold: {named(measured[key])}.",
+                f"{modality} has {len(everywhere)} of {counted(measured['width'], 'column')} {what} on the train "
+                f"fold: {named(everywhere)}.",
                 "They carry nothing; look whether the columns are the ones you expect.",
             )
+    if alone:
+        yield Finding(
+            "warning",
+            "constant_in_train_only",
+            f"{modality} has {counted(len(alone), 'column')} that never change on the train fold and do elsewhere: "
+            f"{named(alone)}.",
+            "Type dataset.normalize=train, which makes them 0; by utterance and none read them through weights that "
+            "never learned of them.",
+        )
     best = measured["most_correlated"]
     if abs(best["correlation"]) > SUSPICIOUS:
         yield Finding(
@@ -232,12 +268,23 @@ def _of_source(numbers: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _of_files(numbers: Mapping[str, Any]) -> Iterator[Finding]:
+    origin = numbers["origin"]
+    if origin and not origin["published"]:
+        held = "".join(f"; {count} are videos of {name}" for name, count in origin["of_others"].items())
+        named_right = next(iter(origin["of_others"]), None)
+        yield Finding(
+            "error",
+            "foreign_videos",
+            f"none of {counted(origin['videos'], 'video')} is in the published folds of {numbers['title']}: "
+            f"{named(origin['examples'], origin['videos'])}{held}.",
+            f"Type dataset={named_right}" if named_right else "Look whether it is the data set that you named.",
+        )
     for source in numbers["sources"].values():
         if source["known"] is None:
             continue
         if source["known_dataset"] != numbers["dataset"]:
             yield Finding(
-                "warning",
+                "error",
                 "other_data_set",
                 f"{source['file']} is {source['known']} by the beginning of its SHA-256, and was read as "
                 f"{numbers['title']}.",

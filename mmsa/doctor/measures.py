@@ -57,9 +57,10 @@ def measure_modality(store: Store, modality: str, labels: np.ndarray) -> tuple[d
         digests.extend(_digest(raw[edges[i] : edges[i + 1]]) for i in range(last - first))
         rows, means = utterances.see(first, block, edges)
         learnt = train[rows]
+        of_train = np.repeat(train[first:last], np.diff(edges))
+        columns.see(block[of_train], block[~of_train])
         if learnt.any():
             columns.add(means[learnt], labels[rows[learnt]])
-            columns.see(block[np.repeat(train[first:last], np.diff(edges))])
     steps = ragged.lengths
     silent, several = ~utterances.filled & (steps > 0), utterances.filled & (steps > 1)
     measured = {
@@ -68,6 +69,7 @@ def measure_modality(store: Store, modality: str, labels: np.ndarray) -> tuple[d
         "step_histogram": _step_histogram(steps),
         "not_finite_in_source": store.report.get("non_finite", {}).get(modality),
         "not_finite_in_store": wrong,
+        "filled": {fold: int(utterances.filled[store.folds == fold].sum()) for fold in FOLDS},
         "zero_utterances": {fold: int(silent[store.folds == fold].sum()) for fold in FOLDS},
         "zero_ids": [store.ids[i] for i in np.flatnonzero(silent)[:_SHOWN_IDS]],
         "mean_zero": {"utterances": int(several.sum()), "with_mean_zero": int((utterances.centred & several).sum())},
@@ -106,19 +108,21 @@ class _Utterances:
 
 
 class _Columns:
-    """Range of every column on the train fold, and the correlation of its mean over an utterance with the label."""
+    """Range of every column on the train fold and elsewhere, and the correlation of its mean over a train utterance
+    with the label."""
 
     def __init__(self, width: int, labels: np.ndarray) -> None:
-        self._low, self._high = np.full(width, np.inf), np.full(width, -np.inf)
+        self._low, self._high = (np.full((2, width), bound) for bound in (np.inf, -np.inf))  # train, elsewhere
         known = labels[np.isfinite(labels)].astype(np.float64)
         self._centre = float(known.mean()) if len(known) else 0.0
         self._count = 0
         self._x, self._xx, self._xy, self._y, self._yy = (np.zeros(width) for _ in range(5))
 
-    def see(self, steps: np.ndarray) -> None:
-        """Steps (n, D) of the train fold."""
-        self._low = np.minimum(self._low, steps.min(axis=0))
-        self._high = np.maximum(self._high, steps.max(axis=0))
+    def see(self, train: np.ndarray, elsewhere: np.ndarray) -> None:
+        """Steps (n, D) of the train fold, and of the others."""
+        for side, steps in enumerate((train, elsewhere)):
+            self._low[side] = np.minimum(self._low[side], steps.min(axis=0, initial=np.inf))
+            self._high[side] = np.maximum(self._high[side], steps.max(axis=0, initial=-np.inf))
 
     def add(self, means: np.ndarray, labels: np.ndarray) -> None:
         """Means (n, D) of utterances of the train fold, and their labels (n,)."""
@@ -129,10 +133,12 @@ class _Columns:
         self._y, self._yy = self._y + y.sum(0), self._yy + (y * y).sum(0)
 
     def found(self) -> dict[str, Any]:
-        """Constant columns, those of them that are 0, and the column that goes with the label most."""
-        constant = self._low == self._high
-        zero = constant & (self._low == 0)
-        r = np.zeros(len(self._low))
+        """Constant columns, those of them that are 0, those that are not elsewhere, and the column that goes with the
+        label most."""
+        constant = self._low[0] == self._high[0]
+        zero = constant & (self._low[0] == 0)
+        alone = constant & ((self._low[1] < self._low[0]) | (self._high[1] > self._high[0]))
+        r = np.zeros(len(constant))
         if self._count > 2:
             n = self._count
             varies, labels_vary = self._xx - self._x**2 / n, self._yy - self._y**2 / n
@@ -143,6 +149,7 @@ class _Columns:
         return {
             "constant_columns": np.flatnonzero(constant & ~zero).tolist(),
             "zero_columns": np.flatnonzero(zero).tolist(),
+            "constant_in_train_only": np.flatnonzero(alone).tolist(),
             "most_correlated": {"column": best, "correlation": float(r[best]) if len(r) else 0.0},
         }
 

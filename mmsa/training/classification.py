@@ -86,6 +86,14 @@ class Classification(KindTask):
     def output_dim(self) -> int:
         return len(self.columns) or len(self.cuts) + 1
 
+    def unlearnt(self, targets: Mapping[str, np.ndarray]) -> list[str]:
+        """The classes, or emotions, that none of these utterances has, so that nobody learns them from these."""
+        truths = self.truths(targets)
+        if self.columns:
+            return [name for i, name in enumerate(self.columns) if not truths[:, i].any()]
+        bounds = [f"below {self.cuts[0]:g}", *(f"from {cut:g} up" for cut in self.cuts)]
+        return [f"class {i} ({bound})" for i, bound in enumerate(bounds) if not (truths == i).any()]
+
     def primary_loss(self, output: Tensor, truth: Tensor) -> Tensor:
         weights = None if self.weights is None else self.weights.to(output)
         if self.columns:

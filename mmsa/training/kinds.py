@@ -142,7 +142,6 @@ class KindTask(TargetTask):
                 f"the data set states that its target {target} is of kind {self.kind}; there is {', '.join(KINDS)}.\n"
                 "  type task.kind=sentiment, or another of them"
             )
-        self._stated = tuple(stated or ())
         self.meaning = KINDS[self.kind]
         self.columns = self.meaning.columns
         self.cuts: Sequence[float] = self.meaning.thresholds

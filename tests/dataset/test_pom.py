@@ -88,7 +88,7 @@ def test_labels_of_parts_of_a_video_are_refused(tmp_path: Path) -> None:
 
 def test_a_run_predicts_sentiment_or_a_trait(tmp_path: Path, small: list[str]) -> None:
     source = corpus(tmp_path / "pom", {TRAITS: rated(2)})
-    run = [*small, "dataset=pom", f"dataset.source={source}", "trainer.max_epochs=1"]
+    run = [*small, "dataset=pom", f"dataset.source={source}", "trainer.max_epochs=1", "dataset.doctor=warn"]
     for typed in ([], ["task.target=trait_2"]):
         metrics = mmsa.run([*run, *typed], quiet=True).metrics
         assert "test/mae" in metrics and "test/acc7" not in metrics

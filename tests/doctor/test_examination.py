@@ -99,8 +99,20 @@ def take_away(prepared: Prepared) -> None:
 
 
 def constant(prepared: Prepared) -> None:
+    prepared.features["text"].values[:, 4] = 2.0
+
+
+def constant_in_train(prepared: Prepared) -> None:
     text = prepared.features["text"]
-    text.values[: text.offsets[24], 4] = 2.0  # on the train fold
+    text.values[: text.offsets[24], 4] = 2.0
+
+
+def take_away_from(*folds: str) -> Callable[[Prepared], None]:
+    def spoil(prepared: Prepared) -> None:
+        for row in np.flatnonzero(np.isin(prepared.folds, folds)):
+            replace(prepared, "visual", row, np.zeros((0, 3)))
+
+    return spoil
 
 
 def zero(prepared: Prepared) -> None:
@@ -144,6 +156,7 @@ DEFECTS: dict[str, tuple[str, Callable[[Prepared], None]]] = {
     "one_step": ("note", cut_to_one),
     "absent": ("note", take_away),
     "constant_columns": ("warning", constant),
+    "constant_in_train_only": ("warning", constant_in_train),
     "zero_columns": ("warning", zero),
     "suspicious_column": ("warning", tell_label),
     "normalised_per_utterance": ("warning", normalise),
@@ -178,6 +191,36 @@ def test_each_defect_is_found_and_nothing_else(
     diagnosis = diagnosed(tmp_path, prepared)
     assert [(finding.severity, finding.code) for finding in diagnosis.findings] == [(severity, code)]
     assert any(character.isdigit() for character in diagnosis.findings[0].text) or code == "empty_fold"
+
+
+@pytest.mark.parametrize("silent", [False, True])
+@pytest.mark.parametrize(
+    ("folds", "severity", "code"),
+    [
+        (("train",), "error", "never_trained"),
+        (("train", "valid", "test"), "error", "never_trained"),
+        (("valid",), "warning", "never_evaluated"),
+        (("valid", "test"), "warning", "never_evaluated"),
+    ],
+)
+def test_a_modality_that_a_whole_fold_lacks_is_named_with_the_fold(
+    folds: tuple[str, ...], severity: str, code: str, silent: bool, tmp_path: Path
+) -> None:
+    prepared = clean()
+    if silent:
+        rows = np.repeat(np.isin(prepared.folds, folds), prepared.features["visual"].lengths)
+        prepared.features["visual"].values[rows] = 0.0
+    else:
+        take_away_from(*folds)(prepared)
+    beside = ("warning", "zero_utterances") if silent else ("note", "absent")
+    diagnosis = diagnosed(tmp_path, prepared)
+    assert [(finding.severity, finding.code) for finding in diagnosis.findings] == [(severity, code), beside]
+    said = diagnosis.findings[0]
+    assert said.modality == "visual"
+    if code == "never_trained":
+        assert said.advice == "Type dataset.modalities=[text,audio]"
+    else:
+        assert all((fold in said.text.partition("(")[0]) == (fold in folds) for fold in ("valid", "test"))
 
 
 @pytest.mark.parametrize("steps", [np.ones((6, 4)), np.repeat([[1.0], [2.0]], 3, axis=0) * np.ones(4)])

@@ -1,0 +1,89 @@
+"""What the doctor knows of a store is kept beside it, and decides whether a run trains on it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from mmsa.data.prepare import announce
+from mmsa.data.store import Store, temporary_name
+from mmsa.dataset.dataset import Dataset
+from mmsa.doctor.examination import Diagnosis, examine
+from mmsa.doctor.finding import Finding, counted
+from mmsa.errors import DataError
+
+_SHOWN = 2
+
+
+def diagnosed(store: Store, dataset: Dataset) -> tuple[Diagnosis, bool]:
+    """The diagnosis that is kept beside a store, made first where there is none; and whether it was made now.
+
+    Args:
+        store: the prepared data set.
+        dataset: what states its title, sizes, ranges and kinds.
+    """
+    path = _place(store, dataset)
+    with suppress(OSError, ValueError, KeyError, TypeError):  # there is none yet, or it was cut short
+        if path.stat().st_mtime_ns >= store.path.stat().st_mtime_ns:
+            return Diagnosis.from_json(json.loads(path.read_text(encoding="utf-8"))), False
+    diagnosis = examine(store, dataset)
+    keep(diagnosis, store, dataset)
+    return diagnosis, True
+
+
+def keep(diagnosis: Diagnosis, store: Store, dataset: Dataset) -> None:
+    """Keep a diagnosis beside its store, where one may write there."""
+    path = _place(store, dataset)
+    temporary = temporary_name(path)
+    with suppress(OSError):
+        temporary.write_text(json.dumps(diagnosis.as_json()), encoding="utf-8")
+        os.replace(temporary, path)
+
+
+def admit(store: Store, dataset: Dataset, command: str, progress: bool) -> list[str]:
+    """What a run says of the doctor's findings in its data, those in modalities that it does not read left out.
+
+    The built-in corpus is not examined: what is odd in it is planted.
+
+    Args:
+        store: the prepared data set.
+        dataset: with the modalities that the run reads, and `loading.doctor`.
+        command: shows all findings; empty where no command knows the data set.
+        progress: print warnings that are found now, and those that no command shows.
+
+    Raises:
+        DataError: there are errors, and the run is not to go on with them.
+    """
+    if store.report.get("planted"):
+        return []
+    diagnosis, new = diagnosed(store, dataset)
+    concern = [finding for finding in diagnosis.findings if finding.modality in ("", *dataset.needed)]
+    errors = [finding for finding in concern if finding.severity == "error"]
+    warnings = [finding for finding in concern if finding.severity == "warning"]
+    if errors and dataset.loading.doctor == "stop":
+        raise DataError(_refusal(store, errors, command))
+    if progress and (new or not command):
+        for finding in (*errors, *warnings):
+            announce(f"{finding.severity} {finding.code}: {finding.text}")
+    counts = [counted(len(found), name) for found, name in ((errors, "error"), (warnings, "warning")) if found]
+    shown = f": {command}" if command else ""
+    return [f"the doctor has {' and '.join(counts)} of these data{shown}"] if counts else []
+
+
+def _refusal(store: Store, errors: list[Finding], command: str) -> str:
+    """The first errors, and what to type."""
+    said = [f"{error.code}: {error.text}\n  {error.advice}" for error in errors[:_SHOWN]]
+    more = f"  all of it: {command}\n" if command else ""
+    found = f"the doctor finds {counted(len(errors), 'error')} in {store.path}, which would make results wrong"
+    return "\n".join([f"{found}:", *said, f"{more}  type dataset.doctor=warn to train on these data as they are"])
+
+
+def _place(store: Store, dataset: Dataset) -> Path:
+    """Named by the store, the doctor's code and what the data set states, all of which decide what is found."""
+    code = "".join(path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py")))
+    stated = (dataset.title, dict(dataset.kinds), dataset.nominal_range, dict(dataset.canonical_sizes))
+    version = hashlib.sha256(f"{code} {stated}".encode()).hexdigest()[:8]
+    return store.path.with_name(f"{store.path.stem}-doctor-{version}.json")
