@@ -16,7 +16,7 @@ from mmsa.data.batches import Data, Fold
 from mmsa.display import Display
 from mmsa.journal import Journal, TrialHooks, named_by_fold
 from mmsa.model import Learner
-from mmsa.resume import continued
+from mmsa.resume import continued, overrides_of
 from mmsa.run_folder import closed_to_trials
 from mmsa.stages import Task
 from mmsa.training.device import make_fabric
@@ -61,6 +61,8 @@ def run(
     goes_on: list[str] = []
     if OmegaConf.select(cfg, "trainer.resume") is not None:
         cfg, goes_on = continued(cfg, overrides, of_trial=trial is not None)
+    elif trial is None:
+        overrides = overrides_of(cfg, overrides)
     journal = Journal(cfg, overrides, Display(quiet), trial)
     build.check(cfg)
     fabric = make_fabric(**cfg.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -10,12 +11,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from mmsa.commands import train_command
 from mmsa.compose import compose
+from mmsa.config import conf_folder
 from mmsa.errors import ConfigError
 from mmsa.files import clear_leftovers
+from mmsa.overrides import MODALITIES, option_content
 from mmsa.record import RunRecord
 from mmsa.run_folder import (
     create_folder,
     flat_parameters,
+    is_hidden,
     override_key,
     read_config,
     run_name,
@@ -60,8 +64,10 @@ def continued(cfg: DictConfig, overrides: Sequence[str], of_trial: bool = False)
     if not of_trial:
         typed = {override_key(override) for override in overrides}
         kept = [override for override in record.overrides if override_key(override) not in typed]
-        started = compose(record.overrides, config_folders())
-        changed = compose([*kept, *overrides], config_folders())
+        try:
+            started, changed = _composed(record.overrides), _composed([*kept, *overrides])
+        except ConfigError:  # options of a folder that was not named, say: only what is typed now can be read
+            started, of_trial = _composed([]), True
     then, before, now = (_texts(config) for config in (former, started, changed))
     differ = {key for key in before | now if before.get(key) != now.get(key)}
     asked = differ | {key for key in map(override_key, overrides) if key in now}
@@ -79,7 +85,7 @@ def continued(cfg: DictConfig, overrides: Sequence[str], of_trial: bool = False)
     former.trainer.resume = str(folder)
     since = {key for key in before | then if before.get(key) != then.get(key) and not _free(key)}
     lines = [f"changed: {_named(asked, now, then, 'was')}"] if asked else []
-    if since:
+    if since and not of_trial:
         recipe = [o for o in record.overrides if o.startswith("experiment=")][-1:] or ["the option files"]
         lines.append(
             f"{recipe[0]}: changed since the run was started, which keeps its own: {_named(since, then, before, 'now')}"
@@ -139,6 +145,46 @@ def open_folder(cfg: DictConfig, overrides: Sequence[str], fingerprint: str) -> 
         clear_leftovers(folder)
     write_text(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     return folder, resumed
+
+
+def overrides_of(cfg: DictConfig, typed: Sequence[str]) -> list[str]:
+    """The overrides that make a configuration of the defaults, by which its run is named and found again.
+
+    They are what was typed, and where the configuration comes from elsewhere, such as from the folder of a run, also
+    the options, and then the values, in which it differs from that.
+
+    Args:
+        cfg: the configuration.
+        typed: what was typed.
+    """
+    now = _texts(cfg)
+
+    def differ(overrides: Sequence[str]) -> list[str]:
+        composed = _texts(_composed(overrides))
+        return [key for key in now if now[key] != composed.get(key) and not is_hidden(key)]
+
+    def how_many(overrides: Sequence[str]) -> float:
+        try:
+            return len(differ(overrides))
+        except ConfigError:
+            return math.inf
+
+    found = list(typed)
+    if how_many(found) in (0, math.inf):  # of options that only their folder knows, what was typed has to do
+        return found
+    stages = sorted(path.name for path in conf_folder().iterdir() if path.is_dir() and path.name in cfg)
+    for group in [*stages, *(f"encoder/{modality}" for modality in MODALITIES)]:
+        place = "encoder.default" if group == "encoder" else group.replace("/", ".")
+        if any(key.startswith(f"{place}.") for key in differ(found)):
+            files = sorted((conf_folder() / group.partition("/")[0]).glob("*.yaml"))
+            same = [path for path in files if option_content(path).get("_target_") == now.get(f"{place}._target_")]
+            found = min([found, *([*found, f"{group}={path.stem}"] for path in same)], key=how_many)
+    found += [f"{key}={now[key]}" for key in differ(found) if "." not in key]
+    return [*found, *(f"{key}={now[key]}" for key in differ(found))]
+
+
+def _composed(overrides: Sequence[str]) -> DictConfig:
+    return compose(overrides, config_folders())
 
 
 def config_folders() -> list[str]:

@@ -44,9 +44,14 @@ _ADDED: dict[str, dict[str, Any]] = {
 
 def run_name(overrides: Sequence[str]) -> str:
     """The overrides that tell a run from another, side by side; "default" without any."""
-    hidden = ("paths.", "tracking", "hydra", "dataset.source=", "dataset.glove=", "trainer.resume=", "name=", "debug=")
-    shown = [override.lstrip("+") for override in overrides if not override.lstrip("+~").startswith(hidden)]
+    shown = [override.lstrip("+") for override in overrides if not is_hidden(override_key(override))]
     return " ".join(shown) or "default"
+
+
+def is_hidden(key: str) -> bool:
+    """Whether an option, or a whole group, tells no run from another."""
+    hidden = ("paths.", "tracking", "hydra", "dataset.source", "dataset.glove", "trainer.resume", "name")
+    return key.startswith(hidden[:3]) or key in hidden
 
 
 def override_key(override: str) -> str:

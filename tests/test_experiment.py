@@ -14,13 +14,14 @@ from omegaconf import OmegaConf
 
 import mmsa
 from mmsa import experiment
+from mmsa.analysis.runs import by_configuration, read_runs
 from mmsa.compose import compose
 from mmsa.data.batches import Data
 from mmsa.errors import ConfigError, TrainingError
 from mmsa.experiment import RunResult
 from mmsa.record import RunRecord
-from mmsa.resume import continued
-from mmsa.run_folder import read_config
+from mmsa.resume import continued, overrides_of
+from mmsa.run_folder import read_config, run_name
 from mmsa.training.checkpoints import load_checkpoint
 from mmsa.training.trainer import Trainer
 from tests.records import record
@@ -281,3 +282,21 @@ def test_no_run_touches_what_is_in_the_outputs_folder(small: list[str]) -> None:
     first, second = (mmsa.run([*small, "name=same", "trainer.max_epochs=1"], quiet=True) for _ in range(2))
     assert kept.read_text() == "mine" and first.folder != second.folder
     assert all((run.folder / "checkpoints" / "best.pt").is_file() for run in (first, second))
+
+
+def test_a_run_repeated_from_its_own_configuration_is_named_by_what_it_computes(small: list[str]) -> None:
+    chosen = ["fusion=concat", "regularizer=m3", "trainer.max_epochs=1", "seed=2"]
+    typed = mmsa.run([*small, *chosen], quiet=True)
+    again = experiment.run(read_config(typed.folder), quiet=True)
+    computed = ["fusion=concat", "regularizer=m3", "hidden_dim=6", "seed=2", "device=cpu"]
+    assert set(RunRecord.read(again.folder).overrides) == {*computed, "trainer.max_epochs=1"}
+    assert "fusion-concat-regularizer-m3" in again.folder.name
+    (group,) = by_configuration(read_runs(typed.folder.parents[1]).runs)
+    assert "fusion=concat" in group.label and "regularizer=m3" in group.label
+
+
+def test_only_a_run_of_the_defaults_is_called_default() -> None:
+    assert run_name([]) == run_name(["paths.outputs=elsewhere", "tracking=none", "trainer.resume=x"]) == "default"
+    assert run_name(["debug=fast"]) == "debug=fast"
+    for typed in ([], ["debug=fast"], ["experiment=mmlatch", "seed=3"]):
+        assert overrides_of(compose(typed), typed) == typed
