@@ -30,6 +30,7 @@ from mmsa.reporting import in_few_lines, report_errors
 @hydra.main(config_path=str(conf_folder()), config_name="config", execution_whitelist=execution_whitelist())
 def main(cfg: DictConfig) -> float:
     """One run; returns the monitored value on the validation fold. A job that joins a sweep has no value of its own."""
+    os.chdir(HydraConfig.get().runtime.cwd)  # where hydra.job.chdir=true has left it, nothing finds the results
     if cfg.get("sweep"):
         join_sweep(cfg)
         return math.nan

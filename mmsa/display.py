@@ -5,14 +5,47 @@ from __future__ import annotations
 import multiprocessing
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 PIPED_LINES = 12
 """Lines at most that the epochs of one run take where there is no terminal."""
+
+
+def screen() -> TextIO:
+    """Standard output to print on, which costs nobody a result."""
+    return cast(TextIO, _Screen(sys.stdout))
+
+
+class _Screen:
+    """A stream that ends no run: a sign that its encoding lacks becomes ?, and what a closed terminal, a
+    program that reads no more or a full disk does not take is lost.
+
+    Args:
+        stream: such as sys.stdout.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write what can be written."""
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        with suppress(OSError, ValueError):  # of a file that is closed
+            self._stream.write(text.encode(encoding, "replace").decode(encoding))
+        return len(text)
+
+    def flush(self) -> None:
+        """Show it."""
+        with suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 class Display:
@@ -24,7 +57,7 @@ class Display:
 
     def __init__(self, quiet: bool = False) -> None:
         self.console = Console(
-            file=sys.stdout, quiet=quiet, highlight=False, soft_wrap=True, markup=False, force_jupyter=False
+            file=screen(), quiet=quiet, highlight=False, soft_wrap=True, markup=False, force_jupyter=False
         )
         self.log: Path | None = None
         """A file that keeps every line too."""
@@ -35,7 +68,7 @@ class Display:
         """Print lines and log them."""
         self.console.print(text)
         if self.log is not None:
-            with self.log.open("a", encoding="utf-8") as log:
+            with suppress(OSError), self.log.open("a", encoding="utf-8", errors="replace") as log:
                 log.write(text + "\n")
 
     @contextmanager

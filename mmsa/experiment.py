@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mmsa import build, learning
 from mmsa.analysis.baselines import fit_baselines
@@ -17,6 +17,7 @@ from mmsa.data.store import FOLDS
 from mmsa.display import Display
 from mmsa.journal import Journal, TrialHooks, named_by_fold
 from mmsa.model import Learner
+from mmsa.resume import continued, overrides_of
 from mmsa.run_folder import closed_to_trials
 from mmsa.stages import Task
 from mmsa.training.classification import Classification
@@ -59,6 +60,11 @@ def run(
         MmsaError: what the user can mend; the message says how.
         Pruned: the sweep ended the run.
     """
+    goes_on: list[str] = []
+    if OmegaConf.select(cfg, "trainer.resume") is not None:
+        cfg, goes_on = continued(cfg, overrides, of_trial=trial is not None)
+    elif trial is None:
+        overrides = overrides_of(cfg, overrides)
     journal = Journal(cfg, overrides, Display(quiet), trial)
     build.check(cfg)
     fabric = make_fabric(**cfg.device)
@@ -84,14 +90,17 @@ def run(
     optimizers = learning.build_optimizers(cfg, learner)
     schedule = learning.build_schedule(cfg, optimizers["main"], task.mode, objective.phases, len(train))
 
-    resumed = journal.open(store, task, sum(p.numel() for p in model.parameters()), str(fabric.device))
-    with journal.kept():
+    num_parameters = sum(p.numel() for p in model.parameters())
+    with journal.kept(store, task, num_parameters, str(fabric.device)) as resumed:
+        for line in goes_on:
+            journal.display.say(line)
         say_what_is_read(journal, data, task, train, valid)
         options = {key: value for key, value in cfg.trainer.items() if key != "resume"}
         trainer = Trainer(fabric, task, journal.folder / "checkpoints", generators, **options)
         learner, *ready = fabric.setup(learner, *optimizers.values())
         optimizers = dict(zip(optimizers, ready, strict=True))
-        state = trainer.fit(learner, optimizers, schedule, train, valid, journal.epoch, resumed)
+        with journal.display.training(cfg.trainer.max_epochs, journal.record.monitor):
+            state = trainer.fit(learner, optimizers, schedule, train, valid, journal.epoch, resumed)
 
         trainer.restore_best(model)
         folds, baselines = [valid], {}
@@ -99,7 +108,7 @@ def run(
             folds.append(data.fold("test"))  # here and only here
             baselines = fit_beside(task, journal.record.task, [train, *folds])
         scored = [(fold, *trainer.evaluate(model, fold)) for fold in folds]
-    journal.finish(state, task, scored, baselines)
+        journal.finish(state, task, scored, baselines)
     return RunResult(
         metrics=named_by_fold(scored),
         predictions={fold.name: fold.by_id(predictions.tolist()) for fold, _, predictions in scored},

@@ -14,7 +14,9 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from mmsa import build, provenance
-from mmsa.analysis.tables import run_table
+from mmsa.analysis.rendering import Table, rendered
+from mmsa.analysis.runs import run_of
+from mmsa.analysis.tables import make_tables
 from mmsa.commands import browse_command, report_command
 from mmsa.data.batches import Data, Fold
 from mmsa.data.store import FOLDS, Store
@@ -73,13 +75,27 @@ class Journal:
         self, cfg: DictConfig, overrides: Sequence[str], display: Display, trial: TrialHooks | None = None
     ) -> None:
         self.cfg, self.overrides, self.display, self.trial = cfg, list(overrides), display, trial
+        self._of_many = trial is not None or SWEEP_VARIABLE in os.environ
         self._began = time.monotonic()
         self._trained = 0.0
 
-    def open(self, store: Store, task: Task, num_parameters: int, device: str) -> bool:
-        """Open the run's folder, its record and the tracker's run; whether it goes on with an earlier one."""
+    @contextmanager
+    def kept(self, store: Store, task: Task, num_parameters: int, device: str) -> Iterator[bool]:
+        """Around what a run does: opens its folder, its record and the tracker's run, keeps why it ends before its
+        end, and says how to go on. Gives whether it goes on with an earlier run."""
+        former = self._open(store, task, num_parameters, device)
+        self._training = time.monotonic()
+        try:
+            self._track(former)
+            yield former is not None
+        except BaseException as error:
+            if self.record.status == "running":
+                self._stopped(error)
+            raise
+
+    def _open(self, store: Store, task: Task, num_parameters: int, device: str) -> RunRecord | None:
         cfg, trial = self.cfg, self.trial
-        self.folder, former = open_folder(cfg, self.overrides, store.fingerprint, of_trial=trial is not None)
+        self.folder, former = open_folder(cfg, self.overrides, store.fingerprint)
         self.display.log = self.folder / "run.log"
         if trial:
             trial.started(self.folder)
@@ -104,32 +120,34 @@ class Journal:
             started=datetime.now().astimezone().isoformat(timespec="seconds"),
             git=provenance.git_state(),
             environment=provenance.environment(device, cfg.device.threads),
-            sweep=trial.sweep if trial else os.environ.get(SWEEP_VARIABLE),
+            sweep=trial.sweep if trial else former.sweep if former else os.environ.get(SWEEP_VARIABLE),
             trial=trial.number if trial and not trial.final else None,
+            mlflow_run_id=former.mlflow_run_id if former else None,
         )
-        self.tracker = build.build_tracker(cfg, warn=self.display.say)
-        self.tracker.prepare()
-        run_id = self.tracker.start(self._shown(record), run_id=former.mlflow_run_id if former else None)
-        self._keep(record.model_copy(update={"mlflow_run_id": run_id}))
-        return former is not None
+        self._keep(record)
+        return former
 
-    @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Around what a run does: keeps why it ends before its end, and says how to go on."""
-        self._training = time.monotonic()
-        try:
-            with self.display.training(self.cfg.trainer.max_epochs, self.record.monitor):
-                yield
-        except BaseException as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            pruned = isinstance(error, Pruned)
-            self._keep(self.record.model_copy(update={"status": "pruned" if pruned else "failed", "reason": reason}))
-            self.tracker.fail(self.folder, reason, pruned)
-            self.display.say(f"stopped after {time.monotonic() - self._began:.0f} s; run folder: {self.folder}")
-            resumable = (self.folder / "checkpoints" / "last.pt").exists() and not isinstance(error, TrainingError)
-            if self.trial is None and resumable:
-                self.display.say(resume_line(self.overrides, self.folder))
-            raise
+    def _track(self, former: RunRecord | None) -> None:
+        self.tracker = build.build_tracker(self.cfg, warn=self.display.say)
+        self.tracker.prepare()
+        run_id = self.tracker.start(self._shown(self.record), run_id=former.mlflow_run_id if former else None)
+        self._keep(self.record.model_copy(update={"mlflow_run_id": run_id}))
+
+    def _stopped(self, error: BaseException) -> None:
+        """Keep and say why a run ends before its end."""
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        pruned = isinstance(error, Pruned)
+        found = {"status": "pruned" if pruned else "failed", "reason": reason}
+        resumable = (self.folder / "checkpoints" / "last.pt").exists() and not isinstance(error, TrainingError)
+        ended = f"stopped after {time.monotonic() - self._began:.0f} s; run folder: {self.folder}"
+        trouble = _each(
+            lambda: self._keep(self.record.model_copy(update=found)),
+            lambda: self.tracker.fail(self.folder, reason, pruned),
+            lambda: self.display.say(ended),
+            lambda: self.display.say(resume_line(self.folder)) if resumable and self.trial is None else None,
+        )
+        if trouble is not None:
+            _each(lambda: self.display.say(f"its end could not be kept: {trouble}"))
 
     def epoch(self, state: TrainingState, metrics: Mapping[str, float]) -> None:
         """Tell the tracker, the display and the sweep of an epoch."""
@@ -151,8 +169,6 @@ class Journal:
             scored: the folds, with the selected weights.
             baselines: baseline -> its metrics on them.
         """
-        rows = [(fold, task.truths(fold.targets), predictions) for fold, _, predictions in scored]
-        write_predictions(self.folder / "predictions.csv", rows, task.columns)
         found = {
             "status": "finished",
             "best_epoch": state.best_epoch,
@@ -163,25 +179,40 @@ class Journal:
             "seconds": time.monotonic() - self._began,
         }
         record = self.record.model_copy(update=found)
+        shown = record.trial is None  # a search makes hundreds of them, and looks at the study
+        result = make_tables([run_of(self.folder, record)]) if shown else []
+        if shown:
+            self._say_result(record, result)  # whatever becomes of the files
+        rows = [(fold, task.truths(fold.targets), predictions) for fold, _, predictions in scored]
+        write_predictions(self.folder / "predictions.csv", rows, task.columns)
         self._keep(record)
-        if record.trial is not None:  # a search makes hundreds of them, and looks at the study
-            self.tracker.finish(self.folder, record, description=f"trial {record.trial} of {record.sweep}")
-            return
+        description = rendered(result, "markdown") if shown else f"trial {record.trial} of {record.sweep}"
+        trouble = _each(
+            lambda: self._draw(record) if shown else None,
+            lambda: self.tracker.finish(self.folder, record, description=description),
+            lambda: self._say_next(record),
+        )
+        if trouble is not None:
+            raise trouble
+
+    def _draw(self, record: RunRecord) -> None:
         try:
             write_figures(self.folder, record)
         except Exception as error:  # noqa: BLE001  (a full disk or an odd name must not cost the result)
             self.display.say(f"the figures could not be written: {error}")
-        self.tracker.finish(self.folder, record, description=run_table(self.folder, style="markdown"))
-        self._show(record)
 
-    def _show(self, record: RunRecord) -> None:
-        if record.sweep:  # the multirun ends in one table of all
-            metric = record.monitor.partition("/")[2]
-            shown = ", ".join(f"{fold}/{metric} {record.metrics[f'{fold}/{metric}']:.3f}" for fold in ("valid", "test"))
-            self.display.say(f"  {record.name}: {shown}  ({record.seconds:.0f} s, {self.folder})")
+    def _say_result(self, record: RunRecord, result: Sequence[Table]) -> None:
+        if not self._of_many:
+            self.display.say(rendered(result, "table"))
+            return
+        metric = record.monitor.partition("/")[2]
+        shown = ", ".join(f"{fold}/{metric} {record.metrics[f'{fold}/{metric}']:.3f}" for fold in ("valid", "test"))
+        self.display.say(f"  {record.name}: {shown}  ({record.seconds:.0f} s, {self.folder})")
+
+    def _say_next(self, record: RunRecord) -> None:
+        if self._of_many:  # the multirun ends in one table of all
             return
         outputs = self.cfg.paths.outputs
-        self.display.say(run_table(self.folder, style="table"))
         self.display.say(f"run folder: {self.folder}  ({record.seconds:.0f} s)")
         if record.mlflow_run_id is None:
             self.display.say(f"all runs in one table: {report_command(outputs)}")
@@ -203,6 +234,17 @@ class Journal:
             fingerprint=record.data.fingerprint,
             environment=record.environment,
         )
+
+
+def _each(*steps: Callable[[], object]) -> BaseException | None:
+    """Try every step of closing, so that one which fails or is interrupted costs no other; returns the first error."""
+    first: BaseException | None = None
+    for step in steps:
+        try:
+            step()
+        except BaseException as error:  # noqa: BLE001  (a second Ctrl-C, say, ends the step that hangs)
+            first = first or error
+    return first
 
 
 def named_by_fold(scored: Sequence[Scored]) -> dict[str, float]:

@@ -9,10 +9,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from mmsa.errors import ConfigError
+
+MOST_NAMED = 10
+"""Runs of an interrupted multirun that are named."""
 
 
 class MultirunCallback(Callback):
@@ -34,14 +38,44 @@ class MultirunCallback(Callback):
         os.environ[SWEEP_VARIABLE] = f"{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Print one row per configuration over its seeds; those that failed have said so."""
+        """Print one row per configuration over its seeds; those that failed have said so. Name what was not run."""
         from mmsa.analysis.runs import read_runs
         from mmsa.analysis.tables import report
         from mmsa.commands import report_command
         from mmsa.journal import SWEEP_VARIABLE
 
         sweep, outputs = os.environ.pop(SWEEP_VARIABLE, None), Path(config.paths.outputs)
-        if sweep is None or not any(run.sweep == sweep for run in read_runs(outputs).runs):
+        if sweep is None:
             return
-        print(report(outputs, sweep=sweep))
-        print(f"the same table later: {report_command(config.paths.outputs, sweep)}")
+        runs = read_runs(outputs, sweep).runs
+        if runs:
+            print(report(outputs, sweep=sweep))
+            print(f"the same table later: {report_command(config.paths.outputs, sweep)}")
+        if isinstance(sys.exc_info()[1], KeyboardInterrupt):
+            print("\n".join(_rest(config, {run.overrides for run in runs})))
+
+
+def _rest(config: DictConfig, finished: set[tuple[str, ...]]) -> list[str]:
+    """What an interrupted multirun has not finished, and the way that keeps count of it.
+
+    Args:
+        config: of the multirun.
+        finished: the overrides of each run that has ended.
+    """
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    from mmsa.commands import train_command
+    from mmsa.overrides import typed_overrides
+    from mmsa.resume import config_folders
+
+    if not config.hydra.sweeper._target_.endswith("BasicSweeper"):  # then nobody knows the runs before they start
+        return []
+    typed = [str(override) for override in config.hydra.overrides.task]
+    (batch,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(typed), None)
+    jobs = [tuple(typed_overrides(job)) for job in batch]
+    rest = [job for job in jobs if job not in finished]
+    lines = [f"stopped: {len(rest)} of {len(jobs)} runs are not finished:"]
+    lines += ["  " + " ".join(o for o in job if any(o not in other for other in jobs)) for job in rest[:MOST_NAMED]]
+    lines += [f"  and {len(rest) - MOST_NAMED} more"] if len(rest) > MOST_NAMED else []
+    grid = train_command(["sweep=grid", *typed_overrides(typed)], config_folders())
+    return [*lines, f"a grid keeps count of its runs, and the same line goes on with it: {grid}"]

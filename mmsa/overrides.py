@@ -172,7 +172,7 @@ def _unknown_key(key: str, value: str, conf: Path) -> str:
     if key in known and group == "sweep":
         return f"{key}: an option of a sweep, and none is chosen.\n  type sweep=search {key}={value}"
     room = key.partition(".")[0]
-    options = [path.stem for path in sorted((conf / room).glob("*.yaml")) if name in _content(path)]
+    options = [path.stem for path in sorted((conf / room).glob("*.yaml")) if name in option_content(path)]
     if key in known and options:
         return (
             f"{key}: no option of the chosen {room}, but of {', '.join(options)}."
@@ -199,7 +199,9 @@ def _at_the_top(name: str, value: str, conf: Path) -> str:
         return instead(name, tops)
     place = places[close[0]]
     room = place.partition(".")[0]
-    options = [path.stem for path in _option_files(conf) if path.parent.name == room and close[0] in _content(path)]
+    options = [
+        path.stem for path in _option_files(conf) if path.parent.name == room and close[0] in option_content(path)
+    ]
     beside = "" if not options or options[0] == _usual(conf).get(room) else f", an option of {room}={'|'.join(options)}"
     return f"\n  type {'sweep=search ' if room == 'sweep' and room != place else ''}{place}={value}{beside}"
 
@@ -224,10 +226,10 @@ def default_values(conf: Path) -> dict[str, Any]:
         if group in ("debug", "experiment"):  # their keys are those of other groups
             continue
         if group == "sweep":  # whose files also hold the keys of others
-            found |= {key: value for key, value in _flat(_content(path)) if key.startswith("sweep.")} | found
+            found |= {key: value for key, value in _flat(option_content(path)) if key.startswith("sweep.")} | found
             continue
         places = [f"encoder.{m}" for m in MODALITIES] if group == "encoder" else [group]
-        for key, value in _flat(_content(path)):
+        for key, value in _flat(option_content(path)):
             for place in places if key[0] != "_" else ():
                 found.setdefault(f"{place}.{key}", value)
     return found
@@ -246,11 +248,11 @@ def _usual(conf: Path) -> dict[str, str]:
     return {str(group): str(option) for entry in chosen for group, option in entry.items()}
 
 
-def _content(path: Path) -> DictConfig:
+def option_content(path: Path) -> DictConfig:
     """What an option file says, over what the options that it starts from say."""
     own = cast(DictConfig, OmegaConf.load(path))
     entries = [entry for entry in own.pop("defaults", []) if isinstance(entry, str) and entry != "_self_"]
-    parents = [_content(path.parent / f"{entry.partition('@')[0]}.yaml") for entry in entries]
+    parents = [option_content(path.parent / f"{entry.partition('@')[0]}.yaml") for entry in entries]
     return cast(DictConfig, OmegaConf.merge(*parents, own))
 
 

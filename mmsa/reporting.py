@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-from collections.abc import Callable
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
+from types import FrameType
+from typing import Any, TextIO
 
 from mmsa.config import conf_folder
+from mmsa.display import screen
 from mmsa.errors import MmsaError
 from mmsa.overrides import explained
 
@@ -16,20 +22,58 @@ MAX_LINES = 8
 def report_errors(action: Callable[[], object], show_traceback: bool) -> int:
     """Run a command; say an error in a few lines and return the exit code.
 
+    SIGTERM, and SIGHUP of a terminal that closes, stop it as Ctrl-C does. What the screen does not take stops nothing.
+
     Args:
         action: the command.
         show_traceback: let errors through as they are.
     """
     try:
-        action()
-    except KeyboardInterrupt:
-        return 130
+        with _stopped_by_signals(), redirect_stdout(screen()):
+            action()
+    except KeyboardInterrupt as stopped:
+        return 128 + signal.Signals[str(stopped) or "SIGINT"]
     except Exception as error:
         if show_traceback:
             raise
         print(f"error: {in_few_lines(error)}", file=sys.stderr)
         return 1
+    finally:
+        _let_go(sys.stdout)
     return 0
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """While it lasts, signals that would kill at once raise KeyboardInterrupt; what nohup ignores stays ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for other in numbers:
+            signal.signal(other, signal.SIG_IGN)  # once is enough: what follows leaves files whole
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    for number in numbers:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _let_go(stream: TextIO) -> None:
+    """Drop what a stream still holds where nobody reads it any more: Python would end by an error over it."""
+    try:
+        stream.flush()
+    except OSError:
+        with suppress(OSError):  # it has no number
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except ValueError:  # it is closed
+        return
 
 
 def in_few_lines(error: Exception) -> str:

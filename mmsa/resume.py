@@ -1,18 +1,32 @@
-"""Opening the folder of a run: a new one, or that of a run which goes on."""
+"""Opening the folder of a run: a new one, or that of a run which goes on with its own configuration."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from mmsa.commands import train_command
+from mmsa.compose import compose
+from mmsa.config import conf_folder
 from mmsa.errors import ConfigError
+from mmsa.files import clear_leftovers
+from mmsa.overrides import MODALITIES, option_content
 from mmsa.record import RunRecord
-from mmsa.run_folder import create_folder, flat_parameters, read_config, run_name, write_json, write_text
+from mmsa.run_folder import (
+    create_folder,
+    flat_parameters,
+    is_hidden,
+    override_key,
+    read_config,
+    run_name,
+    value_text,
+    write_json,
+    write_text,
+)
 
 FREE_ON_RESUME = (
     "trainer.max_epochs",
@@ -26,72 +40,160 @@ FREE_ON_RESUME = (
     "name",
 )
 """Options, or whole groups, that may differ when a run goes on."""
+_NUM_NAMED = 3
 
 
-def open_folder(
-    cfg: DictConfig, overrides: Sequence[str], fingerprint: str, of_trial: bool = False
-) -> tuple[Path, RunRecord | None]:
+def continued(cfg: DictConfig, overrides: Sequence[str], of_trial: bool = False) -> tuple[DictConfig, list[str]]:
+    """The configuration that the run of `trainer.resume` goes on with: its own, and what is typed beside it.
+
+    Args:
+        cfg: composed of the overrides.
+        overrides: what was typed; all of a trial's, of another run those to change.
+        of_trial: a sweep runs it, which alone goes on with the runs of its trials.
+
+    Returns:
+        The configuration, and lines that name what is changed, and what has changed in the option files since.
+
+    Raises:
+        ConfigError: the run cannot go on, or an override would change its result.
+        DataError: the folder is not a run's.
+    """
+    folder = Path(cfg.trainer.resume)
+    record, former = RunRecord.read(folder), read_config(folder)
+    _check_unfinished(record, folder, of_trial)
+    started = changed = cfg
+    if not of_trial:
+        typed = {override_key(override) for override in overrides}
+        kept = [override for override in record.overrides if override_key(override) not in typed]
+        try:
+            started, changed = _composed(record.overrides), _composed([*kept, *overrides])
+        except ConfigError:  # options of a folder that was not named, say: only what is typed now can be read
+            started, of_trial = _composed([]), True
+    then, before, now = (_texts(config) for config in (former, started, changed))
+    differ = {key for key in before | now if before.get(key) != now.get(key)}
+    asked = differ | {key for key in map(override_key, overrides) if key in now}
+    asked = {key for key in asked if now.get(key) != then.get(key)} - {"trainer.resume"}
+    if refused := sorted(key for key in asked if not _free(key)):
+        key = refused[0]
+        raise ConfigError(
+            f"trainer.resume={folder}: {key}={now.get(key)} here, but the run has {then.get(key)}"
+            + (f", and {len(refused) - 1} more differ" if len(refused) > 1 else "")
+            + f".\n  type {key}={then.get(key)} or leave it out, or leave trainer.resume out to start a new run"
+        )
+    for free in FREE_ON_RESUME:
+        if any(f"{key}.".startswith(f"{free}.") for key in asked):
+            OmegaConf.update(former, free, OmegaConf.select(changed, free), merge=False, force_add=True)
+    former.trainer.resume = str(folder)
+    since = {key for key in before | then if before.get(key) != then.get(key) and not _free(key)}
+    lines = [f"changed: {_named(asked, now, then, 'was')}"] if asked else []
+    if since and not of_trial:
+        recipe = [o for o in record.overrides if o.startswith("experiment=")][-1:] or ["the option files"]
+        lines.append(
+            f"{recipe[0]}: changed since the run was started, which keeps its own: {_named(since, then, before, 'now')}"
+        )
+    return former, lines
+
+
+def _check_unfinished(record: RunRecord, folder: Path, of_trial: bool) -> None:
+    if record.trial is not None and not of_trial:
+        raise ConfigError(
+            f"trainer.resume={folder}: this run is a trial of the search {record.sweep}, which goes on "
+            "with it by itself and never reads the test fold.\n  type the command of the search again"
+        )
+    if record.status == "finished":
+        raise ConfigError(
+            f"trainer.resume={folder}: this run is finished and its test fold is scored, so it is not trained on.\n"
+            "  type the same without trainer.resume, with a larger trainer.max_epochs or trainer.patience"
+        )
+
+
+def _texts(config: DictConfig) -> dict[str, str]:
+    flat = flat_parameters(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+    return {key: value_text(value) for key, value in flat.items()}
+
+
+def _free(key: str) -> bool:
+    return any(f"{key}.".startswith(f"{free}.") for free in FREE_ON_RESUME)
+
+
+def _named(keys: Iterable[str], values: Mapping[str, str], others: Mapping[str, str], when: str) -> str:
+    """Some options with the values that count, and those of another time."""
+    shown = [f"{key}={values.get(key, 'nothing')} ({when} {others.get(key, 'nothing')})" for key in sorted(keys)]
+    more = f", and {len(shown) - _NUM_NAMED} more" if len(shown) > _NUM_NAMED else ""
+    return ", ".join(shown[:_NUM_NAMED]) + more
+
+
+def open_folder(cfg: DictConfig, overrides: Sequence[str], fingerprint: str) -> tuple[Path, RunRecord | None]:
     """The run's folder with its configuration, and the former record of a run that is resumed.
 
     Args:
-        cfg: the composed configuration.
+        cfg: the composed configuration; of a run that is resumed, as `continued` returns it.
         overrides: what was typed.
         fingerprint: of the data.
-        of_trial: a sweep runs it, which alone goes on with the runs of its trials.
     """
     if cfg.trainer.resume is None:
-        folder = create_folder(Path(cfg.paths.outputs), cfg.name or run_name(overrides))
-        resumed = None
+        folder, resumed = create_folder(Path(cfg.paths.outputs), cfg.name or run_name(overrides)), None
         write_json(folder / "overrides.json", list(overrides))
     else:
         folder = Path(cfg.trainer.resume)
         resumed = RunRecord.read(folder)
-        if resumed.trial is not None and not of_trial:
-            raise ConfigError(
-                f"trainer.resume={folder}: this run is a trial of the search {resumed.sweep}, which goes on "
-                "with it by itself and never reads the test fold.\n  type the command of the search again"
-            )
-        if resumed.status == "finished":
-            raise ConfigError(
-                f"trainer.resume={folder}: this run is finished and its test fold is scored, so it is not trained on.\n"
-                "  type the same without trainer.resume, with a larger trainer.max_epochs or trainer.patience"
-            )
-        check_same(cfg, read_config(folder), folder)
         if resumed.data.fingerprint != fingerprint:
             raise ConfigError(
                 f"trainer.resume={folder}: the run was trained on other data ({resumed.data.fingerprint}) "
                 f"than these ({fingerprint}).\n"
                 "  type the dataset.source and dataset.glove of that run, or leave trainer.resume out"
             )
+        clear_leftovers(folder)
     write_text(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     return folder, resumed
 
 
-def check_same(cfg: DictConfig, former: Any, folder: Path) -> None:
-    """A run goes on only with the options it was started with.
+def overrides_of(cfg: DictConfig, typed: Sequence[str]) -> list[str]:
+    """The overrides that make a configuration of the defaults, by which its run is named and found again.
 
-    Raises:
-        ConfigError: an option differs that is not free on resume.
+    They are what was typed, and where the configuration comes from elsewhere, such as from the folder of a run, also
+    the options, and then the values, in which it differs from that.
+
+    Args:
+        cfg: the configuration.
+        typed: what was typed.
     """
-    now = flat_parameters(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
-    then = flat_parameters(OmegaConf.to_container(former))  # type: ignore[arg-type]
-    differ = [
-        key
-        for key in sorted(set(now) | set(then))
-        if now.get(key) != then.get(key) and not any(f"{key}.".startswith(f"{free}.") for free in FREE_ON_RESUME)
-    ]
-    if differ:
-        key = differ[0]
-        raise ConfigError(
-            f"trainer.resume={folder}: {key}={now.get(key)} here, but the run has {then.get(key)}"
-            + (f", and {len(differ) - 1} more differ" if len(differ) > 1 else "")
-            + f".\n  type {key}={then.get(key)}, or leave trainer.resume out"
-        )
+    now = _texts(cfg)
+
+    def differ(overrides: Sequence[str]) -> list[str]:
+        composed = _texts(_composed(overrides))
+        return [key for key in now if now[key] != composed.get(key) and not is_hidden(key)]
+
+    def how_many(overrides: Sequence[str]) -> float:
+        try:
+            return len(differ(overrides))
+        except ConfigError:
+            return math.inf
+
+    found = list(typed)
+    if how_many(found) in (0, math.inf):  # of options that only their folder knows, what was typed has to do
+        return found
+    stages = sorted(path.name for path in conf_folder().iterdir() if path.is_dir() and path.name in cfg)
+    for group in [*stages, *(f"encoder/{modality}" for modality in MODALITIES)]:
+        place = "encoder.default" if group == "encoder" else group.replace("/", ".")
+        if any(key.startswith(f"{place}.") for key in differ(found)):
+            files = sorted((conf_folder() / group.partition("/")[0]).glob("*.yaml"))
+            same = [path for path in files if option_content(path).get("_target_") == now.get(f"{place}._target_")]
+            found = min([found, *([*found, f"{group}={path.stem}"] for path in same)], key=how_many)
+    found += [f"{key}={now[key]}" for key in differ(found) if "." not in key]
+    return [*found, *(f"{key}={now[key]}" for key in differ(found))]
 
 
-def resume_line(overrides: Sequence[str], folder: Path) -> str:
-    """What to type to go on with a run."""
-    kept = [override for override in overrides if not override.startswith("trainer.resume=")]
+def _composed(overrides: Sequence[str]) -> DictConfig:
+    return compose(overrides, config_folders())
+
+
+def config_folders() -> list[str]:
+    """Further folders of configuration files (--config-dir) that were typed."""
     sources = HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else []
-    folders = [source.path for source in sources if source.provider == "command-line"]
-    return f"go on with: {train_command([*kept, f'trainer.resume={folder}'], folders)}"
+    return [source.path for source in sources if source.provider == "command-line"]
+
+
+def resume_line(folder: Path) -> str:
+    """What to type to go on with a run."""
+    return f"go on with: {train_command([f'trainer.resume={folder}'], config_folders())}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import io
-import os
+import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import TypeAdapter
 
 from mmsa.errors import ConfigError, DataError
+from mmsa.files import written
 
 if TYPE_CHECKING:
     from mmsa.data.batches import Fold
@@ -44,10 +45,19 @@ _ADDED: dict[str, dict[str, Any]] = {
 
 def run_name(overrides: Sequence[str]) -> str:
     """The overrides that tell a run from another, side by side; "default" without any."""
-    of_dataset = ("dataset.source=", "dataset.glove=", "dataset.doctor=")
-    hidden = ("paths.", "tracking", "hydra", *of_dataset, "trainer.resume=", "name=", "debug=")
-    shown = [override.lstrip("+") for override in overrides if not override.lstrip("+~").startswith(hidden)]
+    shown = [override.lstrip("+") for override in overrides if not is_hidden(override_key(override))]
     return " ".join(shown) or "default"
+
+
+def is_hidden(key: str) -> bool:
+    """Whether an option, or a whole group, tells no run from another."""
+    hidden = ("dataset.source", "dataset.glove", "dataset.doctor", "trainer.resume", "name")
+    return key.startswith(("paths.", "tracking", "hydra")) or key in hidden
+
+
+def override_key(override: str) -> str:
+    """The key of an override, without the signs that add or change it."""
+    return override.lstrip("+~").partition("=")[0]
 
 
 def check_outputs(outputs: Path) -> None:
@@ -94,11 +104,17 @@ def flat_parameters(config: Mapping[str, Any], prefix: str = "") -> dict[str, An
     return flat
 
 
+def value_text(value: Any) -> str:
+    """A value as it is typed; whole numbers alike, whether they were written as 1 or as 1.0."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        value = int(value)
+    return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False, default=str).replace('"', "")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write under a temporary name and rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with written(path) as file:
+        file.write(text.encode())
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -14,14 +14,17 @@ from omegaconf import OmegaConf
 
 import mmsa
 from mmsa import experiment
+from mmsa.analysis.runs import by_configuration, read_runs
 from mmsa.compose import compose
 from mmsa.data.batches import Data
 from mmsa.errors import ConfigError, TrainingError
 from mmsa.experiment import RunResult
 from mmsa.record import RunRecord
-from mmsa.run_folder import read_config
+from mmsa.resume import continued, overrides_of
+from mmsa.run_folder import read_config, run_name
 from mmsa.training.checkpoints import load_checkpoint
 from mmsa.training.trainer import Trainer
+from tests.records import record
 
 STEPS = 6
 """Batches of an epoch."""
@@ -47,9 +50,9 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(small: list[s
     assert first.predictions != other.predictions
 
 
-def kill(small: list[str], overrides: list[str], after_steps: int) -> Path:
-    """Start a run, stop it in the middle of an epoch as Ctrl-C does, and return its folder."""
-    step, steps_left = Trainer.step, [after_steps]
+def stop_after(patch: pytest.MonkeyPatch, steps: int) -> None:
+    """Let a run be stopped as by Ctrl-C after some steps of its training."""
+    step, steps_left = Trainer.step, [steps]
 
     def killed(self: Trainer, *arguments: Any) -> list[dict[str, torch.Tensor]]:
         steps_left[0] -= 1
@@ -57,8 +60,13 @@ def kill(small: list[str], overrides: list[str], after_steps: int) -> Path:
             raise KeyboardInterrupt
         return step(self, *arguments)
 
+    patch.setattr(Trainer, "step", killed)
+
+
+def kill(small: list[str], overrides: list[str], after_steps: int) -> Path:
+    """Start a run, stop it in the middle of an epoch as Ctrl-C does, and return its folder."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Trainer, "step", killed)
+        stop_after(patch, after_steps)
         mmsa.run([*small, *overrides, "name=killed"], quiet=True)
     outputs = Path(small[1].partition("=")[2])
     (folder,) = (outputs / "runs").glob("*_killed")
@@ -66,11 +74,16 @@ def kill(small: list[str], overrides: list[str], after_steps: int) -> Path:
     return folder
 
 
+def typed_again(small: list[str], overrides: list[str]) -> list[str]:
+    """A run goes on whether all that started it is typed again or nothing of it."""
+    return [] if overrides else [*small, "trainer.max_epochs=3"]
+
+
 @pytest.mark.parametrize("overrides", [[], EVERYTHING], ids=["defaults", "everything"])
 def test_a_killed_run_goes_on_to_the_same_bits(small: list[str], overrides: list[str]) -> None:
     whole = mmsa.run([*small, *overrides, "trainer.max_epochs=3"], quiet=True)
     folder = kill(small, [*overrides, "trainer.max_epochs=3"], after_steps=STEPS + 2)
-    resumed = mmsa.run([*small, *overrides, "trainer.max_epochs=3", f"trainer.resume={folder}"], quiet=True)
+    resumed = mmsa.run([*typed_again(small, overrides), f"trainer.resume={folder}"], quiet=True)
     assert resumed.folder == folder
     same(whole, resumed)
 
@@ -83,10 +96,45 @@ def test_a_finished_run_is_not_trained_further(small: list[str]) -> None:
     assert (result.folder / "result.json").read_text() == kept
 
 
-def test_resume_refuses_other_options(small: list[str]) -> None:
+def test_what_would_change_the_result_of_a_run_that_goes_on_is_refused(small: list[str]) -> None:
     folder = kill(small, [], after_steps=STEPS + 2)
-    with pytest.raises(ConfigError, match=r"seed=9 here, but the run has 1[\s\S]*type seed=1"):
-        mmsa.run([*small, "seed=9", f"trainer.resume={folder}"], quiet=True)
+    kept = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for override, told in {
+        "seed=9": r"seed=9 here, but the run has 1\.\n  type seed=1 or leave it out",
+        "fusion=concat": r"fusion\._target_=mmsa\.fusion\.concat\.ConcatFusion here, but the run has mmsa\.fusion\.att",
+        "hidden_dim=64": r"hidden_dim=64 here, but the run has 6[\s\S]*type \S*hidden_dim=6 or",
+    }.items():
+        with pytest.raises(ConfigError, match=told):
+            mmsa.run([override, f"trainer.resume={folder}"], quiet=True)
+    assert kept == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_may_change_of_a_run_that_goes_on_is_named_and_stays(
+    small: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = kill(small, ["fusion=concat"], after_steps=STEPS + 2)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after(patch, STEPS)
+        mmsa.run(["trainer.max_epochs=4", small[0], f"trainer.resume={folder}"])
+    assert "changed: trainer.max_epochs=4 (was 2)\n" in capsys.readouterr().out
+    back = ["trainer.max_epochs=2", f"trainer.resume={folder}"]  # what it was started with is typed against what it has
+    assert continued(compose(back), back)[1] == ["changed: trainer.max_epochs=2 (was 4)"]
+    result = mmsa.run([f"trainer.resume={folder}"])
+    assert "changed: " not in capsys.readouterr().out
+    assert (result.folder, RunRecord.read(folder).epochs) == (folder, 4)
+    assert read_config(folder).fusion._target_.endswith("ConcatFusion")
+
+
+def test_a_recipe_that_has_changed_since_is_named_and_the_run_keeps_its_own(tmp_path: Path) -> None:
+    typed = ["experiment=mmlatch", "trainer.patience=3"]
+    (tmp_path / "result.json").write_text(record(status="failed", overrides=typed).model_dump_json())
+    started = compose(typed)
+    started.optimizer.lr = 0.5  # as the recipe said then
+    OmegaConf.save(started, tmp_path / "config.yaml", resolve=True)
+    resumed, lines = continued(compose([f"trainer.resume={tmp_path}"]), [f"trainer.resume={tmp_path}"])
+    assert resumed.optimizer.lr == 0.5 and resumed.trainer.patience == 3
+    (line,) = lines
+    assert line.startswith("experiment=mmlatch: changed since") and "optimizer.lr=0.5 (now 0.0005)" in line
 
 
 def test_a_run_keeps_everything_and_loads_in_two_lines(small: list[str]) -> None:
@@ -234,3 +282,21 @@ def test_no_run_touches_what_is_in_the_outputs_folder(small: list[str]) -> None:
     first, second = (mmsa.run([*small, "name=same", "trainer.max_epochs=1"], quiet=True) for _ in range(2))
     assert kept.read_text() == "mine" and first.folder != second.folder
     assert all((run.folder / "checkpoints" / "best.pt").is_file() for run in (first, second))
+
+
+def test_a_run_repeated_from_its_own_configuration_is_named_by_what_it_computes(small: list[str]) -> None:
+    chosen = ["fusion=concat", "regularizer=m3", "trainer.max_epochs=1", "seed=2"]
+    typed = mmsa.run([*small, *chosen], quiet=True)
+    again = experiment.run(read_config(typed.folder), quiet=True)
+    computed = ["fusion=concat", "regularizer=m3", "hidden_dim=6", "seed=2", "device=cpu"]
+    assert set(RunRecord.read(again.folder).overrides) == {*computed, "trainer.max_epochs=1"}
+    assert "fusion-concat-regularizer-m3" in again.folder.name
+    (group,) = by_configuration(read_runs(typed.folder.parents[1]).runs)
+    assert "fusion=concat" in group.label and "regularizer=m3" in group.label
+
+
+def test_only_a_run_of_the_defaults_is_called_default() -> None:
+    assert run_name([]) == run_name(["paths.outputs=elsewhere", "tracking=none", "trainer.resume=x"]) == "default"
+    assert run_name(["debug=fast"]) == "debug=fast"
+    for typed in ([], ["debug=fast"], ["experiment=mmlatch", "seed=3"]):
+        assert overrides_of(compose(typed), typed) == typed

@@ -60,7 +60,7 @@ def test_a_new_run_of_its_configuration_stands_in_its_row_and_takes_its_store(fo
 
 def test_a_stopped_run_goes_on_to_what_the_whole_one_came_to(former: Path) -> None:
     runs = former / "outputs" / "runs"
-    result = mmsa.run([*overrides(former, "stopped"), f"trainer.resume={runs / 'stopped'}"], quiet=True)
+    result = mmsa.run([f"trainer.resume={runs / 'stopped'}"], quiet=True)
     assert result.folder == runs / "stopped"
     assert len(history(result.folder)) == len(history(runs / "whole")) == 3
     for ours, whole in zip(history(result.folder), history(runs / "whole"), strict=True):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,8 +17,9 @@ from mmsa import build, cli
 from mmsa.compose import compose
 from mmsa.journal import SWEEP_VARIABLE
 from mmsa.multirun import MultirunCallback
+from mmsa.record import RunRecord
 from tests.test_command_line import own_methods, start_python
-from tests.warm import train
+from tests.warm import Program, train
 
 MAX_LINES_OF_A_FAILURE = 10
 
@@ -79,6 +82,31 @@ def test_a_run_that_fails_stops_no_other(places: list[str]) -> None:
     assert sum(line.startswith("failed: ") and "loss is nan" in line for line in told) == 2
     assert any(line.startswith("error: the training loss is nan") for line in told)
     assert "optimizer.lr" in told[-1]
+
+
+def test_an_interrupted_multirun_names_what_is_not_run_and_its_results_are_where_they_always_are(
+    places: list[str], tmp_path: Path
+) -> None:
+    """Under hydra.job.chdir=true too, with which Hydra leaves each job in a folder of its own."""
+    typed = [*places[:2], "paths.outputs=out", *places[3:5], "fusion=concat", "tracking=none", "hydra.job.chdir=true"]
+    jobs = ["trainer.max_epochs=1,200", "trainer.patience=200", "seed=1,2"]
+    with Program(*typed, *jobs, cwd=tmp_path) as process:
+        deadline = time.monotonic() + 60
+        while len(list(tmp_path.glob("out/runs/*/checkpoints/last.pt"))) < 3 and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM and "Traceback" not in err
+    statuses = [RunRecord.read(folder).status for folder in sorted((tmp_path / "out" / "runs").iterdir())]
+    assert statuses == ["finished", "finished", "failed"]
+    table, rest = out[out.index("synthetic, test fold") :].split("\nthe same table later: ")
+    assert "(2 seeds)" in table
+    _, told, first, second, command = rest.splitlines()
+    assert told == "stopped: 2 of 4 runs are not finished:"
+    assert (first, second) == ("  trainer.max_epochs=200 seed=1", "  trainer.max_epochs=200 seed=2")
+    assert "train.py sweep=grid " in command and command.endswith(" ".join(jobs))
+    assert not list(tmp_path.glob("out/sweeps/*/out"))
 
 
 def test_an_outputs_folder_that_is_a_file(places: list[str], tmp_path: Path) -> None:

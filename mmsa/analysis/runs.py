@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 
 from mmsa.errors import DataError
 from mmsa.record import RunRecord
-from mmsa.run_folder import flat_parameters, stored_config
+from mmsa.run_folder import flat_parameters, override_key, stored_config, value_text
 
 Options = frozenset[tuple[str, str]]
 # Options, or whole groups, that change nothing of what one seed computes.
@@ -91,7 +90,7 @@ def read_runs(outputs: Path, sweep: str | None = None) -> FoundRuns:
             if record.status != "finished":
                 num_unfinished += 1
                 continue
-            runs.append(_run(folder, record))
+            runs.append(run_of(folder, record))
         except DataError:
             num_damaged += 1
     return FoundRuns(tuple(runs), num_unfinished, num_damaged, trials)
@@ -106,7 +105,7 @@ def read_run(folder: Path) -> Run:
     record = RunRecord.read(folder)
     if record.status != "finished":
         raise DataError(f"{folder}: a finished run is needed; this one is {record.status}.")
-    return _run(folder, record)
+    return run_of(folder, record)
 
 
 def by_configuration(runs: Iterable[Run]) -> list[Group]:
@@ -138,7 +137,7 @@ def configuration_of(config: Mapping[str, Any]) -> dict[str, str]:
     if isinstance(encoder, Mapping) and isinstance(modalities, list):
         used = set(modalities) if set(modalities) <= set(encoder) else {*modalities, "default"}
         config["encoder"] = {name: part for name, part in encoder.items() if name in used}
-    return {name: _text(value) for name, value in flat_parameters(config).items() if not _is_bookkeeping(name)}
+    return {name: value_text(value) for name, value in flat_parameters(config).items() if not _is_bookkeeping(name)}
 
 
 def shown_overrides(overrides: Iterable[str], configuration: Mapping[str, str]) -> dict[str, str]:
@@ -152,7 +151,7 @@ def shown_overrides(overrides: Iterable[str], configuration: Mapping[str, str]) 
     """
     last: dict[str, str] = {}
     for override in overrides:
-        key = override.lstrip("+~").partition("=")[0]
+        key = override_key(override)
         if key != "dataset" and not _is_bookkeeping(key):
             last[key] = f"{key}={configuration[key]}" if key in configuration else override.lstrip("+")
     return {key: last[key] for key in sorted(last)}
@@ -182,14 +181,12 @@ def _is_bookkeeping(key: str) -> bool:
     return any(f"{key}.".startswith(f"{left_out}.") for left_out in _NOT_CONFIGURATION)
 
 
-def _text(value: Any) -> str:
-    """A value as it is typed; whole numbers alike, whether they were written as 1 or as 1.0."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        value = int(value)
-    return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False, default=str).replace('"', "")
+def run_of(folder: Path, record: RunRecord) -> Run:
+    """The finished run of a record, with the configuration that is in its folder.
 
-
-def _run(folder: Path, record: RunRecord) -> Run:
+    Raises:
+        DataError: the configuration is missing or damaged.
+    """
     config = stored_config(folder)
     try:
         configuration = configuration_of(config)

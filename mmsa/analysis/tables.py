@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from mmsa.analysis.rendering import LABELS, Cell, Column, Row, Style, Table, headed, number, rendered
-from mmsa.analysis.runs import FoundRuns, Group, Run, by_configuration, read_run, read_runs
+from mmsa.analysis.runs import FoundRuns, Group, Run, by_configuration, read_runs
 from mmsa.errors import DataError
 from mmsa.training.metrics import METRICS, metric_mode
 
@@ -66,19 +66,6 @@ def report(outputs: Path, sweep: str | None = None, format: Style = "table", wid
     left_out = _left_out(found)
     tables[-1] = replace(tables[-1], foot=[f"{left_out} left out."] if left_out else [])
     return rendered(tables, format, width)
-
-
-def run_table(folder: Path, style: Style = "table", width: int | None = None) -> str:
-    """The table of one run beside its baselines.
-
-    Args:
-        folder: the folder of a finished run.
-        style, width: how it is written, as of `rendered`.
-
-    Raises:
-        DataError: the folder does not hold a finished run.
-    """
-    return rendered(make_tables([read_run(folder)]), style, width)
 
 
 def make_tables(runs: Iterable[Run]) -> list[Table]:

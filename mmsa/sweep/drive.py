@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import optuna
 from optuna.trial import TrialState
 from rich.console import Console
 
+from mmsa.display import screen
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.report import short, standing
 from mmsa.sweep.running import former_record
@@ -40,7 +40,7 @@ class SweepDisplay:
     study: optuna.Study
     run: StudyRun | None = None
     console: Console = field(
-        default_factory=lambda: Console(file=sys.stdout, highlight=False, soft_wrap=True, markup=False)
+        default_factory=lambda: Console(file=screen(), highlight=False, soft_wrap=True, markup=False)
     )
 
     def __post_init__(self) -> None:

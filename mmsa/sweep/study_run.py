@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from mmsa.run_folder import override_key
 from mmsa.sweep.report import rerun_note, text
-from mmsa.sweep.summary import Summary, override_key
+from mmsa.sweep.summary import Summary
 from mmsa.tracking.mlflow import MLflowTracker
 from mmsa.tracking.tracker import RunInfo
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mmsa.commands import train_command
 from mmsa.errors import DataError
+from mmsa.run_folder import override_key
 from mmsa.sweep.options import is_of_search
 from mmsa.tracking.tracker import without_password
 
@@ -199,11 +200,6 @@ def rerun_command(summary: Summary) -> str | None:
     """The command line of `rerun_overrides`; None while no trial is done."""
     overrides = rerun_overrides(summary)
     return without_password(train_command(overrides, summary.config_folders)) if overrides else None
-
-
-def override_key(override: str) -> str:
-    """The key of an override, without the signs that add or change it."""
-    return override.lstrip("+~").partition("=")[0]
 
 
 def seed_scores(trial: FrozenTrial) -> list[float]:

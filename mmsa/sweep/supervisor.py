@@ -98,7 +98,9 @@ class Supervisor:
     seats: list[Seat] = field(default_factory=list)
 
     def __enter__(self) -> Supervisor:
-        self._former = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        numbers += [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]  # which nohup does
+        self._former = {number: signal.signal(number, self._interrupt) for number in numbers}
         logs, host = self.folder / "workers", socket.gethostname()
         names = [re.sub(r"[^A-Za-z0-9]+", "-", f"{host} {slot.name}") for slot in self.slots]
         self.seats = [Seat(slot, logs / f"{name}.log") for slot, name in zip(self.slots, names, strict=True)]

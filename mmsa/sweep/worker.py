@@ -127,7 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--lock", help="lock of the slot, to hold for life")
     parser.add_argument("--until", type=float, help="Unix time after which no trial starts")
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the parent's to interpret
+    for number in (signal.SIGINT, signal.SIGHUP):  # a terminal's Ctrl-C and its end are the parent's to interpret
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop_now)
     lock = Lock(lock_file(options.lock), str(options.folder)) if options.lock else None
     if lock is not None and not lock.acquire(blocking=False):

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mmsa.analysis.runs import read_runs
-from mmsa.analysis.tables import Estimate, make_tables, report, run_table
+from mmsa.analysis.rendering import rendered
+from mmsa.analysis.runs import read_run, read_runs
+from mmsa.analysis.tables import Estimate, make_tables, report
 from mmsa.errors import DataError
 
 AddRun = Callable[..., Path]
@@ -87,7 +88,7 @@ def test_baselines_on_which_runs_disagree_are_told_apart(outputs: Path, add_run:
 
 def test_planted_data_are_named_in_every_form(outputs: Path, add_run: AddRun) -> None:
     folder = add_run(0.8, dataset="synthetic", planted=True)
-    for text in (report(outputs), report(outputs, format="markdown"), run_table(folder)):
+    for text in (report(outputs), report(outputs, format="markdown"), rendered(make_tables([read_run(folder)]))):
         assert "planted data: built-in corpus, not a result on human speech" in text
     assert next(csv.DictReader(io.StringIO(report(outputs, format="csv"))))["planted"] == "true"
     add_run(0.8)
@@ -122,7 +123,7 @@ def test_piped_output_is_at_most_a_hundred_columns(outputs: Path, add_run: AddRu
 
 
 def test_one_run_stands_beside_its_baselines(add_run: AddRun) -> None:
-    text = run_table(add_run(0.8, 1, ("feedback=none",)))
+    text = rendered(make_tables([read_run(add_run(0.8, 1, ("feedback=none",)))]))
     assert [line.split()[0] for line in text.splitlines()[-4:] if line] == ["feedback=none", "mean", "ridge"]
     assert "*0.800" in text and len(text.splitlines()) <= 12
 
