@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from mmsa import build
 from mmsa.commands import report_command
 from mmsa.errors import ConfigError, MmsaError
+from mmsa.overrides import text_override
 from mmsa.sweep.checking import check_sweep
 from mmsa.sweep.drive import SweepDisplay, opening_lines, usual_seconds, while_running
 from mmsa.sweep.options import SweepSpec
@@ -114,8 +115,7 @@ def by_launcher(made: Sweep, launcher: Any, choice: str) -> None:
     """Run a sweep by the jobs of a launcher, each of which is a worker."""
     workers = made.spec.options["workers"]
     display = announce(made, [f"{workers} jobs of {type(launcher).__name__}"], workers, (), study_run(made))
-    folder = made.spec.folder.replace("\\", "\\\\").replace("'", "\\'")
-    jobs = [[f"sweep={choice}", f"sweep.join='{folder}'"] for _ in range(workers)]
+    jobs = [[f"sweep={choice}", text_override("sweep.join", made.spec.folder)] for _ in range(workers)]
     ended = None
     with display:
         try:
