@@ -73,7 +73,12 @@ def typed_key(key: str) -> str:
 
 def text_override(key: str, value: str) -> str:
     """`key=value` where Hydra takes the value as it stands, whatever signs are in it."""
-    return f"{key}={QuotedString(value, Quote.double).with_quotes()}"
+    return f"{key}={quoted(value)}"
+
+
+def quoted(text: str) -> str:
+    """A text as Hydra's grammar takes it, whatever signs are in it."""
+    return QuotedString(text, Quote.double).with_quotes()
 
 
 def _is_text(override: str, multirun: bool) -> bool:
@@ -82,7 +87,7 @@ def _is_text(override: str, multirun: bool) -> bool:
         parsed = OverridesParser.create().parse_override(override)
     except HydraException:
         return False
-    return multirun if parsed.is_sweep_override() else not isinstance(parsed.value(), int | float)
+    return multirun if parsed.is_sweep_override() else isinstance(parsed.value(), str | None)
 
 
 def instead(name: str, names: Iterable[str], prefix: str = "") -> str:
