@@ -108,9 +108,8 @@ class Journal:
             trial=trial.number if trial and not trial.final else None,
         )
         self.tracker = build.build_tracker(cfg, warn=self.display.say)
-        self.tracker.prepare()
-        run_id = self.tracker.start(self._shown(record), run_id=former.mlflow_run_id if former else None)
-        self._keep(record.model_copy(update={"mlflow_run_id": run_id}))
+        self.tracker.start(self._shown(record), run_id=former.mlflow_run_id if former else None)
+        self._keep(record)
         return former is not None
 
     @contextmanager
@@ -125,6 +124,7 @@ class Journal:
             pruned = isinstance(error, Pruned)
             self._keep(self.record.model_copy(update={"status": "pruned" if pruned else "failed", "reason": reason}))
             self.tracker.fail(self.folder, reason, pruned)
+            self._keep(self.record)
             self.display.say(f"stopped after {time.monotonic() - self._began:.0f} s; run folder: {self.folder}")
             resumable = (self.folder / "checkpoints" / "last.pt").exists() and not isinstance(error, TrainingError)
             if self.trial is None and resumable:
@@ -166,13 +166,15 @@ class Journal:
         self._keep(record)
         if record.trial is not None:  # a search makes hundreds of them, and looks at the study
             self.tracker.finish(self.folder, record, description=f"trial {record.trial} of {record.sweep}")
+            self._keep(record)
             return
         try:
             write_figures(self.folder, record)
         except Exception as error:  # noqa: BLE001  (a full disk or an odd name must not cost the result)
             self.display.say(f"the figures could not be written: {error}")
         self.tracker.finish(self.folder, record, description=run_table(self.folder, style="markdown"))
-        self._show(record)
+        self._keep(record)
+        self._show(self.record)
 
     def _show(self, record: RunRecord) -> None:
         if record.sweep:  # the multirun ends in one table of all
@@ -189,8 +191,9 @@ class Journal:
             self.display.say(f"browse it: {browse_command(outputs, self.cfg.tracking.uri)}")
 
     def _keep(self, record: RunRecord) -> None:
-        self.record = record
-        record.write(self.folder)
+        """Write the record, with the run's id in MLflow, which may have one late."""
+        self.record = record.model_copy(update={"mlflow_run_id": self.tracker.run_id})
+        self.record.write(self.folder)
 
     def _shown(self, record: RunRecord) -> RunInfo:
         """What the tracker shows of a run when it starts."""

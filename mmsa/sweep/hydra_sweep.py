@@ -168,9 +168,8 @@ def study_run(made: Sweep) -> StudyRun | None:
     if not isinstance(tracker, MLflowTracker) or made.spec.options["final"]:
         return None
     run = StudyRun(tracker)
-    opened = run.open(summarise(made.study), made.study.user_attrs.get(RUN_ID))
-    if opened is not None:
-        made.study.set_user_attr(RUN_ID, opened)
+    run.open(summarise(made.study), made.study.user_attrs.get(RUN_ID))
+    made.study.set_user_attr(RUN_ID, tracker.run_id)
     return run
 
 
@@ -192,6 +191,7 @@ def conclude(made: Sweep, display: SweepDisplay, ended: int | None) -> None:
         display.draw()
     if display.run is not None:
         display.run.finish(summary, "FINISHED" if complete else "FAILED" if too_many else "KILLED")
+        made.study.set_user_attr(RUN_ID, display.run.tracker.run_id)  # it may have been opened late
     if summary.counts["done"]:
         print(report(Path(spec.folder).parents[1], spec.study))
         print(f"the same table later: {report_command(made.base.paths.outputs, spec.study)}")
