@@ -34,15 +34,17 @@ def run(overrides: Sequence[str] = (), quiet: bool = False) -> RunResult:
     return run_experiment(compose(overrides), list(overrides), quiet)
 
 
-def load(folder: str | Path) -> TrainedRun:
+def load(folder: str | Path, data: str | Path | None = None) -> TrainedRun:
     """Load a trained run: its model with the selected weights, its task and its data.
 
     Args:
         folder: the run's folder.
+        data: a folder of stores, for a run whose data were moved away from it; None looks beside the run, where the
+            store was, and in paths.data.
 
     Raises:
-        DataError: the folder is not a run's, or its data are no longer there.
+        DataError: the folder is not a run's, or its data are not found.
     """
     from mmsa.trained import load_run
 
-    return load_run(Path(folder))
+    return load_run(Path(folder), None if data is None else Path(data))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -172,6 +173,9 @@ def evaluate(
     missing: Annotated[bool, typer.Option("--missing", help="Take modalities and steps away.")] = False,
     masks: Annotated[bool, typer.Option("--masks", help="Compare the feedback's masks.")] = False,
     fold: Annotated[Literal["valid", "test"], typer.Option(help="The fold to evaluate on.")] = "test",
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the stores.", show_default="beside the runs, or paths.data")
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(help="Folder for the tables.", show_default="the run's; of several: outputs/evaluations/TIME"),
@@ -188,12 +192,13 @@ def evaluate(
     _check_folder(output)
     if output is not None and not (missing or masks):
         raise ConfigError("--output is where tables go: without --missing or --masks there is none.\n  type --missing")
+    load = partial(load_run, stores=data)
     if missing:
-        evaluation.probe_missing(runs, load_run, fold, output, print)
+        evaluation.probe_missing(runs, load, fold, output, print)
     if masks:
-        evaluation.study_masks(runs, load_run, fold, output, print)
+        evaluation.study_masks(runs, load, fold, output, print)
     if not (missing or masks):
-        evaluation.score_again(runs, load_run, fold, print)
+        evaluation.score_again(runs, load, fold, print)
 
 
 def main() -> None:

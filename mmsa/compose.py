@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mmsa.config import conf_folder
 from mmsa.errors import ConfigError
-from mmsa.overrides import explained, native_overrides
+from mmsa.overrides import explained, native_overrides, quoted
 
 
 def compose(overrides: Sequence[str] = (), config_folders: Sequence[str] = ()) -> DictConfig:
@@ -32,7 +32,7 @@ def compose(overrides: Sequence[str] = (), config_folders: Sequence[str] = ()) -
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(str(conf_folder()), job_name="mmsa"):
-            further = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in config_folders)}]"]
+            further = [f"hydra.searchpath=[{','.join(quoted(f'file://{folder}') for folder in config_folders)}]"]
             return hydra.compose("config", [*native_overrides(overrides), *(further if config_folders else [])])
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         no_text = "Config group override" in str(error)  # of which Hydra tells by a plain ValueError

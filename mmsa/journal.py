@@ -69,13 +69,13 @@ class Journal:
 
     folder: Path
     record: RunRecord
-    tracker: Tracker
 
     def __init__(
         self, cfg: DictConfig, overrides: Sequence[str], display: Display, trial: TrialHooks | None = None
     ) -> None:
         self.cfg, self.overrides, self.display, self.trial = cfg, list(overrides), display, trial
         self._of_many = trial is not None or SWEEP_VARIABLE in os.environ
+        self.tracker = Tracker()  # shows nothing before the run is opened
         self._began = time.monotonic()
         self._trained = 0.0
 
@@ -129,9 +129,8 @@ class Journal:
 
     def _track(self, former: RunRecord | None) -> None:
         self.tracker = build.build_tracker(self.cfg, warn=self.display.say)
-        self.tracker.prepare()
-        run_id = self.tracker.start(self._shown(self.record), run_id=former.mlflow_run_id if former else None)
-        self._keep(self.record.model_copy(update={"mlflow_run_id": run_id}))
+        self.tracker.start(self._shown(self.record), run_id=former.mlflow_run_id if former else None)
+        self._keep(self.record)
 
     def _stopped(self, error: BaseException) -> None:
         """Keep and say why a run ends before its end."""
@@ -143,6 +142,7 @@ class Journal:
         trouble = _each(
             lambda: self._keep(self.record.model_copy(update=found)),
             lambda: self.tracker.fail(self.folder, reason, pruned),
+            lambda: self._keep(self.record),
             lambda: self.display.say(ended),
             lambda: self.display.say(resume_line(self.folder)) if resumable and self.trial is None else None,
         )
@@ -190,7 +190,8 @@ class Journal:
         trouble = _each(
             lambda: self._draw(record) if shown else None,
             lambda: self.tracker.finish(self.folder, record, description=description),
-            lambda: self._say_next(record),
+            lambda: self._keep(record),
+            lambda: self._say_next(self.record),
         )
         if trouble is not None:
             raise trouble
@@ -220,8 +221,9 @@ class Journal:
             self.display.say(f"browse it: {browse_command(outputs, self.cfg.tracking.uri)}")
 
     def _keep(self, record: RunRecord) -> None:
-        self.record = record
-        record.write(self.folder)
+        """Write the record, with the run's id in MLflow, which may have one late."""
+        self.record = record.model_copy(update={"mlflow_run_id": self.tracker.run_id or record.mlflow_run_id})
+        self.record.write(self.folder)
 
     def _shown(self, record: RunRecord) -> RunInfo:
         """What the tracker shows of a run when it starts."""

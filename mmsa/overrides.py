@@ -44,7 +44,7 @@ def native_overrides(overrides: Sequence[str]) -> list[str]:
         stage, slash, modality = key.partition("/")
         if equals and slash and stage == "encoder" and modality.isidentifier():
             return f"encoder@encoder.{modality}={value}"
-        return _text(key, value) if equals and key in TEXTS and not _is_text(override, multirun) else override
+        return text_override(key, value) if equals and key in TEXTS and not _is_text(override, multirun) else override
 
     return [native(override) for override in [*overrides, *_text_encoder(overrides)]]
 
@@ -99,9 +99,14 @@ def typed_key(key: str) -> str:
     return typed_overrides([f"{key}="])[0].removesuffix("=")
 
 
-def _text(key: str, value: str) -> str:
+def text_override(key: str, value: str) -> str:
     """`key=value` where Hydra takes the value as it stands, whatever signs are in it."""
-    return f"{key}={QuotedString(value, Quote.double).with_quotes()}"
+    return f"{key}={quoted(value)}"
+
+
+def quoted(text: str) -> str:
+    """A text as Hydra's grammar takes it, whatever signs are in it."""
+    return QuotedString(text, Quote.double).with_quotes()
 
 
 def _is_text(override: str, multirun: bool) -> bool:
@@ -110,7 +115,7 @@ def _is_text(override: str, multirun: bool) -> bool:
         parsed = OverridesParser.create().parse_override(override)
     except HydraException:
         return False
-    return multirun if parsed.is_sweep_override() else not isinstance(parsed.value(), int | float)
+    return multirun if parsed.is_sweep_override() else isinstance(parsed.value(), str | None)
 
 
 def instead(name: str, names: Iterable[str], prefix: str = "") -> str:
@@ -137,7 +142,7 @@ def explained(message: str, conf: Path) -> str:
         return _unknown_option(found[1], found[2], message, conf)
     if found := re.search(r"Error when parsing index: \d+, string: (.*?) out of \[", message, flags=re.DOTALL):
         key, equals, value = found[1].partition("=")
-        form = shlex.quote(_text(key, value)) if equals else "KEY=VALUE, as in seed=2; --help lists the keys"
+        form = shlex.quote(text_override(key, value)) if equals else "KEY=VALUE, as in seed=2; --help lists the keys"
         return f"{found[1]}: cannot be read as KEY=VALUE; a value with special signs needs quotes.\n  type {form}"
     if found := re.search(r"Ambiguous value for argument '([^']+)'", message):
         key, _, value = found[1].partition("=")

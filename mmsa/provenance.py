@@ -11,21 +11,31 @@ from pathlib import Path
 from mmsa.record import Git
 
 PACKAGES = ("torch", "lightning-fabric", "numpy", "hydra-core", "omegaconf", "mlflow", "h5py")
+CODE = Path(__file__).resolve().parent
 
 
-def git_state() -> Git:
-    """Commit of this checkout and whether it has uncommitted changes; None outside a repository."""
-    folder = Path(__file__).resolve().parent
+def git_state(folder: Path = CODE) -> Git:
+    """Commit of the checkout that holds this code, and whether it has uncommitted changes.
+
+    Either is None where git does not answer, and both where the code is not under its control: a package may be
+    installed into a folder of somebody else's repository.
+
+    Args:
+        folder: of the code.
+    """
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}  # a hook's name its own
 
     def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10)
+            done = subprocess.run(["git", *arguments], cwd=folder, env=ours, capture_output=True, text=True, timeout=10)
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    commit = git("rev-parse", "HEAD")
-    return Git(commit=commit, dirty=bool(git("status", "--porcelain")) if commit else None)
+    if not git("ls-files", "--", "."):
+        return Git()
+    changes = git("status", "--porcelain")
+    return Git(commit=git("rev-parse", "HEAD"), dirty=None if changes is None else bool(changes))
 
 
 def environment(device: str, threads: int) -> dict[str, str]:

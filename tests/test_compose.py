@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import hydra
 import pytest
 
@@ -34,3 +36,14 @@ def test_the_tests_compose_as_hydra_does(overrides: list[str], monkeypatch: pyte
     ours = compose(overrides)
     monkeypatch.setattr(hydra, "compose", HYDRA)
     assert ours == compose(overrides)
+
+
+SIGNS = ["my (x)", "a,b", "[x]", "{a: b}", "a=b", "é", "x'y", 'q"q', "a\\b", "50%20 #1?"]
+
+
+@pytest.mark.parametrize("name", SIGNS)
+def test_a_folder_may_have_any_name(name: str, tmp_path: Path) -> None:
+    (tmp_path / name / "fusion").mkdir(parents=True)
+    (tmp_path / name / "fusion" / "own.yaml").write_text("_target_: mmsa.fusion.concat.Concat\n")
+    assert compose(["fusion=own"], [str(tmp_path / name)]).fusion == {"_target_": "mmsa.fusion.concat.Concat"}
+    assert compose([f"paths.outputs={name}"]).paths == {"outputs": name, "data": f"{name}/data"}

@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from mmsa import build
 from mmsa.commands import report_command
 from mmsa.errors import ConfigError, MmsaError
+from mmsa.overrides import text_override
 from mmsa.sweep.checking import check_sweep
 from mmsa.sweep.drive import SweepDisplay, opening_lines, usual_seconds, while_running
 from mmsa.sweep.options import SweepSpec
@@ -114,8 +115,7 @@ def by_launcher(made: Sweep, launcher: Any, choice: str) -> None:
     """Run a sweep by the jobs of a launcher, each of which is a worker."""
     workers = made.spec.options["workers"]
     display = announce(made, [f"{workers} jobs of {type(launcher).__name__}"], workers, (), study_run(made))
-    folder = made.spec.folder.replace("\\", "\\\\").replace("'", "\\'")
-    jobs = [[f"sweep={choice}", f"sweep.join='{folder}'"] for _ in range(workers)]
+    jobs = [[f"sweep={choice}", text_override("sweep.join", made.spec.folder)] for _ in range(workers)]
     ended = None
     with display:
         try:
@@ -168,9 +168,8 @@ def study_run(made: Sweep) -> StudyRun | None:
     if not isinstance(tracker, MLflowTracker) or made.spec.options["final"]:
         return None
     run = StudyRun(tracker)
-    opened = run.open(summarise(made.study), made.study.user_attrs.get(RUN_ID))
-    if opened is not None:
-        made.study.set_user_attr(RUN_ID, opened)
+    run.open(summarise(made.study), made.study.user_attrs.get(RUN_ID))
+    made.study.set_user_attr(RUN_ID, tracker.run_id)
     return run
 
 
@@ -192,6 +191,7 @@ def conclude(made: Sweep, display: SweepDisplay, ended: int | None) -> None:
         display.draw()
     if display.run is not None:
         display.run.finish(summary, "FINISHED" if complete else "FAILED" if too_many else "KILLED")
+        made.study.set_user_attr(RUN_ID, display.run.tracker.run_id)  # it may have been opened late
     if summary.counts["done"]:
         print(report(Path(spec.folder).parents[1], spec.study))
         print(f"the same table later: {report_command(made.base.paths.outputs, spec.study)}")

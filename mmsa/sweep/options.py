@@ -16,6 +16,7 @@ from mmsa.errors import ConfigError, DataError
 from mmsa.ranges import Count, NaturalNumber
 
 SPEC_FILE = "sweep.json"
+SQLITE = "sqlite:///"
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,8 @@ class SweepSpec(Search):
 
     Args:
         study: the study's name.
-        folder: the sweep's folder.
+        folder: the sweep's folder; its file does not say it, and a file of storage that lies under the same outputs is
+            named from it there: people move and copy folders.
         storage: URL of a database, or path of a journal file.
     """
 
@@ -119,9 +121,11 @@ class SweepSpec(Search):
     def save(self) -> None:
         """Write it into the sweep's folder, for nobody else to read: a database's URL may hold a password."""
         path = Path(self.folder) / SPEC_FILE
+        content = asdict(self) | {"storage": _named_from(Path(self.folder), self.storage)}
+        del content["folder"]
         temporary = path.with_name(f".{SPEC_FILE}.{os.getpid()}.tmp")
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            json.dump(asdict(self), file, indent=2)
+            json.dump(content, file, indent=2)
         temporary.replace(path)
 
     @classmethod
@@ -132,12 +136,34 @@ class SweepSpec(Search):
             DataError: the folder is not a sweep's.
         """
         try:
-            return cls(**json.loads((folder / SPEC_FILE).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+            content = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
+            if former := content.pop("folder", None):  # sweeps were made with absolute paths before
+                content["storage"] = _named_from(Path(former), content["storage"])
+            content["storage"] = _placed(folder.resolve(), content["storage"])
+            return cls(**content, folder=str(folder.resolve()))
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise DataError(
                 f"{folder} is not the folder of a sweep: its {SPEC_FILE} is missing or damaged.\n"
                 "  name a folder that a sweep has made, as in outputs/sweeps"
             ) from error
+
+
+def _named_from(folder: Path, storage: str) -> str:
+    """A storage as the sweep's folder names it: a file under the same outputs by a relative path."""
+    scheme, path = _scheme_and_file(storage)
+    return scheme + os.path.relpath(path, folder) if Path(path).is_relative_to(folder.parent.parent) else storage
+
+
+def _placed(folder: Path, storage: str) -> str:
+    """The storage that a sweep's folder names so."""
+    scheme, path = _scheme_and_file(storage)
+    return scheme + os.path.normpath(folder / path) if path else storage
+
+
+def _scheme_and_file(storage: str) -> tuple[str, str]:
+    """The file of an SQLite database, or of a journal, which has no scheme; "" where it is a server's URL."""
+    scheme = SQLITE if storage.startswith(SQLITE) else ""
+    return scheme, "" if "://" in storage and not scheme else storage.removeprefix(scheme)
 
 
 def is_of_search(override: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -12,6 +13,7 @@ from mmsa.analysis import tables
 from mmsa.analysis.rendering import Cell, Column, Row, Style, Table, headed, number, rendered
 from mmsa.commands import report_command
 from mmsa.errors import MmsaError
+from mmsa.run_folder import override_key
 from mmsa.sweep.options import SPEC_FILE
 from mmsa.sweep.summary import Summary, TrialRecord, rerun_command, summarise
 
@@ -35,7 +37,7 @@ def report(outputs: Path, name: str, style: Style = "table") -> str:
     Raises:
         DataError, ConfigError: the study cannot be read.
     """
-    summary = _summary(outputs / "sweeps" / name)
+    summary = _summary(outputs / "sweeps" / name, outputs)
     if summary.final and summary.counts["done"]:
         return tables.report(outputs, sweep=name, format=style)
     again = "" if style == "csv" else rerun_note(summary, style)
@@ -58,7 +60,7 @@ def study_lines(outputs: Path) -> list[str]:
     lines = []
     for spec in sorted((outputs / "sweeps").glob(f"*/{SPEC_FILE}")):
         try:
-            lines.append(study_line(_summary(spec.parent), str(outputs)))
+            lines.append(study_line(_summary(spec.parent, outputs), str(outputs)))
         except MmsaError as error:
             lines.append(f"study {spec.parent.name} cannot be read: {str(error).splitlines()[0]}")
     return lines
@@ -77,10 +79,16 @@ def study_line(summary: Summary, outputs: str) -> str:
     return f"study {summary.study}: {standing(summary)}{shown}: {report_command(outputs, summary.study)}"
 
 
-def _summary(folder: Path) -> Summary:
+def _summary(folder: Path, outputs: Path) -> Summary:
+    """A study's summary, whose best trial is trained again in `outputs`, wherever the study was made."""
     from mmsa.sweep.storage import open_study
 
-    return summarise(open_study(folder))
+    summary = summarise(open_study(folder))
+    fixed = {override_key(override): override for override in summary.fixed}
+    here = f"paths.outputs={outputs}"
+    if Path(fixed.get("paths.outputs", "=outputs").partition("=")[2]).resolve() == outputs.resolve():
+        return summary
+    return replace(summary, fixed=list({**fixed, "paths.outputs": here}.values()))
 
 
 def text(summary: Summary, style: Style = "table", width: int | None = None, top: int = 10) -> str:

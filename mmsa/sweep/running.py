@@ -20,7 +20,7 @@ from mmsa.data.batches import Data
 from mmsa.data.store import Store
 from mmsa.errors import DataError, Pruned, TrainingError
 from mmsa.journal import TrialHooks
-from mmsa.overrides import typed_overrides
+from mmsa.overrides import text_override, typed_overrides
 from mmsa.record import RunRecord
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.space import Space, overrides_of
@@ -61,6 +61,7 @@ class TrialRunner:
     def __post_init__(self) -> None:
         self._compose = Composer(self.spec.config_folders)
         self._opened: tuple[str, tuple[Store, Data]] | None = None
+        self._runs = Path(self.spec.folder).parent.parent / "runs"
 
     def run(self, trial: Trial) -> list[float]:
         """Run every seed of a trial and return its objectives.
@@ -85,17 +86,18 @@ class TrialRunner:
         """The objectives of one run, which goes on where a dead worker left it."""
         runs: dict[str, Any] = dict(trial.user_attrs.get("seeds", {}))
         key = str(seed) if seed is not None else "run"
-        record = former_record(Path(runs[key]["folder"])) if key in runs else None
+        former = self._runs / Path(runs[key]["folder"]).name if key in runs else None  # absolute in older studies
+        record = former_record(former) if former else None
         if record is not None and record.status == "pruned":  # its worker died before it could tell
             raise Pruned(record.reason)
         if record is None or record.status != "finished":
             overrides = [*self.space.fixed, *varying, *([f"seed={seed}"] if seed is not None else [])]
             resumed = []
             whole = "seconds" in self.spec.objectives  # what a dead worker took is not known
-            if record is not None and not whole and Path(runs[key]["folder"], "checkpoints", "last.pt").is_file():
-                resumed = [f"trainer.resume={runs[key]['folder']}"]
+            if former and record is not None and not whole and (former / "checkpoints" / "last.pt").is_file():
+                resumed = [text_override("trainer.resume", str(former))]
             self._run(trial, overrides, resumed, key, watched)
-            record = RunRecord.read(Path(trial.user_attrs["seeds"][key]["folder"]))
+            record = RunRecord.read(self._runs / trial.user_attrs["seeds"][key]["folder"])
         known = {**record.metrics, "num_parameters": record.num_parameters, "seconds": record.seconds}
         found = [known.get(name) for name in self.spec.objectives]
         if any(value is None or not math.isfinite(value) for value in found):
@@ -111,7 +113,7 @@ class TrialRunner:
         cfg = self._compose([*overrides, *resumed])
 
         def started(folder: Path) -> None:
-            trial.set_user_attr("seeds", {**trial.user_attrs.get("seeds", {}), key: {"folder": str(folder.resolve())}})
+            trial.set_user_attr("seeds", {**trial.user_attrs.get("seeds", {}), key: {"folder": folder.name}})
 
         reported = trial._get_latest_trial().intermediate_values  # to which `report` adds
         objective = self.spec.objectives[0]

@@ -20,7 +20,8 @@ from mmsa.commands import train_command
 from mmsa.data.store import Store
 from mmsa.errors import ConfigError
 from mmsa.locks import Lock
-from mmsa.overrides import typed_key, typed_overrides
+from mmsa.overrides import text_override, typed_key, typed_overrides
+from mmsa.run_folder import override_key
 from mmsa.sweep.checking import CheckedSweep, first_configuration
 from mmsa.sweep.options import Search, SweepSpec
 from mmsa.sweep.running import TrialRunner, make_pruner
@@ -165,16 +166,25 @@ def reopen(folder: Path) -> Sweep:
     Raises:
         MmsaError: the folder is not a sweep's, or its storage cannot be reached.
     """
-    spec, study = replace(SweepSpec.load(folder), folder=str(folder.resolve())), open_study(folder)
+    spec, study = SweepSpec.load(folder), open_study(folder)
+    return Sweep(spec, study, first_configuration(space_of(spec), spec.config_folders))
+
+
+def space_of(spec: SweepSpec) -> Space:
+    """The space of a sweep, whose trials write where its folder lies, wherever it lay when the sweep was made."""
     space = read_space(spec.space, spec.arguments, seeds_allowed=spec.options["final"])
-    base = first_configuration(space, spec.config_folders)
-    return Sweep(spec, study, base)
+    outputs = Path(spec.folder).parent.parent
+    former = first_configuration(space, spec.config_folders).paths.outputs
+    if Path(spec.working_folder, former).resolve() == outputs:
+        return space
+    kept = (override for override in space.fixed if override_key(override) != "paths.outputs")
+    return replace(space, fixed=(*kept, text_override("paths.outputs", str(outputs))))
 
 
 def open_sweep(spec: SweepSpec, slot: str) -> tuple[TrialDesk, TrialRunner]:
     """What a worker needs of a sweep."""
     options = spec.options
-    space = read_space(spec.space, spec.arguments, seeds_allowed=options["final"])
+    space = space_of(spec)
     grid = is_grid(spec.sampler)
     study = optuna.load_study(
         study_name=spec.study,

@@ -16,11 +16,10 @@ from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from mmsa.errors import ConfigError
-from mmsa.sweep.options import SweepSpec
+from mmsa.sweep.options import SQLITE, SweepSpec
 from mmsa.tracking.database import can_write_ahead, file_system
 from mmsa.tracking.tracker import without_password
 
-SQLITE = "sqlite:///"
 WAIT_SECONDS = 60
 """How long a writer of an SQLite file waits for another one."""
 

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from mmsa.run_folder import override_key
 from mmsa.sweep.report import rerun_note, text
 from mmsa.sweep.summary import Summary
 from mmsa.tracking.mlflow import MLflowTracker
 from mmsa.tracking.tracker import RunInfo
-
-RETRY_SECONDS = 300.0
-"""How long MLflow is left alone after a failure: a server that is away must not hold up the trials."""
 
 
 @dataclass
@@ -29,7 +24,6 @@ class StudyRun:
     """
 
     tracker: MLflowTracker
-    _not_before: float = 0.0
     _step: int = -1
 
     def open(self, summary: Summary, run_id: str | None = None) -> str | None:
@@ -52,11 +46,11 @@ class StudyRun:
     def update(self, summary: Summary) -> None:
         """Show how far the study is and its best configuration; called after every trial that ends."""
         self._keep(summary)
-        self._send(_tags(summary), description(summary))
+        self.tracker.annotate(_tags(summary), description(summary))
 
     def add_figures(self, folder: Path) -> None:
         """Add the PNG files of a folder, over earlier ones of the same names."""
-        self._send({}, files=sorted(folder.glob("*.png")))
+        self.tracker.annotate({}, files=sorted(folder.glob("*.png")))
 
     def finish(self, summary: Summary, status: Literal["FINISHED", "FAILED", "KILLED"] = "FINISHED") -> None:
         """Show the study's end and close its run.
@@ -78,12 +72,6 @@ class StudyRun:
         metrics = {f"trials/{state}": float(counts[state]) for state in ("done", "pruned", "failed")}
         metrics |= {f"best/{name}": value for name, value in summary.best_values().items()}
         self.tracker.log_epoch(metrics, step)
-
-    def _send(self, tags: dict[str, Any], note: str = "", files: Sequence[Path] = ()) -> None:
-        if self.tracker.run_id is None or time.monotonic() < self._not_before:
-            return
-        if not self.tracker.annotate(tags, note, files):
-            self._not_before = time.monotonic() + RETRY_SECONDS
 
 
 def description(summary: Summary) -> str:

@@ -81,7 +81,7 @@ def enter(spec: SweepSpec) -> None:
     except OSError as error:
         raise ConfigError(
             f"{spec.folder}: its relative paths begin in {spec.working_folder}, and this machine has no such folder.\n"
-            "  mount it there"
+            "  mount it there, or type the sweep's command again where its folders are now"
         ) from error
 
 

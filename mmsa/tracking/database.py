@@ -4,32 +4,41 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import shlex
 import sqlite3
+import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import cache
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
+from urllib.parse import quote, unquote, urlsplit
 
 import psutil
 from filelock import SoftFileLock, Timeout
 
+from mmsa.errors import ConfigError
 from mmsa.locks import locked
 
 if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
     from mlflow import MlflowClient
 
 _SQLITE = "sqlite:///"
 _DATABASES = ("mssql", "mysql", "postgresql", "sqlite")  # that MLflow opens by itself, without a server in between
 _LOCK_SECONDS = 120.0
+_ARTIFACTS = "mlartifacts"
 # File systems of a local disk, on which SQLite's write-ahead log works; a network one cannot share its memory map.
 _LOCAL_FILE_SYSTEMS = {"btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs"}
 
 
-def default_uri(outputs: Path | str) -> str:
+def default_uri(outputs: Path | str, name: str = "mlflow.db") -> str:
     """The SQLite database in the outputs folder."""
-    path = str(Path(outputs).resolve() / "mlflow.db")
+    path = str(Path(outputs).resolve() / name)
     return _SQLITE + path.replace("%", "%25").replace("?", "%3F")  # what a URI would take for its own signs
 
 
@@ -48,44 +57,136 @@ def import_client() -> type[MlflowClient]:
     return MlflowClient
 
 
-def ensure_database(uri: str | None, outputs: Path | str, experiment: str = "mmsa") -> str:
+def sqlite_file(uri: str) -> Path | None:
+    """The file of an SQLite database, None where the URI is another one."""
+    return Path(unquote(uri.removeprefix(_SQLITE))).resolve() if uri.startswith(_SQLITE) else None
+
+
+def ensure_database(
+    uri: str | None, outputs: Path | str, experiment: str = "mmsa", say: Callable[[str], None] = print
+) -> str:
     """Make the database and the experiment where they are missing, and return the experiment's id.
 
     Several processes of a machine may call it at once. A local SQLite database gets its artifacts beside it, another
-    database in `outputs`; a server keeps them where it was told to.
+    database in `outputs`; a server keeps them where it was told to. An SQLite database of an older MLflow is upgraded.
 
     Args:
         uri: any MLflow tracking URI; None is SQLite in `outputs`.
         outputs: the outputs folder.
         experiment: the experiment's name.
+        say: takes the line that tells of an upgrade.
 
     Raises:
         mlflow.exceptions.MlflowException, sqlite3.Error, OSError: the place cannot be written or reached.
+        ConfigError: the database is of another version of MLflow, and cannot be upgraded.
     """
     uri = uri or default_uri(outputs)
     client_class = import_client()  # before the lock: it takes seconds
     if uri.partition(":")[0].partition("+")[0] not in _DATABASES:
         return _experiment_id(client_class(tracking_uri=uri), experiment, None)
-    database = Path(unquote(uri.removeprefix(_SQLITE))).resolve() if uri.startswith(_SQLITE) else None
+    database = sqlite_file(uri)
     folder = database.parent if database else Path(outputs).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     if database:
-        _require_writable(database)
+        require_writable(database)
         with suppress(sqlite3.Error):  # no schema yet, or not a database, which the client then says
+            bring_here(database, say)
             if known := known_experiment(database, experiment):
                 return known  # so that workers need not queue for the lock
-    with _locked(folder / f"{database.name if database else 'mlflow'}.lock"):
+    with _locked(_lock_of(folder, database)):
         if database and not database.stat().st_size and can_write_ahead(folder):
             with closing(sqlite3.connect(database)) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")  # stays with the file
         # MLflow alone would put the runs' files into the working directory of whoever came first.
-        artifacts = folder / "mlartifacts" / experiment
+        artifacts = folder / _ARTIFACTS / re.sub(r"^\.+$", "_", quote(experiment, safe=" "))
         return _experiment_id(client_class(tracking_uri=uri), experiment, artifacts.as_uri())
 
 
-def _require_writable(database: Path) -> None:
-    """Fail at once where the database cannot be written, which the client would try again for minutes."""
+def bring_here(database: Path, say: Callable[[str], None]) -> None:
+    """Make an SQLite database fit its folder and this MLflow, whatever it was made in.
+
+    Args:
+        database: the file.
+        say: takes the line that tells of an upgrade.
+
+    Raises:
+        sqlite3.Error: the file is not an MLflow database, or cannot be written.
+        ConfigError: it is of a newer MLflow, or its upgrade failed.
+    """
+    _upgrade(database, say)
+    _let_artifacts_follow(database)
+
+
+def _let_artifacts_follow(database: Path) -> None:
+    """Name the artifacts beside a database that was moved or copied: MLflow keeps their places as absolute paths."""
     with closing(sqlite3.connect(database, timeout=20)) as connection:
+        places = connection.execute("SELECT experiment_id, artifact_location FROM experiments").fetchall()
+        for experiment, former in places:
+            root, found, name = str(former).rpartition(f"/{_ARTIFACTS}/")
+            here = database.parent.as_uri()
+            if not found or "/" in name or root == here or urlsplit(root).scheme != "file":
+                continue  # where it belongs, or where somebody else put it
+            connection.execute(
+                "UPDATE experiments SET artifact_location = ? || substr(artifact_location, ?) WHERE experiment_id = ?",
+                (here, len(root) + 1, experiment),
+            )
+            connection.execute(
+                "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?)"
+                " WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
+                (here, len(root) + 1, experiment, len(former) + 1, f"{former}/"),
+            )
+            outputs = unquote(urlsplit(root).path)
+            connection.execute(
+                "UPDATE tags SET value = ? || substr(value, ?) WHERE key = 'folder' AND substr(value, 1, ?) = ?",
+                (str(database.parent), len(outputs) + 1, len(outputs) + 1, f"{outputs}/"),
+            )
+        connection.commit()
+
+
+def _upgrade(database: Path, say: Callable[[str], None]) -> None:
+    """Let MLflow upgrade a database of an older version, of which a copy is kept."""
+    scripts = _schemas()
+    if _schema(database) == scripts.get_current_head():
+        return
+    with _locked(_lock_of(database.parent, database)):
+        version = _schema(database)
+        if version == scripts.get_current_head():  # another process has just done it
+            return
+        if version not in {script.revision for script in scripts.walk_revisions()}:
+            raise ConfigError(
+                f"{database} was made by a newer MLflow.\n"
+                "  type pip install --upgrade mlflow, or tracking.uri=URI of another database"
+            )
+        kept = database.with_name(f"{database.name}.{version}")
+        with closing(sqlite3.connect(database)) as old, closing(sqlite3.connect(kept)) as copy:
+            old.backup(copy)
+        words = ["db", "upgrade", default_uri(database.parent, database.name)]
+        done = subprocess.run([sys.executable, "-m", "mlflow", *words], capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["for an unknown reason"])[-1]
+        raise ConfigError(
+            f"{database} is of an older MLflow, and cannot be upgraded: {last[:160]}\n"
+            f"  type mlflow {shlex.join(words)}, or move it away; a copy is {kept}"
+        )
+    say(f"The MLflow database was of an older version and is upgraded; {kept} is what it was.")
+
+
+@cache
+def _schemas() -> ScriptDirectory:
+    """The versions of MLflow's tables, found without MLflow, whose import takes seconds."""
+    from alembic.script import ScriptDirectory
+
+    return ScriptDirectory(str(distribution("mlflow").locate_file("mlflow/store/db_migrations")))
+
+
+def _schema(database: Path) -> str:
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=20)) as connection:
+        return str(connection.execute("SELECT version_num FROM alembic_version").fetchone()[0])
+
+
+def require_writable(database: Path, seconds: float = 20.0) -> None:
+    """Fail where the database cannot be written after so many seconds, which the client would try for minutes."""
+    with closing(sqlite3.connect(database, timeout=seconds)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         connection.rollback()
 
@@ -143,6 +244,10 @@ def file_system(folder: Path) -> str:
     # Of equal mount points the last one covers the others.
     deepest = max(reversed(holding), key=lambda mount: len(Path(mount.mountpoint).parts), default=None)
     return deepest.fstype if deepest else ""
+
+
+def _lock_of(folder: Path, database: Path | None) -> Path:
+    return folder / f"{database.name if database else 'mlflow'}.lock"
 
 
 @contextmanager

@@ -7,14 +7,17 @@ import logging
 import math
 import os
 import re
+import shlex
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmsa.errors import MmsaError
 from mmsa.record import RunRecord
-from mmsa.tracking.database import default_uri, ensure_database, import_client
+from mmsa.tracking.database import default_uri, ensure_database, import_client, require_writable, sqlite_file
 from mmsa.tracking.tracker import RunInfo, Tracker, without_password
 
 if TYPE_CHECKING:
@@ -25,15 +28,19 @@ _PARAMETER_LENGTH, _TAG_LENGTH, _KEY_LENGTH = 6000, 8000, 250
 _METRICS_PER_CALL, _PARAMETERS_PER_CALL = 1000, 100
 _FILES_WITH_OPTIONS = ("config.yaml", "overrides.json", "result.json", "run.log")
 _FILES = (*_FILES_WITH_OPTIONS, "predictions.csv", "history.csv", "checkpoints/best.pt")
+RETRY_SECONDS = 300.0
+"""How long MLflow is left alone after a failure."""
+_LOCKED_SECONDS = 60.0
+"""How long the end of a run waits for a database that another process holds."""
 _FOLDERS = {".pt": "checkpoints", ".png": "figures"}
 
 
 class MLflowTracker(Tracker):
     """Shows a run in MLflow.
 
-    The first failure is told in one line and tracking is silent from then on; the end of the run tries once more
-    and hands in the epochs that were missed. A run that could not be opened at its start is not in MLflow at all.
-    No password of a URI is logged.
+    The first failure is told in one line. MLflow is then left alone for a while, as a server that is away must not hold
+    up a training; whatever comes after that, and the end of the run in any case, tries again, opens the run where it is
+    not open yet, and hands in the epochs that were missed. No password of a URI is logged.
 
     Args:
         outputs: the outputs folder, where the default database lies.
@@ -52,17 +59,20 @@ class MLflowTracker(Tracker):
         self.outputs = Path(outputs)
         self.uri = uri or default_uri(outputs)
         self.experiment = experiment
-        self.run_id: str | None = None
         self._warn = warn or logging.getLogger("mmsa").warning
-        self._silent = False
+        self._told = False
+        self._not_before = 0.0
+        self._open: Callable[[], MlflowClient] | None = None
         self._pending: list[tuple[str, float, int, int]] = []  # name, value, time in ms, epoch
         self._client: MlflowClient | None = None
 
     def prepare(self) -> None:
-        self._attempt(lambda: ensure_database(self.uri, self.outputs, self.experiment))
+        self._attempt(lambda: ensure_database(self.uri, self.outputs, self.experiment, self._warn))
 
     def start(self, run: RunInfo, run_id: str | None = None) -> str | None:
-        self._attempt(lambda: self._open(run, run_id))
+        self.run_id = run_id
+        self._open = partial(self._opened, run, int(time.time() * 1000))
+        self._send(lambda client, run_id: None)
         return self.run_id
 
     def log_epoch(self, metrics: Mapping[str, float], epoch: int) -> None:
@@ -71,22 +81,21 @@ class MLflowTracker(Tracker):
 
     def annotate(
         self, tags: Mapping[str, Any], description: str = "", files: Iterable[Path] = (), status: str | None = None
-    ) -> bool:
+    ) -> None:
         """Send what was kept back, set tags and the Markdown description of the open run, add files, and close it.
 
         Args:
             tags: name -> value; None is left out.
             description: empty leaves the one that is there.
             files: of a run's folder.
-            status: FINISHED, FAILED or KILLED closes the run.
-
-        Returns:
-            Whether MLflow took it; it is tried again after an earlier failure too.
+            status: FINISHED, FAILED or KILLED closes the run, which is tried whatever failed before.
         """
 
         def send(client: MlflowClient, run_id: str) -> None:
             from mlflow.entities import RunTag
 
+            if status is not None:  # first, lest a file that cannot be copied leaves it running for ever
+                client.set_terminated(run_id, status)
             self._flush(client, run_id)
             texts = _texts({**tags, "mlflow.note.content": description or None}, _TAG_LENGTH)
             shown = [RunTag(*tag) for tag in texts.items()]
@@ -94,10 +103,8 @@ class MLflowTracker(Tracker):
                 client.log_batch(run_id, tags=shown[start : start + _PARAMETERS_PER_CALL])
             for path in files:
                 _log_file(client, run_id, path)
-            if status is not None:
-                client.set_terminated(run_id, status)
 
-        return self._send(send, once_more=True)
+        self._send(send, last=status is not None)
 
     def finish(self, folder: Path, record: RunRecord, description: str = "") -> None:
         self._keep(_final_metrics(record.metrics), record.best_epoch or 0)
@@ -107,41 +114,48 @@ class MLflowTracker(Tracker):
         tag, status = ("pruned", "KILLED") if pruned else ("failure", "FAILED")
         self.annotate({tag: reason}, files=_shown_files(folder), status=status)
 
-    def _attempt(self, action: Callable[[], object], once_more: bool = False) -> bool:
-        if self._silent and not once_more:
-            return False
+    def _send(self, action: Callable[[MlflowClient, str], None], last: bool = False) -> None:
+        """Do something with the run, which is opened where it is not yet; the last time nothing is left untried."""
+
+        def send() -> None:
+            if self._open is None:
+                return
+            if last and (database := sqlite_file(self.uri)) and database.is_file():
+                require_writable(database, _LOCKED_SECONDS)
+            if self._client is None:
+                self._client = self._open()
+            action(self._client, str(self.run_id))
+
+        if last or time.monotonic() >= self._not_before:
+            self._attempt(send)
+
+    def _attempt(self, action: Callable[[], object]) -> None:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # MLflow's own, not the user's to mend
                 action()
         # Whatever goes wrong in a database, a network or a disk that only shows the run must not end the run.
         except Exception as error:  # noqa: BLE001
-            if not self._silent:
-                cause = _shortened((str(error).strip() or type(error).__name__).splitlines()[0], 160).rstrip(".")
+            self._not_before = time.monotonic() + RETRY_SECONDS
+            if not self._told:
+                cause = _cause(error, self.uri)
                 line = f"Tracking failed ({self.uri}): {cause}. The run goes on; its folder holds everything."
                 self._warn(without_password(line))
-            self._silent = True
-            return False
-        return True
+            self._told = True
 
-    def _send(self, action: Callable[[MlflowClient, str], None], once_more: bool = False) -> bool:
-        """Do something with the open run, if there is one."""
-        client, run_id = self._client, self.run_id
-        if client is None or run_id is None:
-            return False
-        return self._attempt(lambda: action(client, run_id), once_more)
-
-    def _open(self, run: RunInfo, run_id: str | None) -> None:
-        experiment_id = ensure_database(self.uri, self.outputs, self.experiment)
+    def _opened(self, run: RunInfo, began: int) -> MlflowClient:
+        """The client, with the run that goes on, or a new one that began at a time in ms."""
+        experiment_id = ensure_database(self.uri, self.outputs, self.experiment, self._warn)
         client = import_client()(tracking_uri=self.uri)
-        resumed = run_id is not None and _reopen(client, run_id)
-        if run_id is None or not resumed:
+        resumed = self.run_id is not None and _reopen(client, self.run_id)
+        if self.run_id is None or not resumed:
             tags = _texts(_tags(run), _TAG_LENGTH)
-            run_id = str(client.create_run(experiment_id, run_name=run.name, tags=tags).info.run_id)
-        self._client, self.run_id = client, run_id
-        _log_parameters(client, run_id, run.parameters)
+            made = client.create_run(experiment_id, start_time=began, run_name=run.name, tags=tags)
+            self.run_id = str(made.info.run_id)
+        _log_parameters(client, self.run_id, run.parameters)
         if not resumed and run.fingerprint:
-            _log_data(client, run_id, run.fingerprint, str(run.tags.get("dataset") or "data"))
+            _log_data(client, self.run_id, run.fingerprint, str(run.tags.get("dataset") or "data"))
+        return client
 
     def _keep(self, metrics: Mapping[str, float], epoch: int) -> None:
         now = int(time.time() * 1000)
@@ -157,6 +171,15 @@ class MLflowTracker(Tracker):
             part = self._pending[:_METRICS_PER_CALL]
             client.log_batch(run_id, metrics=[Metric(*metric) for metric in part])
             del self._pending[: len(part)]
+
+
+def _cause(error: Exception, uri: str) -> str:
+    """Why something failed, in one line: a line to type is whole, and a library's own words are cut."""
+    if "out-of-date database schema" in str(error):  # of a server; SQLite files are upgraded
+        return f"it is of another version of MLflow; make a copy, then type mlflow db upgrade {shlex.quote(uri)}"
+    if isinstance(error, MmsaError):
+        return "; ".join(line.strip() for line in str(error).splitlines()).rstrip(".")
+    return _shortened((str(error).strip() or type(error).__name__).splitlines()[0], 160).rstrip(".")
 
 
 def _shown_files(folder: Path) -> Iterator[Path]:

@@ -35,7 +35,12 @@ class RunInfo:
 
 
 class Tracker:
-    """Shows one run; this one shows nothing. No method raises: a tracking failure must not cost a result."""
+    """Shows one run; this one shows nothing. No method raises: a tracking failure must not cost a result.
+
+    Its attribute `run_id` is None while the run is not shown, which may begin later than the run.
+    """
+
+    run_id: str | None = None
 
     def prepare(self) -> None:
         """Make what runs share; called by the parent before any worker starts, and harmless when repeated."""

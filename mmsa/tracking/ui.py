@@ -17,8 +17,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 from mmsa.errors import MmsaError
-from mmsa.tracking.database import default_uri, known_experiment
+from mmsa.tracking.database import bring_here, default_uri, known_experiment
 
 HOST = "127.0.0.1"
 EXPERIMENT = "mmsa"
@@ -34,13 +36,28 @@ def free_port(first: int) -> int:
         MmsaError: none of the next hundred is free.
     """
     for port in range(first, min(first + PORTS_TRIED, 65536)):
-        with socket.socket() as probe:
-            # Asked as well as bound: macOS lets a second program bind a port that another holds on all interfaces.
-            if probe.connect_ex((HOST, port)) == 0:
-                continue
+        # Asked as well as bound: macOS lets a second program bind a port that another holds on all interfaces.
+        if is_taken(port):
+            continue
         with suppress(OSError), socket.create_server((HOST, port)):
             return port
     raise MmsaError(f"No free port from {first} on. Name another: make ui ARGS='--port 8080'")
+
+
+def is_taken(port: int) -> bool:
+    """Whether somebody listens on a port."""
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def is_ours(server: subprocess.Popen[bytes], port: int) -> bool:
+    """Whether it is the server, or a worker of it, that listens on a port, and not another program's."""
+    try:
+        first = psutil.Process(server.pid)
+        sockets = [found for one in (first, *first.children(recursive=True)) for found in one.net_connections("inet")]
+    except psutil.Error:  # one of them has just ended
+        return False
+    return any(found.status == psutil.CONN_LISTEN and found.laddr.port == port for found in sockets)
 
 
 def training_view(database: Path, port: int) -> str:
@@ -83,8 +100,8 @@ def start_server(outputs: Path, port: int, log: Path) -> subprocess.Popen[bytes]
         )
 
 
-def wait_until_healthy(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    """Return when the server answers.
+def is_up(server: subprocess.Popen[bytes], port: int, log: Path) -> bool:
+    """Wait until the server answers; False where another program has taken its port meanwhile.
 
     Raises:
         MmsaError: it ended by itself, or does not answer within two minutes.
@@ -94,10 +111,13 @@ def wait_until_healthy(server: subprocess.Popen[bytes], port: int, log: Path) ->
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if server.poll() is not None:
+            if is_taken(port):
+                return False
             lines = log.read_text(errors="replace").strip().splitlines() or ["(nothing)"]
             raise MmsaError(f"The MLflow server ended by itself. Its last words: {lines[-1]}\nAll of them: {log}")
-        with suppress(OSError), opener.open(f"http://{HOST}:{port}/health", timeout=5):
-            return
+        if is_ours(server, port):
+            with suppress(OSError), opener.open(f"http://{HOST}:{port}/health", timeout=5):
+                return True
         time.sleep(0.3)
     raise MmsaError(f"The MLflow server does not answer after {START_SECONDS} s. What it printed: {log}")
 
@@ -130,22 +150,26 @@ def serve(outputs: Path, first_port: int) -> None:
     database = outputs / "mlflow.db"
     if not database.is_file():
         raise MmsaError(f"No tracked runs in {outputs} yet. Type: make train  (or: python train.py)")
-    port = free_port(first_port)
-    address = training_view(database, port)
-    if port != first_port:
-        print(f"Port {first_port} is taken; using {port}.")
-    print("Starting the MLflow server, usually 10 to 20 seconds ...", flush=True)
+    training_view(database, first_port)  # which tells what is no database
+    with suppress(sqlite3.Error):  # of one that may only be read the server shows what it can
+        bring_here(database.resolve(), print)
     log = outputs / "ui.log"
-    server = start_server(outputs, port, log)
-    try:
-        wait_until_healthy(server, port, log)
-        print(f"The runs:  {address}")
-        print(f"From another machine, first type there:  {ssh_line(port)}")
-        print("Ctrl-C ends it.", flush=True)
-        server.wait()
-        raise MmsaError(f"The MLflow server ended. What it printed: {log}")
-    finally:
-        stop_server(server)
+    port = free_port(first_port)
+    print("Starting the MLflow server, usually 10 to 20 seconds ...", flush=True)
+    while True:
+        server = start_server(outputs, port, log)
+        try:
+            if is_up(server, port, log):
+                if port != first_port:
+                    print(f"Port {first_port} is taken; using {port}.")
+                print(f"The runs:  {training_view(database, port)}")
+                print(f"From another machine, first type there:  {ssh_line(port)}")
+                print("Ctrl-C ends it.", flush=True)
+                server.wait()
+                raise MmsaError(f"The MLflow server ended. What it printed: {log}")
+        finally:
+            stop_server(server)
+        port = free_port(port + 1)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -49,6 +49,10 @@ def test_baselines_stand_below_and_may_be_the_best(outputs: Path, add_run: AddRu
     assert markdown_row(text, "mean")[1:] == ["1.400", "–"]
 
 
+def run_table(folder: Path) -> str:
+    return rendered(make_tables([read_run(folder)]), "table")
+
+
 def test_a_majority_of_classes_that_differ_from_column_to_column_is_explained(outputs: Path, add_run: AddRun) -> None:
     baselines = {"majority": {"test/mae": 1.4, "test/corr": None}}
     text = run_table(add_run(1.2, baselines=baselines))

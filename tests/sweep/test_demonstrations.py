@@ -197,8 +197,9 @@ def test_killed_workers_and_parents_cost_nothing(
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 100
     folders = [run["folder"] for trial in study.trials for run in trial.user_attrs["seeds"].values()]
     assert len(set(folders)) == 100
+    runs = tmp_path / "outputs" / "runs"
     for trial in study.trials:
-        result = json.loads((Path(trial.user_attrs["seeds"]["1"]["folder"]) / "result.json").read_text())
+        result = json.loads((runs / trial.user_attrs["seeds"]["1"]["folder"] / "result.json").read_text())
         assert result["status"] == "finished" and result["metrics"]["valid/mae"] == trial.value
     for times in spans(study).values():
         assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(times)), "one at a time in a slot"

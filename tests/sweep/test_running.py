@@ -71,9 +71,18 @@ def work(made: Sweep) -> optuna.Study:
     return open_study(Path(made.spec.folder))
 
 
-def result_of(trial: optuna.trial.FrozenTrial, seed: int = 1) -> dict[str, Any]:
-    folder = Path(trial.user_attrs["seeds"][str(seed)]["folder"])
-    result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    return tmp_path / "outputs" / "runs"
+
+
+def folder_of(trial: optuna.trial.FrozenTrial, seed: int = 1) -> str:
+    """Name of the folder of a trial's run."""
+    return str(trial.user_attrs["seeds"][str(seed)]["folder"])
+
+
+def result_of(trial: optuna.trial.FrozenTrial, runs: Path, seed: int = 1) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((runs / folder_of(trial, seed) / "result.json").read_text())
     return result
 
 
@@ -86,7 +95,7 @@ def test_a_study_names_its_dimensions_as_they_are_typed(base: list[str]) -> None
     assert summarise(open_study(Path(made.spec.folder))) == summarise(made.study)
 
 
-def test_no_trial_reads_the_test_fold(base: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_trial_reads_the_test_fold(base: list[str], runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fold = Data.fold
 
     def planted(self: Data, name: str) -> Fold:
@@ -97,34 +106,34 @@ def test_no_trial_reads_the_test_fold(base: list[str], monkeypatch: pytest.Monke
     monkeypatch.setattr(Data, "fold", planted)
     study = work(make(*base, LR, "sweep.trials=2"))
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 2
-    result = result_of(study.trials[0])
+    result = result_of(study.trials[0], runs)
     assert study.trials[0].value == result["metrics"]["valid/mae"] and result["trial"] == 0
     assert not result["baselines"] and not any(name.startswith("test") for name in result["metrics"])
-    predictions = Path(study.trials[0].user_attrs["seeds"]["1"]["folder"]) / "predictions.csv"
+    predictions = runs / folder_of(study.trials[0]) / "predictions.csv"
     assert ",valid," in predictions.read_text() and ",test," not in predictions.read_text()
     grid = make(*base, "seed=1,2", option="grid", sampler=GRID)
     assert worker.work(Path(grid.spec.folder)) == worker.REPLACE, "the plant is there: the runs of a grid read it"
     assert "test fold was read" in open_study(Path(grid.spec.folder)).trials[0].user_attrs["reason"]
 
 
-def test_the_value_is_the_mean_over_seeds_or_a_bound_of_it(base: list[str]) -> None:
+def test_the_value_is_the_mean_over_seeds_or_a_bound_of_it(base: list[str], runs: Path) -> None:
     study = work(make(*base, LR, "sweep.trials=1", "sweep.seeds=3", "sweep.study=mean"))
     (trial,) = study.trials
     scores = seed_scores(trial)
     assert len(set(scores)) == 3 and trial.value == pytest.approx(fmean(scores), abs=1e-12)
-    assert [result_of(trial, seed)["seed"] for seed in (1, 2, 3)] == [1, 2, 3]
+    assert [result_of(trial, runs, seed)["seed"] for seed in (1, 2, 3)] == [1, 2, 3]
     bound = work(make(*base, LR, "sweep.trials=1", "sweep.seeds=3", "sweep.confidence=0.9", "sweep.study=bound"))
     deviation = math.sqrt(sum((score - fmean(scores)) ** 2 for score in scores) / 2)
     assert seed_scores(bound.trials[0]) == scores
     assert bound.trials[0].value == pytest.approx(fmean(scores) + 1.885618 * deviation / math.sqrt(3), abs=1e-6)
 
 
-def test_several_objectives(base: list[str]) -> None:
+def test_several_objectives(base: list[str], runs: Path) -> None:
     wanted = ["sweep.objectives=[valid/corr,num_parameters]", "sweep.pruner=none", "hidden_dim=2,4"]
     study = work(make(*base, *wanted, "sweep.trials=2", sampler=GRID))
     assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
     for trial in study.trials:
-        result = result_of(trial)
+        result = result_of(trial, runs)
         assert trial.values == [result["metrics"]["valid/corr"], result["num_parameters"]]
 
 
@@ -173,25 +182,25 @@ def test_an_unexpected_error_ends_the_process_after_it_is_told(
     assert trial.state == TrialState.FAIL and "ZeroDivisionError" in trial.user_attrs["reason"]
 
 
-def test_a_trial_behind_the_others_is_pruned(base: list[str]) -> None:
+def test_a_trial_behind_the_others_is_pruned(base: list[str], runs: Path) -> None:
     rates = "optimizer.lr=choice(0.01, 0.009, 0.008, 0.007, 0.006, 1e-9)"
     pruned = ["sweep.pruner=median", "sweep.min_epochs=1", "trainer.max_epochs=4", "trainer.patience=10"]
     study = work(make(*base, rates, *pruned, sampler=GRID))
     states = [trial.state for trial in study.trials]
     assert states[-1] == TrialState.PRUNED and "behind the other trials" in study.trials[-1].user_attrs["reason"]
     last = study.trials[-1]
-    assert max(last.intermediate_values) < 4 and result_of(last)["status"] == "pruned"
+    assert max(last.intermediate_values) < 4 and result_of(last, runs)["status"] == "pruned"
     assert set(study.trials[0].intermediate_values) == {1, 2, 3, 4}
 
 
-def test_what_is_pruned_by_is_the_objective_and_its_direction(base: list[str]) -> None:
+def test_what_is_pruned_by_is_the_objective_and_its_direction(base: list[str], runs: Path) -> None:
     rates = "optimizer.lr=choice(0.01, 0.009, 0.008, 0.007, 0.006, 1e-9)"
     wanted = ["sweep.objectives=[valid/corr]", "sweep.min_epochs=1", "trainer.max_epochs=3", "trainer.patience=10"]
     study = work(make(*base, rates, *wanted, sampler=GRID))
     assert [trial.state.name for trial in study.trials][-1] == "PRUNED"
     assert study.trials[-1].params["optimizer.lr"] == 1e-9
     first = study.trials[0]
-    history = Path(first.user_attrs["seeds"]["1"]["folder"], "history.csv").read_text().splitlines()
+    history = (runs / folder_of(first) / "history.csv").read_text().splitlines()
     column = history[0].split(",").index("valid/corr")
     assert list(first.intermediate_values.values()) == [float(line.split(",")[column]) for line in history[1:]]
 
@@ -334,9 +343,9 @@ def test_a_file_that_sets_what_no_trial_would_see_is_refused(base: list[str], mo
         make(*base, LR)
 
 
-def test_the_run_of_a_trial_meets_the_test_fold_by_no_other_way(base: list[str]) -> None:
+def test_the_run_of_a_trial_meets_the_test_fold_by_no_other_way(base: list[str], runs: Path) -> None:
     study = work(make(*base, LR, "sweep.trials=1"))
-    folder = study.trials[0].user_attrs["seeds"]["1"]["folder"]
+    folder = str(runs / folder_of(study.trials[0]))
     for way in ([], ["--missing"]):
         with pytest.raises(DataError, match="never reads the test fold"):
             cli.command(["evaluate", folder, *way])

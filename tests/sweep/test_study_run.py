@@ -8,7 +8,6 @@ from typing import Any
 import optuna
 import pytest
 
-from mmsa.sweep import study_run
 from mmsa.sweep.study_run import StudyRun, description
 from mmsa.sweep.summary import rerun_command, summarise
 from mmsa.tracking.mlflow import MLflowTracker
@@ -126,7 +125,7 @@ def test_what_an_outage_missed_is_handed_in_later(outputs: Path, monkeypatch: py
             study.add_trial(trial([value]))
             run.update(summarise(study))
     assert len(told) == 1 and len(calls) <= 2, "a server that is away is not asked after every trial"
-    monkeypatch.setattr(study_run.time, "monotonic", lambda: 1e12)
+    monkeypatch.setattr("mmsa.tracking.mlflow.time.monotonic", lambda: 1e12)
     study.add_trial(trial([0.4]))
     run.update(summarise(study))
     assert history(outputs, run_id, "best/valid/mae") == [(1, 0.7), (2, 0.6), (3, 0.5), (4, 0.4)]

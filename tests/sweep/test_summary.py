@@ -7,6 +7,7 @@ import math
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -343,9 +344,10 @@ def test_report_shows_a_study_and_the_command_to_type_next(kept: Kept, capsys: p
     command_line("--outputs", outputs, "--sweep", "mmlatch")
     page = capsys.readouterr().out
     summary = summarise(study)
+    here = replace(summary, fixed=[*summary.fixed, f"paths.outputs={outputs}"])
     assert page.startswith(text(summary)) and page.rstrip().endswith(
-        f"test fold for the first time:\n  {rerun_command(summary)}"
-    )
+        f"test fold for the first time:\n  {rerun_command(here)}"
+    ), "the study may have been made before its folder was moved here"
     command_line("--outputs", outputs, "--sweep", "mmlatch", "--format", "csv")
     assert capsys.readouterr().out.rstrip() == text(summary, "csv")
 

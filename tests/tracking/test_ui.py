@@ -7,6 +7,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import urllib.request
 from contextlib import closing
 from pathlib import Path
@@ -109,6 +110,54 @@ def test_a_server_that_ends_by_itself_shows_its_last_words(
     shown = capsys.readouterr().err
     assert "the schema is too old" in shown
     assert str(tmp_path / "outputs" / "ui.log") in shown
+
+
+SERVER = """
+import http.server, sys, time
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+time.sleep(0.6)  # the other program answers before this one finds its port taken
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Answer).handle_request()
+"""
+
+
+def test_a_server_that_took_the_port_meanwhile_is_not_taken_for_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ports: list[int] = []
+
+    def start(outputs: Path, port: int, log: Path) -> subprocess.Popen[bytes]:
+        ports.append(port)
+        with log.open("wb") as stream:
+            command = [sys.executable, "-c", SERVER, str(port)]
+            return subprocess.Popen(command, stdout=stream, stderr=stream, start_new_session=True)
+
+    def answer(other: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = other.accept()
+            except OSError:  # closed
+                return
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nOK")
+
+    small_database(tmp_path / "outputs", names=("mmsa",))
+    monkeypatch.setattr(ui, "start_server", start)
+    free = ui.free_port
+    with socket.create_server((ui.HOST, 0)) as other:
+        taken = other.getsockname()[1]
+        # It was free a moment ago, when both programs asked.
+        monkeypatch.setattr(ui, "free_port", lambda first: taken if first == taken else free(first))
+        threading.Thread(target=answer, args=(other,), daemon=True).start()
+        with pytest.raises(MmsaError, match="The MLflow server ended"):  # after the one request that it answers
+            ui.serve(tmp_path / "outputs", taken)
+    assert ports[0] == taken < ports[1] == ports[-1]
+    shown = capsys.readouterr().out
+    assert f"Port {taken} is taken; using {ports[1]}" in shown
+    assert f"http://127.0.0.1:{ports[1]}/" in shown and f":{taken}/" not in shown
 
 
 def visit(shown: subprocess.Popen[str], taken: int, experiment: str) -> int:
