@@ -30,7 +30,9 @@ def former(tmp_path: Path) -> Path:
 
 
 def overrides(former: Path, run: str) -> list[str]:
-    return json.loads((former / "outputs" / "runs" / run / "overrides.json").read_text())
+    """What was typed, and what was the default then."""
+    typed = json.loads((former / "outputs" / "runs" / run / "overrides.json").read_text())
+    return [*typed, "dataset.kind=number"]
 
 
 def history(folder: Path) -> list[list[float]]:
