@@ -119,8 +119,9 @@ def test_what_may_change_of_a_run_that_goes_on_is_named_and_stays(
     assert "changed: trainer.max_epochs=4 (was 2)\n" in capsys.readouterr().out
     back = ["trainer.max_epochs=2", f"trainer.resume={folder}"]  # what it was started with is typed against what it has
     assert continued(compose(back), back)[1] == ["changed: trainer.max_epochs=2 (was 4)"]
+    (folder / "checkpoints" / ".last.pt.1.tmp").touch()  # of a process that was killed
     result = mmsa.run([f"trainer.resume={folder}"])
-    assert "changed: " not in capsys.readouterr().out
+    assert not list(folder.rglob(".*.tmp")) and "changed: " not in capsys.readouterr().out
     assert (result.folder, RunRecord.read(folder).epochs) == (folder, 4)
     assert read_config(folder).fusion._target_.endswith("ConcatFusion")
 

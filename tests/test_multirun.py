@@ -12,12 +12,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from omegaconf import OmegaConf
 
 from mmsa import build, cli
 from mmsa.compose import compose
 from mmsa.journal import SWEEP_VARIABLE
 from mmsa.multirun import MultirunCallback
 from mmsa.record import RunRecord
+from tests.records import record
 from tests.test_command_line import own_methods, start_python
 from tests.warm import Program, train
 
@@ -131,6 +133,34 @@ def test_the_parent_makes_the_database_and_names_the_multirun_before_any_run_sta
     assert named == [None] and re.fullmatch(r"\d{8}-\d{6}-\w{6}", os.environ[SWEEP_VARIABLE])
     callback.on_multirun_end(config)
     assert SWEEP_VARIABLE not in os.environ and capsys.readouterr().out == "", "no run finished: there is no table"
+
+
+def test_a_run_whose_worker_was_killed_does_not_run_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A launcher that is interrupted kills its workers at once."""
+    monkeypatch.setenv(SWEEP_VARIABLE, "this")
+    closed: list[str] = []
+    tracker = SimpleNamespace(
+        start=lambda run, run_id: closed.append(run_id), fail=lambda folder, reason: closed.append(folder.name)
+    )
+    monkeypatch.setattr(build, "build_tracker", lambda config, warn: tracker)
+    for name, sweep, status in (("a", "this", "running"), ("b", "this", "pruned"), ("c", "other", "running")):
+        last = tmp_path / "runs" / name / "checkpoints" / "last.pt"
+        last.parent.mkdir(parents=True)
+        last.touch()
+        record(sweep=sweep, status=status, mlflow_run_id=f"id of {name}").write(last.parents[1])
+    config = compose([f"paths.outputs={tmp_path}"])
+    launcher, sweeper = {"_target_": "hydra_plugins.JoblibLauncher"}, {"_target_": "a.Sweeper"}
+    OmegaConf.update(config, "hydra", {"launcher": launcher, "sweeper": sweeper}, force_add=True)
+    with pytest.raises(KeyboardInterrupt):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            MultirunCallback().on_multirun_end(config)
+    statuses = {folder.name: RunRecord.read(folder).status for folder in (tmp_path / "runs").iterdir()}
+    assert statuses == {"a": "failed", "b": "pruned", "c": "running"} and closed == ["id of a", "a"]
+    assert capsys.readouterr().out.count(f"trainer.resume={tmp_path / 'runs' / 'a'}") == 1
 
 
 def test_workers_run_a_method_of_ones_own(places: list[str], tmp_path: Path) -> None:
