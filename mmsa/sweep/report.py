@@ -86,7 +86,8 @@ def _summary(folder: Path, outputs: Path) -> Summary:
     summary = summarise(open_study(folder))
     fixed = {override_key(override): override for override in summary.fixed}
     here = f"paths.outputs={outputs}"
-    if Path(fixed.get("paths.outputs", "=outputs").partition("=")[2]).resolve() == outputs.resolve():
+    former = fixed.get("paths.outputs", "=outputs").partition("=")[2].strip("\"'")  # as typed, perhaps in quotes
+    if Path(former).resolve() == outputs.resolve():
         return summary
     return replace(summary, fixed=list({**fixed, "paths.outputs": here}.values()))
 

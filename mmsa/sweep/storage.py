@@ -7,6 +7,7 @@ import time
 import warnings
 import weakref
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import optuna
@@ -85,9 +86,12 @@ def _open(place: str) -> BaseStorage:
         return JournalStorage(JournalFileBackend(place))
     options: dict[str, object] = {"pool_pre_ping": True}
     if place.startswith(SQLITE):
-        with closing(sqlite3.connect(place.removeprefix(SQLITE), timeout=WAIT_SECONDS)) as connection:
+        path = place.removeprefix(SQLITE)
+        connect = partial(sqlite3.connect, path, timeout=WAIT_SECONDS, check_same_thread=False)
+        with closing(connect()) as connection:
             connection.execute("PRAGMA journal_mode=WAL")  # stays with the file; choose_storage knows the disk
-        options = {"connect_args": {"timeout": WAIT_SECONDS}}
+        # By the path itself, whose signs (%, ?, {) SQLAlchemy and Optuna would take for theirs in a URL.
+        place, options = f"{SQLITE}study.db", {"creator": connect}
     storage = RDBStorage(place, engine_kwargs=options)
     weakref.finalize(storage, storage.engine.dispose)  # Optuna leaves the connections to the collector
     return storage

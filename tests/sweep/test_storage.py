@@ -39,11 +39,14 @@ def test_a_network_disk_gets_a_journal_and_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("option", [None, "journal"])
 def test_a_study_is_found_again(tmp_path: Path, option: str | None) -> None:
-    place, _ = choose_storage(option, tmp_path)
+    folder = tmp_path / "é {x} 50%20 #1? (a, b)"
+    folder.mkdir()
+    place, _ = choose_storage(option, folder)
     study = optuna.create_study(study_name="a", storage=open_storage(place))
     study.tell(study.ask(), 1.0)
     again = optuna.load_study(study_name="a", storage=open_storage(place))
     assert [trial.value for trial in again.trials] == [1.0]
+    assert [*tmp_path.iterdir()] == [folder], "signs of a URL in the path are only signs"
 
 
 @pytest.mark.parametrize(
