@@ -240,8 +240,10 @@ class Dataset:
             store = build_once(path, build, dataset=self.name, sources=sources, options=options)
         absent = [modality for modality in self.needed if modality not in store.features]
         if absent:  # of a pickle that was prepared before; every other source has been refused above
+            uneven = store.report.get("uneven", {})
+            reasons = "".join(f" {modality} {uneven[modality]}." for modality in absent if modality in uneven)
             raise DataError(
-                f"dataset.source={source} lacks {', '.join(absent)}. {self._go_without(list(store.features))}"
+                f"dataset.source={source} lacks {', '.join(absent)}.{reasons} {self._go_without(list(store.features))}"
             )
         return store
 

@@ -108,7 +108,15 @@ def examine(store: Store, dataset: Dataset) -> Diagnosis:
         "reading": {
             key: store.report.get(key, {})
             for key in (
-                *("ids", "padding", "beyond_length", "beyond_length_utterances", "without_steps", "without_context"),
+                *(
+                    "ids",
+                    "padding",
+                    "beyond_length",
+                    "beyond_length_utterances",
+                    "without_steps",
+                    "uneven",
+                    "without_context",
+                ),
                 "non_finite_utterances",
             )
         },

@@ -332,5 +332,7 @@ def _of_steps(reading: Mapping[str, Any]) -> Iterator[Finding]:
     if reading["without_steps"]:
         text = f"{named(reading['without_steps'])}: 0 steps in all utterances, so that the store does not hold it."
         yield Finding("warning", "without_steps", text)
+    for modality, odd in reading["uneven"].items():
+        yield Finding("warning", "uneven", f"{modality} {odd}: the store does not hold it.")
     if lacking := {modality: count for modality, count in reading["without_context"].items() if count}:
         yield Finding("note", "without_context", f"punchlines without a context: {listed(lacking)}.")

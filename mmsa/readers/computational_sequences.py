@@ -106,6 +106,11 @@ def read_sequences(
         if are_segments(opened, fold_of):
             return read_segments(opened, fold_of, keep_pauses, label_columns, allowance.pay, progress)
         skipped: dict[str, list[str]] = {"in no fold": sorted(present["labels"] - set(fold_of))}
+        if present["labels"] and not present["labels"] & set(fold_of):
+            raise DataError(
+                f"{files['labels']}: none of {len(present['labels'])} videos is in the published folds: "
+                f"{', '.join(skipped['in no fold'][:3])}.\n  type dataset=NAME of the data set that it is"
+            )
         chosen = sorted(present["labels"] & set(fold_of), key=lambda video: (FOLDS.index(fold_of[video]), video))
         for role in opened:
             skipped[f"absent from {role}"] = [video for video in chosen if video not in present[role]]

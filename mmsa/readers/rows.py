@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +19,9 @@ FOLD_NAMES = {"train": ("train",), "valid": ("valid", "dev", "val", "validation"
 """What the folds are called, here first and elsewhere after it."""
 # Chinese has no spaces between words: each character stands for itself, as in BERT's own tokeniser.
 _WORD = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]|[^\s\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+")
+
+
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ def gather(rows: Iterable[Utterance], report: Mapping[str, Any], held: Sequence[
     """All rows by fold, video and segment; values that are not finite become 0 and are counted.
 
     Rows without steps in any modality, and without words, are dropped, as are those whose label is not finite. A
-    modality without a step in any row is left out.
+    modality without a step in any row is left out, and so is one whose rows differ in width, which the report explains.
 
     Args:
         rows: of all folds, with the same targets and modalities each.
@@ -59,13 +63,16 @@ def gather(rows: Iterable[Utterance], report: Mapping[str, Any], held: Sequence[
         held: modalities that are never left out, whose width the rows say also where they have no step.
 
     Raises:
-        DataError: there are no rows, the rows of a modality differ in width, or those of the folds in labels.
+        DataError: there are no rows, they differ in width in every modality, or those of the folds in labels.
     """
     dropped = {reason: [*ids] for reason, ids in report.get("dropped", {}).items()}
     kept = _usable(rows, dropped)
     features, non_finite, touched = {}, {}, {}
     silent = [m for m in kept[0].features if m not in held and not any(row.features[m].size for row in kept)]
-    for modality in (m for m in kept[0].features if m not in silent):
+    uneven = {m: odd for m in kept[0].features if (odd := _odd_widths(kept, m))}
+    if uneven and len(uneven) + len(silent) == len(kept[0].features):
+        raise DataError("; ".join(f"{modality} {odd}" for modality, odd in uneven.items()))
+    for modality in (m for m in kept[0].features if m not in silent and m not in uneven):
         features[modality] = _joined(kept, modality)
         non_finite[modality], mended = _mend(features[modality])
         touched[modality] = [kept[row].id for row in mended]
@@ -83,6 +90,7 @@ def gather(rows: Iterable[Utterance], report: Mapping[str, Any], held: Sequence[
             "non_finite": non_finite,
             "non_finite_utterances": touched,
             **({"without_steps": silent} if silent else {}),
+            **({"uneven": uneven} if uneven else {}),
         },
     )
 
@@ -201,15 +209,22 @@ def check_required(required: Sequence[str], held: Sequence[str], where: str) -> 
 
 def _joined(rows: Sequence[Utterance], modality: str) -> Ragged:
     sequences = [row.features[modality] for row in rows]
-    widths = sorted({steps.shape[1] for steps in sequences if len(steps)})
-    if len(widths) > 1:
-        odd = next(row.id for row in rows if row.features[modality].shape[1] == widths[-1])
-        raise DataError(
-            f"as many {modality} features per step are required in every utterance; {odd} has {widths[-1]}, "
-            f"others {widths[0]}."
-        )
-    width = widths[0] if widths else sequences[0].shape[1]
+    width = next((steps.shape[1] for steps in sequences if len(steps)), sequences[0].shape[1])
     return Ragged.join([steps if len(steps) else np.zeros((0, width), np.float32) for steps in sequences])
+
+
+def _odd_widths(rows: Sequence[Utterance], modality: str) -> str:
+    """Which rows have another number of features than most have; empty where none has."""
+    widths = [(row, row.features[modality].shape[1]) for row in rows if len(row.features[modality])]
+    counts = Counter(width for _, width in widths)
+    if len(counts) < 2:
+        return ""
+    usual = counts.most_common(1)[0][0]
+    odd = [(row, width) for row, width in widths if width != usual]
+    folds = ", ".join(dict.fromkeys(row.fold for row, _ in odd))
+    named = ", ".join(f"{row.id} has {width}" for row, width in odd[:_SHOWN])
+    more = f" and {len(odd) - _SHOWN} more" if len(odd) > _SHOWN else ""
+    return f"has {usual} features per step in {counts[usual]} utterances; others, all in {folds}, differ: {named}{more}"
 
 
 def _mend(ragged: Ragged) -> tuple[int, list[int]]:

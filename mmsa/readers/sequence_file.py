@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import sys
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -120,17 +122,39 @@ class SequenceFile:
         Raises:
             DataError: an entry is damaged.
         """
-        for video in self.videos:
-            try:
-                group = entry(self._data, video)
-                shape = array(group, "features").shape
-                if array(group, "intervals").shape == _SINGLE:
-                    shape = (1, *shape)
-            except DAMAGE as error:
-                raise self._unreadable(video, error) from error
-            if shape and shape[0]:
-                return math.prod(shape[1:])
-        return 0
+        return next(filter(None, map(self._width_of, self.videos)), 0)
+
+    def _width_of(self, video: str) -> int:
+        """Features per frame of a video; 0 if it has no frame."""
+        try:
+            group = entry(self._data, video)
+            shape = array(group, "features").shape
+            if array(group, "intervals").shape == _SINGLE:
+                shape = (1, *shape)
+        except DAMAGE as error:
+            raise self._unreadable(video, error) from error
+        return math.prod(shape[1:]) if shape and shape[0] else 0
+
+    def uneven(self, what: str) -> DataError:
+        """What is raised where videos differ in their number of columns: it names those that have another than most.
+
+        Args:
+            what: the columns.
+        """
+        widths = {video: width for video in self.videos if (width := self._width_of(video))}
+        usual = Counter(widths.values()).most_common(1)[0][0]
+        odd = [video for video, width in widths.items() if width != usual]
+        named = ", ".join(f"video {video[:80]} has {widths[video]}" for video in odd[:_SHOWN])
+        more = f" and {len(odd) - _SHOWN} more differ" if len(odd) > _SHOWN else ""
+        said = f"{self.path}: {named}{more} {what}, {len(widths) - len(odd)} others {usual}. "
+        if len(odd) > _SHOWN:
+            return DataError(f"{said}Are they of another version's file? Download it again.")
+        place, group, videos = map(json.dumps, (str(self.path), f"{self.name}/data", odd))
+        leave_out = f'import h5py; data = h5py.File({place}, "r+")[{group}]; [data.pop(video) for video in {videos}]'
+        return DataError(
+            f"{said}A video that one file lacks is skipped: take it out of a copy of this file, or of this one:\n"
+            f"  type python -c {shlex.quote(leave_out)}"
+        )
 
     def read(self, video: str) -> tuple[np.ndarray, np.ndarray]:
         """One video's intervals (n, 2) float64 in seconds and features (n, d) as stored; n may be 0.
@@ -170,10 +194,7 @@ class SequenceFile:
         if not self.width:
             raise DataError(f"{self.path} has no frame in any video. Download the file again.")
         if features.shape[1] != self.width:
-            raise DataError(
-                f"{self.path}: video {video} has {features.shape[1]} features per frame, others {self.width}. "
-                "Are they of another version's file?"
-            )
+            raise self.uneven("features per frame")
         return intervals, features
 
     def words(self, video: str) -> tuple[np.ndarray, list[str]]:
@@ -210,7 +231,7 @@ class SequenceFile:
             required = stated if columns else "1 label column, or 7 (sentiment and six emotions), is"
             raise DataError(f"{self.path}: {required} required, got {labels.dtype} {labels.shape} in {video}.")
         if wide != self.width:
-            raise DataError(f"{self.path}: video {video} has {wide} label columns, others {self.width}.")
+            raise self.uneven("label columns")
         return spans, labels.astype(np.float32)
 
     def _unreadable(self, video: str, error: Exception) -> DataError:

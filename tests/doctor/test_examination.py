@@ -169,6 +169,7 @@ DEFECTS: dict[str, tuple[str, Callable[[Prepared], None]]] = {
     "padding_assumed": ("note", lambda p: p.report.update(padding={"text": {"test": "left (assumed)"}})),
     "beyond_length": ("warning", lambda p: p.report.update(beyond_length={"text": 0, "audio": 3})),
     "without_steps": ("warning", lambda p: p.report.update(without_steps=["gaze"])),
+    "uneven": ("warning", lambda p: p.report.update(uneven={"gaze": "has 3 features per step"})),
     "without_context": ("note", lambda p: p.report.update(without_context={"text": 3})),
 }
 

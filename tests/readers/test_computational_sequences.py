@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -272,7 +273,7 @@ def test_only_the_modalities_that_are_asked_for_are_read(tmp_path: Path) -> None
         ("audio", (np.zeros((3, 2)), np.zeros((4, 3), np.float32)), "needs intervals"),
         ("audio", (np.array([[b"0", b"1"]]), np.zeros((1, 3), np.float32)), "intervals in seconds"),
         ("labels", labels((0, 1, 1.0, 2.0)), "1 label column"),
-        ("labels", labels((0, 1, *range(7))), "7 label columns, others 1"),
+        ("labels", labels((0, 1, *range(7))), "video b has 7 label columns, 2 others 1"),
     ],
 )
 def test_content_that_contradicts_its_role_is_refused(tmp_path: Path, role: str, content: Video, said: str) -> None:
@@ -280,6 +281,33 @@ def test_content_that_contradicts_its_role_is_refused(tmp_path: Path, role: str,
     sequences[role]["b"] = content
     with pytest.raises(DataError, match=said):
         read(tmp_path, sequences)
+
+
+@pytest.mark.parametrize("odd", ["a", "b", "ad"])
+def test_the_videos_whose_width_is_odd_are_named_and_the_line_leaves_them_out(tmp_path: Path, odd: str) -> None:
+    sequences = tiny_sequences("abcdefg")
+    sequences["audio"] |= dict.fromkeys(odd, frames(40, 7))
+    files = write_corpus(tmp_path / 'my "own" folder', sequences)
+    fold_of = dict.fromkeys("abcdefg", "train")
+    with pytest.raises(DataError, match=f"video {odd[0]} has 7.* {7 - len(odd)} others 3") as refused:
+        read_sequences(files, fold_of=fold_of)
+    program, *arguments = shlex.split(str(refused.value).rpartition("type ")[2])
+    assert program == "python"
+    subprocess.run([sys.executable, *arguments], check=True)
+    prepared = read_sequences(files, fold_of=fold_of)
+    assert prepared.report["skipped_videos"] == {"absent from audio": list(odd)}
+    sequences["audio"] |= dict.fromkeys("abcd", frames(40, 7))  # no majority that one could trust
+    sequences["audio"] |= dict.fromkeys("ef", frames(40, 5))
+    with pytest.raises(
+        DataError, match=r"video e has 5, video f has 5, video g has 3 features per frame, 4 others 7\."
+    ):
+        read_sequences(write_corpus(tmp_path / "more", sequences), fold_of=fold_of)
+
+
+def test_a_file_of_another_data_set_s_videos_is_refused(tmp_path: Path) -> None:
+    files = write_corpus(tmp_path, tiny_sequences())
+    with pytest.raises(DataError, match=r"none of 3 videos is in the published folds: a, b, c\.\n  type dataset=NAME"):
+        read_sequences(files, fold_of={"z": "train"})
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.3, 0.97])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -246,7 +247,6 @@ def test_what_is_dropped_and_mended_is_reported(tmp_path: Path) -> None:
         (sample(2, [[1.0, 2.0]], "a[0]"), "as many columns"),
         (sample(2, [[1.0]], ""), "an id such as"),
         (sample(2, [[1.0]], "a[0]", lengths=(-1, 2)), "a length >= 0"),
-        ((([0], [[1.0]], [[1.0] * 3], ["a"]), 1.0, "a[0]"), r"as many visual features .* train\[0\] has 2, others 1"),
     ],
 )
 def test_samples_of_another_form_are_refused(tmp_path: Path, odd: Any, said: str) -> None:
@@ -254,6 +254,17 @@ def test_samples_of_another_form_are_refused(tmp_path: Path, odd: Any, said: str
     samples["test"].append(odd)
     with pytest.raises(DataError, match=said):
         prepared_from(folder_of(tmp_path, samples))
+
+
+def test_a_modality_of_odd_width_is_left_out_and_the_odd_ones_are_named(tmp_path: Path) -> None:
+    samples = {fold: [sample(2, [[1.0]], f"{fold}[{i}]") for i in range(2)] for fold in FOLDS}
+    samples["test"][1] = (([0], [[1.0]], [[1.0] * 3], ["a"]), 1.0, "test[1]")
+    prepared = prepared_from(folder_of(tmp_path, samples))
+    assert "visual" not in prepared.features and "audio" in prepared.features
+    assert re.fullmatch(
+        r"has \d features per step in 5 utter.*, all in test, differ: test\[1\] has 1",
+        prepared.report["uneven"]["visual"],
+    )
 
 
 def test_a_folder_without_a_fold_is_none_of_misa_s_and_another_content_is_refused(tmp_path: Path) -> None:

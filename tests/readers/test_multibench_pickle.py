@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from mmsa.data.store import FOLDS, Prepared
+from mmsa.errors import DataError
 from mmsa.readers import mult_pickle
 from mmsa.readers.multibench_pickle import matches
 from mmsa.readers.restricted_pickle import load_pickle
 from tests.conftest import existing
+from tests.dataset.corpora import Tiny
 from tests.readers.pickles import assert_same_rows, left_padded, read_file, source_rows, write
 
 IDS = {fold: [f"{fold}[1]", f"{fold}[0]"] for fold in FOLDS}
@@ -85,3 +87,16 @@ def test_rows_without_text_are_kept_and_named_unless_nothing_is_there(tmp_path: 
     assert not prepared.features["text"][row].any()
     assert prepared.features["audio"][row].all()
     assert {ragged.lengths[row] for ragged in prepared.features.values()} == {3}  # aligned still
+
+
+def test_a_fold_of_odd_width_is_named_and_the_other_modalities_are_read(tmp_path: Path) -> None:
+    content = left_padded({fold: [f"{fold}_{i}" for i in range(3)] for fold in FOLDS})
+    content["test"]["audio"] = content["test"]["audio"][..., :2]
+    path, stores = write(tmp_path / "data.pkl", content), tmp_path / "stores"
+    said = (
+        r"lacks audio\. audio has 3 .* in 6 utterances; others, all in test, differ: test\[0\] has 2.*\[text,visual\]$"
+    )
+    for _ in range(2):  # the second time it is the store that says so
+        with pytest.raises(DataError, match=said):
+            Tiny(str(path)).prepare(stores, progress=False)
+    assert set(Tiny(str(path), modalities=["text", "visual"]).prepare(stores).features) == {"text", "visual"}
