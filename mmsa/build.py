@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from omegaconf import DictConfig
 
-from mmsa.config import DeviceOptions, PathOptions, TopOptions, TrainerOptions, check_options
+from mmsa.config import PLAIN_GROUPS, TopOptions, check_options
 from mmsa.data.batches import Data
 from mmsa.data.loading import words_are_not_averaged
 from mmsa.data.store import Store
@@ -26,7 +26,6 @@ from mmsa.run_folder import check_outputs
 from mmsa.stages import Task
 from mmsa.tracking.tracker import Tracker
 
-PLAIN_GROUPS = {"paths": PathOptions, "device": DeviceOptions, "trainer": TrainerOptions}
 WITHOUT_ALIGNMENT = {"fusion": "concat", "feedback": "none", "regularizer": "none"}
 """Per group an option that works where the modalities have steps of their own."""
 
