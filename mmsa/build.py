@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -74,6 +75,21 @@ def check(cfg: DictConfig) -> None:
             raise
     except Exception:  # noqa: BLE001  (a user's own part may need true widths: it is built with them, and then answers)
         return
+
+
+def check_on(cfg: DictConfig, dataset: Dataset, store: Store) -> None:
+    """Check that a store can be trained on, without reading a feature.
+
+    Raises:
+        ConfigError: the model does not take its modalities.
+        DataError: the task does not take its target.
+    """
+    unscaled = replace(dataset.loading, normalize="none")
+    data = Data(store, dataset.modalities, unscaled, tokenizers(cfg, dataset))
+    task = build_task(cfg, dataset)
+    task.begin({name: values[store.folds == "train"] for name, values in store.targets.items()})
+    with torch.device("meta"):
+        build_model(cfg, data.widths, task, torch.Generator("cpu"), data.aligned, data.tables, data.max_steps)
 
 
 def check_text(cfg: DictConfig, dataset: Dataset) -> None:
