@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to this file, which says them in a few lines
@@ -25,6 +25,7 @@ from mmsa.config import conf_folder, execution_whitelist
 from mmsa.errors import ConfigError
 from mmsa.overrides import check_dashes, is_sweep, native_overrides, typed_overrides
 from mmsa.reporting import in_few_lines, report_errors
+from mmsa.values import check_values
 
 
 @hydra.main(config_path=str(conf_folder()), config_name="config", execution_whitelist=execution_whitelist())
@@ -39,6 +40,7 @@ def main(cfg: DictConfig) -> float:
     overrides = typed_overrides(cast(list[str], OmegaConf.to_container(HydraConfig.get().overrides.task)))
 
     def run() -> None:
+        check_values(cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True)))  # before seconds of imports
         from mmsa import experiment
 
         scores.append(experiment.run(cfg, overrides).score)

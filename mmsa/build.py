@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +14,7 @@ import torch
 from omegaconf import DictConfig
 
 from mmsa.commands import doctor_command
-from mmsa.config import DeviceOptions, PathOptions, TopOptions, TrainerOptions, check_options, conf_folder, parameters
+from mmsa.config import PLAIN_GROUPS, TopOptions, check_options, conf_folder, parameters
 from mmsa.data.batches import Data
 from mmsa.data.loading import words_are_not_averaged
 from mmsa.data.store import Store
@@ -29,7 +30,6 @@ from mmsa.run_folder import check_outputs
 from mmsa.stages import Task
 from mmsa.tracking.tracker import Tracker
 
-PLAIN_GROUPS = {"paths": PathOptions, "device": DeviceOptions, "trainer": TrainerOptions}
 WITHOUT_ALIGNMENT = {"fusion": "concat", "feedback": "none", "regularizer": "none"}
 """Per group an option that works where the modalities have steps of their own."""
 
@@ -78,6 +78,21 @@ def check(cfg: DictConfig) -> None:
             raise
     except Exception:  # noqa: BLE001  (a user's own part may need true widths: it is built with them, and then answers)
         return
+
+
+def check_on(cfg: DictConfig, dataset: Dataset, store: Store) -> None:
+    """Check that a store can be trained on, without reading a feature.
+
+    Raises:
+        ConfigError: the model does not take its modalities.
+        DataError: the task does not take its target.
+    """
+    unscaled = replace(dataset.loading, normalize="none")
+    data = Data(store, dataset.modalities, unscaled, tokenizers(cfg, dataset))
+    task = build_task(cfg, dataset)
+    task.begin({name: values[store.folds == "train"] for name, values in store.targets.items()})
+    with torch.device("meta"):
+        build_model(cfg, data.widths, task, torch.Generator("cpu"), data.aligned, data.tables, data.max_steps)
 
 
 def check_text(cfg: DictConfig, dataset: Dataset) -> None:

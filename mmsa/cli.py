@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from mmsa.config import conf_folder
-from mmsa.errors import ConfigError, DataError
+from mmsa.errors import ConfigError, DataError, MmsaError
 from mmsa.reporting import report_errors
 
 if TYPE_CHECKING:
+    from mmsa.data.store import Store
     from mmsa.dataset.dataset import Dataset
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -48,7 +49,6 @@ def prepare(
     options: Annotated[list[str] | None, _OPTIONS] = None,
 ) -> None:
     """Read a data set's source files into the store that training maps, and describe it."""
-    from mmsa.commands import train_command
     from mmsa.data.prepare import describe
     from mmsa.doctor.admission import diagnosed
     from mmsa.doctor.examination import brief
@@ -69,7 +69,23 @@ def prepare(
     diagnosis, _ = diagnosed(store, dataset)
     print("\n".join(brief(diagnosis)))
     if all(fold["utterances"] for fold in diagnosis.numbers["folds"].values()):
-        print(f"train on it: {train_command([*overrides, *diagnosis.going_on(dataset.modalities)])}")
+        print(_train_line([*overrides, *diagnosis.going_on(dataset.modalities)], dataset, store))
+
+
+def _train_line(overrides: list[str], dataset: Dataset, store: Store) -> str:
+    """The line that trains on a store: with the default model, else with the fusion that takes any modalities."""
+    from mmsa import build
+    from mmsa.commands import train_command
+    from mmsa.compose import compose
+
+    refusal = None
+    for beside in ([], ["fusion=concat"]):
+        try:
+            build.check_on(compose([*overrides, *beside]), dataset, store)
+            return f"train on it: {train_command([*overrides, *beside])}"
+        except MmsaError as error:
+            refusal = refusal or error
+    return f"what it needs to be trained on: {refusal}"
 
 
 @app.command()

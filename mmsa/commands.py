@@ -50,7 +50,8 @@ def browse_command(outputs: str, uri: str | None = None) -> str:
     if uri is not None:
         shown = without_password(uri)
         return shown if shown.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(shown)}"
-    if outputs != "outputs":
+    in_checkout = Path("Makefile").is_file() and Path(__file__).resolve().parents[1] == Path.cwd().resolve()
+    if outputs != "outputs" or not in_checkout:
         return f"{_tool('python')} -m mmsa.tracking.ui --outputs {shlex.quote(outputs)}"
     usual = Path(sys.prefix).resolve() == Path(".venv").resolve()
     return "make ui" if usual else f"make ui VENV={shlex.quote(sys.prefix)}"

@@ -90,6 +90,10 @@ class TopOptions:
     name: str | None
 
 
+PLAIN_GROUPS = {"paths": PathOptions, "device": DeviceOptions, "trainer": TrainerOptions}
+"""Groups that name nothing to build, and what holds of their options."""
+
+
 def conf_folder() -> Path:
     """The configuration files: of the checkout, or those installed with the package."""
     package = Path(__file__).resolve().parent
@@ -118,10 +122,6 @@ def check_options(
     Raises:
         ConfigError: an option is unknown, missing, of the wrong type or out of range.
     """
-    from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
-
-    checks = ConfigDict(arbitrary_types_allowed=True, strict=True, allow_inf_nan=False)
-
     settable = {name: option for name, option in parameters(target).items() if name not in set(given)}
     settable |= {} if more is None else parameters(more)
     prefix = f"{place}." if place else ""
@@ -133,15 +133,27 @@ def check_options(
             )
         if name not in settable:
             raise ConfigError(f"{prefix}{name}: there is no such option.{instead(name, settable, prefix)}")
-        try:
-            TypeAdapter(settable[name].annotation, config=checks).validate_python(value)
-        except PydanticSchemaGenerationError:
-            continue  # a type of the user's own, which the constructor has to check
-        except ValidationError as error:
-            raise ConfigError(_refusal(f"{prefix}{name}", value, error)) from None
+        check_value(f"{prefix}{name}", value, settable[name].annotation)
     for name, parameter in settable.items():
         if name not in values and parameter.default is inspect.Parameter.empty:
             raise ConfigError(f"{prefix}{name} is missing.\n  type +{prefix}{name}=VALUE")
+
+
+def check_value(key: str, value: Any, annotation: Any) -> None:
+    """Check one value against what an annotation admits.
+
+    Raises:
+        ConfigError: it is of the wrong type or out of range.
+    """
+    from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+
+    checks = ConfigDict(arbitrary_types_allowed=True, strict=True, allow_inf_nan=False)
+    try:
+        TypeAdapter(annotation, config=checks).validate_python(value)
+    except PydanticSchemaGenerationError:
+        return  # a type of the user's own, which the constructor has to check
+    except ValidationError as error:
+        raise ConfigError(_refusal(key, value, error)) from None
 
 
 def parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:

@@ -201,7 +201,7 @@ def _at_the_top(name: str, value: str, conf: Path) -> str:
     places |= {top: top for top in tops}
     close = difflib.get_close_matches(name, places, n=1, cutoff=0.6)
     if not close:
-        return instead(name, tops)
+        return f"\n  there is: {', '.join(tops)}"
     place = places[close[0]]
     room = place.partition(".")[0]
     options = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import shlex
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import torch
 
 import mmsa
 from mmsa import cli
-from mmsa.commands import train_command
+from mmsa.commands import browse_command, train_command
 from mmsa.dataset.cmu_mosi import CmuMosi
 from mmsa.errors import ConfigError
 from mmsa.overrides import native_overrides, typed_overrides
@@ -22,6 +23,7 @@ from mmsa.readers.sequence_file import write_sequence
 from mmsa.reporting import in_few_lines, report_errors
 from mmsa.training.device import make_fabric
 from mmsa.training.trainer import Trainer
+from tests.conftest import ROOT
 from tests.dataset.corpora import tiny_sequences
 from tests.warm import train
 
@@ -234,7 +236,52 @@ def test_prepare_describes_the_store_and_ends_with_the_line_that_trains_on_it(
     start, _, typed = lines[-1].partition("python train.py ")
     assert start.startswith("train on it: ")
     overrides = [*shlex.split(typed), "tracking=none", "device=cpu", "hidden_dim=4", "trainer.max_epochs=1"]
-    assert mmsa.run([*overrides, "fusion=concat"], quiet=True).metrics
+    assert mmsa.run(overrides, quiet=True).metrics
+
+
+@pytest.mark.parametrize("kind", ["aligned", "unaligned", "four modalities", "one of three modalities"])
+def test_the_line_that_trains_on_it_does(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = 12
+    named = ["text", "audio", "visual", *(["gaze"] if "four" in kind else [])]
+    ids = np.array([f"v{row}" for row in range(rows)])
+    folds = np.resize(["train", "valid", "test"], rows)
+    arrays: dict[str, np.ndarray] = {"id": ids, "fold": folds, "target": np.arange(rows) / rows}
+    for place, name in enumerate(named):
+        arrays[f"features/{name}"] = np.random.default_rng(place).random((rows, 4, 2))
+        arrays[f"lengths/{name}"] = np.arange(rows) % 4 + 1 if kind != "unaligned" else np.full(rows, place + 1)
+    np.savez("mine.npz", **arrays)
+    asked = ["dataset.modalities=[audio]"] if "one of" in kind else []
+    cli.command(["prepare", "custom", "--source", "mine.npz", "--data", "d", *asked])
+    start, _, typed = capsys.readouterr().out.splitlines()[-1].partition(" train.py ")
+    assert start.startswith("train on it: ")
+    short = ["tracking=none", "device=cpu", "hidden_dim=4", "trainer.max_epochs=1"]
+    assert mmsa.run([*shlex.split(typed), *short], quiet=True).metrics
+    assert ("fusion=concat" in typed) is (kind != "aligned")
+
+
+def test_of_what_cannot_be_trained_on_prepare_says_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arrays = {"fold": np.resize(["train", "valid", "test"], 6), "id": np.array(list("abcdef"))}
+    arrays |= {"target": np.ones((6, 17)), "features/x": np.ones((6, 1, 2)), "lengths/x": np.ones(6, dtype=np.int64)}
+    np.savez("mine.npz", **arrays)  # type: ignore[arg-type]
+    cli.command(["prepare", "custom", "--source", "mine.npz", "--data", "d"])
+    assert "what it needs to be trained on: task.target=target has 17 columns" in capsys.readouterr().out
+
+
+def test_the_line_of_the_user_interface_works_outside_of_the_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert browse_command("outputs").startswith("make ui")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Makefile").write_text("ui:\n\tfalse\n")
+    done = subprocess.run(browse_command("outputs"), shell=True, capture_output=True, text=True)
+    assert done.returncode == 1 and "outputs" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_prepare_of_the_genuine_sample(csd_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

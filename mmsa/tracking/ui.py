@@ -41,7 +41,7 @@ def free_port(first: int) -> int:
             continue
         with suppress(OSError), socket.create_server((HOST, port)):
             return port
-    raise MmsaError(f"No free port from {first} on. Name another: make ui ARGS='--port 8080'")
+    raise MmsaError(f"No free port from {first} on. Name another: --port 8080, or make ui ARGS='--port 8080'")
 
 
 def is_taken(port: int) -> bool:
