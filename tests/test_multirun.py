@@ -163,6 +163,7 @@ def test_a_run_whose_worker_was_killed_does_not_run_for_ever(
     assert capsys.readouterr().out.count(f"trainer.resume={tmp_path / 'runs' / 'a'}") == 1
 
 
+@pytest.mark.slow
 def test_workers_run_a_method_of_ones_own(places: list[str], tmp_path: Path) -> None:
     own, environment = own_methods(tmp_path / "own")
     workers = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]

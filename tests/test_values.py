@@ -22,7 +22,10 @@ def plain(overrides: list[str]) -> Any:
     return OmegaConf.to_container(compose(overrides), resolve=True)
 
 
-@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda name: str(name))
+@pytest.mark.parametrize(
+    ("group", "option"),
+    [pytest.param(*one, marks=[] if i % 5 == 0 else pytest.mark.slow) for i, one in enumerate(OPTIONS)],
+)
 def test_what_the_source_says_of_an_option_is_what_its_class_says(group: str, option: str) -> None:
     overrides = encoder_overrides(option) if group == "encoder" else [f"{group}={option}"]
     check_values(plain(overrides))
