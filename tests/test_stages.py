@@ -85,7 +85,7 @@ def test_m3_masks_pooled_streams_as_vectors() -> None:
 
 
 def test_a_stage_is_told_the_most_steps_that_an_utterance_may_have(tmp_path: Path) -> None:
-    store = store_of(tmp_path / "made.h5", prepared(20))
+    store = store_of(tmp_path / "made.h5", prepared(60))
     whole, cut = Data(store, ["text", "audio"]), Data(store, ["text", "audio"], Loading(max_length=3))
     longest = {m: int(store.features[m].lengths.max()) for m in ("text", "audio")}
     assert whole.max_steps == longest and set(cut.max_steps.values()) == {3}
