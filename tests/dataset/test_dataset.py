@@ -140,7 +140,7 @@ def test_an_empty_fold_is_refused_by_its_name_where_it_is_read(source: Path, sto
 
 def test_a_source_without_an_utterance_is_refused(source: Path, stores: Path) -> None:
     write_corpus(source, tiny_sequences(videos="xy"))
-    with pytest.raises(DataError, match="holds no utterance of Tiny"):
+    with pytest.raises(DataError, match="none of 2 videos is in the published folds: x, y"):
         Tiny(str(source)).prepare(stores)
     assert kept(stores) == []
 
