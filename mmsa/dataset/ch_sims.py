@@ -24,6 +24,5 @@ class ChSims(Dataset):
         ("sentiment", "sentiment_text", "sentiment_audio", "sentiment_visual"), "sims"
     )
     canonical_sizes: ClassVar[Mapping[str, int]] = {"train": 1368}  # of version 1; of the other folds we have no source
-    splits_videos = True
     format = Pickles("MMSA's unaligned_39.pkl (version 2: sims_unaligned.pkl)")
     origin = "The pickle comes with MMSA (github.com/thuiar/MMSA)."

@@ -87,8 +87,6 @@ class Dataset:
     """What the numbers of each target mean (mmsa.training.kinds); a run predicts the first unless it names another."""
     canonical_sizes: ClassVar[Mapping[str, int]] = {}
     """Published number of utterances per fold; empty where nothing is published."""
-    splits_videos: ClassVar[bool] = False
-    """Whether the published folds have utterances of one video in several."""
     origin: str
     """Where a user gets the source files."""
     format: Format

@@ -87,7 +87,6 @@ def examine(store: Store, dataset: Dataset) -> Diagnosis:
         "family": store.report.get("family"),
         "sources": {role: _source(store, role) for role in store.sources},
         **measure_rows(store, dataset.canonical_sizes),
-        "splits_videos": dataset.splits_videos,
         "origin": whose_videos(store, dataset),
         "modalities": modalities,
         "duplicates": duplicates(store, contents),

@@ -58,12 +58,10 @@ def _of_rows(numbers: Mapping[str, Any]) -> Iterator[Finding]:
         )
     if leaking := numbers["leaking_videos"]:
         yield Finding(
-            "warning" if numbers["splits_videos"] else "error",
+            "error",
             "video_leakage",
             f"{counted(len(leaking), 'video')} in more than one fold: {named(leaking)}.",
-            "So the folds are published: scores on them are too good for a new video."
-            if numbers["splits_videos"]
-            else "Put every video into one fold: speaker and room give the label away.",
+            "Put every video into one fold: speaker and room give the label away.",
         )
     if repeated := numbers["duplicate_ids"]:
         yield Finding(
