@@ -151,7 +151,8 @@ def _is_number(cell: object) -> bool:
 
 
 def _draw_labels(numbers: Mapping[str, Any]) -> Figure:
-    measured = numbers["targets"][numbers["primary"]]
+    first = next(iter(numbers["targets"]))  # of a primary target of several columns
+    measured = numbers["targets"].get(numbers["primary"], numbers["targets"][first])
     folds = [(fold, part["histogram"]) for fold, part in measured["folds"].items()]
     figure = _bars([(f"{fold} ({sum(histogram['counts'])})", histogram) for fold, histogram in folds], "label")
     for panel in figure.axes:

@@ -62,6 +62,12 @@ def test_the_page_is_one_file_and_escapes_what_comes_from_files(tmp_path: Path) 
     assert "\x1b" not in "".join(diagnosis_lines(diagnosis) + brief(diagnosis))
 
 
+def test_a_main_target_of_several_columns_has_a_page(tmp_path: Path) -> None:
+    prepared = clean()
+    prepared.targets = {"mood": np.stack([prepared.targets["sentiment"]] * 3, axis=1)}
+    assert _Page(page(diagnosed(tmp_path, prepared))).words.count("mood") >= 3
+
+
 def test_page_and_json_agree_and_the_screen_has_room(tmp_path: Path) -> None:
     prepared = clean()
     for code in ("content_across_folds", "labels_not_finite", "zero_columns", "beyond", "one_step", "zero_utterances"):
