@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from contextlib import suppress
 from pathlib import Path
 
 from mmsa.data.prepare import announce
-from mmsa.data.store import Store, temporary_name
+from mmsa.data.store import Store
 from mmsa.dataset.dataset import Dataset
 from mmsa.doctor.examination import Diagnosis, examine
 from mmsa.doctor.finding import Finding, counted
 from mmsa.errors import DataError
+from mmsa.files import written
 
 _SHOWN = 2
 
@@ -36,11 +36,8 @@ def diagnosed(store: Store, dataset: Dataset) -> tuple[Diagnosis, bool]:
 
 def keep(diagnosis: Diagnosis, store: Store, dataset: Dataset) -> None:
     """Keep a diagnosis beside its store, where one may write there."""
-    path = _place(store, dataset)
-    temporary = temporary_name(path)
-    with suppress(OSError):
-        temporary.write_text(json.dumps(diagnosis.as_json()), encoding="utf-8")
-        os.replace(temporary, path)
+    with suppress(OSError), written(_place(store, dataset)) as file:
+        file.write(json.dumps(diagnosis.as_json()).encode())
 
 
 def admit(store: Store, dataset: Dataset, command: str, progress: bool) -> list[str]:

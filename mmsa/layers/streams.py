@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mmsa.errors import ConfigError
 from mmsa.layers.attentive import AttentiveRNN
 from mmsa.layers.modality_weights import ModalityWeights
 from mmsa.layers.pooling import Pooling, pool
 from mmsa.layers.recurrence import Cell
+from mmsa.layers.support import check_equal
 from mmsa.types import Encoded, Stream, padding_mask
 
 
@@ -22,12 +22,8 @@ def weighted(encoded: Mapping[str, Encoded], weights: ModalityWeights | None) ->
         ConfigError: they are not on one time axis.
     """
     num_steps = {modality: part.sequence.shape[1] for modality, part in encoded.items()}
-    if len(set(num_steps.values())) > 1:
-        came = ", ".join(f"{modality} {number}" for modality, number in num_steps.items())
-        raise ConfigError(
-            f"this fusion reads the modalities step by step, and their encoders give steps of {came}.\n"
-            "  type fusion=concat, or an encoder that keeps the steps, such as encoder=bilstm"
-        )
+    needs = "this fusion reads the modalities step by step, and their encoders give steps of"
+    check_equal(num_steps, needs, "fusion=concat, or an encoder that keeps the steps, such as encoder=bilstm")
     sequences = {modality: part.sequence for modality, part in encoded.items()}
     lengths = {modality: part.lengths for modality, part in encoded.items()}
     if weights is not None:

@@ -36,16 +36,28 @@ def check_number(part: str, supported: range, modalities: Collection[str], inste
         )
 
 
+def check_equal(numbers: Mapping[str, int], needs: str, typed: str) -> None:
+    """Refuse numbers that differ.
+
+    Args:
+        numbers: by what has them.
+        needs: what needs them equal, and of what they are, as the message begins.
+        typed: what to type.
+
+    Raises:
+        ConfigError: they differ.
+    """
+    if len(set(numbers.values())) > 1:
+        came = ", ".join(f"{name} {number}" for name, number in numbers.items())
+        raise ConfigError(f"{needs} {came}.\n  type {typed}")
+
+
 def common_width(option: str, input_dims: Mapping[str, int]) -> int:
     """The one width of all modalities.
 
     Raises:
         ConfigError: the widths differ.
     """
-    if len(set(input_dims.values())) != 1:
-        widths = ", ".join(f"{modality} {width}" for modality, width in input_dims.items())
-        raise ConfigError(
-            f"{option} needs encoders of one width, but they give {widths}.\n"
-            "  type the same hidden_dim and merge for every encoder, or fusion=concat"
-        )
+    needs = f"{option} needs encoders of one width, but they give"
+    check_equal(input_dims, needs, "the same hidden_dim and merge for every encoder, or fusion=concat")
     return next(iter(input_dims.values()))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mmsa.errors import ConfigError
-from mmsa.layers.support import SEVERAL, check_number
+from mmsa.layers.support import SEVERAL, check_equal, check_number
 from mmsa.ranges import NonNegative, Probability
 from mmsa.types import Regularized, Stream, over
 
@@ -131,7 +131,9 @@ class M3(nn.Module):
         first = next(iter(streams.values())).values
         per_step = self.per_step and all(stream.has_steps for stream in streams.values())
         if per_step:
-            check_steps(streams)
+            needs = "regularizer.per_step=true masks one stream at each step, but their steps differ:"
+            num_steps = {name: stream.values.shape[1] for name, stream in streams.items()}
+            check_equal(num_steps, needs, "regularizer.per_step=false")
         if self.mode == "hard":
             if self.gate == "batch" and torch.rand((), generator=self.generator) >= self.p:
                 return {}
@@ -151,18 +153,3 @@ class M3(nn.Module):
                 lost = (torch.rand(stream.values.shape, generator=self.generator) < self.p).to(first.device)
                 kept[name] = ~(lost & ~over(kept[name], stream.values))
         return kept
-
-
-def check_steps(streams: Mapping[str, Stream]) -> None:
-    """Refuse streams whose steps differ in number.
-
-    Raises:
-        ConfigError: they do.
-    """
-    num_steps = {name: stream.values.shape[1] for name, stream in streams.items()}
-    if len(set(num_steps.values())) > 1:
-        came = ", ".join(f"{name} {number}" for name, number in num_steps.items())
-        raise ConfigError(
-            f"regularizer.per_step=true masks one stream at each step, but their steps differ: {came}.\n"
-            "  type regularizer.per_step=false"
-        )
