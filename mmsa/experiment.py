@@ -20,7 +20,6 @@ from mmsa.model import Learner
 from mmsa.resume import continued, overrides_of
 from mmsa.run_folder import closed_to_trials
 from mmsa.stages import Task
-from mmsa.training.classification import Classification
 from mmsa.training.device import make_fabric
 from mmsa.training.seeding import derived_seed, generator, initialisation
 from mmsa.training.trainer import Trainer
@@ -132,7 +131,7 @@ def say_what_is_read(journal: Journal, data: Data, task: Task, train: Fold, vali
     for modality in train.num_cut:
         if beyond := train.num_cut[modality] + valid.num_cut[modality]:
             say(f"encoder.{modality} cuts {beyond:,} utterances, which are longer than its transformer")
-    if isinstance(task, Classification) and (unlearnt := task.unlearnt(train.targets)):
+    if unlearnt := task.unlearnt(train.targets):
         say(f"no train utterance is of {', '.join(unlearnt)}: nothing teaches the model to predict that")
 
 

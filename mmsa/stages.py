@@ -131,6 +131,10 @@ class Task(Protocol):
         """Meet the targets of the train fold, before the first loss: refuse them, or take from them what it needs."""
         self.truths(targets)
 
+    def unlearnt(self, targets: Mapping[str, np.ndarray]) -> Sequence[str]:
+        """What it can predict and no utterance of a fold teaches, in words."""
+        return ()
+
     def primary_loss(self, output: Tensor, truth: Tensor) -> Tensor:
         """Head's output (B, C), truth (B,) or (B, K) -> scalar."""
 
