@@ -71,7 +71,8 @@ def gather(rows: Iterable[Utterance], report: Mapping[str, Any], held: Sequence[
     silent = [m for m in kept[0].features if m not in held and not any(row.features[m].size for row in kept)]
     uneven = {m: odd for m in kept[0].features if (odd := _odd_widths(kept, m))}
     if uneven and len(uneven) + len(silent) == len(kept[0].features):
-        raise DataError("; ".join(f"{modality} {odd}" for modality, odd in uneven.items()))
+        odd = "; ".join(f"{modality} {odd}" for modality, odd in uneven.items())
+        raise DataError(f"{odd}.\n  type dataset.source=FILE in which each modality has as many features everywhere")
     for modality in (m for m in kept[0].features if m not in silent and m not in uneven):
         features[modality] = _joined(kept, modality)
         non_finite[modality], mended = _mend(features[modality])

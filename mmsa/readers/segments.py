@@ -70,7 +70,10 @@ def read_segments(
     for key in progress(chosen, "reading utterances", len(chosen)):
         _, of_key = opened["labels"].labels(key, label_columns)
         if len(of_key) != 1:
-            raise DataError(f"{opened['labels'].path}: {key} needs one row of labels, got {len(of_key)}.")
+            raise DataError(
+                f"{opened['labels'].path}: {key} needs one row of labels, got {len(of_key)}.\n"
+                "  type dataset.source=FOLDER of sequences as the SDK's align() left them, or of those before it"
+            )
         _, said = opened["words"].words(key)
         steps = {m: float32(sequence.frames(key)[1]) for m, sequence in opened.items() if m not in ("words", "labels")}
         pay(sum(features.nbytes for features in steps.values()) + sum(map(len, said)))
