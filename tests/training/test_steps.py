@@ -12,7 +12,7 @@ from mmsa import learning
 from mmsa.model import Learner
 from mmsa.testing.batches import select
 from mmsa.testing.laws import MOMENT, Subject
-from mmsa.testing.training import LENGTHS, NUM_BATCHES, STOPPED_IN, a_stopped_training_goes_on_to_the_same_bits, fitted
+from mmsa.testing.training import LENGTHS, SIZES, STOPPED_IN, a_stopped_training_goes_on_to_the_same_bits, fitted
 from mmsa.training.trainer import Trainer
 from tests.contracts.conftest import configuration, options
 
@@ -44,7 +44,7 @@ def test_the_train_loss_is_the_mean_over_utterances_with_a_smaller_last_batch(tm
     subject = Subject(configuration(*STILL, "optimizer.lr=1e-30", "scheduler=none"))
     state, learner = fitted(subject, tmp_path)
     whole = subject.batch(lengths=LENGTHS)
-    assert len(LENGTHS) % NUM_BATCHES, "the last batch is smaller"
+    assert len(LENGTHS) % SIZES["batch_size"], "the last batch is smaller"
     expected = subject.task.loss(learner.model(whole), whole).item()
     assert [record["train/loss"] for record in state.history] == pytest.approx([expected] * 5, rel=1e-5)
 
