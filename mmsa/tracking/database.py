@@ -6,12 +6,13 @@ import logging
 import os
 import re
 import shlex
+import shutil
 import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from functools import cache
 from importlib.metadata import distribution
 from pathlib import Path
@@ -77,8 +78,9 @@ def ensure_database(
         say: takes the line that tells of an upgrade.
 
     Raises:
-        mlflow.exceptions.MlflowException, sqlite3.Error, OSError: the place cannot be written or reached.
-        ConfigError: the database is of another version of MLflow, and cannot be upgraded.
+        mlflow.exceptions.MlflowException, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError: the place cannot be
+            written or reached.
+        ConfigError: the file is no MLflow database, or of another version and cannot be upgraded.
     """
     uri = uri or default_uri(outputs)
     client_class = import_client()  # before the lock: it takes seconds
@@ -88,18 +90,40 @@ def ensure_database(
     folder = database.parent if database else Path(outputs).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     if database:
+        if not _is_there(database):
+            with _locked(_lock_of(folder, database)):
+                if not _is_there(database):  # else another process has just made it
+                    _make(database)
+        bring_here(database, say)
         require_writable(database)
-        with suppress(sqlite3.Error):  # no schema yet, or not a database, which the client then says
-            bring_here(database, say)
-            if known := known_experiment(database, experiment):
-                return known  # so that workers need not queue for the lock
+        if known := known_experiment(database, experiment):
+            return known  # so that workers need not queue for the lock
     with _locked(_lock_of(folder, database)):
-        if database and not database.stat().st_size and can_write_ahead(folder):
-            with closing(sqlite3.connect(database)) as connection:
-                connection.execute("PRAGMA journal_mode=WAL")  # stays with the file
         # MLflow alone would put the runs' files into the working directory of whoever came first.
         artifacts = folder / _ARTIFACTS / re.sub(r"^\.+$", "_", quote(experiment, safe=" "))
         return _experiment_id(client_class(tracking_uri=uri), experiment, artifacts.as_uri())
+
+
+def _is_there(database: Path) -> bool:
+    """Whether something is at the path: a file of no bytes is what SQLite leaves of a database that was not made."""
+    return database.exists() and (not database.is_file() or database.stat().st_size > 0)
+
+
+def _make(database: Path) -> None:
+    """Make the tables in a file beside, which takes the name when it is whole: no reader sees a part of them."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    for leftover in database.parent.glob(f".{database.name}-*"):  # of a process that died here
+        shutil.rmtree(leftover, ignore_errors=True)
+    # A folder of a new name each time: MLflow keeps its connections by the path.
+    with tempfile.TemporaryDirectory(dir=database.parent, prefix=f".{database.name}-") as folder:
+        beside = Path(folder, database.name)
+        store = SqlAlchemyStore(default_uri(folder, database.name), (database.parent / _ARTIFACTS).as_uri())
+        store.engine.dispose()
+        if can_write_ahead(database.parent):
+            with closing(sqlite3.connect(beside)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")  # stays with the file
+        os.replace(beside, database)
 
 
 def bring_here(database: Path, say: Callable[[str], None]) -> None:
@@ -110,8 +134,8 @@ def bring_here(database: Path, say: Callable[[str], None]) -> None:
         say: takes the line that tells of an upgrade.
 
     Raises:
-        sqlite3.Error: the file is not an MLflow database, or cannot be written.
-        ConfigError: it is of a newer MLflow, or its upgrade failed.
+        sqlite3.Error: the file cannot be read or written.
+        ConfigError: it is no MLflow database, it is of a newer MLflow, or its upgrade failed.
     """
     _upgrade(database, say)
     _let_artifacts_follow(database)
@@ -181,7 +205,18 @@ def _schemas() -> ScriptDirectory:
 
 def _schema(database: Path) -> str:
     with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=20)) as connection:
-        return str(connection.execute("SELECT version_num FROM alembic_version").fetchone()[0])
+        try:
+            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError) and "no such table" not in str(error):
+                raise  # it cannot be read now, which says nothing of what it is
+            row = None
+    if row is None:
+        raise ConfigError(
+            f"{database} is not an MLflow database: another program's, damaged, or stopped while it was made.\n"
+            f"  type mv {shlex.join([str(database), f'{database}.broken'])}, or tracking.uri=URI of another"
+        )
+    return str(row[0])
 
 
 def require_writable(database: Path, seconds: float = 20.0) -> None:

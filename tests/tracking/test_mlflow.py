@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
 import threading
 import time
+import traceback
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 
+from mmsa.errors import ConfigError
 from mmsa.run_folder import flat_parameters
 from mmsa.tracking import database
 from mmsa.tracking.database import can_write_ahead, ensure_database
@@ -237,7 +241,11 @@ def test_an_experiment_deleted_in_the_ui_comes_back(outputs: Path, folder: Path)
 
 
 def _ensure(outputs: Path, ids: Any) -> None:
-    ids.put(ensure_database(None, outputs))
+    try:
+        ids.put(ensure_database(None, outputs))
+    except BaseException:
+        ids.put(traceback.format_exc())
+        raise
 
 
 def test_processes_that_race_make_one_database(tmp_path: Path) -> None:
@@ -245,12 +253,60 @@ def test_processes_that_race_make_one_database(tmp_path: Path) -> None:
     workers = [CONTEXT.Process(target=_ensure, args=(tmp_path, ids)) for _ in range(3)]
     for worker in workers:
         worker.start()
-    assert len({ids.get(timeout=60) for _ in workers}) == 1
+    found = [ids.get(timeout=60) for _ in workers]
+    assert found == found[:1] * 3
     for worker in workers:
         worker.join()
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
         assert connection.execute("SELECT count(*) FROM experiments WHERE name = 'mmsa'").fetchone() == (1,)
+
+
+def test_a_database_comes_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that dies while it is made leaves nothing that a later one, or a reader, takes for a database."""
+    left = tmp_path / ".mlflow.db-died"
+    left.mkdir()
+    (left / "mlflow.db").write_text("half of one")
+    (tmp_path / "mlflow.db").touch()  # what a connection leaves that wrote nothing
+    seen: list[int] = []
+
+    def die(engine: sqlalchemy.Engine) -> None:
+        with engine.connect() as connection:
+            assert connection.execute(sqlalchemy.text("SELECT count(*) FROM runs")).scalar() == 0
+        seen.append((tmp_path / "mlflow.db").stat().st_size)
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="disk full"):
+        patched.setattr("mlflow.store.db.utils._upgrade_db", die)
+        ensure_database(None, tmp_path)
+    assert seen == [0]
+    assert ensure_database(None, tmp_path) == ensure_database(None, tmp_path)
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "CREATE TABLE runs (a INT)",
+        "CREATE TABLE alembic_version (version_num TEXT)",
+        None,
+    ],
+)
+def test_a_file_that_is_no_tracking_database_is_named_and_kept(tmp_path: Path, script: str | None) -> None:
+    file = tmp_path / "mlflow.db"
+    if script is None:
+        file.write_text("not a database " * 100)
+    else:
+        with closing(sqlite3.connect(file)) as connection:
+            connection.execute(script)
+            connection.commit()
+    before = file.read_bytes()
+    with pytest.raises(ConfigError, match="is not an MLflow database") as refused:
+        ensure_database(None, tmp_path)
+    assert file.read_bytes() == before
+    command = str(refused.value).split("type ")[1].split(", or")[0]
+    subprocess.run(command, shell=True, check=True)
+    assert ensure_database(None, tmp_path) and (tmp_path / "mlflow.db.broken").read_bytes() == before
 
 
 @pytest.mark.parametrize("advisory", [True, False])

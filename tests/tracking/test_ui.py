@@ -16,18 +16,20 @@ import pytest
 
 from mmsa.errors import MmsaError
 from mmsa.tracking import ui
-from mmsa.tracking.database import ensure_database
+from mmsa.tracking.database import _schemas, ensure_database
 
 ROOT = Path(__file__).parents[2]
 
 
 def small_database(folder: Path, *, names: tuple[str, ...], stage: str = "active") -> Path:
-    """A database with the one table that the address is read from."""
+    """A database with the tables that the address and the version are read from."""
     folder.mkdir(parents=True)
     database = folder / "mlflow.db"
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("CREATE TABLE experiments (experiment_id INTEGER, name TEXT, lifecycle_stage TEXT)")
         connection.executemany("INSERT INTO experiments VALUES (?, ?, ?)", [(i, n, stage) for i, n in enumerate(names)])
+        connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        connection.execute("INSERT INTO alembic_version VALUES (?)", (_schemas().get_current_head(),))
         connection.commit()
     return database
 
