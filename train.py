@@ -22,6 +22,7 @@ except ModuleNotFoundError:
     )
 
 from mmsa.config import conf_folder, execution_whitelist
+from mmsa.config_folder import check_folders
 from mmsa.errors import ConfigError
 from mmsa.overrides import check_dashes, is_sweep, native_overrides, typed_overrides
 from mmsa.reporting import in_few_lines, report_errors
@@ -73,8 +74,9 @@ def run_one_of_many(run: Callable[[], None], overrides: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    if refused := report_errors(lambda: check_dashes(sys.argv[1:], conf_folder()), SHOW_TRACEBACK):
-        sys.exit(refused)
+    for check in (lambda: check_dashes(sys.argv[1:], conf_folder()), lambda: check_folders(sys.argv[1:])):
+        if refused := report_errors(check, SHOW_TRACEBACK):
+            sys.exit(refused)
     sys.argv[1:] = native_overrides(sys.argv[1:])
     if is_sweep(sys.argv[1:]) and not {"-m", "--multirun", "--cfg", "-c", "--info", "-i", "--help"} & set(sys.argv[1:]):
         sys.argv.insert(1, "-m")

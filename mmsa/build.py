@@ -14,7 +14,7 @@ import torch
 from omegaconf import DictConfig
 
 from mmsa.commands import doctor_command
-from mmsa.config import PLAIN_GROUPS, TopOptions, check_options, conf_folder, parameters
+from mmsa.config import conf_folder, parameters
 from mmsa.data.batches import Data
 from mmsa.data.loading import words_are_not_averaged
 from mmsa.data.store import Store
@@ -25,7 +25,7 @@ from mmsa.encoder.embedding import WordEmbedding
 from mmsa.errors import ConfigError, DataError
 from mmsa.learning import build_objective, check_groups, check_needs
 from mmsa.model import Learner, MultimodalModel
-from mmsa.parts import GIVEN, built, check_node, target_of, values_of
+from mmsa.parts import built, check_nodes, target_of, values_of
 from mmsa.run_folder import check_outputs
 from mmsa.stages import Task
 from mmsa.tracking.tracker import Tracker
@@ -52,15 +52,7 @@ def check(cfg: DictConfig) -> None:
     """
     if "sweep" in cfg:
         raise ConfigError("sweep: a sweep is many runs, this is one.\n  type python train.py sweep=…, in a terminal")
-    groups = set(GIVEN) | set(PLAIN_GROUPS)
-    top = {str(key): value for key, value in cfg.items() if key not in groups}
-    check_options(top, TopOptions, "")
-    for group, schema in PLAIN_GROUPS.items():
-        check_options(values_of(cfg, group), schema, group)
-    places = [group for group in GIVEN if group != "encoder"]
-    places += [f"encoder.{name}" for name in cfg.encoder]
-    for place in places:
-        check_node(cfg, place)
+    check_nodes(cfg)
     dataset = build_dataset(cfg)
     task = build_task(cfg, dataset)
     check_text(cfg, dataset)

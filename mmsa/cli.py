@@ -175,12 +175,16 @@ def worker(
     slots: Annotated[
         list[str] | None, typer.Option(help="auto, a number, or devices: --slots cuda:0 --slots cpu.")
     ] = None,
+    config_dir: Annotated[
+        list[Path] | None, typer.Option(help="A folder of configuration files that the sweep was started with.")
+    ] = None,
 ) -> None:
     """Work on a sweep that another machine has started, on the slots of this one; both have to see its folder."""
     from mmsa.sweep.hydra_sweep import join_here
 
     first, *more = slots or ["auto"]
-    join_here(folder, [first, *more] if more else int(first) if first.isdecimal() else first)
+    chosen = [first, *more] if more else int(first) if first.isdecimal() else first
+    join_here(folder, chosen, [str(path.resolve()) for path in config_dir or ()])
 
 
 @app.command()

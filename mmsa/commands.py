@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmsa import config
 from mmsa.config import PACKAGES_VARIABLE
 from mmsa.tracking.tracker import without_password
 
@@ -20,8 +20,7 @@ def train_command(overrides: Sequence[str], config_folders: Sequence[str] = ()) 
         overrides: as typed.
         config_folders: further folders of configuration files (--config-dir).
     """
-    packages = os.environ.get(PACKAGES_VARIABLE)
-    words = [f"{PACKAGES_VARIABLE}={shlex.quote(packages)}"] if packages else []
+    words = [f"{PACKAGES_VARIABLE}={shlex.quote(','.join(config.PACKAGES))}"] if config.PACKAGES else []
     words += [_tool("python"), "train.py"]
     words += [f"--config-dir={shlex.quote(folder)}" for folder in config_folders]
     return " ".join([*words, *map(shlex.quote, overrides)])

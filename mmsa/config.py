@@ -17,6 +17,14 @@ PACKAGES_VARIABLE = "MMSA_PACKAGES"
 """Environment variable: packages of the user's own, comma-separated, whose classes a configuration may name."""
 
 
+def admitted_packages() -> tuple[str, ...]:
+    """The packages that the environment admits now."""
+    return tuple(filter(None, (name.strip() for name in os.environ.get(PACKAGES_VARIABLE, "").split(","))))
+
+
+PACKAGES = admitted_packages()
+"""Those packages. Read once, before Hydra composes anything: no configuration can add to them."""
+
 WORDING = {
     "Input should be": "needs",
     "a valid integer": "an integer",
@@ -102,9 +110,8 @@ def conf_folder() -> Path:
 
 
 def execution_whitelist() -> tuple[str, ...]:
-    """What a configuration may call: ours, and the packages that MMSA_PACKAGES names."""
-    own = [name.strip() for name in os.environ.get(PACKAGES_VARIABLE, "").split(",")]
-    return ("mmsa.*", *(f"{name}.*" for name in own if name))
+    """What Hydra itself may call: our callback, and what packages of the user's own have for it."""
+    return ("mmsa.multirun.MultirunCallback", *(f"{name}.*" for name in PACKAGES))
 
 
 def check_options(

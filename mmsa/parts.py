@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import fields
-from functools import partial
+from functools import cache, partial
+from types import FunctionType
 from typing import Any, cast
 
-from hydra.utils import execution_whitelist, get_object, instantiate
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from mmsa import config
-from mmsa.config import PACKAGES_VARIABLE, check_options, parameters, passes_on
+from mmsa.config import (
+    PACKAGES_VARIABLE,
+    PLAIN_GROUPS,
+    TopOptions,
+    check_options,
+    conf_folder,
+    parameters,
+    passes_on,
+)
 from mmsa.data.loading import Loading
 from mmsa.errors import ConfigError
 
@@ -35,13 +45,26 @@ GIVEN: dict[str, tuple[str, ...]] = {
 
 def part(cfg: DictConfig, place: str) -> Callable[..., Any]:
     """The class or function that a node names, with the node's values bound."""
-    # The node alone, since Hydra copies its parents.
-    node: Any = OmegaConf.to_container(OmegaConf.select(cfg, place), resolve=True)
-    loads = _takes_loading(cfg, place)
-    options = {field.name: node.pop(field.name) for field in fields(Loading) if loads and field.name in node}
-    with execution_whitelist(config.execution_whitelist()):
-        made = instantiate(node, _partial_=True, _convert_="all")
-    return partial(made, loading=Loading(**options)) if loads else cast(Callable[..., Any], made)
+    target, values = target_of(cfg, place), values_of(cfg, place)
+    if not _takes_loading(cfg, place):
+        return partial(target, **values)
+    options = {field.name: values.pop(field.name) for field in fields(Loading) if field.name in values}
+    return partial(target, **values, loading=Loading(**options))
+
+
+def check_nodes(cfg: DictConfig) -> None:
+    """Check every option of a configuration by itself: the one check of all that others hand over.
+
+    Raises:
+        ConfigError: an option is unknown, of the wrong type or out of range, or a node names what is no part.
+    """
+    groups = set(GIVEN) | set(PLAIN_GROUPS)
+    check_options({str(key): value for key, value in cfg.items() if key not in groups}, TopOptions, "")
+    for group, schema in PLAIN_GROUPS.items():
+        check_options(values_of(cfg, group), schema, group)
+    for group in GIVEN:
+        for place in [group] if group != "encoder" else [f"encoder.{name}" for name in cfg.encoder]:
+            check_node(cfg, place)
 
 
 def check_node(cfg: DictConfig, place: str) -> None:
@@ -60,29 +83,71 @@ def _takes_loading(cfg: DictConfig, place: str) -> bool:
 
 
 def values_of(cfg: DictConfig, place: str) -> dict[str, Any]:
-    """The options of a node, without Hydra's own keys."""
+    """The options of a node: plain values, in which nothing is named that could be called.
+
+    Raises:
+        ConfigError: the node is none, or has keys by which Hydra would call something.
+    """
     node = OmegaConf.select(cfg, place)
     if not isinstance(node, DictConfig):
         raise ConfigError(f"{place}={node}: needs an option of the group {place}.\n  type python train.py --help")
     values = cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
-    return {key: value for key, value in values.items() if not key.startswith("_")}
+    if place.partition(".")[0] in GIVEN:
+        values.pop("_target_", None)
+    for key in _keys(values, place):
+        if key.rpartition(".")[2].startswith("_"):
+            raise ConfigError(f"{key}: an option is a plain value, and names nothing to call.\n  leave {key} out")
+    return values
+
+
+def _keys(node: Any, place: str) -> Iterator[str]:
+    """The keys of a node and of all that is in it."""
+    pairs = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in pairs:
+        yield f"{place}.{key}"
+        yield from _keys(value, f"{place}.{key}")
+
+
+@cache
+def parts_of(group: str) -> tuple[str, ...]:
+    """The classes and functions of ours that nodes of a group may name: those that its option files name."""
+    files = sorted((conf_folder() / group).glob("*.yaml"))
+    named = (re.search(r"^_target_: *(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE) for path in files)
+    return tuple(dict.fromkeys(found[1] for found in named if found))
 
 
 def target_of(cfg: DictConfig, place: str) -> Any:
-    """The class or function that a node names."""
+    """The class or function that a node names: a part of ours of its group, or one of a package of the user's own.
+
+    Raises:
+        ConfigError: it names anything else, or what it names cannot be imported.
+    """
     name = OmegaConf.select(cfg, f"{place}._target_")
     if not isinstance(name, str):
         raise ConfigError(f"{place} names nothing to build: its YAML needs a line _target_: PACKAGE.MODULE.NAME")
-    package = name.partition(".")[0]
-    if f"{package}.*" not in config.execution_whitelist():
+    group, package = place.partition(".")[0], name.partition(".")[0]
+    ours = name in parts_of(group)
+    if not ours and package == "mmsa":
+        raise ConfigError(
+            f"{place}._target_={name}: that is no part of the group {group}; there is {', '.join(parts_of(group))}.\n"
+            f"  type {group}=OPTION, one of those that python train.py --help lists"
+        )
+    if not ours and package not in config.PACKAGES:
         raise ConfigError(
             f"{place}._target_={name}: a configuration may only build what is admitted by name.\n"
             f"  if {package} is your own: {PACKAGES_VARIABLE}={package} python train.py …"
         )
     try:
-        return get_object(name)
+        found = get_object(name)
     except Exception as error:  # whatever importing a user's module raises
         raise ConfigError(f"{place}._target_={name} cannot be imported: {error}") from error
+    home = str(getattr(found, "__module__", None)).partition(".")[0]
+    if not ours and not (isinstance(found, FunctionType | type) and home in config.PACKAGES):
+        raise ConfigError(
+            f"{place}._target_={name}: {package} only imports it, from {getattr(found, '__module__', 'elsewhere')}; a "
+            f"part is a class or function of the package itself.\n  write one in {package} that calls it"
+        )
+    return found
 
 
 def built(cfg: DictConfig, place: str, **given: Any) -> Any:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml  # type: ignore[import-untyped]
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter
 
 from mmsa.errors import ConfigError, DataError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from mmsa.data.batches import Fold
 
 NAME_LENGTH = 80
+_YAML_BYTES, _YAML_DEPTH = 2**20, 200
 _FORMER_TARGETS = {
     "mmsa.data.": "mmsa.dataset.",
     "mmsa.encoder.recurrent.": "mmsa.encoder.bilstm.",
@@ -162,7 +164,14 @@ def read_config(folder: Path) -> DictConfig:
     Raises:
         DataError: it is missing or damaged.
     """
-    return OmegaConf.create(stored_config(folder))
+    try:
+        config = OmegaConf.create(stored_config(folder))
+        OmegaConf.to_container(config, resolve=True)
+    except (OmegaConfBaseException, ValueError, RecursionError) as error:
+        raise DataError(
+            f"{folder / 'config.yaml'} cannot be read: {str(error).splitlines()[0][:160]}\n  name another run"
+        ) from None
+    return config
 
 
 def stored_config(folder: Path) -> dict[str, Any]:
@@ -173,17 +182,40 @@ def stored_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / "config.yaml"
     try:
-        # The loader in C, where there is one, is ten times as fast: a report reads hundreds of these.
-        stored = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        stored = None
-    if not isinstance(stored, dict):
-        raise DataError(f"{path} is missing or damaged, and a run cannot be read without it.\n  name another run")
-    config: dict[str, Any] = _as_today(stored)
+        stored = load_yaml(path)
+        config: dict[str, Any] = _as_today(stored)
+    except (OSError, ValueError, AttributeError, yaml.YAMLError):
+        raise DataError(
+            f"{path} is missing or damaged, and a run cannot be read without it.\n  name another run"
+        ) from None
     if isinstance(config.get("trainer"), dict):
         config["trainer"].setdefault("accumulate", 1)
     config.setdefault("objective", {"_target_": "mmsa.objective.task.TaskObjective"})
     return config
+
+
+def load_yaml(path: Path) -> Any:
+    """The plain values of a file of YAML that anybody may have written.
+
+    Raises:
+        OSError, ValueError, yaml.YAMLError: it cannot be read, is larger than a configuration is, or has more than
+            plain values.
+    """
+    with path.open("rb") as file:
+        content = file.read(_YAML_BYTES + 1)
+    if len(content) > _YAML_BYTES:
+        raise ValueError(f"more than {_YAML_BYTES} bytes")
+    text = content.decode("utf-8")
+    # The loaders in C, where there are any, are ten times as fast: a report reads hundreds of these.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    # That in C ends the interpreter at some depth, and a few references to references become billions of values.
+    if "*" in text or sum(map(text.count, "[{-?")) > _YAML_DEPTH:
+        depth = 0
+        for event in yaml.parse(text, Loader=loader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _YAML_DEPTH or isinstance(event, yaml.AliasEvent):
+                raise ValueError("deeper than a configuration is, or with references")
+    return yaml.load(text, Loader=loader)
 
 
 def _as_today(node: dict[Any, Any]) -> dict[Any, Any]:

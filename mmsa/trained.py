@@ -12,6 +12,7 @@ from mmsa.analysis.comparison import TrainedRun
 from mmsa.compose import compose
 from mmsa.data.store import Store
 from mmsa.errors import DataError
+from mmsa.parts import check_nodes
 from mmsa.record import DataRecord, RunRecord
 from mmsa.run_folder import closed_to_trials, read_config
 from mmsa.training.checkpoints import load_checkpoint
@@ -28,9 +29,11 @@ def load_run(folder: Path, stores: Path | None = None) -> TrainedRun:
 
     Raises:
         DataError: the folder is not a run's, or its store is not found.
+        ConfigError: its configuration has other than parts and values, or parts of a package that is not admitted.
     """
     record = RunRecord.read(folder)
     cfg = read_config(folder)
+    check_nodes(cfg)
     store = find_store(record.data, _places(folder, record.data, cfg.paths.data, stores))
     dataset = build.build_dataset(cfg, store)
     task, data = build.build_task(cfg, dataset), build.load_data(cfg, dataset, store)

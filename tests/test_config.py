@@ -13,7 +13,7 @@ import pytest
 from omegaconf import OmegaConf
 
 import mmsa
-from mmsa import build, parts
+from mmsa import build, config, parts
 from mmsa.compose import compose
 from mmsa.config import conf_folder
 from mmsa.data.loading import Loading
@@ -55,7 +55,7 @@ def test_every_key_binds_to_a_parameter(group: str, option: str) -> None:
     cfg = compose(chosen(group, option))
     node = OmegaConf.select(cfg, place_of(group))
     keys = {str(key) for key in node} - {"_target_"}
-    target = build.PLAIN_GROUPS.get(group) or parts.target_of(cfg, place_of(group))
+    target = config.PLAIN_GROUPS.get(group) or parts.target_of(cfg, place_of(group))
     accepted = set(inspect.signature(target).parameters)
     if group == "dataset":
         accepted |= {field.name for field in fields(Loading)}

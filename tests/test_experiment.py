@@ -223,7 +223,7 @@ def test_a_method_in_a_folder_of_ones_own(small: list[str], tmp_path: Path, monk
     own = [*small, "fusion=concat", "fusion._target_=my_methods.gated.GatedFusion", "+fusion.power=2"]
     with pytest.raises(ConfigError, match="MMSA_PACKAGES=my_methods"):
         mmsa.run(own, quiet=True)
-    monkeypatch.setenv("MMSA_PACKAGES", "my_methods")
+    monkeypatch.setattr("mmsa.config.PACKAGES", ("my_methods",))
     mmsa.run([*own, "+task.auxiliary.openness=0.1"], quiet=True)
     with pytest.raises(ConfigError, match=r"task.auxiliary.other[\s\S]*openness"):
         mmsa.run([*own, "+task.auxiliary.other=0.1"], quiet=True)
@@ -244,7 +244,7 @@ def test_a_users_part_that_needs_true_widths_is_built_with_them(
         "        return self.norm(features.transpose(1, 2)).transpose(1, 2)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("MMSA_PACKAGES", "grouped")
+    monkeypatch.setattr("mmsa.config.PACKAGES", ("grouped",))
     places = [f"encoder.{m}" for m in ("text", "audio", "visual", "default")]
     cfg = compose([*small, "fusion=concat"])
     for place in places:

@@ -24,7 +24,7 @@ from tests.data.test_batches import prepared, store_of
 
 @pytest.fixture(autouse=True)
 def _own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MMSA_PACKAGES", "tests")
+    monkeypatch.setattr("mmsa.config.PACKAGES", ("tests",))
 
 
 def with_part(place: str, name: str, *overrides: str, **options: object) -> DictConfig:

@@ -15,6 +15,7 @@ from multiprocessing import forkserver
 from pathlib import Path
 from types import TracebackType
 
+from mmsa import config
 from tests.conftest import ROOT
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -39,6 +40,7 @@ def _become(program: Callable[[], None], arguments: list[str], cwd: str, environ
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell in the background would have had ignored
     os.environ.clear()
     os.environ.update(environment)
+    config.PACKAGES = config.admitted_packages()  # which a process reads once, when it starts
     sys.path[1:1] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
     os.chdir(cwd)
     for number, name in ((1, "out"), (2, "err")):

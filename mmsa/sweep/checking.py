@@ -11,9 +11,9 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from mmsa import build
+from mmsa import build, config
 from mmsa.compose import compose
-from mmsa.config import PACKAGES_VARIABLE, check_options
+from mmsa.config import check_options
 from mmsa.errors import ConfigError
 from mmsa.overrides import typed_overrides
 from mmsa.run_folder import check_outputs, flat_parameters
@@ -86,7 +86,7 @@ def check_sweep(
         modes=[_mode(name) for name in objectives],
         num_points=num_points,
         config_folders=config_folders,
-        packages=os.environ.get(PACKAGES_VARIABLE, ""),
+        packages=",".join(config.PACKAGES),
         options=options,
     )
     return CheckedSweep(search, _typed(cfg, arguments), space, base)

@@ -20,6 +20,7 @@ from mmsa import build
 from mmsa.commands import report_command
 from mmsa.errors import ConfigError, MmsaError
 from mmsa.overrides import text_override
+from mmsa.resume import config_folders
 from mmsa.sweep.checking import check_sweep
 from mmsa.sweep.drive import SweepDisplay, opening_lines, usual_seconds, while_running
 from mmsa.sweep.options import SweepSpec
@@ -30,7 +31,7 @@ from mmsa.sweep.study_run import StudyRun
 from mmsa.sweep.summary import summarise
 from mmsa.sweep.supervisor import POLL_SECONDS, Supervisor
 from mmsa.sweep.trials import note_death, num_failed
-from mmsa.sweep.worker import enter
+from mmsa.sweep.worker import entered
 from mmsa.tracking.mlflow import MLflowTracker
 
 EXIT_INTERRUPTED = 130
@@ -102,7 +103,12 @@ def on_slots(made: Sweep, plan: SlotPlan, until: float | None, run: StudyRun | N
     display = announce(made, [slot.name for slot in plan.slots], len(plan.slots), plan.notes, run)
     guarded = Patience(display.say)
     died = partial(guarded, note_death, made.study)
-    with display, Supervisor(Path(made.spec.folder), plan.slots, until, display.say, died) as supervisor:
+    with (
+        display,
+        Supervisor(
+            Path(made.spec.folder), plan.slots, until, display.say, died, made.spec.config_folders
+        ) as supervisor,
+    ):
         while supervisor.step():
             guarded(display.refresh)
             time.sleep(POLL_SECONDS)
@@ -211,18 +217,18 @@ def conclude(made: Sweep, display: SweepDisplay, ended: int | None) -> None:
         sys.exit(ended)
 
 
-def join_here(folder: Path, slots: str | int | list[str]) -> None:
+def join_here(folder: Path, slots: str | int | list[str], config_folders: Sequence[str] = ()) -> None:
     """Run further trials of a sweep that was set up elsewhere, on the slots of this machine.
 
     Args:
         folder: the sweep's folder, which both machines see.
         slots: as `sweep.slots`.
+        config_folders: folders of configuration files, absolute.
 
     Raises:
         MmsaError: what the user can mend.
     """
-    made = reopen(folder)
-    enter(made.spec)
+    made = reopen(entered(SweepSpec.load(folder), config_folders))
     on_slots(made, plan_slots(made.base, made.spec.options, slots), None, None)
 
 
@@ -235,6 +241,6 @@ def join(folder: Path) -> None:
     minutes = SweepSpec.load(folder).options["timeout"]
     until = time.time() + 60 * minutes if minutes else None
     slot = Slot(f"job {os.getpid()} on {os.uname().nodename}", lock=f"job {os.getpid()}", environment={})
-    with Supervisor(folder, (slot,), until, print) as supervisor:
+    with Supervisor(folder, (slot,), until, print, config_folders=config_folders()) as supervisor:
         while supervisor.step():
             time.sleep(POLL_SECONDS)

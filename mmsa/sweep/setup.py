@@ -160,13 +160,16 @@ def enqueue_missing(study: optuna.Study, points: Sequence[Mapping[str, Any]]) ->
             study.enqueue_trial(dict(point), user_attrs={"point": name})
 
 
-def reopen(folder: Path) -> Sweep:
-    """A sweep that was set up before, from its folder.
+def reopen(spec: SweepSpec) -> Sweep:
+    """A sweep that was set up before.
+
+    Args:
+        spec: of its folder.
 
     Raises:
         MmsaError: the folder is not a sweep's, or its storage cannot be reached.
     """
-    spec, study = SweepSpec.load(folder), open_study(folder)
+    study = open_study(Path(spec.folder))
     return Sweep(spec, study, first_configuration(space_of(spec), spec.config_folders))
 
 

@@ -33,10 +33,12 @@ class Seat:
     Args:
         slot: what the worker computes on.
         log: file of what its workers print.
+        config_folders: folders of configuration files that its workers get.
     """
 
     slot: Slot
     log: Path
+    config_folders: Sequence[str] = ()
     process: subprocess.Popen[bytes] | None = None
     printed: int = 0
     deaths_at_start: int = 0
@@ -47,6 +49,7 @@ class Seat:
         """Start a worker, in a session of its own so that a terminal's Ctrl-C does not reach it."""
         command = [sys.executable, "-m", "mmsa.sweep.worker", str(folder), "--slot", self.slot.name]
         command += ["--lock", self.slot.lock, *(["--until", str(until)] if until is not None else [])]
+        command += [word for given in self.config_folders for word in ("--config-dir", given)]
         root = str(Path(__file__).resolve().parents[2])  # where `mmsa` was imported from, installed or not
         path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -85,6 +88,7 @@ class Supervisor:
         until: Unix time after which no trial starts; None has no limit.
         say: takes lines for the screen.
         on_death: takes the number of a trial whose worker died, and how.
+        config_folders: folders of configuration files that the workers get, absolute.
         interrupts: signals that asked it to end.
     """
 
@@ -93,6 +97,7 @@ class Supervisor:
     until: float | None
     say: Callable[[str], None]
     on_death: Callable[[int, str], None] = lambda trial, reason: None
+    config_folders: Sequence[str] = ()
     interrupts: int = 0
     _heeded: bool = False
     seats: list[Seat] = field(default_factory=list)
@@ -103,7 +108,9 @@ class Supervisor:
         self._former = {number: signal.signal(number, self._interrupt) for number in numbers}
         logs, host = self.folder / "workers", socket.gethostname()
         names = [re.sub(r"[^A-Za-z0-9]+", "-", f"{host} {slot.name}") for slot in self.slots]
-        self.seats = [Seat(slot, logs / f"{name}.log") for slot, name in zip(self.slots, names, strict=True)]
+        self.seats = [
+            Seat(slot, logs / f"{name}.log", self.config_folders) for slot, name in zip(self.slots, names, strict=True)
+        ]
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from mmsa.config import PACKAGES_VARIABLE
+from mmsa import config
 from mmsa.errors import ConfigError, MmsaError, Pruned, TrainingError
 from mmsa.locks import Lock, lock_file
 from mmsa.sweep.options import SweepSpec
@@ -34,7 +36,13 @@ class Stopped(BaseException):
     """The worker is to leave its trial as it is."""
 
 
-def work(folder: Path, slot: str = "", until: float | None = None, stop: threading.Event | None = None) -> int:
+def work(
+    folder: Path,
+    slot: str = "",
+    until: float | None = None,
+    stop: threading.Event | None = None,
+    config_folders: Sequence[str] = (),
+) -> int:
     """Run trials of a sweep until none is left; returns an exit code.
 
     Args:
@@ -42,12 +50,12 @@ def work(folder: Path, slot: str = "", until: float | None = None, stop: threadi
         slot: what this process computes on, for people.
         until: Unix time after which no trial starts; None has no limit.
         stop: set when no further trial is to start.
+        config_folders: this process's own folders of configuration files, absolute.
     """
     from mmsa.sweep.setup import open_sweep
     from mmsa.sweep.trials import TooManyFailures
 
-    spec = SweepSpec.load(folder)
-    enter(spec)
+    spec = entered(SweepSpec.load(folder), config_folders)
     stop = stop or threading.Event()
     desk, runner = open_sweep(spec, slot)
     desk.open()
@@ -68,14 +76,29 @@ def work(folder: Path, slot: str = "", until: float | None = None, stop: threadi
     return DONE
 
 
-def enter(spec: SweepSpec) -> None:
-    """Go where the sweep was started, with what its configurations may name.
+def entered(spec: SweepSpec, config_folders: Sequence[str]) -> SweepSpec:
+    """Go where the sweep was started. What its configurations may name this process says, not the sweep's folder.
+
+    Args:
+        spec: of the sweep.
+        config_folders: this process's own folders of configuration files, absolute.
+
+    Returns:
+        The sweep, with these folders.
 
     Raises:
-        ConfigError: this machine does not see that folder.
+        ConfigError: it needs packages or folders that this process was not given, or this machine does not see where
+            it was started.
     """
-    if spec.packages:
-        os.environ[PACKAGES_VARIABLE] = spec.packages
+    packages = list(filter(None, spec.packages.split(",")))
+    if not set(packages) <= set(config.PACKAGES) or len(config_folders) != len(spec.config_folders):
+        words = [f"{config.PACKAGES_VARIABLE}={shlex.quote(spec.packages)}"] if packages else []
+        words += ["mmsa worker", shlex.quote(spec.folder)]
+        words += [f"--config-dir {shlex.quote(folder)}" for folder in spec.config_folders]
+        raise ConfigError(
+            f"{spec.folder}: its runs are made of packages or folders that a worker takes from its own command line.\n"
+            f"  if they are yours, type {' '.join(words)}"
+        )
     try:
         os.chdir(spec.working_folder)
     except OSError as error:
@@ -83,6 +106,7 @@ def enter(spec: SweepSpec) -> None:
             f"{spec.folder}: its relative paths begin in {spec.working_folder}, and this machine has no such folder.\n"
             "  mount it there, or type the sweep's command again where its folders are now"
         ) from error
+    return replace(spec, config_folders=list(config_folders))
 
 
 def run_one(desk: TrialDesk, runner: TrialRunner, trial: Trial, stop: threading.Event) -> bool:
@@ -125,6 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--slot", default="", help="what this process computes on, for people")
     parser.add_argument("--lock", help="lock of the slot, to hold for life")
+    parser.add_argument("--config-dir", action="append", default=[], help="a folder of configuration files")
     parser.add_argument("--until", type=float, help="Unix time after which no trial starts")
     options = parser.parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGHUP):  # a terminal's Ctrl-C and its end are the parent's to interpret
@@ -136,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop = threading.Event()
     threading.Thread(target=_until_parent_closes, args=(stop,), daemon=True).start()
     try:
-        return work(options.folder, options.slot, options.until, stop)
+        return work(options.folder, options.slot, options.until, stop, options.config_dir)
     except Stopped:
         return REPLACE
 

@@ -37,7 +37,7 @@ TRAITS: dict[str, tuple[list[str], dict[str, str]]] = {
 
 @pytest.fixture(autouse=True)
 def _own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MMSA_PACKAGES", "tests")
+    monkeypatch.setattr("mmsa.config.PACKAGES", ("tests",))
 
 
 def subject_of(overrides: list[str], parts: Mapping[str, str]) -> Subject:

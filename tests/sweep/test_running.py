@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import shlex
 import threading
 import time
 from pathlib import Path
@@ -405,3 +406,24 @@ def test_a_failed_point_of_a_grid_is_tried_again_by_the_same_command(
     study = work(make(*command, option="grid", sampler=GRID))
     assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE", "COMPLETE"]
     assert open_sweep(SweepSpec.load(Path(made.spec.folder)), "")[0].is_complete()
+
+
+def test_what_a_sweeps_folder_names_admits_nothing(
+    base: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(*base, LR, "sweep.trials=1")
+    path = Path(made.spec.folder) / "sweep.json"
+    (folder := tmp_path / "my (conf)").mkdir()
+    changed = {"packages": "os,guest", "config_folders": [str(folder)]}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
+    for packages, folders in (((), ()), (("os", "guest"), ()), (("os",), [str(folder)])):
+        monkeypatch.setattr("mmsa.config.PACKAGES", packages)
+        with pytest.raises(ConfigError, match="from its own command line") as refused:
+            worker.work(path.parent, config_folders=folders)
+    variable, *words = shlex.split(str(refused.value).split("type ")[1])
+    monkeypatch.setattr("mmsa.config.PACKAGES", tuple(variable.removeprefix("MMSA_PACKAGES=").split(",")))
+    taken: list[SweepSpec] = []
+    monkeypatch.setattr("mmsa.sweep.hydra_sweep.reopen", lambda spec: taken.append(spec) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.command(words[1:])
+    assert words[0] == "mmsa" and taken[0].config_folders == [str(folder)]

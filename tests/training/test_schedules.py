@@ -211,7 +211,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DictConfig:
         "    return LambdaLR(optimizer, lambda done: 1 / (1 + done))\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("MMSA_PACKAGES", "own_schedules")
+    monkeypatch.setattr("mmsa.config.PACKAGES", ("own_schedules",))
     cfg = compose(["scheduler=none", f"trainer.max_epochs={EPOCHS}", "trainer.batch_size=1"])
     OmegaConf.update(cfg, "scheduler", {"_target_": "own_schedules.triangle", "peak": 0.2}, force_add=True)
     return cfg
