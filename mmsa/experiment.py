@@ -101,13 +101,13 @@ def run(
         with journal.display.training(cfg.trainer.max_epochs, journal.record.monitor):
             state = trainer.fit(learner, optimizers, schedule, train, valid, journal.epoch, resumed)
 
-        trainer.restore_best(model)
+        weights = trainer.restore_best(model)
         folds, baselines = [valid], {}
         if not trial or trial.final:
             folds.append(data.fold("test"))  # here and only here
             baselines = fit_beside(task, journal.record.task, [train, *folds])
         scored = [(fold, *trainer.evaluate(model, fold)) for fold in folds]
-        journal.finish(state, task, scored, baselines)
+        journal.finish(state, weights, task, scored, baselines)
     return RunResult(
         metrics=named_by_fold(scored),
         predictions={fold.name: fold.by_id(predictions.tolist()) for fold, _, predictions in scored},

@@ -159,12 +159,18 @@ class Journal:
             self.trial.epoch(state.history)
 
     def finish(
-        self, state: TrainingState, task: Task, scored: Sequence[Scored], baselines: Mapping[str, Mapping[str, float]]
+        self,
+        state: TrainingState,
+        weights: str,
+        task: Task,
+        scored: Sequence[Scored],
+        baselines: Mapping[str, Mapping[str, float]],
     ) -> None:
         """Keep the result, then show it: figures, tracker, table, and the line to type next.
 
         Args:
             state: of training.
+            weights: hash of the selected weights' checkpoint.
             task: whose truths stand beside the predictions.
             scored: the folds, with the selected weights.
             baselines: baseline -> its metrics on them.
@@ -174,6 +180,7 @@ class Journal:
             "best_epoch": state.best_epoch,
             "epochs": state.epoch,
             "training_seconds": self._trained,  # of this process; a resumed run has trained before
+            "weights": weights,
             "metrics": named_by_fold(scored),
             "baselines": baselines,
             "seconds": time.monotonic() - self._began,

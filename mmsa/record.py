@@ -66,6 +66,7 @@ class RunRecord(_Part):
         reason: why it ended before its end.
         best_epoch: epoch of the selected weights, from 1.
         epochs: epochs trained.
+        weights: hash of what checkpoints/best.pt holds, since the run is finished.
         metrics: of the selected weights.
         baselines: baseline -> its scores.
         training_seconds: of the process that finished it.
@@ -94,6 +95,7 @@ class RunRecord(_Part):
     reason: str | None = None
     best_epoch: int | None = None
     epochs: int | None = None
+    weights: str | None = None
     metrics: Scores = {}
     baselines: Mapping[str, Scores] = {}
     training_seconds: float | None = None

@@ -15,7 +15,7 @@ from mmsa.errors import DataError
 from mmsa.parts import check_nodes
 from mmsa.record import DataRecord, RunRecord
 from mmsa.run_folder import closed_to_trials, read_config
-from mmsa.training.checkpoints import load_checkpoint
+from mmsa.training.checkpoints import restore_weights
 
 __all__ = ["TrainedRun", "load_run"]
 
@@ -41,7 +41,12 @@ def load_run(folder: Path, stores: Path | None = None) -> TrainedRun:
     if record.trial is not None:
         data = data.closed("test", closed_to_trials(str(folder), str(record.sweep)))
     model = build.build_model(cfg, data.widths, task, torch.Generator(), data.aligned, data.tables, data.max_steps)
-    model.load_state_dict(load_checkpoint(folder / "checkpoints" / "best.pt")["model"])
+    path = folder / "checkpoints" / "best.pt"
+    if restore_weights(path, model) != record.weights and record.weights is not None:
+        raise DataError(
+            f"{path} holds other weights than those the run ended with, whose metrics are in its result.json.\n"
+            "  name another run, or copy the folder again from where it was made"
+        )
     return TrainedRun(cfg, model.eval(), task, data, folder)
 
 

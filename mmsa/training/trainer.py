@@ -19,7 +19,7 @@ from mmsa.data.batches import Fold
 from mmsa.errors import TrainingError
 from mmsa.model import Learner
 from mmsa.stages import Phase, Task
-from mmsa.training.checkpoints import load_checkpoint, save_checkpoint
+from mmsa.training.checkpoints import load_checkpoint, restore_weights, restoring, save_checkpoint
 from mmsa.training.loss_log import LossLog
 from mmsa.training.phases import lowered, num_batches, only_those_of, summed
 from mmsa.training.schedules import Schedule
@@ -190,9 +190,13 @@ class Trainer:
         with self.fabric.autocast():
             return evaluate(model, self.task, fold, self.batch_size, self.fabric.device)
 
-    def restore_best(self, model: nn.Module) -> None:
-        """Load the selected weights."""
-        model.load_state_dict(load_checkpoint(self.folder / "best.pt")["model"])
+    def restore_best(self, model: nn.Module) -> str:
+        """Load the selected weights; returns the hash of their checkpoint.
+
+        Raises:
+            DataError: the checkpoint is damaged, or not of this model.
+        """
+        return restore_weights(self.folder / "best.pt", model)
 
     def _train_epoch(
         self, learner: Learner, optimizers: Mapping[str, Optimizer], schedule: Schedule | None, train: Fold, epoch: int
@@ -267,19 +271,20 @@ class Trainer:
         self, learner: Learner, optimizers: Mapping[str, Optimizer], schedule: Schedule | None
     ) -> TrainingState:
         last = {"objective": {}, "phases": {}} | load_checkpoint(self.folder / "last.pt")  # older runs have neither
-        learner.model.load_state_dict(last["model"])
-        learner.objective.load_state_dict(last["objective"])
-        for name, state in {MAIN: last["optimizer"], **last["phases"]}.items():
-            optimizers[name].load_state_dict(state)
-        if schedule is not None:
-            schedule.load_state_dict(last["scheduler"])
-        for name, state in last["generators"].items():
-            self.generators[name].set_state(state)
-        torch.set_rng_state(last["dropout"])
-        accelerator = self._accelerator()
-        if accelerator and last["dropout_device"] is not None:
-            accelerator.set_rng_state(last["dropout_device"])
-        return TrainingState(**last["progress"])
+        with restoring(self.folder / "last.pt"):
+            learner.model.load_state_dict(last["model"])
+            learner.objective.load_state_dict(last["objective"])
+            for name, state in {MAIN: last["optimizer"], **last["phases"]}.items():
+                optimizers[name].load_state_dict(state)
+            if schedule is not None:
+                schedule.load_state_dict(last["scheduler"])
+            for name, state in last["generators"].items():
+                self.generators[name].set_state(state)
+            torch.set_rng_state(last["dropout"])
+            accelerator = self._accelerator()
+            if accelerator and last["dropout_device"] is not None:
+                accelerator.set_rng_state(last["dropout_device"])
+            return TrainingState(**last["progress"])
 
     def _accelerator(self) -> Any:
         """torch.cuda or torch.mps, whose generator drops on the device; None on the CPU."""
