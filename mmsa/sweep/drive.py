@@ -13,6 +13,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 from rich.console import Console
+from rich.text import Text
 
 from mmsa.display import screen
 from mmsa.sweep.options import SweepSpec
@@ -80,7 +81,9 @@ class SweepDisplay:
             self.run.update(summary)
             if time.monotonic() > self._drawn + FIGURES_SECONDS:
                 self.draw()
-        self._status.update(self._standing(summary))
+        text = Text(self._standing(summary))
+        text.truncate(self.console.width - 3, overflow="ellipsis")  # one line, beside the sign that turns
+        self._status.update(text)
         self._states = states
 
     def draw(self) -> None:
@@ -93,14 +96,14 @@ class SweepDisplay:
         self._drawn = time.monotonic()
 
     def _standing(self, summary: Summary) -> str:
-        """How far the sweep is, its best value so far, and when it may end."""
+        """How far the sweep is, when it may end, and its best value so far."""
         parts = [standing(summary)]
-        if summary.best and len(summary.modes) == 1:
-            parts.append(f"best {summary.best[0].values[0]:.4g} (trial {summary.best[0].number})")
         left = summary.total - summary.num_finished
         if left > 0 and self._new:
             per_trial = (self._new[-1] - self._began) / len(self._new)
             parts.append(f"ends about {_clock(timedelta(seconds=left * per_trial))}")
+        if summary.best and len(summary.modes) == 1:
+            parts.append(f"best {summary.best[0].values[0]:.4g} (trial {summary.best[0].number})")
         return ", ".join(parts)
 
 

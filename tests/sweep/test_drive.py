@@ -68,7 +68,8 @@ def test_each_trial_takes_one_line_that_reads_well_in_a_file(tmp_path: Path) -> 
     assert len(lines) == 4 and not re.search("\x1b", printed.getvalue())
     assert lines[0].startswith("trial   0  valid/mae 0.5 *  (optimizer.lr=0.123)  1 of 4 trials done")
     assert "pruned: epoch 3: behind" in lines[1] and "failed: the loss is nan" in lines[2]
-    assert "3 of 4 trials done, 1 of them pruned, 1 failed, best 0.4 (trial 3), ends about" in lines[3]
+    assert "3 of 4 trials done, 1 of them pruned, 1 failed, ends about" in lines[3]
+    assert lines[3].endswith(", best 0.4 (trial 3)")
 
 
 def test_a_study_that_goes_on_tells_only_what_is_new(tmp_path: Path) -> None:
@@ -78,6 +79,24 @@ def test_a_study_that_goes_on_tells_only_what_is_new(tmp_path: Path) -> None:
     display = SweepDisplay(tmp_path, study, console=Console(file=printed))
     display.refresh()
     assert printed.getvalue() == ""
+
+
+def test_on_a_terminal_how_far_it_is_stands_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    study, printed = new_study(total=4), io.StringIO()
+    display = SweepDisplay(
+        tmp_path, study, console=Console(file=printed, force_terminal=True, width=40, soft_wrap=True)
+    )
+    with display:
+        for value in (0.5, 0.4):
+            trial = study.ask()
+            trial.set_user_attr("overrides", ["optimizer.lr=0.1"])
+            study.tell(trial, value)
+            study.ask()
+            display.refresh()
+    text = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", printed.getvalue())
+    standing = [line for line in re.split("[\r\n]", text) if "of 4 trials done" in line and "trial  " not in line]
+    assert standing[-1].endswith(" 2 of 4 trials done, 2 running, ends …") and max(map(len, standing)) < 40
 
 
 def test_errors_of_what_blocks_are_raised() -> None:
