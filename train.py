@@ -67,9 +67,10 @@ def run_one_of_many(run: Callable[[], None], overrides: list[str]) -> None:
     try:
         run()
     except Exception as error:
-        from mmsa.run_folder import run_name
+        from mmsa.run_folder import place_among_runs, run_name
 
-        print(f"failed: {run_name(overrides)}: {in_few_lines(error).splitlines()[0]}", file=sys.stderr)
+        named = f"{place_among_runs()}  {run_name(overrides)}".strip()
+        print(f"failed: {named}: {in_few_lines(error).splitlines()[0]}", file=sys.stderr)
         raise
 
 

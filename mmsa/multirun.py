@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
@@ -24,10 +25,10 @@ class MultirunCallback(Callback):
     """Hydra's callback around a multirun."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Name the multirun, and make the tracking database before any worker starts."""
+        """Name the multirun, count its runs, and make the tracking database before any worker starts."""
         from mmsa.build import build_tracker
         from mmsa.journal import SWEEP_VARIABLE
-        from mmsa.run_folder import check_outputs
+        from mmsa.run_folder import NUM_RUNS_VARIABLE, check_outputs
 
         if config.get("sweep"):  # which makes its own study, and ends in its own table
             return
@@ -37,6 +38,8 @@ class MultirunCallback(Callback):
             sys.exit(f"error: {error}")  # of any other exception of a callback Hydra makes a warning
         build_tracker(config, warn=print).prepare()
         os.environ[SWEEP_VARIABLE] = f"{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
+        if num_runs := len(_jobs(config)) or config.hydra.sweeper.get("n_trials"):  # of Optuna's plain sweeper
+            os.environ[NUM_RUNS_VARIABLE] = str(num_runs)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print one row per configuration over its seeds; those that failed have said so. Name what was not run."""
@@ -44,7 +47,9 @@ class MultirunCallback(Callback):
         from mmsa.analysis.tables import report
         from mmsa.commands import report_command
         from mmsa.journal import SWEEP_VARIABLE
+        from mmsa.run_folder import NUM_RUNS_VARIABLE
 
+        os.environ.pop(NUM_RUNS_VARIABLE, None)
         sweep, outputs = os.environ.pop(SWEEP_VARIABLE, None), Path(config.paths.outputs)
         if sweep is None:
             return
@@ -80,6 +85,23 @@ def _close(config: DictConfig, sweep: str) -> None:
                     print(resume_line(folder))
 
 
+def _jobs(config: DictConfig) -> list[tuple[str, ...]]:
+    """The overrides of each run of a multirun; none where nobody knows them before they start."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    from mmsa.overrides import typed_overrides
+
+    if not config.hydra.sweeper._target_.endswith("BasicSweeper"):
+        return []
+    listed = [f"{key}={values}" for key, values in (config.hydra.sweeper.get("params") or {}).items()]
+    parsed = OverridesParser.create().parse_overrides([*listed, *map(str, config.hydra.overrides.task)])
+    try:
+        (batch,) = BasicSweeper.split_arguments(parsed, None)
+    except HydraException:  # which Hydra says itself
+        return []
+    return [tuple(typed_overrides(job)) for job in batch]
+
+
 def _rest(config: DictConfig, finished: set[tuple[str, ...]]) -> list[str]:
     """What an interrupted multirun has not finished, and the way that keeps count of it.
 
@@ -87,20 +109,17 @@ def _rest(config: DictConfig, finished: set[tuple[str, ...]]) -> list[str]:
         config: of the multirun.
         finished: the overrides of each run that has ended.
     """
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
     from mmsa.commands import train_command
     from mmsa.overrides import typed_overrides
     from mmsa.resume import config_folders
 
-    if not config.hydra.sweeper._target_.endswith("BasicSweeper"):  # then nobody knows the runs before they start
+    jobs = _jobs(config)
+    if not jobs:
         return []
-    typed = [str(override) for override in config.hydra.overrides.task]
-    (batch,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(typed), None)
-    jobs = [tuple(typed_overrides(job)) for job in batch]
     rest = [job for job in jobs if job not in finished]
     lines = [f"stopped: {len(rest)} of {len(jobs)} runs are not finished:"]
     lines += ["  " + " ".join(o for o in job if any(o not in other for other in jobs)) for job in rest[:MOST_NAMED]]
     lines += [f"  and {len(rest) - MOST_NAMED} more"] if len(rest) > MOST_NAMED else []
-    grid = train_command(["sweep=grid", *typed_overrides(typed)], config_folders())
+    typed = typed_overrides([str(override) for override in config.hydra.overrides.task])
+    grid = train_command(["sweep=grid", *typed], config_folders())
     return [*lines, f"a grid keeps count of its runs, and the same line goes on with it: {grid}"]

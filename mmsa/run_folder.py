@@ -6,6 +6,7 @@ import copy
 import csv
 import io
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 NAME_LENGTH = 80
 _YAML_BYTES, _YAML_DEPTH = 2**20, 200
+NUM_RUNS_VARIABLE = "MMSA_NUM_RUNS"
+"""Environment variable: how many runs a multirun has."""
 _FORMER_TARGETS = {
     "mmsa.data.": "mmsa.dataset.",
     "mmsa.encoder.recurrent.": "mmsa.encoder.bilstm.",
@@ -49,6 +52,17 @@ def run_name(overrides: Sequence[str]) -> str:
     """The overrides that tell a run from another, side by side; "default" without any."""
     shown = [override.lstrip("+") for override in overrides if not is_hidden(override_key(override))]
     return " ".join(shown) or "default"
+
+
+def place_among_runs() -> str:
+    """Which run of a multirun this process is at, such as "4 of 15"; empty where it is at none or nobody knows."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    total = os.environ.get(NUM_RUNS_VARIABLE)
+    if total is None or not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return ""
+    return f"{HydraConfig.get().job.num + 1} of {total}"
 
 
 def is_hidden(key: str) -> bool:

@@ -10,6 +10,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
@@ -19,6 +20,7 @@ from mmsa.compose import compose
 from mmsa.journal import SWEEP_VARIABLE
 from mmsa.multirun import MultirunCallback
 from mmsa.record import RunRecord
+from mmsa.run_folder import NUM_RUNS_VARIABLE
 from tests.records import record
 from tests.test_command_line import own_methods, start_python
 from tests.warm import Program, train
@@ -81,7 +83,7 @@ def test_a_run_that_fails_stops_no_other(places: list[str]) -> None:
     assert "Traceback" not in done.stderr
     told = [line for line in done.stderr.splitlines() if not line.startswith("Preparing")]
     assert len(told) <= MAX_LINES_OF_A_FAILURE
-    assert sum(line.startswith("failed: ") and "loss is nan" in line for line in told) == 2
+    assert [line[:16] for line in told if "loss is nan" in line][:2] == ["failed: 1 of 4  ", "failed: 3 of 4  "]
     assert any(line.startswith("error: the training loss is nan") for line in told)
     assert "optimizer.lr" in told[-1]
 
@@ -121,18 +123,39 @@ def test_an_outputs_folder_that_is_a_file(places: list[str], tmp_path: Path) -> 
     ]
 
 
-def test_the_parent_makes_the_database_and_names_the_multirun_before_any_run_starts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+BASIC = {"_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper", "params": None}
+
+
+@pytest.mark.parametrize(
+    ("sweeper", "typed", "num_runs"),
+    [
+        (BASIC, ["seed=1,2,3", "dataset.modalities=[text],[text,audio]", "hidden_dim=6"], "6"),
+        ({**BASIC, "params": {"seed": "range(5)"}}, ["hidden_dim=6,8"], "10"),
+        (BASIC, ["optimizer.lr=interval(0.1,1)"], None),  # which Hydra refuses
+        ({"_target_": "hydra_plugins.OptunaSweeper", "n_trials": 7}, ["optimizer.lr=interval(0.1,1)"], "7"),
+        ({"_target_": "a.Sweeper"}, ["seed=1,2"], None),
+    ],
+)
+def test_the_parent_makes_the_database_names_the_multirun_and_counts_its_runs_before_any_run_starts(
+    sweeper: dict[str, Any],
+    typed: list[str],
+    num_runs: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.delenv(SWEEP_VARIABLE, raising=False)
     named: list[str | None] = []
     tracker = SimpleNamespace(prepare=lambda: named.append(os.environ.get(SWEEP_VARIABLE)))
     monkeypatch.setattr(build, "build_tracker", lambda config, warn: tracker)
     config, callback = compose([f"paths.outputs={tmp_path}"]), MultirunCallback()
+    OmegaConf.update(config, "hydra", {"sweeper": sweeper, "overrides": {"task": typed}}, force_add=True)
     callback.on_multirun_start(config)
     assert named == [None] and re.fullmatch(r"\d{8}-\d{6}-\w{6}", os.environ[SWEEP_VARIABLE])
+    assert os.environ.get(NUM_RUNS_VARIABLE) == num_runs
     callback.on_multirun_end(config)
-    assert SWEEP_VARIABLE not in os.environ and capsys.readouterr().out == "", "no run finished: there is no table"
+    assert not {SWEEP_VARIABLE, NUM_RUNS_VARIABLE} & set(os.environ)
+    assert capsys.readouterr().out == "", "no run finished: there is no table"
 
 
 def test_a_run_whose_worker_was_killed_does_not_run_for_ever(
@@ -173,8 +196,8 @@ def test_workers_run_a_method_of_ones_own(places: list[str], tmp_path: Path) -> 
     table, _ = last_table(done.stdout)
     assert "fusion=gated" in table and "1 unfinished run folder left out" in table
     assert not re.search("Traceback|Warning", done.stderr + done.stdout), done.stderr
-    assert sum(line.startswith("failed: ") for line in done.stderr.splitlines()) == 1
-    assert not re.search(r"^  epoch ", done.stdout, flags=re.MULTILINE)
+    assert sum(line.startswith("failed: 2 of 2  ") for line in done.stderr.splitlines()) == 1
+    assert not re.search(r"^(  epoch|selected) ", done.stdout, flags=re.MULTILINE)
 
 
 @pytest.mark.slow
