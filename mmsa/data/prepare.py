@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shlex
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,7 +37,7 @@ class Progress(Protocol):
 
 def announce(line: str) -> None:
     """One line to standard error."""
-    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(line)
+    print(line, file=sys.stderr)  # noqa: T201  (bars take what is printed, and let it stand above them)
 
 
 def silent(items: Iterable[Any], title: str, total: int) -> Iterator[Any]:
