@@ -18,11 +18,11 @@ from mmsa.display import Display
 from mmsa.journal import Journal, TrialHooks, named_by_fold
 from mmsa.model import Learner
 from mmsa.resume import continued, overrides_of
-from mmsa.run_folder import closed_to_trials
+from mmsa.run_folder import closed_to_trials, place_among_runs
 from mmsa.stages import Task
 from mmsa.training.device import make_fabric
 from mmsa.training.seeding import derived_seed, generator, initialisation
-from mmsa.training.trainer import Trainer
+from mmsa.training.trainer import Trainer, TrainingState
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def run(
         cfg, goes_on = continued(cfg, overrides, of_trial=trial is not None)
     elif trial is None:
         overrides = overrides_of(cfg, overrides)
-    journal = Journal(cfg, overrides, Display(quiet), trial)
+    journal = Journal(cfg, overrides, Display(quiet, place_among_runs()), trial)
     build.check(cfg)
     fabric = make_fabric(**cfg.device)
     task = build.build_task(cfg)
@@ -95,11 +95,14 @@ def run(
             journal.display.say(line)
         say_what_is_read(journal, data, task, train, valid)
         options = {key: value for key, value in cfg.trainer.items() if key != "resume"}
-        trainer = Trainer(fabric, task, journal.folder / "checkpoints", generators, **options)
+        checkpoints, told = journal.folder / "checkpoints", journal.display.batch
+        trainer = Trainer(fabric, task, checkpoints, generators, on_batch=told, **options)
         learner, *ready = fabric.setup(learner, *optimizers.values())
         optimizers = dict(zip(optimizers, ready, strict=True))
-        with journal.display.training(cfg.trainer.max_epochs, journal.record.monitor):
-            state = trainer.fit(learner, optimizers, schedule, train, valid, journal.epoch, resumed)
+        state = trainer.restored(learner, optimizers, schedule) if resumed else TrainingState()
+        with journal.training(state):
+            trainer.fit(learner, optimizers, schedule, train, valid, journal.epoch, state)
+        journal.trained(trainer.ended(state))
 
         weights = trainer.restore_best(model)
         folds, baselines = [valid], {}
@@ -121,7 +124,7 @@ def say_what_is_read(journal: Journal, data: Data, task: Task, train: Fold, vali
     """The line that a run opens with, what is known of its data, what is cut of them, and what they cannot teach."""
     record, say = journal.record, journal.display.say
     say(
-        f"{record.name}: {record.dataset}, {len(train)} train and {len(valid)} valid utterances, "
+        f"{journal.named}: {record.dataset}, {len(train)} train and {len(valid)} valid utterances, "
         f"{record.num_parameters:,} parameters, {record.environment['device']}"
     )
     for remark in data.remarks:

@@ -20,7 +20,7 @@ from mmsa.analysis.tables import make_tables
 from mmsa.commands import browse_command, report_command
 from mmsa.data.batches import Data, Fold
 from mmsa.data.store import FOLDS, Store
-from mmsa.display import Display
+from mmsa.display import Display, duration
 from mmsa.errors import Pruned, TrainingError
 from mmsa.record import DataRecord, RunRecord
 from mmsa.resume import open_folder, resume_line
@@ -78,6 +78,12 @@ class Journal:
         self.tracker = Tracker()  # shows nothing before the run is opened
         self._began = time.monotonic()
         self._trained = 0.0
+        self._state, self._resumed = TrainingState(), False
+
+    @property
+    def named(self) -> str:
+        """The run's name, with its place among those of a multirun."""
+        return f"{self.display.place}  {self.record.name}".strip()
 
     @contextmanager
     def kept(self, store: Store, task: Task, num_parameters: int, device: str) -> Iterator[bool]:
@@ -138,16 +144,49 @@ class Journal:
         pruned = isinstance(error, Pruned)
         found = {"status": "pruned" if pruned else "failed", "reason": reason}
         resumable = (self.folder / "checkpoints" / "last.pt").exists() and not isinstance(error, TrainingError)
-        ended = f"stopped after {time.monotonic() - self._began:.0f} s; run folder: {self.folder}"
+        go_on = resumable and self.trial is None
+        how = "pruned" if pruned else "failed" if isinstance(error, Exception) else "stopped"
+        if isinstance(error, KeyboardInterrupt):
+            how += f" by {str(error) or 'Ctrl-C'}"
+        ended = f"{self.display.place}  {how} after {duration(time.monotonic() - self._began)} and {self._so_far()}"
+        ended += "" if go_on else f"; run folder: {self.folder}"
         trouble = _each(
             lambda: self._keep(self.record.model_copy(update=found)),
             lambda: self.tracker.fail(self.folder, reason, pruned),
             lambda: self._keep(self.record),
-            lambda: self.display.say(ended),
-            lambda: self.display.say(resume_line(self.folder)) if resumable and self.trial is None else None,
+            lambda: self.display.say(ended.strip()),
+            lambda: self.display.keep(f"  {reason}") if isinstance(error, Exception) else None,
+            lambda: self.display.say(resume_line(self.folder)) if go_on else None,
         )
         if trouble is not None:
             _each(lambda: self.display.say(f"its end could not be kept: {trouble}"))
+
+    @contextmanager
+    def training(self, state: TrainingState) -> Iterator[None]:
+        """Around the epochs: says where a resumed run goes on, and shows the epochs.
+
+        Args:
+            state: of the training, which it changes; of a run that is resumed, what it goes on with.
+        """
+        self._state, self._resumed = state, state.epoch > 0
+        if self._resumed:
+            self.display.note(f"goes on after {self._so_far()}")
+        with self.display.training(state.epoch, self.cfg.trainer.max_epochs, self.record.monitor):
+            yield
+
+    def trained(self, why: str | None) -> None:
+        """Say which epoch was selected, why training ended, and how long it took."""
+        since = " since it went on" if self._resumed else ""
+        self.display.note(f"selected {self._best()}; stopped: {why}; {duration(self._trained)}{since}")
+
+    def _best(self) -> str:
+        return f"epoch {self._state.best_epoch}, {self.record.monitor} {self._state.best_score:.4f}"
+
+    def _so_far(self) -> str:
+        """How many epochs are done, and the best of them."""
+        done = len(self._state.history)
+        best = f"; best so far: {self._best()}" if self._state.best_epoch else ""
+        return f"{done} epoch{'' if done == 1 else 's'}{best}"
 
     def epoch(self, state: TrainingState, metrics: Mapping[str, float]) -> None:
         """Tell the tracker, the display and the sweep of an epoch."""
@@ -215,13 +254,15 @@ class Journal:
             return
         metric = record.monitor.partition("/")[2]
         shown = ", ".join(f"{fold}/{metric} {record.metrics[f'{fold}/{metric}']:.3f}" for fold in ("valid", "test"))
-        self.display.say(f"  {record.name}: {shown}  ({record.seconds:.0f} s, {self.folder})")
+        self.display.say(
+            f"  {self.display.place or record.name}: {shown}  ({duration(record.seconds or 0)}, {self.folder})"
+        )
 
     def _say_next(self, record: RunRecord) -> None:
         if self._of_many:  # the multirun ends in one table of all
             return
         outputs = self.cfg.paths.outputs
-        self.display.say(f"run folder: {self.folder}  ({record.seconds:.0f} s)")
+        self.display.say(f"run folder: {self.folder}  ({duration(record.seconds or 0)})")
         if record.mlflow_run_id is None:
             self.display.say(f"all runs in one table: {report_command(outputs)}")
         else:

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from types import FrameType
 from typing import Any, TextIO
 
@@ -29,7 +29,7 @@ def report_errors(action: Callable[[], object], show_traceback: bool) -> int:
         show_traceback: let errors through as they are.
     """
     try:
-        with _stopped_by_signals(), redirect_stdout(screen()):
+        with _stopped_by_signals(), redirect_stdout(screen()), redirect_stderr(screen("stderr")):
             action()
     except KeyboardInterrupt as stopped:
         return 128 + signal.Signals[str(stopped) or "SIGINT"]
@@ -65,8 +65,10 @@ def _stopped_by_signals() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
-def _let_go(stream: TextIO) -> None:
+def _let_go(stream: TextIO | None) -> None:
     """Drop what a stream still holds where nobody reads it any more: Python would end by an error over it."""
+    if stream is None:  # closed from the start
+        return
     try:
         stream.flush()
     except OSError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from mmsa.resume import continued, overrides_of
 from mmsa.run_folder import read_config, run_name
 from mmsa.training.checkpoints import load_checkpoint
 from mmsa.training.trainer import Trainer
+from tests.conftest import ROOT
 from tests.records import record
 
 STEPS = 6
@@ -44,8 +46,15 @@ def same(first: RunResult, second: RunResult) -> None:
         assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
-def test_the_same_seed_gives_the_same_run_and_another_seed_another(small: list[str]) -> None:
-    first, second, other = (mmsa.run([*small, *EVERYTHING, f"seed={s}"], quiet=True) for s in (3, 3, 4))
+def test_the_same_seed_gives_the_same_run_whoever_looks_on_and_another_seed_another(
+    small: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    second, other = (mmsa.run([*small, *EVERYTHING, f"seed={s}"], quiet=True) for s in (3, 4))
+    monkeypatch.setenv("FORCE_COLOR", "1")  # what is captured is a terminal to rich
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("mmsa.display.REFRESH_SECONDS", 0.0)
+    first = mmsa.run([*small, *EVERYTHING, "seed=3"])
+    assert capsys.readouterr().out.count("epoch 2 of 2") >= STEPS
     same(first, second)
     assert first.predictions != other.predictions
 
@@ -116,7 +125,10 @@ def test_what_may_change_of_a_run_that_goes_on_is_named_and_stays(
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_after(patch, STEPS)
         mmsa.run(["trainer.max_epochs=4", small[0], f"trainer.resume={folder}"])
-    assert "changed: trainer.max_epochs=4 (was 2)\n" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "changed: trainer.max_epochs=4 (was 2)\n" in told
+    assert re.search(r"^goes on after 1 epoch; best so far: epoch 1, valid/mae \d", told, flags=re.MULTILINE)
+    assert re.search(r"^stopped by Ctrl-C after \d+ s and 2 epochs; best so far: epoch ", told, flags=re.MULTILINE)
     back = ["trainer.max_epochs=2", f"trainer.resume={folder}"]  # what it was started with is typed against what it has
     assert continued(compose(back), back)[1] == ["changed: trainer.max_epochs=2 (was 4)"]
     (folder / "checkpoints" / ".last.pt.1.tmp").touch()  # of a process that was killed
@@ -171,14 +183,30 @@ def test_selection_takes_the_best_epoch_of_the_validation_fold(small: list[str])
     with (result.folder / "history.csv").open() as file:
         scores = [float(row["valid/mae"]) for row in csv.DictReader(file)]
     record = json.loads((result.folder / "result.json").read_text())
-    assert record["best_epoch"] == 1 + int(np.argmin(scores))
+    best = 1 + int(np.argmin(scores))
+    assert record["best_epoch"] == best
     assert result.metrics["valid/mae"] == pytest.approx(min(scores), rel=1e-6)
+    log = (result.folder / "run.log").read_text(encoding="utf-8")
+    improved = [epoch for epoch, score in enumerate(scores, start=1) if score == min(scores[:epoch])]
+    assert [int(epoch) for epoch in re.findall(r"^  epoch +(\d+)  loss ", log, flags=re.MULTILINE)] == improved
+    told = f"\nselected epoch {best}, valid/mae {min(scores):.4f}; stopped: trainer.max_epochs=4 reached; "
+    assert re.search(re.escape(told) + r"\d+ s\n", log)
 
 
-def test_patience_stops_a_run_that_does_not_improve(small: list[str]) -> None:
-    result = mmsa.run([*small, "trainer.max_epochs=50", "trainer.patience=1", "optimizer.lr=1e-12"], quiet=True)
+def forms_of_training(printed: str) -> set[str]:
+    """The lines between that of the run's data and the table, whatever their numbers."""
+    lines = printed[: printed.index("synthetic, test fold")].splitlines()[1:]
+    return {re.sub(r" *\d[\d.e+-]*", " 0", line) for line in lines}
+
+
+def test_patience_stops_a_run_that_does_not_improve_and_it_says_so_as_in_the_readme(small: list[str]) -> None:
+    result = mmsa.run([*small, "trainer.max_epochs=50", "trainer.patience=2", "optimizer.lr=1e-12"], quiet=True)
     record = json.loads((result.folder / "result.json").read_text())
-    assert record["epochs"] < 50 and record["epochs"] == record["best_epoch"] + 1
+    assert record["epochs"] < 50 and record["epochs"] == record["best_epoch"] + 2
+    log = (result.folder / "run.log").read_text(encoding="utf-8")
+    assert f"\nselected epoch {record['best_epoch']}, " in log and "; stopped: no improvement in 2 epochs; " in log
+    shown = (ROOT / "README.md").read_text(encoding="utf-8").partition("<!-- begin: make train -->\n```\n")[2]
+    assert forms_of_training(shown) == forms_of_training(log)
 
 
 def test_a_loss_that_is_not_finite_names_epoch_batch_and_utterances(
@@ -194,6 +222,10 @@ def test_a_loss_that_is_not_finite_names_epoch_batch_and_utterances(
     monkeypatch.setattr(Trainer, "step", poisoned)
     with pytest.raises(TrainingError, match=r"loss is nan in epoch 1, batch 3; its utterances: \S+\[\d+\], "):
         mmsa.run(small, quiet=True)
+    (log,) = Path(small[1].partition("=")[2]).glob("runs/*/run.log")
+    assert re.search(
+        r"^failed after \d+ s and 0 epochs; run folder: .*\n  the training loss is nan", log.read_text(), re.M
+    )
 
 
 def test_classification_end_to_end(small: list[str]) -> None:

@@ -56,6 +56,8 @@ def test_seeds_and_methods_end_in_a_table_that_mmsa_report_prints_again(
     done = train(*places, "tracking=none", "seed=1,2", "feedback=none,static", cwd=working)
     assert done.returncode == 0, done.stderr
     assert not list(working.iterdir())
+    said = re.findall(r"^ *(\d of 4)(?:  |: )", done.stdout, flags=re.MULTILINE)
+    assert said == [f"{number} of 4" for number in (1, 1, 2, 2, 3, 3, 4, 4)], "as it begins, and as it ends"
     table, command = last_table(done.stdout)
     assert all(re.search(rf"\bfeedback={feedback} .* \d\.\d+", table) for feedback in ("none", "static"))
     assert len(re.findall(r"\(2\b", table)) == 2 and len(re.findall(r"± \d\.\d+", table)) >= 12
@@ -198,6 +200,7 @@ def test_workers_run_a_method_of_ones_own(places: list[str], tmp_path: Path) -> 
     assert not re.search("Traceback|Warning", done.stderr + done.stdout), done.stderr
     assert sum(line.startswith("failed: 2 of 2  ") for line in done.stderr.splitlines()) == 1
     assert not re.search(r"^(  epoch|selected) ", done.stdout, flags=re.MULTILINE)
+    assert re.search(r"^  1 of 2: valid/mae ", done.stdout, flags=re.MULTILINE)
 
 
 @pytest.mark.slow

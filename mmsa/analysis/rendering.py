@@ -7,12 +7,12 @@ import io
 import math
 import re
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Literal, NamedTuple, get_args
 
+from mmsa.display import screen
 from mmsa.errors import DataError
 
 Style = Literal["table", "markdown", "csv"]
@@ -113,7 +113,7 @@ def headed(name: str, mode: str) -> str:
 
 def _terminal(tables: Sequence[Table], width: int | None) -> str:
     if width is None:
-        width = min(shutil.get_terminal_size().columns, _WIDEST) if sys.stdout.isatty() else _PIPED_WIDTH
+        width = min(shutil.get_terminal_size().columns, _WIDEST) if screen().isatty() else _PIPED_WIDTH
     parts = []
     for table in tables:
         marked = any(cell.best for row in table.rows for cell in row)

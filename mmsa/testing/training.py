@@ -88,7 +88,8 @@ def fitted(
     options = {key: value for key, value in cfg.trainer.items() if key != "resume"}
     trainer = Trainer(Fabric(accelerator="cpu", devices=1), task, folder, generators, **options)
     torch.manual_seed(0)
-    return trainer.fit(learner, optimizers, schedule, train, valid, lambda *_: None, resume), learner
+    progress = trainer.restored(learner, optimizers, schedule) if resume else None
+    return trainer.fit(learner, optimizers, schedule, train, valid, lambda *_: None, progress), learner
 
 
 def a_stopped_training_goes_on_to_the_same_bits(subject: Subject) -> None:

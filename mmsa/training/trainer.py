@@ -71,6 +71,7 @@ def evaluate(
 
 
 EpochCallback = Callable[[TrainingState, Mapping[str, float]], None]
+BatchCallback = Callable[[int, float], None]
 MAIN = "main"
 """The run's optimiser among the others, which have the names of their phases."""
 
@@ -90,6 +91,7 @@ class Trainer:
         patience: epochs without improvement before it stops, >= 1.
         clip_norm: largest norm of the gradient; None does not clip. Single elements are clipped before.
         clip_value: largest absolute element of the gradient; None does not clip.
+        on_batch: called after each step with the epoch and the share of its batches that are done.
     """
 
     def __init__(
@@ -105,11 +107,13 @@ class Trainer:
         accumulate: int = 1,
         clip_norm: float | None = None,
         clip_value: float | None = None,
+        on_batch: BatchCallback = lambda epoch, share: None,
     ) -> None:
         self.fabric, self.task, self.folder, self.generators = fabric, task, folder, generators
         self.max_epochs, self.batch_size, self.patience = max_epochs, batch_size, patience
         self.accumulate = accumulate
         self.clip_norm, self.clip_value = clip_norm, clip_value
+        self.on_batch = on_batch
 
     def fit(
         self,
@@ -119,7 +123,7 @@ class Trainer:
         train: Fold,
         valid: Fold,
         on_epoch: EpochCallback,
-        resume: bool = False,
+        progress: TrainingState | None = None,
     ) -> TrainingState:
         """Train until patience or epochs run out; the selected weights are in best.pt, everything in last.pt.
 
@@ -130,14 +134,14 @@ class Trainer:
             train: utterances to learn from.
             valid: utterances to select by.
             on_epoch: called after each epoch with the progress and the epoch's metrics.
-            resume: go on from last.pt.
+            progress: to go on with, as `restored` gives it; None begins.
 
         Raises:
             TrainingError: a loss is not finite, or the monitored value is undefined in every epoch.
             ConfigError: a phase lowers a loss that the objective does not return.
         """
-        progress = self._restore(learner, optimizers, schedule) if resume else TrainingState()
-        while progress.epoch < self.max_epochs and progress.epoch - progress.best_epoch < self.patience:
+        progress = progress or TrainingState()
+        while self.ended(progress) is None:
             progress.epoch += 1
             lr = optimizers[MAIN].param_groups[0]["lr"]
             losses = self._train_epoch(learner, optimizers, schedule, train, progress.epoch)
@@ -155,6 +159,13 @@ class Trainer:
         if not progress.best_epoch:
             raise self._undefined(progress)
         return progress
+
+    def ended(self, progress: TrainingState) -> str | None:
+        """Why training ends here; None while it goes on."""
+        stalled = progress.epoch - progress.best_epoch
+        if stalled >= self.patience:
+            return f"no improvement in {stalled} epoch{'s' if stalled > 1 else ''}"
+        return f"trainer.max_epochs={self.max_epochs} reached" if progress.epoch >= self.max_epochs else None
 
     def step(
         self,
@@ -203,11 +214,13 @@ class Trainer:
     ) -> dict[str, float]:
         """Mean losses per utterance over the epoch: the sum, and where there are several, each by its name."""
         learner.train()
+        due = [phase for phase in learner.objective.phases if phase.is_due(epoch)]
+        sizes = [num_batches(phase, len(train), self.batch_size) for phase in due]
         means: dict[str, float] = {}
-        for phase in learner.objective.phases:
-            if phase.is_due(epoch):
-                walked = self._walk(learner, optimizers, schedule, train, epoch, phase)
-                means |= {name: means.get(name, 0.0) + mean for name, mean in walked.items()}
+        for index, phase in enumerate(due):
+            place = sum(sizes[:index]), sum(sizes)
+            walked = self._walk(learner, optimizers, schedule, train, epoch, phase, place)
+            means |= {name: means.get(name, 0.0) + mean for name, mean in walked.items()}
         each = {f"train/{name}": mean for name, mean in means.items()} if len(means) > 1 else {}
         return {"train/loss": sum(means.values()), **each}
 
@@ -219,8 +232,9 @@ class Trainer:
         train: Fold,
         epoch: int,
         phase: Phase,
+        place: tuple[int, int],
     ) -> dict[str, float]:
-        """One phase of an epoch; its mean losses per utterance, by name."""
+        """One phase of an epoch, by the batches before it and those in all; its mean losses per utterance, by name."""
         num_steps = num_batches(phase, len(train), self.batch_size)
         batches = islice(train.shuffled(self.batch_size, self.generators["order"]), num_steps)
         log = LossLog(epoch)
@@ -230,6 +244,7 @@ class Trainer:
             moments = [Moment(epoch, number, self.max_epochs, num_steps, phase.name) for number in numbers]
             log.add(done, group, self.step(learner, optimizers, group, moments, phase))
             done += len(group)
+            self.on_batch(epoch, (place[0] + done) / place[1])
             if schedule is not None and phase.optimizer is None:
                 schedule.after_step()
         return log.means()
@@ -267,9 +282,10 @@ class Trainer:
             },
         )
 
-    def _restore(
+    def restored(
         self, learner: Learner, optimizers: Mapping[str, Optimizer], schedule: Schedule | None
     ) -> TrainingState:
+        """Load the last checkpoint into all parts of a training, to go on with it."""
         last = {"objective": {}, "phases": {}} | load_checkpoint(self.folder / "last.pt")  # older runs have neither
         with restoring(self.folder / "last.pt"):
             learner.model.load_state_dict(last["model"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,9 @@ def test_a_frozen_part_of_the_model_waits_for_its_phase(tmp_path: Path) -> None:
     assert all(p.grad is not None for p in learner.parameters())
 
 
-def test_phases_run_in_their_epochs_over_their_share_of_the_train_fold(tmp_path: Path) -> None:
+def test_phases_run_in_their_epochs_over_their_share_of_the_train_fold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[Moment] = []
     subject = subject_of(*TRAITS["two phases"])
     learner = subject.learner()
@@ -126,6 +129,9 @@ def test_phases_run_in_their_epochs_over_their_share_of_the_train_fold(tmp_path:
             made.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[1]))
             return made
 
+    told: list[tuple[int, float]] = []
+    shown = partial(Trainer, on_batch=lambda *share: told.append(share))
+    monkeypatch.setattr("mmsa.testing.training.Trainer", shown)
     state, _ = fitted(Spied(subject.cfg), tmp_path)
     walked = [(moment.epoch, moment.phase, moment.step, moment.num_steps) for moment in seen]
     expected = []
@@ -133,6 +139,8 @@ def test_phases_run_in_their_epochs_over_their_share_of_the_train_fold(tmp_path:
         expected += [(epoch, "estimate", step, 2) for step in (1, 2)]
         expected += [(epoch, "late", step, 4) for step in (1, 2, 3, 4)] * (epoch in (2, 3))
     assert walked == expected
+    sizes = {epoch: 6 if epoch in (2, 3) else 2 for epoch in range(1, 6)}
+    assert told == [(epoch, done / size) for epoch, size in sizes.items() for done in range(1, size + 1)]
     assert "train/task" not in state.history[0] and "train/task" in state.history[1]
     write_history(tmp_path / "history.csv", state.history)
     first, second, *_ = csv.DictReader((tmp_path / "history.csv").read_text(encoding="utf-8").splitlines())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 import shlex
 import threading
 import time
@@ -191,6 +192,10 @@ def test_a_trial_behind_the_others_is_pruned(base: list[str], runs: Path) -> Non
     assert states[-1] == TrialState.PRUNED and "behind the other trials" in study.trials[-1].user_attrs["reason"]
     last = study.trials[-1]
     assert max(last.intermediate_values) < 4 and result_of(last, runs)["status"] == "pruned"
+    log = (runs / folder_of(last) / "run.log").read_text()
+    assert re.search(
+        r"^pruned after \d+ s and \d epochs?; .*\n  epoch \d with valid/mae .*: behind the other", log, re.M
+    )
     assert set(study.trials[0].intermediate_values) == {1, 2, 3, 4}
 
 
@@ -268,10 +273,12 @@ def test_a_trial_goes_on_with_what_its_dead_worker_had(base: list[str], monkeypa
     monkeypatch.setattr(Trainer, "fit", fit)
     trained: list[Any] = []
     monkeypatch.setattr(
-        Trainer, "fit", lambda trainer, *rest: (trained.append((trainer.folder, rest[-1])), fit(trainer, *rest))[1]
+        Trainer,
+        "fit",
+        lambda trainer, *rest: (trained.append((trainer.folder, rest[-1].epoch)), fit(trainer, *rest))[1],
     )
     study = work(made)
-    assert trained == [(epochs[1], True)], "one run, resumed in its folder; the finished one is not run again"
+    assert trained == [(epochs[1], 2)], "one run, resumed in its folder; the finished one is not run again"
     assert study.trials[0].values == whole.trials[0].values and seed_scores(study.trials[0]) == seed_scores(
         whole.trials[0]
     )
