@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import torch
@@ -19,6 +20,7 @@ from mmsa.data.batches import Data
 from mmsa.data.loading import words_are_not_averaged
 from mmsa.data.store import Store
 from mmsa.data.word_vectors import TEXT
+from mmsa.dataset.choice import from_here
 from mmsa.dataset.dataset import Dataset
 from mmsa.doctor.admission import admit
 from mmsa.encoder.embedding import WordEmbedding
@@ -133,6 +135,12 @@ def build_dataset(cfg: DictConfig, store: Store | None = None) -> Dataset:
     return cast(Dataset, built(cfg, "dataset")).settled(store)
 
 
+def dataset_of_run(cfg: DictConfig, store: Store | None = None) -> Dataset:
+    """As `build_dataset`, for a run whose encoders may read modalities from the words, which need no features then."""
+    dataset = build_dataset(cfg, store)
+    return dataset.reading_words([m for m in dataset.modalities if reads_pieces(cfg, m)])
+
+
 def build_task(cfg: DictConfig, dataset: Dataset | None = None) -> Task:
     """The task, of a data set that may have been built before."""
     return cast(Task, built(cfg, "task", kinds=(dataset or build_dataset(cfg)).stated_kinds))
@@ -143,33 +151,41 @@ def build_tracker(cfg: DictConfig, warn: Callable[[str], None]) -> Tracker:
     return cast(Tracker, built(cfg, "tracking", outputs=cfg.paths.outputs, warn=warn))
 
 
-def open_data(cfg: DictConfig, progress: bool = False) -> tuple[Store, Data]:
+def open_data(
+    cfg: DictConfig,
+    progress: bool = False,
+    chosen: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+    own: Store | None = None,
+) -> tuple[Store, Data]:
     """The store of a configuration's data set, prepared where it is not yet, and its data as the run reads them.
 
     Args:
         cfg: the composed configuration, checked.
         progress: say on the screen how the preparation goes on.
+        chosen: data set -> the hashes of the source that runs before this one have read, which it keeps to where the
+            configuration names none.
+        own: the store of a run that goes on; None prepares it.
 
     Raises:
         DataError: there are no such data, none to learn a modality from, or the doctor finds errors in them.
     """
-    dataset = build_dataset(cfg)
-    dataset = dataset.reading_words([m for m in dataset.modalities if reads_pieces(cfg, m)])
+    dataset = dataset_of_run(cfg, own)
+    dataset = dataset.keeping_to(chosen.get(dataset.name, {}))
     check_outputs(Path(cfg.paths.outputs))
-    store = dataset.prepare(Path(cfg.paths.data), progress=progress)
+    store = own or dataset.prepare(Path(cfg.paths.data), progress=progress)
     data = load_data(cfg, dataset, store)
     if unlearnt := data.lacking("train"):
         others = [m for m in data.modalities if m not in unlearnt]
         raise DataError(
-            f"no train utterance of {store.path} has {', '.join(unlearnt)}, or anything but zeros there: at evaluation "
-            "it would be read through weights that never learned of it.\n"
+            f"no train utterance of {store.title} has {', '.join(unlearnt)}, or anything but zeros there: at "
+            "evaluation it would be read through weights that never learned of it.\n"
             + (f"  type dataset.modalities=[{','.join(others)}]" if others else "  type dataset.source=PATH of another")
         )
-    data.remarks = admit(store, dataset, examining(cfg, dataset), progress)
+    data.remarks = admit(store, dataset, examining(cfg, dataset, store), progress)
     return store, data
 
 
-def examining(cfg: DictConfig, dataset: Dataset) -> str:
+def examining(cfg: DictConfig, dataset: Dataset, store: Store) -> str:
     """The command that shows what the doctor knows of a run's data; empty where it does not know the data set."""
     name, values = type(dataset).name, values_of(cfg, "dataset")
     if not (conf_folder() / "dataset" / f"{name}.yaml").is_file():
@@ -179,7 +195,12 @@ def examining(cfg: DictConfig, dataset: Dataset) -> str:
     own = {key: o.default for key, o in parameters(type(dataset)).items() if key not in ("loading", "source", "glove")}
     changed = {key: values[key] for key in own if key in values and _plain(values[key]) != _plain(own[key])}
     arguments = [name]
-    for option, value in (("source", values.get("source")), ("glove", values.get("glove")), ("data", cfg.paths.data)):
+    source = dataset.way_to(store) if "source" in values else None
+    for option, value in (
+        ("source", source),
+        ("glove", values.get("glove")),
+        ("data", from_here(str(store.path.parent))),
+    ):
         arguments += [f"--{option}", str(value)] if value is not None else []
     return doctor_command([*arguments, *(f"dataset.{key}={_plain(value)}" for key, value in changed.items())])
 

@@ -49,6 +49,7 @@ def prepare(
     options: Annotated[list[str] | None, _OPTIONS] = None,
 ) -> None:
     """Read a data set's source files into the store that training maps, and describe it."""
+    from mmsa import build
     from mmsa.data.prepare import describe
     from mmsa.doctor.admission import diagnosed
     from mmsa.doctor.examination import brief
@@ -67,7 +68,7 @@ def prepare(
     kinds = {target: kind_of(target, dataset.stated_kinds) for target in store.targets}
     print("\n".join(describe(store, kinds)))
     diagnosis, _ = diagnosed(store, dataset)
-    print("\n".join(brief(diagnosis)))
+    print("\n".join(brief(diagnosis, build.examining(cfg, dataset, store))))
     if all(fold["utterances"] for fold in diagnosis.numbers["folds"].values()):
         print(_train_line([*overrides, *diagnosis.going_on(dataset.modalities)], dataset, store))
 
@@ -117,7 +118,9 @@ def doctor(
     print("\n".join(diagnosis_lines(diagnosis)))
     print(f"report: {folder / 'report.html'}, {folder / 'report.json'}")
     if diagnosis.of("error"):
-        raise DataError(f"{name}: {diagnosis.verdict}.\n  mend the errors above before you train on {store.path}")
+        raise DataError(
+            f"{store.title}: {diagnosis.verdict}.\n  mend the errors above before you train on {store.path}"
+        )
 
 
 def _named(
@@ -139,9 +142,7 @@ def _named(
     overrides += [f"dataset.source={source}"] if source else []
     cfg = compose(overrides)
     check_node(cfg, "dataset")
-    dataset = build.build_dataset(cfg)
-    dataset = dataset.reading_words([m for m in dataset.modalities if build.reads_pieces(cfg, m)])
-    return cfg, dataset, overrides
+    return cfg, build.dataset_of_run(cfg), overrides
 
 
 def _check_folder(output: Path | None) -> None:

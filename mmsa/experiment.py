@@ -13,11 +13,12 @@ from omegaconf import DictConfig, OmegaConf
 from mmsa import build, learning
 from mmsa.analysis.baselines import fit_baselines
 from mmsa.data.batches import Data, Fold
-from mmsa.data.store import FOLDS
+from mmsa.data.naming import data_name
+from mmsa.data.store import FOLDS, Store
 from mmsa.display import Display
-from mmsa.journal import Journal, TrialHooks, named_by_fold
+from mmsa.journal import Journal, TrialHooks, named_by_fold, sources_of_multirun
 from mmsa.model import Learner
-from mmsa.resume import continued, overrides_of
+from mmsa.resume import continued, overrides_of, own_store
 from mmsa.run_folder import closed_to_trials, place_among_runs
 from mmsa.stages import Task
 from mmsa.training.device import make_fabric
@@ -60,15 +61,20 @@ def run(
         Pruned: the sweep ended the run.
     """
     goes_on: list[str] = []
+    own: Store | None = None
     if OmegaConf.select(cfg, "trainer.resume") is not None:
         cfg, goes_on = continued(cfg, overrides, of_trial=trial is not None)
+        own = own_store(cfg, overrides)
     elif trial is None:
         overrides = overrides_of(cfg, overrides)
     journal = Journal(cfg, overrides, Display(quiet, place_among_runs()), trial)
     build.check(cfg)
     fabric = make_fabric(**cfg.device)
     task = build.build_task(cfg)
-    store, data = trial.data(cfg) if trial else build.open_data(cfg, progress=not quiet)
+    if trial:
+        store, data = trial.data(cfg)
+    else:
+        store, data = build.open_data(cfg, not quiet, sources_of_multirun(Path(cfg.paths.outputs)), own)
     for name in FOLDS:
         data.rows(name)  # refuses an empty test fold now, not after training
     if trial and not trial.final:
@@ -123,8 +129,9 @@ def run(
 def say_what_is_read(journal: Journal, data: Data, task: Task, train: Fold, valid: Fold) -> None:
     """The line that a run opens with, what is known of its data, what is cut of them, and what they cannot teach."""
     record, say = journal.record, journal.display.say
+    name = data_name(record.dataset, record.data.source)
     say(
-        f"{journal.named}: {record.dataset}, {len(train)} train and {len(valid)} valid utterances, "
+        f"{journal.named}: {name}, {len(train)} train and {len(valid)} valid utterances, "
         f"{record.num_parameters:,} parameters, {record.environment['device']}"
     )
     for remark in data.remarks:

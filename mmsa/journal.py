@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from mmsa.commands import browse_command, report_command
 from mmsa.data.batches import Data, Fold
 from mmsa.data.store import FOLDS, Store
 from mmsa.display import Display, duration
-from mmsa.errors import Pruned, TrainingError
+from mmsa.errors import DataError, Pruned, TrainingError
 from mmsa.record import DataRecord, RunRecord
 from mmsa.resume import open_folder, resume_line
 from mmsa.run_folder import flat_parameters, run_name, write_history, write_predictions
@@ -101,7 +101,7 @@ class Journal:
 
     def _open(self, store: Store, task: Task, num_parameters: int, device: str) -> RunRecord | None:
         cfg, trial = self.cfg, self.trial
-        self.folder, former = open_folder(cfg, self.overrides, store.fingerprint)
+        self.folder, former = open_folder(cfg, self.overrides, store)
         self.display.log = self.folder / "run.log"
         if trial:
             trial.started(self.folder)
@@ -115,6 +115,8 @@ class Journal:
             data=DataRecord(
                 fingerprint=store.fingerprint,
                 store=str(store.path.resolve()),
+                source=(former.data.source if former else None) or store.source_name,
+                hashes=store.sources,
                 utterances={name: int(np.sum(held == name)) for name in FOLDS},
             ),
             monitor=f"valid/{task.monitor}",
@@ -282,6 +284,7 @@ class Journal:
             tags=record.model_dump(include={"sweep", "trial", "seed", "dataset", "task", "planted"}),
             commit=record.git.commit,
             fingerprint=record.data.fingerprint,
+            source=record.data.source,
             environment=record.environment,
         )
 
@@ -295,6 +298,20 @@ def _each(*steps: Callable[[], object]) -> BaseException | None:
         except BaseException as error:  # noqa: BLE001  (a second Ctrl-C, say, ends the step that hangs)
             first = first or error
     return first
+
+
+def sources_of_multirun(outputs: Path) -> dict[str, Mapping[str, str]]:
+    """Data set -> the hashes of its source, as the runs of this multirun before this one have read it."""
+    sweep = os.environ.get(SWEEP_VARIABLE)
+    found: dict[str, Mapping[str, str]] = {}
+    began = (sweep or "")[: len("20260101-000000")]  # of which folders of runs begin with theirs
+    for folder in sorted((outputs / "runs").glob("*/")) if sweep else []:
+        if folder.name >= began:
+            with suppress(DataError):
+                record = RunRecord.read(folder)
+                if record.sweep == sweep:
+                    found.setdefault(record.dataset, record.data.hashes)
+    return found
 
 
 def named_by_fold(scored: Sequence[Scored]) -> dict[str, float]:

@@ -34,10 +34,20 @@ class Git(_Part):
 
 
 class DataRecord(_Part):
-    """The store a run read: its fingerprint, its path and its utterances per fold."""
+    """The store that a run read.
+
+    Args:
+        fingerprint: of the store.
+        store: its path.
+        source: name of the file or folder that it was made from; None of the built-in corpus.
+        hashes: SHA-256 of the source files, by role.
+        utterances: how many, by fold.
+    """
 
     fingerprint: str
     store: str
+    source: str | None = None
+    hashes: Mapping[str, str] = {}
     utterances: Mapping[str, int] = {}
 
 

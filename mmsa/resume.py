@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -12,10 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 from mmsa.commands import train_command
 from mmsa.compose import compose
 from mmsa.config import conf_folder
-from mmsa.errors import ConfigError
+from mmsa.data.naming import data_name
+from mmsa.data.store import Store
+from mmsa.errors import ConfigError, DataError
 from mmsa.files import clear_leftovers
 from mmsa.overrides import MODALITIES, option_content
-from mmsa.record import RunRecord
+from mmsa.record import DataRecord, RunRecord
 from mmsa.run_folder import (
     create_folder,
     flat_parameters,
@@ -123,13 +125,72 @@ def _named(keys: Iterable[str], values: Mapping[str, str], others: Mapping[str, 
     return ", ".join(shown[:_NUM_NAMED]) + more
 
 
-def open_folder(cfg: DictConfig, overrides: Sequence[str], fingerprint: str) -> tuple[Path, RunRecord | None]:
+def own_store(cfg: DictConfig, overrides: Sequence[str]) -> Store | None:
+    """The store of the run that goes on; None where it is gone, or a source is typed, which has to be of these data.
+
+    Args:
+        cfg: as `continued` returns it.
+        overrides: what was typed.
+    """
+    if {"dataset.source", "dataset.glove"} & set(map(override_key, overrides)):
+        return None
+    folder = Path(cfg.trainer.resume)
+    data = RunRecord.read(folder).data
+    try:
+        return find_store(folder, data, cfg.paths.data)
+    except DataError:  # it can be made again
+        return None
+
+
+def find_store(folder: Path, record: DataRecord, of_run: str, named: Path | None = None) -> Store:
+    """The store that a run read, known by its fingerprint: people move folders, and a path tells only where it was.
+
+    Args:
+        folder: of the run.
+        record: what the run says of its store.
+        of_run: the run's paths.data.
+        named: a folder of stores to look into first.
+
+    Raises:
+        DataError: it is in none of them nor where it was, or it is damaged.
+    """
+    refusals, asked = [], []
+    for place in _places(folder, record, of_run, named):
+        asked.append(str(place))
+        for path in sorted(place.glob(f"*-{record.fingerprint}.h5")):
+            try:
+                store = Store.open(path)
+            except DataError as error:  # a whole copy may lie elsewhere
+                refusals.append(error)
+                continue
+            if store.fingerprint == record.fingerprint:
+                return store
+    if refusals:
+        raise refusals[0]
+    of = f" of {record.source}" if record.source else ""
+    raise DataError(
+        f"No store {record.fingerprint}{of}, which the run was trained on, in {', '.join(dict.fromkeys(asked))}.\n"
+        "  type the same with --data FOLDER, where the store lies (in Python: mmsa.load(RUN, data=FOLDER))"
+    )
+
+
+def _places(folder: Path, record: DataRecord, of_run: str, named: Path | None) -> Iterator[Path]:
+    """Where a run's store may lie: where it is said to, beside the run, where it was, and where stores are today."""
+    if named is not None:
+        yield named
+    yield folder.resolve().parent.parent / "data"
+    yield Path(record.store).parent
+    yield Path(of_run)
+    yield Path(_composed([]).paths.data)
+
+
+def open_folder(cfg: DictConfig, overrides: Sequence[str], store: Store) -> tuple[Path, RunRecord | None]:
     """The run's folder with its configuration, and the former record of a run that is resumed.
 
     Args:
         cfg: the composed configuration; of a run that is resumed, as `continued` returns it.
         overrides: what was typed.
-        fingerprint: of the data.
+        store: the data.
     """
     if cfg.trainer.resume is None:
         folder, resumed = create_folder(Path(cfg.paths.outputs), cfg.name or run_name(overrides)), None
@@ -137,15 +198,27 @@ def open_folder(cfg: DictConfig, overrides: Sequence[str], fingerprint: str) -> 
     else:
         folder = Path(cfg.trainer.resume)
         resumed = RunRecord.read(folder)
-        if resumed.data.fingerprint != fingerprint:
-            raise ConfigError(
-                f"trainer.resume={folder}: the run was trained on other data ({resumed.data.fingerprint}) "
-                f"than these ({fingerprint}).\n"
-                "  type the dataset.source and dataset.glove of that run, or leave trainer.resume out"
-            )
+        _check_data(folder, resumed, overrides, store)
         clear_leftovers(folder)
     write_text(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     return folder, resumed
+
+
+def _check_data(folder: Path, run: RunRecord, overrides: Sequence[str], store: Store) -> None:
+    """Refuse a store that is not the one which the run was trained on."""
+    if run.data.fingerprint == store.fingerprint:
+        return
+    typed = set(map(override_key, overrides))
+    named = [key for key in ("dataset.source", "dataset.glove") if key in typed]
+    way = f"leave {' and '.join(named)} out"
+    if not named:
+        chosen = [override for override in run.overrides if override.startswith("dataset=")][-1:]
+        way = f"type {' '.join([*chosen, 'dataset.source=PATH'])} of {run.data.source or 'its source'} as it was then"
+    raise ConfigError(
+        f"trainer.resume={folder}: the run was trained on {data_name(run.dataset, run.data.source)}, data "
+        f"{run.data.fingerprint}, and these are {store.title}, data {store.fingerprint}.\n"
+        f"  {way}, or leave trainer.resume out to start a new run"
+    )
 
 
 def overrides_of(cfg: DictConfig, typed: Sequence[str]) -> list[str]:

@@ -26,8 +26,9 @@ from mmsa.files import written
 if TYPE_CHECKING:
     from mmsa.data.batches import Fold
 
-NAME_LENGTH = 80
+NAME_LENGTH = 100
 _YAML_BYTES, _YAML_DEPTH = 2**20, 200
+_FILES_OF_DATA = ("dataset.source", "dataset.glove")
 NUM_RUNS_VARIABLE = "MMSA_NUM_RUNS"
 """Environment variable: how many runs a multirun has."""
 _FORMER_TARGETS = {
@@ -49,9 +50,10 @@ _ADDED: dict[str, dict[str, Any]] = {
 
 
 def run_name(overrides: Sequence[str]) -> str:
-    """The overrides that tell a run from another, side by side; "default" without any."""
-    shown = [override.lstrip("+") for override in overrides if not is_hidden(override_key(override))]
-    return " ".join(shown) or "default"
+    """The overrides that tell a run from another, side by side, its data first; "default" without any."""
+    typed = [override.lstrip("+").partition("=") for override in overrides if not is_hidden(override_key(override))]
+    typed.sort(key=lambda parts: parts[0] not in ("dataset", *_FILES_OF_DATA))  # a folder's name is cut at its end
+    return " ".join(f"{key}{equals}{shown_value(key, value)}" for key, equals, value in typed) or "default"
 
 
 def place_among_runs() -> str:
@@ -67,8 +69,12 @@ def place_among_runs() -> str:
 
 def is_hidden(key: str) -> bool:
     """Whether an option, or a whole group, tells no run from another."""
-    hidden = ("dataset.source", "dataset.glove", "dataset.doctor", "trainer.resume", "name")
-    return key.startswith(("paths.", "tracking", "hydra")) or key in hidden
+    return key.startswith(("paths.", "tracking", "hydra")) or key in ("dataset.doctor", "trainer.resume", "name")
+
+
+def shown_value(key: str, value: str) -> str:
+    """A value as it was typed; of a file of data its name, which says more than where it lies."""
+    return os.path.basename(os.path.abspath(value.strip("\"'"))) if key in _FILES_OF_DATA else value
 
 
 def override_key(override: str) -> str:
@@ -95,7 +101,7 @@ def create_folder(outputs: Path, name: str) -> Path:
     Raises:
         ConfigError: `outputs` is not a folder that can be written to.
     """
-    safe = re.sub(r"[^A-Za-z0-9_.]+", "-", name).strip("-")[:NAME_LENGTH]  # to be typed without quotes
+    safe = re.sub(r"[^A-Za-z0-9_.]+", "-", name).strip("-")[:NAME_LENGTH].rstrip("-")  # to be typed without quotes
     stem = f"{datetime.now():%Y%m%d-%H%M%S}_{safe}"
     try:
         (outputs / "runs").mkdir(parents=True, exist_ok=True)

@@ -47,6 +47,8 @@ def test_a_run_loads_and_its_evaluation_is_what_was_recorded(former: Path, capsy
     assert metrics == pytest.approx({name: recorded[f"test/{name}"] for name in metrics}, nan_ok=True, abs=1e-6)
     cli.command(["evaluate", str(folder), "--missing"])
     assert "differs" not in capsys.readouterr().out
+    cli.command(["report", "--outputs", str(former / "outputs")])
+    assert capsys.readouterr().out.startswith("former (former.npz), test fold, data "), "as its configuration says"
 
 
 def test_a_new_run_of_its_configuration_stands_in_its_row_and_takes_its_store(former: Path) -> None:

@@ -16,12 +16,14 @@ from torch import nn
 
 from mmsa.analysis.runs import Group, Run, by_configuration, read_run
 from mmsa.data.batches import Data, Fold
+from mmsa.data.naming import data_name
 from mmsa.errors import DataError
 from mmsa.model import MultimodalModel
 from mmsa.stages import Task
 from mmsa.training.trainer import evaluate
 
 CONFIDENCE = 0.95
+_DATA = "the data set (with its fingerprint)"
 ROUNDING = 1e-6
 """Differences that another order of the same sums makes, such as on another device."""
 
@@ -117,7 +119,7 @@ def comparable_groups(folders: Iterable[Path]) -> list[Group]:
         if differ := [name for name in ours if ours[name] != theirs[name]]:
             raise DataError(
                 f"runs that are evaluated side by side need the same data and task, but {differ[0]} is\n"
-                f"  {ours[differ[0]]} in {runs[0].folder}\n  {theirs[differ[0]]} in {run.folder}\n"
+                f"  {_said(runs[0], differ[0])} in {runs[0].folder}\n  {_said(run, differ[0])} in {run.folder}\n"
                 "  type mmsa evaluate with the runs of one kind only"
             )
     place = {run.folder: position for position, run in reversed(list(enumerate(runs)))}
@@ -148,8 +150,14 @@ def agreement(recorded: Run, fold: str, metrics: Mapping[str, float]) -> str:
     return f"differs from result.json, most in {worst}: {found[worst]:.6g} here, {known[worst]:.6g} there"
 
 
+def _said(run: Run, what: str) -> str:
+    """What of a run is told to another's where they differ in it."""
+    if what == _DATA:
+        return f"{data_name(run.dataset, run.data.source)}, data {run.data.fingerprint}"
+    return _predicted(run)[what]
+
+
 def _predicted(run: Run) -> dict[str, str]:
     """What two runs must share."""
     options = {key: run.configuration.get(key, "none") for key in ("task.target", "task.kind", "task.thresholds")}
-    data = f"{run.dataset} {run.data.fingerprint}"
-    return {"the data set (with its fingerprint)": data, "the task": run.task, **options}
+    return {_DATA: f"{run.dataset} {run.data.fingerprint}", "the task": run.task, **options}

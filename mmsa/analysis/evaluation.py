@@ -12,6 +12,7 @@ from mmsa.analysis.comparison import TrainedRun, agreement, comparable_groups, e
 from mmsa.analysis.probe_figures import draw_masks, draw_robustness
 from mmsa.analysis.rendering import Table, number, rendered
 from mmsa.analysis.runs import Group, read_run
+from mmsa.analysis.tables import data_line
 from mmsa.run_folder import write_json, write_text
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def score_again(folders: Sequence[Path], load: Load, fold: Fold, say: Say) -> No
         recorded, run = read_run(folder), load(folder)
         metrics = evaluated(run, run.model, run.data.fold(fold))
         shown = "  ".join(f"{name} {number(metrics[name])}" for name in recorded.primary)
-        say(f"{folder}\n  {fold}: {shown}\n  {agreement(recorded, fold, metrics)}")
+        say(f"{folder}\n  {data_line([recorded], fold)}: {shown}\n  {agreement(recorded, fold, metrics)}")
 
 
 def probe_missing(folders: Sequence[Path], load: Load, fold: Fold, output: Path | None, say: Say) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from mmsa.analysis.comparison import CONFIDENCE, Interval, TrainedRun, comparable_groups
 from mmsa.analysis.rendering import LABELS, Column, Row, Table
 from mmsa.analysis.runs import Group, Run
-from mmsa.analysis.tables import Estimate, counted, data_line, estimates_row, notes_of
+from mmsa.analysis.tables import Estimate, counted, data_line, estimates_row, notes_of, source_of
 from mmsa.corpus.planted import CLEAR_MEANING, Truth
 from mmsa.errors import ConfigError
 from mmsa.types import Batch, padding_mask
@@ -167,7 +167,7 @@ def make_tables(study: MaskStudy) -> list[Table]:
         Table(
             title=f"mean mask: {group.label}",
             notes=[
-                f"{data_line(group.runs[0], study.fold)}; utterances: {counts}",
+                f"{data_line(group.runs, study.fold)}; utterances: {counts}",
                 *notes_of(group.runs[0], len(group.runs)),
             ],
             columns=[LABELS, *map(Column, study.kinds), Column(DISTANCE)],
@@ -226,6 +226,7 @@ def content(study: MaskStudy) -> dict[str, Any]:
     first = study.groups[0].runs[0]
     return {
         "dataset": first.dataset,
+        "source": source_of(run for group in study.groups for run in group.runs),
         "fingerprint": first.data.fingerprint,
         "planted": first.planted,
         "fold": study.fold,

@@ -11,6 +11,7 @@ from mmsa.analysis.masks import MaskStudy
 from mmsa.analysis.robustness import Probe
 from mmsa.analysis.runs import Group, Run
 from mmsa.analysis.tables import Estimate
+from mmsa.data.naming import data_name
 from mmsa.drawing import BLUE, INK, ORANGE, canvas, plain
 from mmsa.training.metrics import metric_mode
 
@@ -129,7 +130,7 @@ def _draw_distribution(panel: Axes, study: MaskStudy, group: Group, modality: st
 
 
 def _head(figure: Figure, run: Run, shown: str, explained: str) -> None:
-    name = f"{run.dataset} (planted data)" if run.planted else run.dataset
+    name = f"{run.dataset} (planted data)" if run.planted else data_name(run.dataset, run.data.source)
     figure.suptitle("\n".join(filter(None, [f"{name}, {shown}", explained])), parse_math=False, fontsize=11)
 
 

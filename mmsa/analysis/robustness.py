@@ -12,7 +12,7 @@ from mmsa.analysis.comparison import CONFIDENCE, Interval, TrainedRun, comparabl
 from mmsa.analysis.corruption import DRAW_SEED, Condition, Corrupted, Way, conditions
 from mmsa.analysis.rendering import LABELS, Cell, Column, Row, Table
 from mmsa.analysis.runs import Group, Run
-from mmsa.analysis.tables import Estimate, counted, data_line, estimates_row, notes_of
+from mmsa.analysis.tables import Estimate, counted, data_line, estimates_row, notes_of, source_of
 from mmsa.training.metrics import METRICS, metric_mode
 
 Scores = Mapping[Condition, Mapping[str, float]]
@@ -191,6 +191,7 @@ def content(probed: Probe) -> dict[str, Any]:
     ways = [spoiled(probed, way) for way in TITLES]
     return {
         "dataset": first.dataset,
+        "source": source_of(run for group in probed.groups for run in group.runs),
         "fingerprint": first.data.fingerprint,
         "planted": first.planted,
         "fold": probed.fold,
@@ -240,9 +241,8 @@ def _unpaired(probed: Probe, group: Group) -> str:
 
 
 def _notes(probed: Probe) -> list[str]:
-    first = probed.groups[0].runs[0]
-    notes = [data_line(first, probed.fold), *notes_of(first, max(len(group.runs) for group in probed.groups))]
     runs = [run for group in probed.groups for run in group.runs]
+    notes = [data_line(runs, probed.fold), *notes_of(runs[0], max(len(group.runs) for group in probed.groups))]
     pieces = {m for run in runs for m in probed.clean(run).modalities if m not in _dropped(probed, run)}
     if pieces:
         notes.append(f"{', '.join(sorted(pieces))}: word pieces, whose steps are not dropped where a run reads them")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmsa.errors import DataError
+from mmsa.errors import DataError, printable
 from mmsa.record import RunRecord
 from mmsa.run_folder import flat_parameters, override_key, stored_config, value_text
 
@@ -193,4 +193,8 @@ def run_of(folder: Path, record: RunRecord) -> Run:
     except (ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{folder} is not the folder of a run: its config.yaml is damaged.") from error
     shown = shown_overrides(record.overrides, configuration)
-    return Run(**dict(record), folder=folder, configuration=configuration, shown=shown)
+    known = dict(record)
+    source = (config.get("dataset") or {}).get("source")
+    if record.data.source is None and source:  # of an older version, which kept the path alone
+        known["data"] = record.data.model_copy(update={"source": printable(Path(str(source)).name)})
+    return Run(**known, folder=folder, configuration=configuration, shown=shown)

@@ -10,13 +10,14 @@ from statistics import fmean, stdev
 
 from mmsa.analysis.rendering import LABELS, Cell, Column, Row, Style, Table, headed, number, rendered
 from mmsa.analysis.runs import FoundRuns, Group, Run, by_configuration, read_runs
+from mmsa.data.naming import data_name
 from mmsa.errors import DataError
 from mmsa.training.metrics import METRICS, metric_mode
 
 PLANTED = "planted data: built-in corpus, not a result on human speech"
 SPREAD = "± sample standard deviation over"
 MAJORITY = "majority: each column has its own class, the largest of the train fold"
-_FIELDS = ("dataset", "fingerprint", "planted", "task", "fold", "kind", "label", "seeds")
+_FIELDS = ("dataset", "source", "fingerprint", "planted", "task", "fold", "kind", "label", "seeds")
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,14 @@ def make_tables(runs: Iterable[Run]) -> list[Table]:
     return [_table(members) for members in comparable.values()]
 
 
-def data_line(run: Run, fold: str) -> str:
-    """What a table says of its data."""
-    return f"{run.dataset}, {fold} fold, data {run.data.fingerprint[:12]}"
+def data_line(runs: Sequence[Run], fold: str) -> str:
+    """What a table of runs on the same data says of these."""
+    return f"{data_name(runs[0].dataset, source_of(runs))}, {fold} fold, data {runs[0].data.fingerprint[:12]}"
+
+
+def source_of(runs: Iterable[Run]) -> str | None:
+    """What runs on the same data read them from: one name, unless copies of the source have other names."""
+    return ", ".join(dict.fromkeys(run.data.source for run in runs if run.data.source)) or None
 
 
 def notes_of(run: Run, num_seeds: int) -> list[str]:
@@ -112,14 +118,14 @@ def _table(runs: Sequence[Run]) -> Table:
     known = [metric for metric in metrics if metric in METRICS]
     heads = [headed(metric, metric_mode(metric)) if metric in known else metric for metric in metrics]
     return Table(
-        title=data_line(first, first.fold),
+        title=data_line(runs, first.fold),
         notes=notes,
         columns=[LABELS, *map(Column, heads)],
         blocks=[[_row(row, best) for row in part] for part in (configurations, baselines)],
         best="best of its column",
         terms={metric: METRICS[metric].definition for metric in known},
         fields=[*_FIELDS, *(f"{metric}_{part}" for metric in metrics for part in ("mean", "std"))],
-        records=[_record(first, row) for row in rows],
+        records=[_record(runs, row) for row in rows],
     )
 
 
@@ -161,9 +167,9 @@ def _row(row: Scored, best: Mapping[str, str | None]) -> Row:
     return (Cell(label), *(Cell(one.text(), number(one.mean) == best[metric]) for metric, one in row.metrics.items()))
 
 
-def _record(first: Run, row: Scored) -> list[object]:
-    kind = "configuration" if row.num_seeds else "baseline"
-    data = [first.dataset, first.data.fingerprint, str(first.planted).lower()]
+def _record(runs: Sequence[Run], row: Scored) -> list[object]:
+    first, kind = runs[0], "configuration" if row.num_seeds else "baseline"
+    data = [first.dataset, source_of(runs), first.data.fingerprint, str(first.planted).lower()]
     about = [*data, first.task, first.fold, kind, row.label, row.num_seeds or ""]
     return [*about, *(value for one in row.metrics.values() for value in (one.mean, one.std))]
 

@@ -140,7 +140,7 @@ class Data:
         if absent:
             kept = [m for m in modalities if m not in absent]
             raise DataError(
-                f"{store.path} has no {', '.join(absent)}; it has {', '.join(store.features)}.\n"
+                f"{store.title} has no {', '.join(absent)}; it has {', '.join(store.features)}.\n"
                 f"  type dataset.modalities=[{','.join(kept or store.features)}]"
             )
         held = {m: self._held_lengths(m) for m in self.modalities}
@@ -202,7 +202,7 @@ class Data:
         rows = np.flatnonzero(np.asarray(self.store.folds) == name)
         if not len(rows):
             raise DataError(
-                f"the {name} fold of {self.store.path} has no utterance, so that it cannot be read.\n"
+                f"the {name} fold of {self.store.title} has no utterance, so that it cannot be read.\n"
                 f"  type dataset.source=SOURCE of one with a {name} fold"
             )
         return rows

@@ -156,7 +156,7 @@ def words_of(store: Store, modality: str) -> list[list[str]]:
     """
     if store.words is None:
         raise DataError(
-            f"encoder/{modality} reads words, and {store.path} has none, since its source has none.\n"
+            f"encoder/{modality} reads words, and {store.title} has none, since its source has none.\n"
             f"  type encoder/{modality}=bilstm, or dataset.source=SOURCE of one with words"
         )
     return store.words

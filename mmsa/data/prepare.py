@@ -240,7 +240,7 @@ def describe(store: Store, kinds: Mapping[str, str]) -> list[str]:
         kinds: what the numbers of each target are taken for.
     """
     report, canonical = store.report, store.report.get("canonical", {})
-    lines = [f"{store.dataset} {store.fingerprint} ({store.path})"]
+    lines = [f"{store.title}, data {store.fingerprint}: {store.path}"]
     for fold in FOLDS:
         published = f" (published {canonical[fold]})" if fold in canonical else ""
         lines.append(

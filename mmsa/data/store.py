@@ -17,7 +17,8 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mmsa.errors import DataError
+from mmsa.data.naming import data_name
+from mmsa.errors import DataError, printable
 
 FOLDS = ("train", "valid", "test")
 EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")
@@ -205,6 +206,24 @@ class Store:
     options: dict[str, Any]
     sources: dict[str, str]
     fingerprint: str
+
+    @property
+    def source_name(self) -> str | None:
+        """Name of the file or folder that it was made from, and of its GloVe file; None of the built-in corpus."""
+        files = dict(self.report.get("files", {}))
+        glove = files.pop("glove", None)
+        if self.report.get("planted") or not files:
+            return None
+        first, *more = files.values()
+        made_from = Path(self.report["source"]).name if "source" in self.report else first  # of an older version
+        if more and "source" not in self.report:
+            made_from += f" and {len(more)} more"
+        return printable(f"{made_from} with {glove}" if glove else made_from)
+
+    @property
+    def title(self) -> str:
+        """What its data are called where people read of them."""
+        return data_name(self.dataset, self.source_name)
 
     @classmethod
     def open(cls, path: Path) -> Store:

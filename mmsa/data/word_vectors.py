@@ -41,7 +41,7 @@ def number_words(store: Store, scale: Standardisation | None) -> Vocabulary:
     if store.words is None or list(map(len, store.words)) != ragged.lengths.tolist():
         held = "no words" if store.words is None else "words, but not one per step"
         raise DataError(
-            f"dataset.word_vectors=trained needs the word of every step, and {store.path} has {held}.\n"
+            f"dataset.word_vectors=trained needs the word of every step, and {store.title} has {held}.\n"
             "  type dataset.word_vectors=fixed, or dataset.source=FOLDER of computational sequences (.csd)"
         )
     said = [word for words in store.words for word in words]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
 from collections.abc import Callable, Container, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Protocol, Self
@@ -23,11 +25,13 @@ from mmsa.data.prepare import (
     hash_files,
     kept_stores,
     progress_bar,
+    silent,
 )
 from mmsa.data.store import Prepared, Store, store_fingerprint
 from mmsa.data.word_vectors import TEXT
+from mmsa.dataset.choice import naming, of_one_source, only_one, source_of, way_to
 from mmsa.dataset.folds import standard_folds
-from mmsa.errors import ConfigError, DataError
+from mmsa.errors import ConfigError, DataError, MmsaError, printable
 from mmsa.readers import families
 from mmsa.readers.glove import embed_words, glove_file
 
@@ -65,7 +69,7 @@ class Dataset:
     A subclass states the attributes below and, where its format does not know the folds, `fold_of`.
 
     Args:
-        source: file or folder of its `format`; None takes the prepared store.
+        source: file or folder of its `format`, or a prepared store; None takes the only one that fits.
         modalities: non-empty selection of those there are that a run loads; a store holds all that the source has.
         keep_pauses: keep the steps whose word is a pause (`sp`); a source without any is the same either way.
         glove: GloVe text file; text becomes the vectors of the words. None takes the source's own text features.
@@ -99,6 +103,7 @@ class Dataset:
     """How many videos are in each of the SDK's folds."""
     label_columns: ClassVar[tuple[str, ...]] = ()
     """Names of the columns of the sequence of labels; () is a sentiment, or one and six emotions."""
+    _chosen: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
         self,
@@ -169,6 +174,16 @@ class Dataset:
         other.needed = tuple(m for m in self.needed if m not in modalities)
         return other
 
+    def keeping_to(self, hashes: Mapping[str, str]) -> Self:
+        """The same for a run among others, which of several prepared stores takes that of the source that they read.
+
+        Args:
+            hashes: SHA-256 of the source files by role; without any nothing is chosen yet.
+        """
+        other = copy(self)
+        other._chosen = hashes
+        return other
+
     @property
     def options(self) -> dict[str, Any]:
         """The preparation options, which define a store together with the hashes of its sources.
@@ -202,9 +217,10 @@ class Dataset:
             progress: show a bar on a terminal and say in a line what is made.
 
         Raises:
-            DataError: there is neither source nor store, or the source is not what the data set states.
+            DataError: there is neither source nor store, several stores fit, or the source is not what the data set
+                states.
         """
-        if self.source is None:
+        if self.source is None or self._names_a_store(folder):
             store = self._kept_store(folder, progress)
         else:
             store = self.prepare_source(Path(self.source), folder, progress)
@@ -223,19 +239,21 @@ class Dataset:
         found = self.find(source)
         files = {**found.files, **glove_file(self.glove)}
         folder.mkdir(parents=True, exist_ok=True)
+        made_from = os.path.abspath(source)
 
         with progress_bar(progress) as bar:
-            sources = hash_files(files, folder, bar)
-            options = self.options if found.options is None else found.options
-            path = folder / f"{self.name}-{store_fingerprint(self.name, sources, options)}.h5"
+            path, sources, options = self._place(found, files, folder, bar)
 
             def build() -> Prepared:
                 if progress:
+                    of = f" from {printable(Path(made_from).name)}" if self.source is not None else ""
                     named = f" ({', '.join(found.modalities)})" if found.modalities else ""
-                    announce(f"Preparing {self.name}{named} in {folder}")
+                    announce(f"Preparing {self.name}{of}{named} in {folder}")
                 return self._completed(found.read(folder, bar), source, files, bar)
 
             store = build_once(path, build, dataset=self.name, sources=sources, options=options)
+        if store.report.get("source") != made_from:  # another copy made it: this run is of the one that it names
+            store = replace(store, report={**store.report, "source": made_from})
         absent = [modality for modality in self.needed if modality not in store.features]
         if absent:  # of a pickle that was prepared before; every other source has been refused above
             uneven = store.report.get("uneven", {})
@@ -244,6 +262,14 @@ class Dataset:
                 f"dataset.source={source} lacks {', '.join(absent)}.{reasons} {self._go_without(list(store.features))}"
             )
         return store
+
+    def _place(
+        self, found: Found, files: Mapping[str, Path], folder: Path, bar: Progress
+    ) -> tuple[Path, dict[str, str], dict[str, Any]]:
+        """Where the store of a source lies, with the hashes of its files and the options."""
+        sources = hash_files(files, folder, bar)
+        options = self.options if found.options is None else found.options
+        return folder / f"{self.name}-{store_fingerprint(self.name, sources, options)}.h5", sources, options
 
     def _completed(self, prepared: Prepared, source: Path, files: Mapping[str, Path], bar: Progress) -> Prepared:
         """What was read, with GloVe's vectors and what every store reports, unless it is not what is stated."""
@@ -254,7 +280,7 @@ class Dataset:
             prepared.features = {TEXT: vectors, **{m: r for m, r in prepared.features.items() if m != TEXT}}
             prepared.report.pop("drawn_vectors", None)
         named = {role: path.name for role, path in files.items()}
-        prepared.report.update(files=named, canonical=dict(self.canonical_sizes))
+        prepared.report.update(source=os.path.abspath(source), files=named, canonical=dict(self.canonical_sizes))
         target = [*self.stated_kinds, *prepared.targets][0]
         labels = prepared.targets[target]
         stated = np.isfinite(self.nominal_range).all()
@@ -264,9 +290,13 @@ class Dataset:
         return prepared
 
     def _kept_store(self, folder: Path, progress: bool) -> Store:
-        """The newest store of this data set, these options and this GloVe file that holds every modality asked for."""
+        """The store of this data set, these options and this GloVe file that holds every modality asked for."""
         glove = hash_files(glove_file(self.glove), folder) if folder.is_dir() else {}
         kept = kept_stores(folder, self.name, self.options, self.options_of_family, glove.get("glove"))
+        if self.source is not None:
+            kept = [store for store in kept if store.path.name == Path(self.source).name]
+            if not kept:
+                raise self._other_options(Store.open(Path(self.source)))
         if not kept:
             raise DataError(
                 f"No prepared {self.title} with keep_pauses={str(self.keep_pauses).lower()} "
@@ -281,9 +311,57 @@ class Dataset:
                 f"{self._go_without(list(most.features))}\n"
                 f"Or prepare a source that has them: {self._prepare_line(folder)}"
             )
-        if len(whole) > 1 and progress:
-            announce(f"{len(whole)} stores of {self.title} in {folder}: the newest is used, {whole[0].path.name}")
-        return whole[0]
+        if self.source is not None:
+            return whole[0]
+        if self._chosen:
+            whole = [store for store in whole if of_one_source(store.sources, self._chosen)]
+            if not whole:
+                raise DataError(
+                    f"no prepared {self.title} in {folder} is of these options and of the source that the runs before "
+                    "this one read.\n  type dataset.source=PATH of that source, from which it is prepared"
+                )
+            return whole[0]
+        with progress_bar(progress) as bar:
+            return only_one(whole, {store.path: self._is_current(store, bar) for store in whole}, self.title, folder)
+
+    def way_to(self, store: Store) -> str:
+        """The dataset.source that leads to a store of these options, whatever other stores there are."""
+        return way_to(store, self._is_current(store, silent))
+
+    def _is_current(self, store: Store, bar: Progress) -> bool | None:
+        """Whether its source leads to a store; False where a file has changed, None where files are gone or others."""
+        source = source_of(store)
+        if not (source and os.path.exists(source)):
+            return None
+        try:
+            found = self.find(Path(source))
+            files = {**found.files, **glove_file(self.glove)}
+            path, hashes, _ = self._place(found, files, store.path.parent, bar)
+        except (MmsaError, OSError):  # something else lies there, or it cannot be read
+            return None
+        if path.name == store.path.name:
+            return True
+        return None if of_one_source(hashes, store.sources) else False
+
+    def _other_options(self, store: Store) -> DataError:
+        """What is raised where a store is named that was prepared otherwise than these options say."""
+        asked = self.options_of_family if "family" in store.report else self.options
+        held = store.options
+        differ = [f"{key}={held.get(key)}" for key in {**asked, **held} if held.get(key) != asked.get(key)]
+        source = source_of(store)
+        instead = (
+            shlex.quote(naming(source)) if os.path.exists(source) else "dataset.source=PATH of what it was made from"
+        )
+        return DataError(
+            f"dataset.source={self.source} was prepared otherwise than these options say: "
+            f"{', '.join(differ) or 'another GloVe file, or none'}.\n  type {instead}, to prepare it so"
+        )
+
+    def _names_a_store(self, folder: Path) -> bool:
+        """Whether dataset.source is the path of a prepared store in `folder`."""
+        path = Path(str(self.source))
+        own = re.fullmatch(rf"{re.escape(self.name)}-[0-9a-f]{{12}}\.h5", path.name)
+        return own is not None and path.is_file() and path.resolve().parent == folder.resolve()
 
     def present(self, held: Container[str]) -> list[str]:
         """Those of the modalities asked for that are held, or need not be."""

@@ -74,7 +74,7 @@ def _refusal(store: Store, errors: list[Finding], command: str) -> str:
     """The first errors, and what to type."""
     said = [f"{error.code}: {error.text}\n  {error.advice}" for error in errors[:_SHOWN]]
     more = f"  all of it: {command}\n" if command else ""
-    found = f"the doctor finds {counted(len(errors), 'error')} in {store.path}, which would make results wrong"
+    found = f"the doctor finds {counted(len(errors), 'error')} in {store.title}, which would make results wrong"
     return "\n".join([f"{found}:", *said, f"{more}  type dataset.doctor=warn to train on these data as they are"])
 
 

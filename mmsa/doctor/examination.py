@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mmsa.data.naming import data_name
 from mmsa.data.store import EMOTIONS, Store
 from mmsa.dataset.dataset import Dataset
 from mmsa.doctor.finding import SEVERITIES, Finding, Severity, counted
@@ -81,6 +82,7 @@ def examine(store: Store, dataset: Dataset) -> Diagnosis:
     numbers = {
         "dataset": store.dataset,
         "title": dataset.title,
+        "source": store.source_name,
         "store": store.path.name,
         "fingerprint": store.fingerprint,
         "options": store.options,
@@ -127,7 +129,7 @@ def examine(store: Store, dataset: Dataset) -> Diagnosis:
 def diagnosis_lines(diagnosis: Diagnosis) -> list[str]:
     """The diagnosis in at most 28 lines of the screen."""
     numbers = diagnosis.numbers
-    lines = [f"{numbers['title']}, store {numbers['store']}: {diagnosis.verdict}"]
+    lines = [f"{data_name(numbers['title'], numbers['source'])}, store {numbers['store']}: {diagnosis.verdict}"]
     for fold, part in numbers["folds"].items():
         published = f" (published {part['published']})" if part["published"] is not None else ""
         lines.append(f"{fold:<5} {part['utterances']:>6} utterances of {part['videos']} videos{published}")
@@ -141,12 +143,12 @@ def diagnosis_lines(diagnosis: Diagnosis) -> list[str]:
     return lines + _within(diagnosis.findings, _MAX_LINES - len(lines))
 
 
-def brief(diagnosis: Diagnosis) -> list[str]:
-    """The verdict and the first errors and warnings, in at most 6 lines."""
+def brief(diagnosis: Diagnosis, command: str) -> list[str]:
+    """The verdict and the first errors and warnings, in at most 6 lines; the command shows the others."""
     alarming = [finding for finding in diagnosis.findings if finding.severity != "note"]
     shown = [f"  {finding.severity} {finding.code}: {finding.text}" for finding in alarming]
     if len(shown) > _BRIEF:
-        shown[_BRIEF - 1 :] = [f"  and {len(shown) - _BRIEF + 1} more: type mmsa doctor {diagnosis.numbers['dataset']}"]
+        shown[_BRIEF - 1 :] = [f"  and {len(shown) - _BRIEF + 1} more: type {command}"]
     return [f"the doctor: {diagnosis.verdict}", *shown]
 
 

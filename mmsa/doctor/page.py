@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mmsa.data.naming import data_name
 from mmsa.data.store import FOLDS
 from mmsa.doctor.examination import Diagnosis
 from mmsa.drawing import BLUE, GREY, INK, ORANGE, canvas, plain
@@ -39,9 +40,10 @@ td:has(.badge), td:has(.badge) + td code { white-space: nowrap; overflow-wrap: n
 def page(diagnosis: Diagnosis) -> str:
     """The whole page; every text that comes from a file is escaped."""
     numbers = diagnosis.numbers
-    title = _text(f"{numbers['title']}: what the doctor found")
+    name = data_name(numbers["title"], numbers["source"])
+    title = _text(f"{name}: what the doctor found")
     parts = [
-        f"<h1>{_text(numbers['title'])}</h1>",
+        f"<h1>{_text(name)}</h1>",
         f"<p class='quiet'>mmsa doctor, store <code>{_text(numbers['store'])}</code></p>",
         f"<h2>Findings</h2><p>{_text(diagnosis.verdict)}</p>{_findings(diagnosis)}",
         f"<h2>Folds</h2>{_folds(numbers)}",

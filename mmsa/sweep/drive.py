@@ -109,7 +109,7 @@ class SweepDisplay:
 
 def _line(row: TrialRecord, summary: Summary) -> str:
     """What came of a trial, with a star where it is the best so far or on the Pareto front."""
-    varying = " ".join(f"{key}={short(value)}" for key, value in row.overrides.items())
+    varying = " ".join(f"{key}={short(key, value)}" for key, value in row.overrides.items())
     head = f"trial {row.number:>3}"
     if row.state != "done":
         return f"{head}  {row.state}: {row.reason or 'for an unknown reason'}  ({varying})"
@@ -134,6 +134,7 @@ def opening_lines(
     lines = [f"sweep {spec.study}: {search if spec.num_points is None else f'a grid of {spec.num_points} points'}"]
     seeds = f", {summary.seeds} seeds each" if summary.seeds > 1 else ""
     found = f" ({summary.num_finished} of them are there)" if summary.num_finished else ""
+    lines.append(f"  data:    {summary.data}")
     lines.append(f"  trials:  {summary.total}{found}{seeds}; objective: {', '.join(summary.objectives)}")
     lines.append(f"  slots:   {', '.join(slots)}")
     lines.append(f"  storage: {without_password(spec.storage)}")

@@ -177,7 +177,8 @@ def visible_range(values: Sequence[float], mode: str) -> tuple[float, float]:
 
 def _title(summary: Summary) -> str:
     name = summary.study if len(summary.study) <= 44 else f"{summary.study[:43]}…"
-    return f"study {name}, {summary.dataset}" + ("\n(planted data)" if summary.planted else "")
+    data = "planted data" if summary.planted else summary.source
+    return f"study {name}, {summary.dataset}" + (f"\n({data})" if data else "")
 
 
 def _labels(summary: Summary) -> list[str]:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -112,11 +112,13 @@ class SweepSpec(Search):
         folder: the sweep's folder; its file does not say it, and a file of storage that lies under the same outputs is
             named from it there: people move and copy folders.
         storage: URL of a database, or path of a journal file.
+        sources: data set -> SHA-256 of the source that was chosen when the sweep was made, by role of the file.
     """
 
     study: str
     folder: str
     storage: str
+    sources: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def save(self) -> None:
         """Write it into the sweep's folder, for nobody else to read: a database's URL may hold a password."""

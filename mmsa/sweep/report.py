@@ -13,7 +13,7 @@ from mmsa.analysis import tables
 from mmsa.analysis.rendering import Cell, Column, Row, Style, Table, headed, number, rendered
 from mmsa.commands import report_command
 from mmsa.errors import MmsaError
-from mmsa.run_folder import override_key
+from mmsa.run_folder import override_key, shown_value
 from mmsa.sweep.options import SPEC_FILE
 from mmsa.sweep.summary import Summary, TrialRecord, rerun_command, summarise
 
@@ -114,9 +114,9 @@ def value_text(objective: str, value: float) -> str:
     return f"{value:.1f}" if objective == "seconds" else number(value)
 
 
-def short(value: str) -> str:
-    """A value as it is typed; fractions with the three digits that count."""
-    return f"{float(value):.3g}" if _FRACTION.fullmatch(value) else value
+def short(key: str, value: str) -> str:
+    """A value as it is typed; fractions with the three digits that count, and of a file of data its name."""
+    return f"{float(value):.3g}" if _FRACTION.fullmatch(value) else shown_value(key, value)
 
 
 def standing(summary: Summary) -> str:
@@ -130,7 +130,7 @@ def standing(summary: Summary) -> str:
 def _table(summary: Summary, shown: Sequence[TrialRecord]) -> Table:
     keys, objectives = summary.varying(), summary.objectives
     heads = ["trial", *map(headed, objectives, summary.modes), "seconds"]
-    about = ("study", "dataset", "fingerprint", "planted", "trial", "state", "seeds", "seconds", "reason")
+    about = ("study", "dataset", "source", "fingerprint", "planted", "trial", "state", "seeds", "seconds", "reason")
     return Table(
         title=f"study {summary.study}: {standing(summary)}",
         notes=_notes(summary, shown),
@@ -148,22 +148,22 @@ def _row(summary: Summary, row: TrialRecord, keys: Sequence[str]) -> Row:
     values = list(map(value_text, summary.objectives, row.values))
     if row.deviation is not None:
         values[0] += f" ± {value_text(summary.objectives[0], row.deviation)}"
-    cells = [*values, _seconds(row.seconds), *(short(row.overrides.get(key, "–")) for key in keys)]
+    cells = [*values, _seconds(row.seconds), *(short(key, row.overrides.get(key, "–")) for key in keys)]
     return (Cell(str(row.number), row in summary.best), *map(Cell, cells))
 
 
 def _record(summary: Summary, row: TrialRecord, keys: Sequence[str]) -> list[object]:
-    record: list[object] = [summary.study, summary.dataset, summary.fingerprint, str(summary.planted).lower()]
-    record += [row.number, row.state, len(row.scores) or "", row.seconds, row.reason]
+    record: list[object] = [summary.study, summary.dataset, summary.source, summary.fingerprint]
+    record += [str(summary.planted).lower(), row.number, row.state, len(row.scores) or "", row.seconds, row.reason]
     record += [*row.values, row.deviation] if row.values else [""] * (len(summary.objectives) + 1)
     return [*record, *(row.overrides.get(key, "") for key in keys)]
 
 
 def _notes(summary: Summary, shown: Sequence[TrialRecord]) -> list[str]:
     """What has to be known to read the table."""
-    data = f", data {summary.fingerprint[:12]}" if summary.fingerprint else ""
+    hashed = f", data {summary.fingerprint[:12]}" if summary.fingerprint and not summary.varies_in_data else ""
     fold = "test" if summary.final else "validation"
-    notes = [f"{summary.dataset}, {fold} fold{data}", f"sampler {summary.sampler}, pruner {summary.pruner}"]
+    notes = [f"{summary.data}, {fold} fold{hashed}", f"sampler {summary.sampler}, pruner {summary.pruner}"]
     notes += [tables.PLANTED] if summary.planted else []
     if summary.best:
         notes.append("values of the validation fold: the best one is optimistic, because it was chosen by them")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
@@ -18,6 +19,7 @@ from optuna.trial import TrialState
 from mmsa import build
 from mmsa.commands import train_command
 from mmsa.data.store import Store
+from mmsa.dataset.choice import naming
 from mmsa.errors import ConfigError
 from mmsa.locks import Lock
 from mmsa.overrides import text_override, typed_key, typed_overrides
@@ -28,13 +30,14 @@ from mmsa.sweep.running import TrialRunner, make_pruner
 from mmsa.sweep.sampling import is_grid, make_sampler, sampler_name
 from mmsa.sweep.space import Space, grid_points, read_space
 from mmsa.sweep.storage import choose_storage, open_storage, open_study
-from mmsa.sweep.summary import ATTRIBUTE, StudyRecord
+from mmsa.sweep.summary import ATTRIBUTE, DATA_KEYS, StudyRecord
 from mmsa.sweep.trials import FAILED_BEFORE, TrialDesk, failures, study_lock
 from mmsa.tracking.database import default_uri
 from mmsa.tracking.tracker import without_password
 
 ELSEWHERE = re.compile(r"[+~]*(paths|tracking|device|name)([./@=]|$)")
 """Arguments that change where a search runs and is kept, not what is searched."""
+_FILES = ("dataset.source", "dataset.glove")
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,9 @@ def set_up(checked: CheckedSweep, choice: str) -> Sweep:
     search = checked.search
     store, _ = build.open_data(checked.base, progress=True)
     searched = what_is_searched(search, store)
-    digest = hashlib.sha256(json.dumps(searched, sort_keys=True).encode()).hexdigest()
-    name = search.options["study"] or f"{choice}-{digest[:8]}"
-    folder = Path(checked.base.paths.outputs).resolve() / "sweeps" / name
+    sweeps = Path(checked.base.paths.outputs).resolve() / "sweeps"
+    name = search.options["study"] or _name(choice, searched, search, sweeps)
+    folder = sweeps / name
     folder.mkdir(parents=True, exist_ok=True)
     storage, note = choose_storage(search.options["storage"], folder)
     if storage == (checked.base.tracking.get("uri") or default_uri(checked.base.paths.outputs)):
@@ -77,21 +80,42 @@ def set_up(checked: CheckedSweep, choice: str) -> Sweep:
             "sweep.storage and tracking.uri are one database, and the tables of Optuna and MLflow do not go together.\n"
             "  type another database for one of them"
         )
-    spec = SweepSpec(**vars(search), study=name, folder=str(folder), storage=storage)
-    command = train_command([f"sweep={choice}", *checked.typed], search.config_folders)
+    sources = {store.dataset: store.sources}
+    spec = SweepSpec(**vars(search), study=name, folder=str(folder), storage=storage, sources=sources)
+    named = _naming(checked, store)
+    command = train_command([f"sweep={choice}", *checked.typed, *named], search.config_folders)
     with Lock(study_lock(name), "making the study"):  # typed twice at once
-        study = make_study(spec, searched, study_record(spec, checked.space, store, command))
+        study = make_study(spec, searched, study_record(spec, checked.space, store, command, named))
         if spec.num_points is not None:
             enqueue_missing(study, grid_points(checked.space))
         spec.save()
     return Sweep(spec, study, checked.base, note)
 
 
+def _name(choice: str, searched: Mapping[str, Any], search: Search, sweeps: Path) -> str:
+    """The study's name, made of what is searched; older versions counted the path of the source to that."""
+
+    def name(content: Mapping[str, Any]) -> str:
+        return f"{choice}-{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]}"
+
+    typed = [argument for argument in typed_overrides(search.arguments) if not ELSEWHERE.match(argument)]
+    former = name({**searched, "arguments": sorted(typed)})
+    return former if (sweeps / former).is_dir() else name(searched)
+
+
+def _naming(checked: CheckedSweep, store: Store) -> list[str]:
+    """What names the source in commands of this sweep where it was not typed: later other stores may fit too."""
+    cfg = checked.base
+    if DATA_KEYS & checked.space.texts.keys() or cfg.dataset.get("source", "") is not None:
+        return []
+    return [naming(build.dataset_of_run(cfg).way_to(store))]
+
+
 def what_is_searched(search: Search, store: Store) -> dict[str, Any]:
     """What makes a study this one and no other, whatever the order in which it was typed."""
     return {
         "space": search.space,
-        "arguments": sorted(a for a in typed_overrides(search.arguments) if not ELSEWHERE.match(a)),
+        "arguments": sorted(_that_search(typed_overrides(search.arguments))),
         "sampler": search.sampler,
         "objectives": search.objectives,
         "modes": search.modes,
@@ -100,8 +124,24 @@ def what_is_searched(search: Search, store: Store) -> dict[str, Any]:
     }
 
 
-def study_record(spec: SweepSpec, space: Space, store: Store, command: str) -> StudyRecord:
-    """What a study says of itself, without passwords."""
+def _that_search(arguments: Sequence[str]) -> list[str]:
+    """The arguments that make a search what it is; its data are known by their fingerprint, not by one path of them."""
+    kept = [argument for argument in arguments if not ELSEWHERE.match(argument)]
+    parser = OverridesParser.create()
+    return [a for a in kept if override_key(a) not in _FILES or parser.parse_override(a).is_sweep_override()]
+
+
+def study_record(spec: SweepSpec, space: Space, store: Store, command: str, named: Sequence[str] = ()) -> StudyRecord:
+    """What a study says of itself, without passwords.
+
+    Args:
+        spec: of the sweep.
+        space: what varies, and what does not.
+        store: of the first configuration.
+        command: what goes on with it.
+        named: overrides that name the source, where it was not typed.
+    """
+    varies = DATA_KEYS & space.texts.keys()
     return StudyRecord(
         study=spec.study,
         objectives=spec.objectives,
@@ -112,10 +152,11 @@ def study_record(spec: SweepSpec, space: Space, store: Store, command: str) -> S
         final=spec.options["final"],
         dataset=store.dataset,
         fingerprint=store.fingerprint,
+        source=None if varies else store.source_name,
         planted=bool(store.report.get("planted")),
         sampler=sampler_name(spec.sampler),
         pruner=spec.options["pruner"],
-        fixed=[without_password(override) for override in typed_overrides(space.fixed)],
+        fixed=[without_password(override) for override in [*typed_overrides(space.fixed), *named]],
         space={typed_key(key): text for key, text in space.texts.items()},
         config_folders=spec.config_folders,
         command=without_password(command),
@@ -140,6 +181,7 @@ def make_study(spec: SweepSpec, searched: Mapping[str, Any], record: StudyRecord
     except ValueError as error:  # other directions
         raise _other_search(spec.study, "objectives") from error
     known = study.user_attrs.get("searched", searched)
+    known = {**known, "arguments": _that_search(known["arguments"])}  # an older version counted the source's path
     now = json.loads(json.dumps(searched))
     differ = [key for key in now if known.get(key) != now[key] and key not in ("pruner", "min_epochs")]
     if differ:

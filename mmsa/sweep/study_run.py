@@ -38,6 +38,7 @@ class StudyRun:
             parameters={**fixed, **summary.space, **{f"sweep.{name}": value for name, value in about.items()}},
             tags={**tags, **how},
             fingerprint=summary.fingerprint or None,
+            source=summary.source,
         )
         opened = self.tracker.start(run, run_id)
         self.update(summary)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import mul
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, Literal
 
 from mmsa.commands import train_command
+from mmsa.data.naming import data_name
 from mmsa.errors import DataError
 from mmsa.run_folder import override_key
 from mmsa.sweep.options import is_of_search
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 ATTRIBUTE = "mmsa"
 """The user attribute of a study of ours that holds its StudyRecord."""
 
+DATA_KEYS = {"dataset", "dataset.source"}
+"""Dimensions of a space whose trials do not all read the same source."""
 State = Literal["done", "pruned", "failed", "running", "waiting"]
 STATES: dict[str, State] = {
     "COMPLETE": "done",
@@ -88,6 +91,7 @@ class StudyRecord:
         final: a plain grid, whose runs score the test fold.
         dataset: name of the data set.
         fingerprint: fingerprint of its store.
+        source: name of the file or folder that it was made from; None where there is none, or it differs by trial.
         planted: the data are the built-in corpus.
         sampler: name of the sampler.
         pruner: name of the pruner.
@@ -113,6 +117,17 @@ class StudyRecord:
     space: dict[str, str]
     config_folders: list[str]
     command: str
+    source: str | None = field(default=None, kw_only=True)
+
+    @property
+    def varies_in_data(self) -> bool:
+        """Whether its trials do not all read the same source."""
+        return bool(DATA_KEYS & self.space.keys())
+
+    @property
+    def data(self) -> str:
+        """What its data are called."""
+        return "the data of each trial" if self.varies_in_data else data_name(self.dataset, self.source)
 
 
 @dataclass(frozen=True)

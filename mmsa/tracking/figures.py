@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mmsa.data.naming import data_name
 from mmsa.drawing import BLUE, GREY, INK, ORANGE, canvas, plain
 from mmsa.record import RunRecord
 from mmsa.training.metrics import METRICS, metric_mode
@@ -131,7 +132,7 @@ def _panels(width: float, height: float, number: int) -> tuple[Figure, tuple[Axe
 
 def _title(record: RunRecord) -> str:
     name = record.name if len(record.name) <= 44 else f"{record.name[:43]}…"
-    return f"{name}\n(planted data)" if record.planted else name
+    return f"{name}\n({'planted data' if record.planted else data_name(record.dataset, record.data.source)})"
 
 
 def _label(name: str) -> str:

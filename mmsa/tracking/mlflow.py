@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmsa.data.naming import data_name
 from mmsa.errors import MmsaError
 from mmsa.record import RunRecord
 from mmsa.tracking.database import default_uri, ensure_database, import_client, require_writable, sqlite_file
@@ -154,7 +155,7 @@ class MLflowTracker(Tracker):
             self.run_id = str(made.info.run_id)
         _log_parameters(client, self.run_id, run.parameters)
         if not resumed and run.fingerprint:
-            _log_data(client, self.run_id, run.fingerprint, str(run.tags.get("dataset") or "data"))
+            _log_data(client, self.run_id, run)
         return client
 
     def _keep(self, metrics: Mapping[str, float], epoch: int) -> None:
@@ -223,10 +224,12 @@ def _log_parameters(client: MlflowClient, run_id: str, parameters: Mapping[str, 
         client.set_tag(run_id, "resumed with", _shortened(", ".join(changed), _TAG_LENGTH))
 
 
-def _log_data(client: MlflowClient, run_id: str, fingerprint: str, name: str) -> None:
+def _log_data(client: MlflowClient, run_id: str, run: RunInfo) -> None:
     from mlflow.entities import Dataset, DatasetInput
 
-    source = json.dumps({"store": fingerprint})
+    fingerprint = str(run.fingerprint)
+    name = data_name(str(run.tags.get("dataset") or "data"), run.source)
+    source = json.dumps({"store": fingerprint, "source": run.source})
     client.log_inputs(run_id, [DatasetInput(Dataset(name, fingerprint[:36], "local", source))])
 
 
@@ -235,6 +238,7 @@ def _tags(run: RunInfo) -> dict[str, Any]:
         **run.tags,
         "folder": str(run.folder.resolve()),
         "data fingerprint": run.fingerprint,
+        "data source": run.source,
         "mlflow.user": os.environ.get("USER"),
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": "train.py",

@@ -22,6 +22,7 @@ class RunInfo:
         tags: what ties runs together: sweep, trial, seed, experiment, dataset; None is left out.
         commit: git commit of the code, None outside a repository.
         fingerprint: fingerprint of the data.
+        source: name of the file or folder that they come from.
         environment: versions of Python and of the libraries.
     """
 
@@ -31,6 +32,7 @@ class RunInfo:
     tags: Mapping[str, Any] = field(default_factory=dict)
     commit: str | None = None
     fingerprint: str | None = None
+    source: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
 
 

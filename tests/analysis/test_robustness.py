@@ -136,7 +136,7 @@ def test_without_a_probe_the_recorded_score_is_computed_again(
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"data": {"fingerprint": "another", "store": "b.h5"}}, "cmu_mosi another"),
+        ({"data": {"fingerprint": "b", "store": "b.h5", "source": "b.pkl"}}, r"cmu_mosi \(b.pkl\), data b"),
         ({"task": "classification"}, "classification"),
     ],
 )

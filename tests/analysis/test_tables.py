@@ -66,17 +66,20 @@ def test_a_majority_of_classes_that_differ_from_column_to_column_is_explained(ou
 
 def test_what_must_not_be_averaged_is_kept_apart(outputs: Path, add_run: AddRun) -> None:
     add_run(0.5, 1)
-    add_run(0.7, 2, data={"fingerprint": "another", "store": "b.h5"})
+    for seed, name in ((2, "b.pkl"), (2, "copy_of_b.pkl"), (5, "b.pkl")):
+        add_run(0.7, seed, data={"fingerprint": "another", "store": "b.h5", "source": name})
     add_run(0.9, 3, metrics={"valid/mae": 0.9, "valid/corr": 0.1})
     add_run(0.6, 4, dataset="cmu_mosei")
     tables = make_tables(read_runs(outputs).runs)
     assert [table.title for table in tables] == [
         "cmu_mosi, test fold, data aaaabbbbcccc",
-        "cmu_mosi, test fold, data another",
+        "cmu_mosi (b.pkl, copy_of_b.pkl), test fold, data another",
         "cmu_mosi, valid fold, data aaaabbbbcccc",
         "cmu_mosei, test fold, data aaaabbbbcccc",
     ]
-    assert all(table.rows[0][0].text == "defaults (1 seed)" for table in tables)
+    assert [table.rows[0][0].text for table in tables] == [
+        f"defaults ({n})" for n in ("1 seed", "2 seeds", *["1 seed"] * 2)
+    ]
 
 
 def test_baselines_on_which_runs_disagree_are_told_apart(outputs: Path, add_run: AddRun) -> None:

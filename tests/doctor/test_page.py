@@ -59,7 +59,7 @@ def test_the_page_is_one_file_and_escapes_what_comes_from_files(tmp_path: Path) 
     assert parsed.places and all(place.startswith("data:image/png;base64,") for place in parsed.places)
     assert all(base64.b64decode(place.partition(",")[2]).startswith(b"\x89PNG") for place in parsed.places)
     assert "url(" not in html and "@import" not in html
-    assert "\x1b" not in "".join(diagnosis_lines(diagnosis) + brief(diagnosis))
+    assert "\x1b" not in "".join(diagnosis_lines(diagnosis) + brief(diagnosis, ""))
 
 
 def test_a_main_target_of_several_columns_has_a_page(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_page_and_json_agree_and_the_screen_has_room(tmp_path: Path) -> None:
         assert len(re.findall(f"badge {severity}'", html)) == count
     for fold, part in content["folds"].items():
         assert f"{fold}</td><td class='n'>{part['utterances']}</td>" in html
-    assert len(diagnosis_lines(diagnosis)) <= 28 and len(brief(diagnosis)) <= 6
+    assert len(diagnosis_lines(diagnosis)) <= 28 and len(brief(diagnosis, "")) <= 6
     severities = [finding["severity"] for finding in content["findings"]]
     assert severities == sorted(severities, key=["error", "warning", "note"].index)
 
@@ -99,7 +99,7 @@ def test_the_screen_says_how_much_it_leaves_out(tmp_path: Path) -> None:
     lines = diagnosis_lines(diagnosis)
     shown = sum(line.startswith("error labels_not_finite") for line in lines)
     assert len(lines) <= 28 and lines[-1] == f"and {30 - shown} more findings"
-    assert brief(diagnosis)[-1] == "  and 26 more: type mmsa doctor tiny"
+    assert brief(diagnosis, "mmsa doctor tiny --source x")[-1] == "  and 26 more: type mmsa doctor tiny --source x"
 
 
 def test_the_command_writes_its_report_and_finds_no_error_in_the_built_in_corpus(

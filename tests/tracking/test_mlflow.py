@@ -79,6 +79,7 @@ def test_a_run_shows_all_that_its_folder_holds(outputs: Path, folder: Path, capf
         tags={"seed": 3, "sweep": "s1", "trial": None, "dataset": "synthetic"},
         commit="c0ffee",
         fingerprint="0123456789ab",
+        source="x.pkl",
         environment={"python": "3.11"},
     )
     tracker = tracker_of(outputs)
@@ -94,9 +95,11 @@ def test_a_run_shows_all_that_its_folder_holds(outputs: Path, folder: Path, capf
         "dataset.source": "null",
     }
     expected = {"seed": "3", "sweep": "s1", "data fingerprint": "0123456789ab", "environment.python": "3.11"}
+    expected |= {"data source": "x.pkl"}
     expected |= {"mlflow.source.git.commit": "c0ffee", "mlflow.note.content": "| mae |\n|---|\n| 0.6 |"}
     assert expected.items() <= shown.data.tags.items() and "trial" not in shown.data.tags
-    assert shown.inputs.dataset_inputs[0].dataset.digest == "0123456789ab"
+    (read_by,) = shown.inputs.dataset_inputs
+    assert (read_by.dataset.name, read_by.dataset.digest) == ("synthetic (x.pkl)", "0123456789ab")
     assert history(outputs, run_id, "valid/mae") == [(0, 0.5), (1, 0.45)]
     assert shown.data.metrics == {"train/loss": 0.8, "valid/mae": 0.45, "test/mae": 0.6, "valid best/mae": 0.4}
     artifacts = outputs / "mlartifacts" / "mmsa" / run_id / "artifacts"

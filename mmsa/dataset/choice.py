@@ -1,0 +1,92 @@
+"""Which prepared store is meant where no source is named: the only one that fits, else the user is asked."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from mmsa.data.store import Store
+from mmsa.errors import DataError
+
+_LISTED = 6
+"""Stores that are named at most; more than these lines nobody reads, and the screen does not show."""
+Current = Mapping[Path, bool | None]
+"""By a store's path: whether the source that it was made from leads to it today; False where a file of it has changed,
+None where files are gone or others are there."""
+
+
+def only_one(stores: Sequence[Store], current: Current, title: str, folder: Path) -> Store:
+    """The only one of these stores that may be meant.
+
+    A store is not meant where there is another of the same source as it is now.
+
+    Args:
+        stores: those that fit, the newest first.
+        current: of each.
+        title: of the data set.
+        folder: of the stores.
+
+    Raises:
+        DataError: several may be meant, or the source of the only one has changed since.
+    """
+    renewed = {source_of(store) for store in stores if current[store.path]}
+    first, *others = stores = [s for s in stores if current[s.path] or source_of(s) not in renewed]
+    if not others and current[first.path] is not False:
+        return first
+    changed = dict.fromkeys(source_of(store) for store in stores if current[store.path] is False)
+    if others:
+        why = f"{len(stores)} prepared stores of {title} in {folder} fit"
+    else:
+        why = (
+            f"{os.path.basename(source_of(first))} has changed since the prepared {title} in {folder} was made from it"
+        )
+    rows = [(shlex.quote(naming(from_here(source))), "prepares it as it is now") for source in changed]
+    rows += [_row(store, current[store.path]) for store in stores]
+    more = ""
+    if len(rows) > _LISTED:
+        more = f"\n  and {len(rows) - _LISTED + 1} more, older ones: ls -lt {shlex.quote(str(folder))}"
+        rows = rows[: _LISTED - 1]
+    width = max(len(line) for line, _ in rows)
+    shown = "\n".join(f"  {line:<{width}}  # {said}" for line, said in rows)
+    raise DataError(f"{why}. Add one of these to the command:\n{shown}{more}")
+
+
+def way_to(store: Store, current: bool | None) -> str:
+    """The dataset.source that leads to a store: what it was made from, unless that is changed or gone."""
+    return from_here(source_of(store) if current else str(store.path))
+
+
+def source_of(store: Store) -> str:
+    """Path of what a store was made from; empty where an older version did not keep it."""
+    return str(store.report.get("source", ""))
+
+
+def of_one_source(hashes: Mapping[str, str], others: Mapping[str, str]) -> bool:
+    """Whether the files that both have, beside GloVe's, are equal, and there are any."""
+    shared = (hashes.keys() & others.keys()) - {"glove"}
+    return bool(shared) and all(hashes[role] == others[role] for role in shared)
+
+
+def naming(path: str) -> str:
+    """dataset.source=PATH, in quotes where -m would take the path for several."""
+    quoted = path.replace('"', r"\"")
+    return f'dataset.source="{quoted}"' if "," in path else f"dataset.source={path}"
+
+
+def from_here(path: str) -> str:
+    """A path as it is typed in the working directory: relative to it where it is below it."""
+    return os.path.relpath(path) if path.startswith(f"{os.getcwd()}{os.sep}") else path
+
+
+def _row(store: Store, current: bool | None) -> tuple[str, str]:
+    """What to type for a store, and what it is."""
+    made = datetime.fromtimestamp(store.path.stat().st_mtime)
+    about = f"{made:%Y-%m-%d %H:%M}, {len(store.ids):,} utterances, data {store.fingerprint}"
+    if not current:
+        source = source_of(store)
+        state = " as it was then" if os.path.exists(source) else ", which is not there now" if source else ""
+        about = f"{store.source_name or 'an unknown file'}{state}: {about}"
+    return shlex.quote(naming(way_to(store, current))), about
