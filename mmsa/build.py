@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, cast
 
 import torch
@@ -154,7 +153,7 @@ def build_tracker(cfg: DictConfig, warn: Callable[[str], None]) -> Tracker:
 def open_data(
     cfg: DictConfig,
     progress: bool = False,
-    chosen: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+    chosen: Callable[[str], Mapping[str, str]] | None = None,
     own: Store | None = None,
 ) -> tuple[Store, Data]:
     """The store of a configuration's data set, prepared where it is not yet, and its data as the run reads them.
@@ -162,15 +161,16 @@ def open_data(
     Args:
         cfg: the composed configuration, checked.
         progress: say on the screen how the preparation goes on.
-        chosen: data set -> the hashes of the source that runs before this one have read, which it keeps to where the
-            configuration names none.
+        chosen: gives for the name of a data set the hashes of the source that runs before this one have read, which
+            it keeps to where the configuration names none.
         own: the store of a run that goes on; None prepares it.
 
     Raises:
         DataError: there are no such data, none to learn a modality from, or the doctor finds errors in them.
     """
     dataset = dataset_of_run(cfg, own)
-    dataset = dataset.keeping_to(chosen.get(dataset.name, {}))
+    if chosen is not None and dataset.source is None:
+        dataset = dataset.keeping_to(chosen(dataset.name))
     check_outputs(Path(cfg.paths.outputs))
     store = own or dataset.prepare(Path(cfg.paths.data), progress=progress)
     data = load_data(cfg, dataset, store)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from mmsa.data.batches import Data, Fold
 from mmsa.data.naming import data_name
 from mmsa.data.store import FOLDS, Store
 from mmsa.display import Display
-from mmsa.journal import Journal, TrialHooks, named_by_fold, sources_of_multirun
+from mmsa.journal import Journal, TrialHooks, named_by_fold, source_of_multirun
 from mmsa.model import Learner
 from mmsa.resume import continued, overrides_of, own_store
 from mmsa.run_folder import closed_to_trials, place_among_runs
@@ -74,7 +75,7 @@ def run(
     if trial:
         store, data = trial.data(cfg)
     else:
-        store, data = build.open_data(cfg, not quiet, sources_of_multirun(Path(cfg.paths.outputs)), own)
+        store, data = build.open_data(cfg, not quiet, partial(source_of_multirun, Path(cfg.paths.outputs)), own)
     for name in FOLDS:
         data.rows(name)  # refuses an empty test fold now, not after training
     if trial and not trial.final:

@@ -300,18 +300,17 @@ def _each(*steps: Callable[[], object]) -> BaseException | None:
     return first
 
 
-def sources_of_multirun(outputs: Path) -> dict[str, Mapping[str, str]]:
-    """Data set -> the hashes of its source, as the runs of this multirun before this one have read it."""
+def source_of_multirun(outputs: Path, dataset: str) -> Mapping[str, str]:
+    """The hashes of a data set's source, as the first run of this multirun has read it; none before that, or alone."""
     sweep = os.environ.get(SWEEP_VARIABLE)
-    found: dict[str, Mapping[str, str]] = {}
-    began = (sweep or "")[: len("20260101-000000")]  # of which folders of runs begin with theirs
+    began = (sweep or "")[: len("20260101-000000")]  # as the names of folders of runs do
     for folder in sorted((outputs / "runs").glob("*/")) if sweep else []:
         if folder.name >= began:
             with suppress(DataError):
                 record = RunRecord.read(folder)
-                if record.sweep == sweep:
-                    found.setdefault(record.dataset, record.data.hashes)
-    return found
+                if (record.sweep, record.dataset) == (sweep, dataset):
+                    return record.data.hashes
+    return {}
 
 
 def named_by_fold(scored: Sequence[Scored]) -> dict[str, float]:

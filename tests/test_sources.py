@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,10 @@ import mmsa
 from mmsa import build, cli
 from mmsa.compose import compose
 from mmsa.errors import ConfigError, DataError
-from mmsa.journal import SWEEP_VARIABLE, sources_of_multirun
+from mmsa.journal import SWEEP_VARIABLE, source_of_multirun
 from mmsa.record import DataRecord, RunRecord
 from mmsa.run_folder import run_name
-from mmsa.sweep import worker
+from mmsa.sweep import setup, worker
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.storage import open_study
 from mmsa.sweep.summary import rerun_command, summarise
@@ -113,12 +114,27 @@ def test_the_trials_of_a_sweep_read_what_it_was_made_for(typed: list[str], sourc
     assert summarise(make(*typed, both, option="grid").study).data == "the data of each trial"
 
 
+def test_a_search_is_the_same_wherever_its_source_lies(
+    typed: list[str], source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named, copied = f"dataset.source={source}", shutil.copy(source, tmp_path / "copy.pkl")
+    with monkeypatch.context() as before:
+        before.setattr(setup, "_that_search", lambda arguments: [a for a in arguments if not setup.ELSEWHERE.match(a)])
+        former = make(*typed, LR, named).spec.study
+    assert make(*typed, LR, named).spec.study == former, "an older version counted the path"
+    (tmp_path / "outputs" / "sweeps" / former).rename(tmp_path / "away")
+    names = [make(*typed, LR, *more).spec.study for more in ([], [named], [f"dataset.source={copied}"])]
+    assert len(set(names)) == 1 and names[0] != former
+    other = f"dataset.source={pickled(tmp_path, 'other.pkl', 2.0)}"
+    assert make(*typed, LR, other).spec.study != names[0]
+
+
 def test_the_runs_of_a_multirun_keep_to_the_source_of_its_first(
     typed: list[str], source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(SWEEP_VARIABLE, "20260101-000000-abc")
     first, _ = build.open_data(compose([*typed, f"dataset.source={source}"]))
-    assert sources_of_multirun(tmp_path / "outputs") == {}
+    assert source_of_multirun(tmp_path / "outputs", "cmu_mosi") == {}
     former = DataRecord(fingerprint="f", store="s", hashes={"pickle": "another"})
     for name, sweep, held in (("20251231-1", "20260101-000000-abc", former), ("20260102-1", "another", former)):
         (tmp_path / "outputs" / "runs" / name).mkdir(parents=True)

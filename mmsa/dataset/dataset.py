@@ -252,7 +252,9 @@ class Dataset:
                 return self._completed(found.read(folder, bar), source, files, bar)
 
             store = build_once(path, build, dataset=self.name, sources=sources, options=options)
-        if store.report.get("source") != made_from:  # another copy made it: this run is of the one that it names
+        if (
+            self.source is not None and store.report.get("source") != made_from
+        ):  # another copy made it: this run is of the one that it names
             store = replace(store, report={**store.report, "source": made_from})
         absent = [modality for modality in self.needed if modality not in store.features]
         if absent:  # of a pickle that was prepared before; every other source has been refused above
@@ -280,7 +282,8 @@ class Dataset:
             prepared.features = {TEXT: vectors, **{m: r for m, r in prepared.features.items() if m != TEXT}}
             prepared.report.pop("drawn_vectors", None)
         named = {role: path.name for role, path in files.items()}
-        prepared.report.update(source=os.path.abspath(source), files=named, canonical=dict(self.canonical_sizes))
+        prepared.report.update(files=named, canonical=dict(self.canonical_sizes))
+        prepared.report |= {"source": os.path.abspath(source)} if self.source is not None else {}
         target = [*self.stated_kinds, *prepared.targets][0]
         labels = prepared.targets[target]
         stated = np.isfinite(self.nominal_range).all()

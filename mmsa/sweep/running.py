@@ -137,7 +137,7 @@ class TrialRunner:
         nodes = [cfg.dataset, cfg.paths, *([cfg.encoder] if build.tokenizers(cfg, build.build_dataset(cfg)) else [])]
         key = "\n".join(OmegaConf.to_yaml(node, resolve=True) for node in nodes)
         if self._opened is None or self._opened[0] != key:
-            self._opened = key, build.open_data(cfg, chosen=self.spec.sources)
+            self._opened = key, build.open_data(cfg, chosen=lambda name: self.spec.sources.get(name, {}))
         return self._opened[1]
 
     def _compare_seeds(self, trial: Trial, scores: list[float]) -> None:

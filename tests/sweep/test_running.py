@@ -307,7 +307,7 @@ def test_the_data_are_opened_once_for_all_trials(base: list[str], monkeypatch: p
     opened: list[str] = []
     original = running.build.open_data
     monkeypatch.setattr(
-        running.build, "open_data", lambda cfg: (opened.append(cfg.dataset.normalize), original(cfg))[1]
+        running.build, "open_data", lambda cfg, **more: (opened.append(cfg.dataset.normalize), original(cfg, **more))[1]
     )
     work(made)
     assert opened == ["train", "none"]

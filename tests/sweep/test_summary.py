@@ -218,9 +218,11 @@ def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[optuna.S
     return draw
 
 
-def test_every_figure_says_that_the_data_are_planted(drawn: Callable[[optuna.Study], dict[str, Figure]]) -> None:
-    for planted, ending in ((True, "\n(planted data)"), (False, "")):
-        figures = drawn(realistic_study(planted=planted, study="a$b^$", **TWO))
+def test_every_figure_says_that_the_data_are_planted_or_where_they_come_from(
+    drawn: Callable[[optuna.Study], dict[str, Figure]],
+) -> None:
+    for planted, source, ending in ((True, None, "\n(planted data)"), (False, "x.pkl", "\n(x.pkl)"), (False, None, "")):
+        figures = drawn(realistic_study(planted=planted, source=source, study="a$b^$", **TWO))
         assert len(figures) == 7
         assert {figure.axes[0].get_title() for figure in figures.values()} == {f"study a$b^$, cmu_mosi{ending}"}
 
