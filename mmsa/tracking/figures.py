@@ -42,7 +42,7 @@ def write_figures(folder: Path, record: RunRecord) -> list[Path]:
     for name, draw in drawings.items():
         figure = draw(folder, record)
         if figure is not None:
-            figure.suptitle(_title(record), parse_math=False)
+            figure.suptitle(run_title(record), parse_math=False)
             figure.savefig(folder / "figures" / name, dpi=150)
             written.append(folder / "figures" / name)
     return written
@@ -130,9 +130,10 @@ def _panels(width: float, height: float, number: int) -> tuple[Figure, tuple[Axe
     return figure, tuple(plain(figure.add_subplot(1, number, place + 1)) for place in range(number))
 
 
-def _title(record: RunRecord) -> str:
-    name = record.name if len(record.name) <= 44 else f"{record.name[:43]}…"
-    return f"{name}\n({'planted data' if record.planted else data_name(record.dataset, record.data.source)})"
+def run_title(record: RunRecord) -> str:
+    """The run's name, and below it that of its data."""
+    data = "(planted data)" if record.planted else data_name(record.dataset, record.data.source)
+    return "\n".join(line if len(line) <= 44 else f"{line[:43]}…" for line in (record.name, data))
 
 
 def _label(name: str) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mmsa.record import RunRecord
-from mmsa.tracking.figures import write_figures
+from mmsa.tracking.figures import run_title, write_figures
 from tests.records import record
 
 
@@ -58,6 +58,12 @@ def test_what_a_run_lacks_is_left_out(tmp_path: Path, folder: Path, result: RunR
     assert [path.name for path in write_figures(folder, result)] == ["learning_curves.png"]
     (folder / "history.csv").unlink()
     assert write_figures(folder, result) == []
+
+
+def test_a_figure_says_what_data_it_shows(result: RunRecord) -> None:
+    of_file = result.data.model_copy(update={"source": "x.pkl"})
+    for changed, shown in (({"data": of_file}, "cmu_mosi (x.pkl)"), ({"planted": True}, "(planted data)")):
+        assert run_title(result.model_copy(update=changed)) == f"{result.name}\n{shown}"
 
 
 def test_signs_of_mathematics_in_a_name_are_only_signs(folder: Path, result: RunRecord) -> None:
