@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter
 
-from mmsa.errors import ConfigError, DataError
+from mmsa.errors import ConfigError, DataError, printable
 from mmsa.files import written
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def is_hidden(key: str) -> bool:
 
 def shown_value(key: str, value: str) -> str:
     """A value as it was typed; of a file of data its name, which says more than where it lies."""
-    return os.path.basename(os.path.abspath(value.strip("\"'"))) if key in _FILES_OF_DATA else value
+    return printable(os.path.basename(os.path.abspath(value.strip("\"'")))) if key in _FILES_OF_DATA else value
 
 
 def override_key(override: str) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from mmsa.data.store import Store
-from mmsa.errors import DataError
+from mmsa.errors import DataError, MmsaError
 
 _LISTED = 6
 """Stores that are named at most; more than these lines nobody reads, and the screen does not show."""
@@ -52,6 +53,37 @@ def only_one(stores: Sequence[Store], current: Current, title: str, folder: Path
     width = max(len(line) for line, _ in rows)
     shown = "\n".join(f"  {line:<{width}}  # {said}" for line, said in rows)
     raise DataError(f"{why}. Add one of these to the command:\n{shown}{more}")
+
+
+def is_current(store: Store, leads_to: Callable[[Path], tuple[Path, Mapping[str, str]]]) -> bool | None:
+    """Whether its source leads to a store, as `Current` has it.
+
+    Args:
+        store: the store.
+        leads_to: gives for a source the path of its store and the hashes of its files by role.
+    """
+    source = source_of(store)
+    if not (source and os.path.exists(source)):
+        return None
+    try:
+        path, hashes = leads_to(Path(source))
+    except (MmsaError, OSError):  # something else lies there, or it cannot be read
+        return None
+    if path.name == store.path.name:
+        return True
+    return None if of_one_source(hashes, store.sources) else False
+
+
+def prepared_otherwise(store: Store, options: Mapping[str, Any], of_family: Mapping[str, Any]) -> DataError:
+    """What is raised where a store is named that has other options than these, or another GloVe file."""
+    asked, held, source = of_family if "family" in store.report else options, store.options, source_of(store)
+    differ = [f"{key}={held.get(key)}" for key in {**asked, **held} if held.get(key) != asked.get(key)]
+    there = os.path.exists(source)
+    instead = shlex.quote(naming(from_here(source))) if there else "dataset.source=PATH of what it was made from"
+    return DataError(
+        f"dataset.source={store.path} was prepared otherwise than the options say: "
+        f"{', '.join(differ) or 'another GloVe file, or none'}.\n  type {instead}, to prepare it as they say"
+    )
 
 
 def way_to(store: Store, current: bool | None) -> str:

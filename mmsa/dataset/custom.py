@@ -125,9 +125,13 @@ class Custom(Dataset):
         super().choose(asked)
 
     def prepare(self, folder: Path, progress: bool = True) -> Store:
-        """As of `Dataset`, from the source: a store does not say which file it was made from."""
+        """As of `Dataset`, from the source, which alone says the modalities and targets."""
         if self.source is None:
             raise DataError(
                 f"dataset=custom is read from a file, and dataset.source names none.\n{self.wanted(folder)}"
             )
         return super().prepare(folder, progress)
+
+    def _names_a_store(self, folder: Path) -> bool:
+        """False: a store is read as any other file of this contract."""
+        return False

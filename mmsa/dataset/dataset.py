@@ -29,9 +29,9 @@ from mmsa.data.prepare import (
 )
 from mmsa.data.store import Prepared, Store, store_fingerprint
 from mmsa.data.word_vectors import TEXT
-from mmsa.dataset.choice import naming, of_one_source, only_one, source_of, way_to
+from mmsa.dataset.choice import is_current, of_one_source, only_one, prepared_otherwise, way_to
 from mmsa.dataset.folds import standard_folds
-from mmsa.errors import ConfigError, DataError, MmsaError, printable
+from mmsa.errors import ConfigError, DataError, printable
 from mmsa.readers import families
 from mmsa.readers.glove import embed_words, glove_file
 
@@ -299,7 +299,7 @@ class Dataset:
         if self.source is not None:
             kept = [store for store in kept if store.path.name == Path(self.source).name]
             if not kept:
-                raise self._other_options(Store.open(Path(self.source)))
+                raise prepared_otherwise(Store.open(Path(self.source)), self.options, self.options_of_family)
         if not kept:
             raise DataError(
                 f"No prepared {self.title} with keep_pauses={str(self.keep_pauses).lower()} "
@@ -332,33 +332,11 @@ class Dataset:
         return way_to(store, self._is_current(store, silent))
 
     def _is_current(self, store: Store, bar: Progress) -> bool | None:
-        """Whether its source leads to a store; False where a file has changed, None where files are gone or others."""
-        source = source_of(store)
-        if not (source and os.path.exists(source)):
-            return None
-        try:
-            found = self.find(Path(source))
-            files = {**found.files, **glove_file(self.glove)}
-            path, hashes, _ = self._place(found, files, store.path.parent, bar)
-        except (MmsaError, OSError):  # something else lies there, or it cannot be read
-            return None
-        if path.name == store.path.name:
-            return True
-        return None if of_one_source(hashes, store.sources) else False
+        def leads_to(source: Path) -> tuple[Path, Mapping[str, str]]:
+            found = self.find(source)
+            return self._place(found, {**found.files, **glove_file(self.glove)}, store.path.parent, bar)[:2]
 
-    def _other_options(self, store: Store) -> DataError:
-        """What is raised where a store is named that was prepared otherwise than these options say."""
-        asked = self.options_of_family if "family" in store.report else self.options
-        held = store.options
-        differ = [f"{key}={held.get(key)}" for key in {**asked, **held} if held.get(key) != asked.get(key)]
-        source = source_of(store)
-        instead = (
-            shlex.quote(naming(source)) if os.path.exists(source) else "dataset.source=PATH of what it was made from"
-        )
-        return DataError(
-            f"dataset.source={self.source} was prepared otherwise than these options say: "
-            f"{', '.join(differ) or 'another GloVe file, or none'}.\n  type {instead}, to prepare it so"
-        )
+        return is_current(store, leads_to)
 
     def _names_a_store(self, folder: Path) -> bool:
         """Whether dataset.source is the path of a prepared store in `folder`."""

@@ -13,6 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from mmsa.compose import compose
 from mmsa.data.store import Store, write_store
 from mmsa.dataset.cmu_mosi import CmuMosi
+from mmsa.dataset.custom import Custom
 from mmsa.errors import DataError
 from mmsa.overrides import native_overrides
 from tests.data.test_store import prepared
@@ -125,9 +126,13 @@ def test_runs_that_belong_together_keep_to_one_source(source: Path, tmp_path: Pa
 
 def test_a_store_of_other_options_is_not_taken_for_one_of_these(source: Path, stores: Path) -> None:
     store = Tiny(str(source), keep_pauses=True).prepare(stores)
-    with pytest.raises(DataError, match=rf"keep_pauses=True.\n  type dataset.source={source}, to prepare it so"):
+    with pytest.raises(
+        DataError, match=rf"keep_pauses=True.\n  type dataset.source={source}, to prepare it as they say"
+    ):
         Tiny(str(store.path)).prepare(stores)
     assert Tiny(str(store.path), keep_pauses=True).prepare(stores).path == store.path
+    own = Custom(str(store.path)).prepare(stores)
+    assert Custom(str(own.path)).prepare(stores).ids == store.ids, "to which a store is a file like any other"
 
 
 @pytest.mark.parametrize(
