@@ -26,7 +26,7 @@ from mmsa.run_folder import read_config, run_name
 from mmsa.training.checkpoints import load_checkpoint
 from mmsa.training.trainer import Trainer
 from tests.conftest import ROOT
-from tests.records import record
+from tests.records import documented, fits, record
 
 STEPS = 6
 """Batches of an epoch."""
@@ -154,6 +154,9 @@ def test_a_run_keeps_everything_and_loads_in_two_lines(small: list[str]) -> None
     result = mmsa.run([*small, "feedback=static"], quiet=True)
     record = json.loads((result.folder / "result.json").read_text())
     assert record["status"] == "finished"
+    for name, words in documented().items():
+        part, _, key = name.partition(".")
+        assert fits(record[part][key] if key else record[part], words), f"{name} is not {words}"
     assert {"valid/mae", "test/mae", "test/acc2_non0", "test/f1_non0_swapped"} <= set(record["metrics"])
     assert {"mean", "majority", "ridge text", "ridge joint"} <= set(record["baselines"])
     with (result.folder / "predictions.csv").open() as file:

@@ -11,7 +11,7 @@ import pytest
 
 from mmsa.errors import DataError
 from mmsa.record import FORMAT, RunRecord
-from tests.records import record
+from tests.records import documented, fields, record
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -44,3 +44,7 @@ def test_what_is_no_record_is_refused_with_the_reason(spoil: Any, said: str, tmp
 def test_what_a_newer_version_adds_within_the_format_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(json.dumps(record().model_dump(mode="json") | {"added": 1}))
     assert RunRecord.read(tmp_path) == record()
+
+
+def test_the_page_of_results_lists_every_field_with_its_type() -> None:
+    assert documented() == fields()

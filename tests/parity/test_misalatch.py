@@ -1,7 +1,7 @@
 """MISA+MMLatch against the golden vectors, by parts: its text passes through BERT are taken from the file.
 
 The originals add BERT's position and type embeddings twice in the second pass and lose or move [CLS] and [SEP]
-(docs/quirks.md); that is not rebuilt, so only what does not flow through the text encoder is compared.
+(docs/originals/quirks.md); that is not rebuilt, so only what does not flow through the text encoder is compared.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What some of the originals' faults do, measured: `python -m tests.quirks.effects`; docs/quirks.md has the numbers."""
+"""What some of the originals' faults do, measured for docs/originals/quirks.md: `python -m tests.quirks.effects`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/quirks.md: each row names tests that exist, and its measured numbers are those that are measured."""
+"""docs/originals/quirks.md: each row names tests that exist, and its measured numbers are those that are measured."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from tests.quirks.effects import EFFECTS
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "quirks.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "originals" / "quirks.md").read_text(encoding="utf-8")
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("| ")]
 
 
