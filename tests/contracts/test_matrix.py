@@ -17,9 +17,9 @@ HEAD = f"""# Which parts go together
 
 Made from the code by `{COMMAND}`; a test fails when the two differ.
 
-All options of `encoder`, `fusion`, `regularizer` and `feedback` go together, for one to four modalities, on a common time axis
-or separate ones, except those in this table: a run refuses them before it trains, with the corrected options. The laws of
-`tests/contracts` are tested for every allowed pair, and for every allowed combination by `make test-slow`.
+All options of `encoder`, `fusion`, `regularizer` and `feedback` go together, for one to four modalities, on a common
+time axis or separate ones, except those in this table: a run refuses them before it trains, with the corrected options.
+The laws of `tests/contracts` are tested for every allowed pair, for every allowed combination by `make test-slow`.
 `dataset.modalities=[text,audio]` chooses two modalities; a fourth needs a data set of your own.
 
 | this | does not go with | why | type |
