@@ -52,7 +52,7 @@ clean:
 		-o -type d -name __pycache__ -prune -exec rm -rf {} +
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist *.egg-info
 
-# The stamp holds the PyTorch build and a checksum of what was installed from where, so neither a switch of branches nor
+# The stamp holds the PyTorch build and a checksum of the requirements and the place, so neither a switch of branches nor
 # a moved checkout goes unnoticed. A shell test instead of a make rule because make cannot take a VENV with spaces.
 environment:
 	@stop() { echo "$$1" >&2; exit 1; }; \

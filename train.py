@@ -63,7 +63,7 @@ def join_sweep(cfg: DictConfig) -> None:
 
 
 def run_one_of_many(run: Callable[[], None], overrides: list[str]) -> None:
-    """A job of a multirun: a failure is told at once, and again by Hydra when the other jobs are through."""
+    """A job of a multirun: a failure is printed at once, and again by Hydra after the last job."""
     try:
         run()
     except Exception as error:

@@ -26,7 +26,7 @@ def run(overrides: Sequence[str] = (), quiet: bool = False) -> RunResult:
         quiet: print nothing.
 
     Raises:
-        MmsaError: what the user can mend; the message says how.
+        MmsaError: an error that the user can fix; the message says how.
     """
     from mmsa.compose import compose
     from mmsa.experiment import run as run_experiment

@@ -89,7 +89,7 @@ def check_on(cfg: DictConfig, dataset: Dataset, store: Store) -> None:
 
 
 def check_text(cfg: DictConfig, dataset: Dataset) -> None:
-    """Check that what is said of the text fits together, and that its tokenizer can be made.
+    """Check that the options of the text fit together, and that its tokenizer can be made.
 
     Raises:
         ConfigError: it does not, or cannot.
@@ -129,7 +129,7 @@ def build_dataset(cfg: DictConfig, store: Store | None = None) -> Dataset:
 
     Args:
         cfg: the composed configuration.
-        store: what was prepared of it before; without it, a custom file's header is read.
+        store: its prepared store; without it, a custom file's header is read.
     """
     return cast(Dataset, built(cfg, "dataset")).settled(store)
 
@@ -160,7 +160,7 @@ def open_data(
 
     Args:
         cfg: the composed configuration, checked.
-        progress: say on the screen how the preparation goes on.
+        progress: show the progress of the preparation.
         chosen: gives for the name of a data set the hashes of the source that runs before this one have read, which
             it keeps to where the configuration names none.
         own: the store of a run that goes on; None prepares it.
@@ -178,7 +178,7 @@ def open_data(
         others = [m for m in data.modalities if m not in unlearnt]
         raise DataError(
             f"no train utterance of {store.title} has {', '.join(unlearnt)}, or anything but zeros there: at "
-            "evaluation it would be read through weights that never learned of it.\n"
+            "evaluation untrained weights would read it.\n"
             + (f"  type dataset.modalities=[{','.join(others)}]" if others else "  type dataset.source=PATH of another")
         )
     data.remarks = admit(store, dataset, examining(cfg, dataset, store), progress)
@@ -186,7 +186,7 @@ def open_data(
 
 
 def examining(cfg: DictConfig, dataset: Dataset, store: Store) -> str:
-    """The command that shows what the doctor knows of a run's data; empty where it does not know the data set."""
+    """The command that shows the doctor's findings in a run's data; empty where it does not know the data set."""
     name, values = type(dataset).name, values_of(cfg, "dataset")
     if not (conf_folder() / "dataset" / f"{name}.yaml").is_file():
         return ""

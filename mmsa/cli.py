@@ -32,7 +32,7 @@ def mmsa() -> None:
 
 # The arguments that reading and examining data share.
 _NAME = typer.Argument(help="cmu_mosi, cmu_mosei, synthetic, or another in conf/dataset.")
-_SOURCE = typer.Option(help="Folder of .csd files, or a file or folder of pickles, as MMSA's aligned_50.pkl.")
+_SOURCE = typer.Option(help="Folder of .csd files, or a file or folder of pickles, such as MMSA's aligned_50.pkl.")
 _GLOVE = typer.Option(help="GloVe text file: text becomes its vectors of the words.")
 _DATA = typer.Option(help="Folder of the stores.", show_default="paths.data")
 _OPTIONS = typer.Argument(help="As for train.py: dataset.keep_pauses=true")
@@ -45,10 +45,10 @@ def prepare(
     glove: Annotated[str | None, _GLOVE] = None,
     data: Annotated[str | None, _DATA] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch the computational sequences first.")] = False,
-    mirror: Annotated[str | None, typer.Option(help="Fetch them from this address of a folder.", metavar="URL")] = None,
+    mirror: Annotated[str | None, typer.Option(help="Address of a folder to fetch them from.", metavar="URL")] = None,
     options: Annotated[list[str] | None, _OPTIONS] = None,
 ) -> None:
-    """Read a data set's source files into the store that training maps, and describe it."""
+    """Read a data set's source files into a store for training, and describe it."""
     from mmsa import build
     from mmsa.data.prepare import describe
     from mmsa.doctor.admission import diagnosed
@@ -56,7 +56,7 @@ def prepare(
     from mmsa.training.kinds import kind_of
 
     if mirror is not None and not download:
-        raise ConfigError(f"--mirror says where to fetch from.\n  type mmsa prepare {name} --download --mirror URL")
+        raise ConfigError(f"--mirror needs --download.\n  type mmsa prepare {name} --download --mirror URL")
     cfg, dataset, overrides = _named(name, source, glove, data, options)
     if download:
         from mmsa.download.download import download as fetch
@@ -86,7 +86,7 @@ def _train_line(overrides: list[str], dataset: Dataset, store: Store) -> str:
             return f"train on it: {train_command([*overrides, *beside])}"
         except MmsaError as error:
             refusal = refusal or error
-    return f"what it needs to be trained on: {refusal}"
+    return f"it cannot be trained on: {refusal}"
 
 
 @app.command()
@@ -100,7 +100,7 @@ def doctor(
     ] = None,
     options: Annotated[list[str] | None, _OPTIONS] = None,
 ) -> None:
-    """Examine a prepared data set and write a report; the exit code is 1 where there are errors."""
+    """Examine a prepared data set and write a report; the exit code is 1 on errors."""
     from mmsa.doctor.admission import keep
     from mmsa.doctor.examination import diagnosis_lines, examine
     from mmsa.doctor.page import page
@@ -118,9 +118,7 @@ def doctor(
     print("\n".join(diagnosis_lines(diagnosis)))
     print(f"report: {folder / 'report.html'}, {folder / 'report.json'}")
     if diagnosis.of("error"):
-        raise DataError(
-            f"{store.title}: {diagnosis.verdict}.\n  mend the errors above before you train on {store.path}"
-        )
+        raise DataError(f"{store.title}: {diagnosis.verdict}.\n  fix the errors above before you train on {store.path}")
 
 
 def _named(
@@ -135,7 +133,7 @@ def _named(
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1) or known[:1]
         there = ", ".join(known)
-        raise ConfigError(f"{name}: there is no such data set; there is {there}.\n  type mmsa prepare {close[0]}")
+        raise ConfigError(f"{name}: there is no such data set; choose from {there}.\n  type mmsa prepare {close[0]}")
     overrides = [f"dataset={name}", *(options or [])]
     overrides += [f"paths.data={data}"] if data else []
     overrides += [f"dataset.glove={glove}"] if glove else []
@@ -153,9 +151,9 @@ def _check_folder(output: Path | None) -> None:
 @app.command()
 def report(
     outputs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("outputs"),
-    sweep: Annotated[str | None, typer.Option(help="Only this multirun, by its id, or study.")] = None,
+    sweep: Annotated[str | None, typer.Option(help="Only this multirun (its id) or study (its name).")] = None,
     style: Annotated[
-        Literal["table", "markdown", "csv"], typer.Option("--format", help="How the table is written.")
+        Literal["table", "markdown", "csv"], typer.Option("--format", help="Style of the table.")
     ] = "table",
 ) -> None:
     """Print one row per configuration over its seeds, with the baselines below; or a study's best trials."""
@@ -180,7 +178,7 @@ def worker(
         list[Path] | None, typer.Option(help="A folder of configuration files that the sweep was started with.")
     ] = None,
 ) -> None:
-    """Work on a sweep that another machine has started, on the slots of this one; both have to see its folder."""
+    """Work on a sweep that another machine has started, on the slots of this one. Both need access to its folder."""
     from mmsa.sweep.hydra_sweep import join_here
 
     first, *more = slots or ["auto"]
@@ -191,7 +189,7 @@ def worker(
 @app.command()
 def evaluate(
     runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.", metavar="RUN...")],
-    missing: Annotated[bool, typer.Option("--missing", help="Take modalities and steps away.")] = False,
+    missing: Annotated[bool, typer.Option("--missing", help="Evaluate with modalities and steps missing.")] = False,
     masks: Annotated[bool, typer.Option("--masks", help="Compare the feedback's masks.")] = False,
     fold: Annotated[Literal["valid", "test"], typer.Option(help="The fold to evaluate on.")] = "test",
     data: Annotated[
@@ -202,17 +200,17 @@ def evaluate(
         typer.Option(help="Folder for the tables.", show_default="the run's; of several: outputs/evaluations/TIME"),
     ] = None,
 ) -> None:
-    """Score trained runs again, with missing inputs, or look at the masks of their feedback.
+    """Score trained runs again, also with missing inputs, or compare the masks of their feedback.
 
-    The test fold may be read here: every finished run has been scored on it before, and nothing is selected.
-    The trials of a search have not been, and are refused.
+    The default is the test fold: every finished run has been scored on it before, and nothing is selected.
+    Trials of a search have not been, and are refused on it.
     """
     from mmsa.analysis import evaluation
     from mmsa.trained import load_run
 
     _check_folder(output)
     if output is not None and not (missing or masks):
-        raise ConfigError("--output is where tables go: without --missing or --masks there is none.\n  type --missing")
+        raise ConfigError("--output needs --missing or --masks, which make the tables.\n  type --missing")
     load = partial(load_run, stores=data)
     if missing:
         evaluation.probe_missing(runs, load, fold, output, print)

@@ -19,7 +19,7 @@ from mmsa.overrides import explained, native_overrides, quoted
 
 
 def compose(overrides: Sequence[str] = (), config_folders: Sequence[str] = ()) -> DictConfig:
-    """What `python train.py OVERRIDES` would run with.
+    """The configuration of `python train.py OVERRIDES`.
 
     Args:
         overrides: as typed.
@@ -57,7 +57,7 @@ class Composer:
         self._known: dict[tuple[str, ...], DictConfig] = {}
 
     def __call__(self, overrides: Sequence[str]) -> DictConfig:
-        """What `compose` gives for these overrides, in Hydra's own words."""
+        """The result of `compose` for these overrides, in Hydra's own words."""
         parsed = OverridesParser.create().parse_overrides(list(overrides))
         values = [override for override in parsed if _is_plain_value(override)]
         choices = tuple(str(override.input_line) for override in parsed if not _is_plain_value(override))

@@ -1,4 +1,4 @@
-"""Options: where their files are, which values each may take, and what to type when one is refused."""
+"""Options: their files, their allowed values, and the refusal of others."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class DeviceOptions:
     """Where a run computes.
 
     Args:
-        accelerator: "cpu", "cuda", "mps", or "auto" for the first of cuda, mps, cpu that is there.
+        accelerator: "cpu", "cuda", "mps", or "auto" for the first available of cuda, mps, cpu.
         precision: "32-true", or "bf16-mixed" for matrix products in bfloat16.
         deterministic: the same seed gives equal bits on the same machine, versions and number of threads, at some
             cost on cuda; otherwise results on cuda are only close.
@@ -71,7 +71,7 @@ class TrainerOptions:
     """Options of `mmsa.training.trainer.Trainer`, and the run to resume.
 
     Args: as there, where null is None, and
-        resume: folder of a run to go on with; null starts a new one.
+        resume: folder of a run to resume; null starts a new one.
     """
 
     max_epochs: Count
@@ -85,12 +85,12 @@ class TrainerOptions:
 
 @dataclass(frozen=True)
 class TopOptions:
-    """Values that stand at the top of the configuration.
+    """Values at the top of the configuration.
 
     Args:
-        seed: of everything random, >= 0.
+        seed: of every random draw, >= 0.
         hidden_dim: width that every stage takes by default, >= 1.
-        name: name of the run; null makes it of the overrides.
+        name: name of the run; null takes the overrides.
     """
 
     seed: NaturalNumber
@@ -110,7 +110,7 @@ def conf_folder() -> Path:
 
 
 def execution_whitelist() -> tuple[str, ...]:
-    """What Hydra itself may call: our callback, and what packages of the user's own have for it."""
+    """The names that Hydra itself may call: our callback, and those of the user's own packages."""
     return ("mmsa.multirun.MultirunCallback", *(f"{name}.*" for name in PACKAGES))
 
 
@@ -201,7 +201,7 @@ def _callables(target: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
 
 
 def _refusal(key: str, value: Any, error: Any) -> str:
-    """What came, what is allowed, what to type."""
+    """The value that came, the allowed values, the option to type."""
     reasons = dict.fromkeys(d["msg"] for d in error.errors(include_url=False) if d["type"] != "none_required")
     allowed = "; ".join(reasons)
     for stiff, plain in WORDING.items():

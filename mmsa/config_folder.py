@@ -23,7 +23,7 @@ def check_folders(arguments: Sequence[str]) -> None:
     """Check every folder of configuration files that a command line names, before Hydra reads it.
 
     Args:
-        arguments: typed after train.py.
+        arguments: of train.py.
 
     Raises:
         ConfigError: a file sets what belongs to Hydra (environment, logging, callbacks, launchers), or an argument
@@ -70,13 +70,13 @@ def check_folder(folder: Path) -> None:
         for path in (Path(place, name) for name in sorted(files) if name.endswith(".yaml")):
             for what in _of_hydra(path, path.relative_to(folder)):
                 raise ConfigError(
-                    f"{path} sets {what}: only mmsa's own files and what you type may set what belongs to Hydra.\n"
+                    f"{path} sets {what}: only mmsa's own files and your command line may set options of Hydra.\n"
                     "  take it out of the file, and type it as an override: hydra.KEY=VALUE"
                 )
 
 
 def _of_hydra(path: Path, relative: Path) -> Iterator[str]:
-    """What a file sets that belongs to Hydra."""
+    """The settings of a file that belong to Hydra."""
     if relative.parts[0] == "hydra":
         yield "hydra"
     try:
@@ -93,7 +93,7 @@ def _of_hydra(path: Path, relative: Path) -> Iterator[str]:
 
 
 def _texts(entry: Any) -> list[str]:
-    """What an entry of a defaults list says of group and package: a mapping's keys, or a text as it stands."""
+    """The group and package of an entry of a defaults list: a mapping's keys, or the text."""
     return [str(key) for key in entry] if isinstance(entry, dict) else [str(entry)]
 
 

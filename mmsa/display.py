@@ -1,4 +1,4 @@
-"""What a run says: lines, which also go to the run's log, and on a terminal a bar below them."""
+"""The output of a run: lines, which also go to its log, and on a terminal a bar below them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SPARSER = 1.5
 """Where there is no terminal, the epoch of a line is at least this many times that of the line before."""
 REFRESH_SECONDS = 0.2
 ESTIMATE_SECONDS = 3.0
-"""Training that has to be seen before the time that is left can be told by it."""
+"""Seconds of training before the time left is estimated."""
 LEAST_BAR, LARGEST_BAR = 6, 40
 
 
 def screen(name: Literal["stdout", "stderr"] = "stdout") -> TextIO:
-    """Standard output, or standard error, to print on, which costs nobody a result."""
+    """Standard output, or standard error; its errors cost no result."""
     return cast(TextIO, _Screen(getattr(sys, name)))
 
 

@@ -1,4 +1,4 @@
-"""What the figures of runs share: their colours, and canvases outside pyplot, so that trials may draw side by side."""
+"""Shared by the figures of runs: their colours, and canvases outside pyplot, so that trials may draw side by side."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Errors that a user can mend: each says what was required, what came, and what to type."""
+"""Errors that a user can fix: each names the requirement, the value that came, and the command to type."""
 
 
 class MmsaError(Exception):
-    """Base of every error that is the user's to mend; shown as a few lines, without a traceback."""
+    """Base of every error that the user can fix; shown as a few lines, without a traceback."""
 
 
 class ConfigError(MmsaError):
@@ -14,11 +14,11 @@ class DataError(MmsaError):
 
 
 class TrainingError(MmsaError):
-    """Training met a value with which it cannot go on."""
+    """Training met a value with which it cannot continue."""
 
 
 class Pruned(Exception):
-    """A run that its sweep ends before its time: nothing is wrong with it but its score."""
+    """A run that its sweep ends early, because of its score alone."""
 
 
 def printable(text: str) -> str:

@@ -53,12 +53,12 @@ def run(
 
     Args:
         cfg: the composed configuration.
-        overrides: what was typed, for the run's name.
+        overrides: as typed, for the run's name.
         quiet: print nothing.
         trial: of a trial of a sweep, which reads the test fold only where it is final.
 
     Raises:
-        MmsaError: what the user can mend; the message says how.
+        MmsaError: an error that the user can fix; the message says how.
         Pruned: the sweep ended the run.
     """
     goes_on: list[str] = []
@@ -128,7 +128,7 @@ def run(
 
 
 def say_what_is_read(journal: Journal, data: Data, task: Task, train: Fold, valid: Fold) -> None:
-    """The line that a run opens with, what is known of its data, what is cut of them, and what they cannot teach."""
+    """The first line of a run, remarks on its data, the utterances that are cut, and the classes without an example."""
     record, say = journal.record, journal.display.say
     name = data_name(record.dataset, record.data.source)
     say(
@@ -143,7 +143,7 @@ def say_what_is_read(journal: Journal, data: Data, task: Task, train: Fold, vali
         if beyond := train.num_cut[modality] + valid.num_cut[modality]:
             say(f"encoder.{modality} cuts {beyond:,} utterances, which are longer than its transformer")
     if unlearnt := task.unlearnt(train.targets):
-        say(f"no train utterance is of {', '.join(unlearnt)}: nothing teaches the model to predict that")
+        say(f"no train utterance is of {', '.join(unlearnt)}: the model cannot learn to predict it")
 
 
 def fit_beside(task: Task, kind: str, folds: Sequence[Fold]) -> dict[str, dict[str, float]]:

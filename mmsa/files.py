@@ -30,7 +30,7 @@ def written(path: Path) -> Iterator[BinaryIO]:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Remove what writers that were killed have left in a folder, and below it, in which nobody writes now."""
+    """Remove the leftovers of killed writers from a folder, and below it, in which nobody writes now."""
     for leftover in folder.rglob(".*.tmp"):
         with suppress(OSError):
             leftover.unlink()

@@ -1,4 +1,4 @@
-"""What a run leaves behind: its record in the folder, the tracker's run, and the lines on the screen."""
+"""The records of a run: in its folder, in the tracker, and on the screen."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Scored = tuple[Fold, Mapping[str, float], np.ndarray]
 
 @dataclass(frozen=True)
 class TrialHooks:
-    """What a sweep asks of a run, and hears from it.
+    """A sweep's requests of a run, and the reports that it gets.
 
     Args:
         sweep: the sweep's name.
@@ -58,11 +58,11 @@ class TrialHooks:
 
 
 class Journal:
-    """Keeps what is known of one run; what it writes is whole at every moment.
+    """Keeps the records of one run; its files are whole at every moment.
 
     Args:
         cfg: the composed configuration.
-        overrides: what was typed.
+        overrides: as typed.
         display: the screen.
         trial: of a trial of a sweep.
     """
@@ -87,8 +87,8 @@ class Journal:
 
     @contextmanager
     def kept(self, store: Store, task: Task, num_parameters: int, device: str) -> Iterator[bool]:
-        """Around what a run does: opens its folder, its record and the tracker's run, keeps why it ends before its
-        end, and says how to go on. Gives whether it goes on with an earlier run."""
+        """Around the work of a run: opens its folder, its record and the tracker's run; keeps the reason of an early
+        end, and says how to resume. Gives whether it resumes an earlier run."""
         former = self._open(store, task, num_parameters, device)
         self._training = time.monotonic()
         try:
@@ -141,7 +141,7 @@ class Journal:
         self._keep(self.record)
 
     def _stopped(self, error: BaseException) -> None:
-        """Keep and say why a run ends before its end."""
+        """Keep and say why a run ends early."""
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         pruned = isinstance(error, Pruned)
         found = {"status": "pruned" if pruned else "failed", "reason": reason}
@@ -165,19 +165,19 @@ class Journal:
 
     @contextmanager
     def training(self, state: TrainingState) -> Iterator[None]:
-        """Around the epochs: says where a resumed run goes on, and shows the epochs.
+        """Around the epochs: prints the point where a resumed run continues, and shows the epochs.
 
         Args:
-            state: of the training, which it changes; of a run that is resumed, what it goes on with.
+            state: of the training, which it changes; that of a resumed run at its last checkpoint.
         """
         self._state, self._resumed = state, state.epoch > 0
         if self._resumed:
-            self.display.note(f"goes on after {self._so_far()}")
+            self.display.note(f"resumes after {self._so_far()}")
         with self.display.training(state.epoch, self.cfg.trainer.max_epochs, self.record.monitor):
             yield
 
     def trained(self, why: str | None) -> None:
-        """Say which epoch was selected, why training ended, and how long it took."""
+        """Print the selected epoch, why training ended, and the time."""
         since = " since it went on" if self._resumed else ""
         self.display.note(f"selected {self._best()}; stopped: {why}; {duration(self._trained)}{since}")
 
@@ -191,7 +191,7 @@ class Journal:
         return f"{done} epoch{'' if done == 1 else 's'}{best}"
 
     def epoch(self, state: TrainingState, metrics: Mapping[str, float]) -> None:
-        """Tell the tracker, the display and the sweep of an epoch."""
+        """Report an epoch to the tracker, the display and the sweep."""
         self._trained = time.monotonic() - self._training
         self.tracker.log_epoch(metrics, state.epoch)
         write_history(self.folder / "history.csv", state.history)
@@ -276,7 +276,7 @@ class Journal:
         self.record.write(self.folder)
 
     def _shown(self, record: RunRecord) -> RunInfo:
-        """What the tracker shows of a run when it starts."""
+        """The tracker's view of a run when it starts."""
         return RunInfo(
             name=record.name,
             folder=self.folder,

@@ -1,4 +1,4 @@
-"""What a model learns from and by: its objective, optimisers and schedule, from a configuration."""
+"""The objective, optimisers and schedule of a model, from a configuration."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def check_needs(objective: Objective, absent: Sequence[str]) -> None:
 
 
 def build_objective(cfg: DictConfig, model: MultimodalModel, task: Task, generator: torch.Generator) -> Objective:
-    """What the model learns from, with the heads and memories of its own.
+    """The objective, with its heads and memories.
 
     Args:
         cfg: the configuration.
@@ -80,7 +80,7 @@ def build_optimizers(cfg: DictConfig, learner: Learner) -> dict[str, Optimizer]:
 
 
 def check_groups(cfg: DictConfig, learner: Learner) -> None:
-    """Check what `optimizer.groups` says of modules.
+    """Check the modules and options of `optimizer.groups`.
 
     Raises:
         ConfigError: an option is unknown or out of range, or a module is none of the model's or the objective's.
@@ -92,8 +92,8 @@ def check_groups(cfg: DictConfig, learner: Learner) -> None:
 
 
 def parameter_groups(learner: torch.nn.Module, without: Container[torch.nn.Parameter] = ()) -> list[dict[str, Any]]:
-    """What the run's optimiser gets: the trainable parameters `without` some, those of a module with an `lr` or
-    `weight_decay` of its own apart."""
+    """The parameters of the run's optimiser: the trainable ones `without` some; those of a module with its own `lr` or
+    `weight_decay` apart."""
     own: dict[torch.nn.Module, dict[str, float]] = {}
     for module in learner.modules():
         found = {key: getattr(module, key, None) for key in ("lr", "weight_decay")}
@@ -110,7 +110,7 @@ def parameter_groups(learner: torch.nn.Module, without: Container[torch.nn.Param
 def build_schedule(
     cfg: DictConfig, optimizer: Optimizer, mode: str, phases: Sequence[Phase], num_train: int
 ) -> Schedule | None:
-    """The schedule of the learning rate; None where it stays.
+    """The schedule of the learning rate; None for a constant rate.
 
     Args:
         cfg: the composed configuration.

@@ -19,7 +19,7 @@ class MultimodalModel(nn.Module):
         encoders: one per modality.
         feedback: run `num_passes` times.
         regularizer: at the sites "inputs", "encoded" and "streams"; utterances may be mixed at one of them.
-        fusion: of what the encoders made.
+        fusion: of the encodings.
         head: (B, F) -> (B, C).
         primary: name of the prediction.
 
@@ -47,7 +47,7 @@ class MultimodalModel(nn.Module):
         return self.trace(batch)[0]
 
     def trace(self, batch: Batch, complete: bool = False) -> tuple[Output, Internals]:
-        """The output, and what was seen on the way; `complete` encodes the unregularized inputs as well."""
+        """The output and the internals; `complete` encodes the unregularized inputs as well."""
         embedded = self.embed(batch)
         inputs, at_inputs = self.regularized(embedded)
         encoded = self.encode(inputs)
@@ -72,7 +72,7 @@ class MultimodalModel(nn.Module):
         return output, Internals(encoded, at_streams.streams, fused, regularized, whole)
 
     def embed(self, batch: Batch) -> dict[str, Embedded]:
-        """What the encoders read of a batch, per modality."""
+        """The encoders' input from a batch, per modality."""
         inputs = {}
         for m, encoder in self.encoders.items():
             pieces = batch.pieces.get(m)
@@ -103,11 +103,11 @@ class MultimodalModel(nn.Module):
 
 
 class Learner(nn.Module):
-    """A model and what it learns from, which train together.
+    """A model and its objective, which train together.
 
     Args:
-        model: what predicts.
-        objective: what it learns from.
+        model: predicts.
+        objective: gives the losses.
 
     Shapes: a Batch and a Moment -> named losses, scalars.
     """

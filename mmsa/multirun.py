@@ -1,4 +1,4 @@
-"""What a multirun does once: ties its runs together, makes the database, and ends in a table."""
+"""Once per multirun: tie its runs together, make the database, and end in a table."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class MultirunCallback(Callback):
             os.environ[NUM_RUNS_VARIABLE] = str(num_runs)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Print one row per configuration over its seeds; those that failed have said so. Name what was not run."""
+        """Print one row per configuration over its seeds; failures have been printed. Name the runs that are left."""
         from mmsa.analysis.runs import read_runs
         from mmsa.analysis.tables import report
         from mmsa.commands import report_command
@@ -64,7 +64,7 @@ class MultirunCallback(Callback):
 
 
 def _close(config: DictConfig, sweep: str) -> None:
-    """Keep and say what became of the runs whose workers were killed, which could not do so themselves."""
+    """Keep and print the end of the runs whose workers were killed, which could not do so themselves."""
     from mmsa.build import build_tracker
     from mmsa.errors import DataError
     from mmsa.record import RunRecord
@@ -103,7 +103,7 @@ def _jobs(config: DictConfig) -> list[tuple[str, ...]]:
 
 
 def _rest(config: DictConfig, finished: set[tuple[str, ...]]) -> list[str]:
-    """What an interrupted multirun has not finished, and the way that keeps count of it.
+    """The unfinished runs of an interrupted multirun, and the grid that would resume them.
 
     Args:
         config: of the multirun.
@@ -122,4 +122,4 @@ def _rest(config: DictConfig, finished: set[tuple[str, ...]]) -> list[str]:
     lines += [f"  and {len(rest) - MOST_NAMED} more"] if len(rest) > MOST_NAMED else []
     typed = typed_overrides([str(override) for override in config.hydra.overrides.task])
     grid = train_command(["sweep=grid", *typed], config_folders())
-    return [*lines, f"a grid keeps count of its runs, and the same line goes on with it: {grid}"]
+    return [*lines, f"a grid keeps count of its runs, and the same command resumes it: {grid}"]

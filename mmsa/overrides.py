@@ -1,4 +1,4 @@
-"""What is typed after train.py: our short form of it, and what to type when Hydra refuses it."""
+"""The overrides of train.py: our short forms, and the corrected override when Hydra refuses one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TEXTS = (
     "sweep.storage",
     "sweep.study",
 )
-"""Keys whose value is a text as it stands, such as the path `a=b (1)`, which Hydra by itself would not read."""
+"""Keys whose value is plain text, such as the path `a=b (1)`, which Hydra would not read without quotes."""
 
 MODALITIES = ("text", "audio", "visual")
 """Those whose encoder can be chosen by itself."""
@@ -50,7 +50,7 @@ def native_overrides(overrides: Sequence[str]) -> list[str]:
 
 
 def check_dashes(arguments: Sequence[str], conf: Path) -> None:
-    """Refuse what is typed with dashes as in another program, such as `--epochs 10`.
+    """Refuse options with dashes, such as `--epochs 10`.
 
     Args:
         arguments: typed after train.py.
@@ -100,12 +100,12 @@ def typed_key(key: str) -> str:
 
 
 def text_override(key: str, value: str) -> str:
-    """`key=value` where Hydra takes the value as it stands, whatever signs are in it."""
+    """`key=value`, quoted so that Hydra takes the value literally."""
     return f"{key}={quoted(value)}"
 
 
 def quoted(text: str) -> str:
-    """A text as Hydra's grammar takes it, whatever signs are in it."""
+    """A text quoted for Hydra's grammar."""
     return QuotedString(text, Quote.double).with_quotes()
 
 
@@ -119,7 +119,7 @@ def _is_text(override: str, multirun: bool) -> bool:
 
 
 def instead(name: str, names: Iterable[str], prefix: str = "") -> str:
-    """A line that says what to type instead of `name`."""
+    """A line with the option to type instead of `name`."""
     there = list(dict.fromkeys(names))
     close = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
     if close:
@@ -128,7 +128,7 @@ def instead(name: str, names: Iterable[str], prefix: str = "") -> str:
 
 
 def explained(message: str, conf: Path) -> str:
-    """Hydra's refusal of an override as what came, what is there, and what to type.
+    """Hydra's refusal of an override in our words: the override, the known ones, and the corrected one.
 
     Args:
         message: text of Hydra's error.
@@ -158,7 +158,7 @@ def explained(message: str, conf: Path) -> str:
         )
     if "sweep type : INTERVAL_SWEEP" in message:
         return (
-            "-m tries every value, and interval(…) has no end of them.\n"
+            "-m tries every value, and interval(…) has infinitely many.\n"
             "  type sweep=search instead of -m, or single values: optimizer.lr=1e-4,1e-3"
         )
     if "Config group override must be a string" in message:
@@ -175,12 +175,12 @@ def _unknown_key(key: str, value: str, conf: Path) -> str:
     known = default_values(conf)
     group, _, name = key.rpartition(".")
     if key in known and group == "sweep":
-        return f"{key}: an option of a sweep, and none is chosen.\n  type sweep=search {key}={value}"
+        return f"{key}: an option of sweeps, and no sweep is chosen.\n  type sweep=search {key}={value}"
     room = key.partition(".")[0]
     options = [path.stem for path in sorted((conf / room).glob("*.yaml")) if name in option_content(path)]
     if key in known and options:
         return (
-            f"{key}: no option of the chosen {room}, but of {', '.join(options)}."
+            f"{key}: not an option of the chosen {room}, but of {', '.join(options)}."
             f"\n  type {group.replace('.', '/', 1)}={options[0]} {key}={value}"
         )
     siblings = [other.rpartition(".")[2] for other in known if other.rpartition(".")[0] == group]
@@ -190,7 +190,7 @@ def _unknown_key(key: str, value: str, conf: Path) -> str:
 
 
 def _at_the_top(name: str, value: str, conf: Path) -> str:
-    """A line that says what to type instead of `name=value`, which is no group and no option outside of the groups."""
+    """A line with the override to type instead of `name=value`, which is no group and no top-level option."""
     known = default_values(conf)
     places: dict[str, str] = {}
     for key in known:
@@ -217,7 +217,7 @@ def _unknown_option(group: str, option: str, message: str, conf: Path) -> str:
     there = [name for name in listed if "=" not in name] or sorted(path.stem for path in (conf / group).glob("*.yaml"))
     meant = "cuda" if group == "device" and option.lower().startswith("gpu") else option
     close = difflib.get_close_matches(meant, there, n=1, cutoff=0.4) or there[:1]
-    shown = f"{group}={option}: there is no such option; there is {', '.join(there)}."
+    shown = f"{group}={option}: there is no such option; choose from {', '.join(there)}."
     return f"{shown}\n  type {group}={close[0]}" if close else shown
 
 
@@ -254,7 +254,7 @@ def _usual(conf: Path) -> dict[str, str]:
 
 
 def option_content(path: Path) -> DictConfig:
-    """What an option file says, over what the options that it starts from say."""
+    """The content of an option file, over that of the options in its defaults."""
     own = cast(DictConfig, OmegaConf.load(path))
     entries = [entry for entry in own.pop("defaults", []) if isinstance(entry, str) and entry != "_self_"]
     parents = [option_content(path.parent / f"{entry.partition('@')[0]}.yaml") for entry in entries]

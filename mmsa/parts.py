@@ -37,9 +37,9 @@ GIVEN: dict[str, tuple[str, ...]] = {
     "scheduler": ("optimizer", "mode", "total_steps", "total_epochs"),
     "tracking": ("outputs", "warn"),
 }
-"""Per group what the program fills in: what only the data or another part knows, or what is made of several options.
+"""Per group the arguments that the program passes: they come from the data, another part, or several options.
 
-`max_steps` is the most steps that an utterance may have: of an encoder its own, of others one per modality.
+`max_steps` is the most steps of an utterance: for an encoder its own, for other parts one per modality.
 """
 
 
@@ -53,10 +53,10 @@ def part(cfg: DictConfig, place: str) -> Callable[..., Any]:
 
 
 def check_nodes(cfg: DictConfig) -> None:
-    """Check every option of a configuration by itself: the one check of all that others hand over.
+    """Check every option of a configuration by itself; every configuration from elsewhere passes here.
 
     Raises:
-        ConfigError: an option is unknown, of the wrong type or out of range, or a node names what is no part.
+        ConfigError: an option is unknown, of the wrong type or out of range, or a node names no part of ours.
     """
     groups = set(GIVEN) | set(PLAIN_GROUPS)
     check_options({str(key): value for key, value in cfg.items() if key not in groups}, TopOptions, "")
@@ -83,7 +83,7 @@ def _takes_loading(cfg: DictConfig, place: str) -> bool:
 
 
 def values_of(cfg: DictConfig, place: str) -> dict[str, Any]:
-    """The options of a node: plain values, in which nothing is named that could be called.
+    """The options of a node: plain values, without anything that could be called.
 
     Raises:
         ConfigError: the node is none, or has keys by which Hydra would call something.
@@ -134,7 +134,7 @@ def target_of(cfg: DictConfig, place: str) -> Any:
         )
     if not ours and package not in config.PACKAGES:
         raise ConfigError(
-            f"{place}._target_={name}: a configuration may only build what is admitted by name.\n"
+            f"{place}._target_={name}: a configuration may build only admitted packages.\n"
             f"  if {package} is your own: {PACKAGES_VARIABLE}={package} python train.py …"
         )
     try:
@@ -160,6 +160,6 @@ def built(cfg: DictConfig, place: str, **given: Any) -> Any:
         if passes_on(target):
             raise ConfigError(
                 f"{place}: its options are refused: {error}\n"
-                f"  name what it needs of {', '.join(given)} beside **options in {target.__name__}'s constructor"
+                f"  name those of {', '.join(given)} that it needs beside **options in {target.__name__}'s constructor"
             ) from None
         raise ConfigError(f"{place}: its options are refused: {error}") from error

@@ -1,4 +1,4 @@
-"""result.json: what a run's folder says of the run, as one typed record."""
+"""result.json: the record of a run in its folder, as one type."""
 
 from __future__ import annotations
 
@@ -34,15 +34,7 @@ class Git(_Part):
 
 
 class DataRecord(_Part):
-    """The store that a run read.
-
-    Args:
-        fingerprint: of the store.
-        store: its path.
-        source: name of the file or folder that it was made from; None of the built-in corpus.
-        hashes: SHA-256 of the source files, by role.
-        utterances: how many, by fold.
-    """
+    """The store that a run read: docs/results.md describes each field."""
 
     fingerprint: str
     store: str
@@ -52,36 +44,9 @@ class DataRecord(_Part):
 
 
 class RunRecord(_Part):
-    """What is known of a run, from its start on; a resumed run keeps name, overrides and tracking.
+    """The record of a run, from its start on: docs/results.md describes each field.
 
-    Args:
-        name: made of the overrides, or given.
-        status: how far it is.
-        seed: of everything random.
-        dataset: name of the data set.
-        task: regression or classification.
-        data: the store.
-        monitor: the metric that selects the epoch, valid/metric.
-        mode: min or max, what is better in it.
-        primary: names of the metrics that tables show, in order.
-        num_parameters: of the model.
-        planted: the data are the built-in corpus.
-        overrides: what was typed.
-        started: time, ISO 8601.
-        git: state of the code.
-        environment: versions and machine.
-        sweep: id of the multirun or study it belongs to.
-        trial: its number in a search, whose trials never read the test fold; None of any other run.
-        mlflow_run_id: None where the run is not tracked.
-        reason: why it ended before its end.
-        best_epoch: epoch of the selected weights, from 1.
-        epochs: epochs trained.
-        weights: hash of what checkpoints/best.pt holds, since the run is finished.
-        metrics: of the selected weights.
-        baselines: baseline -> its scores.
-        training_seconds: of the process that finished it.
-        seconds: of that process, from start to end.
-        format: version of the file.
+    A resumed run keeps name, overrides and tracking.
     """
 
     name: str

@@ -20,7 +20,7 @@ MAX_LINES = 8
 
 
 def report_errors(action: Callable[[], object], show_traceback: bool) -> int:
-    """Run a command; say an error in a few lines and return the exit code.
+    """Run a command; print an error in a few lines and return the exit code.
 
     SIGTERM, and SIGHUP of a terminal that closes, stop it as Ctrl-C does. What the screen does not take stops nothing.
 
@@ -79,7 +79,7 @@ def _let_go(stream: TextIO | None) -> None:
 
 
 def in_few_lines(error: Exception) -> str:
-    """What the user has to know of an error, in at most 9 lines."""
+    """An error for the user, in at most 9 lines."""
     package = type(error).__module__.partition(".")[0]
     if isinstance(error, MmsaError):
         text = str(error)
@@ -89,14 +89,16 @@ def in_few_lines(error: Exception) -> str:
         text = explained(str(error), conf_folder())
     elif isinstance(error, OSError) and error.strerror:
         place = f"{error.filename} cannot be read or written: " if error.filename else ""
-        text = f"{place}{error.strerror}.\n  mend that, or type another folder: paths.outputs=FOLDER, paths.data=FOLDER"
+        text = (
+            f"{place}{error.strerror}.\n  correct that, or name another folder: paths.outputs=FOLDER, paths.data=FOLDER"
+        )
     elif lacks_memory(error):
         said = next(iter(str(error).partition(". ")[0].splitlines()), "") or "The memory of this machine ran out"
-        elsewhere = ", or device=cpu" if "CUDA" in said else ""
-        text = f"{said}.\n  type a smaller trainer.batch_size, or hidden_dim{elsewhere}"
+        elsewhere = ", or type device=cpu" if "CUDA" in said else ""
+        text = f"{said}.\n  reduce trainer.batch_size or hidden_dim{elsewhere}"
     else:
         kind = type(error).__name__
-        text = f"{kind}: {error}\n  mmsa does not expect this: HYDRA_FULL_ERROR=1 before the command shows where it is"
+        text = f"{kind}: {error}\n  this error is unexpected: HYDRA_FULL_ERROR=1 before the command shows the traceback"
     lines = [line for line in text.splitlines() if line.strip()]
     return "\n".join(lines if len(lines) <= MAX_LINES else [*lines[: MAX_LINES - 1], "…", lines[-1]])
 
@@ -108,6 +110,6 @@ def lacks_memory(error: Exception) -> bool:
 
 
 def _misused(error: Any) -> str:
-    """What is wrong with the arguments of a command, and where its help is."""
+    """The error in the arguments of a command, and where its help is."""
     command = error.ctx.command_path if getattr(error, "ctx", None) else "mmsa"
     return f"{command}: {error.format_message().replace('Value error, ', '')}\n  type {command} --help"

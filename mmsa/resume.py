@@ -1,4 +1,4 @@
-"""Opening the folder of a run: a new one, or that of a run which goes on with its own configuration."""
+"""Opening the folder of a run: a new one, or that of a resumed run with its own configuration."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ FREE_ON_RESUME = (
     "paths",
     "name",
 )
-"""Options, or whole groups, that may differ when a run goes on."""
+"""Options, or whole groups, that may differ when a run resumes."""
 _NUM_NAMED = 3
 
 
 def continued(cfg: DictConfig, overrides: Sequence[str], of_trial: bool = False) -> tuple[DictConfig, list[str]]:
-    """The configuration that the run of `trainer.resume` goes on with: its own, and what is typed beside it.
+    """The configuration of the resumed run of `trainer.resume`: its own, with the overrides typed beside it.
 
     Args:
         cfg: composed of the overrides.
-        overrides: what was typed; all of a trial's, of another run those to change.
-        of_trial: a sweep runs it, which alone goes on with the runs of its trials.
+        overrides: as typed; all of a trial's, of another run those to change.
+        of_trial: a sweep runs it, which alone resumes the runs of its trials.
 
     Returns:
-        The configuration, and lines that name what is changed, and what has changed in the option files since.
+        The configuration, and lines that name the changed overrides and the later changes of the option files.
 
     Raises:
-        ConfigError: the run cannot go on, or an override would change its result.
+        ConfigError: the run cannot resume, or an override would change its result.
         DataError: the folder is not a run's.
     """
     folder = Path(cfg.trainer.resume)
@@ -69,7 +69,7 @@ def continued(cfg: DictConfig, overrides: Sequence[str], of_trial: bool = False)
         kept = [override for override in record.overrides if override_key(override) not in typed]
         try:
             started, changed = _composed(record.overrides), _composed([*kept, *overrides])
-        except ConfigError:  # options of a folder that was not named, say: only what is typed now can be read
+        except ConfigError:  # options of a folder that was not named, say: only the typed ones can be read
             started, of_trial = _composed([]), True
     then, before, now = (_texts(config) for config in (former, started, changed))
     differ = {key for key in before | now if before.get(key) != now.get(key)}
@@ -99,13 +99,13 @@ def continued(cfg: DictConfig, overrides: Sequence[str], of_trial: bool = False)
 def _check_unfinished(record: RunRecord, folder: Path, of_trial: bool) -> None:
     if record.trial is not None and not of_trial:
         raise ConfigError(
-            f"trainer.resume={folder}: this run is a trial of the search {record.sweep}, which goes on "
-            "with it by itself and never reads the test fold.\n  type the command of the search again"
+            f"trainer.resume={folder}: this run is a trial of the search {record.sweep}, which resumes "
+            "it by itself and never reads the test fold.\n  run the command of the search again"
         )
     if record.status == "finished":
         raise ConfigError(
-            f"trainer.resume={folder}: this run is finished and its test fold is scored, so it is not trained on.\n"
-            "  type the same without trainer.resume, with a larger trainer.max_epochs or trainer.patience"
+            f"trainer.resume={folder}: this run is finished and its test fold is scored, so it trains no further.\n"
+            "  leave trainer.resume out, with a larger trainer.max_epochs or trainer.patience"
         )
 
 
@@ -126,11 +126,11 @@ def _named(keys: Iterable[str], values: Mapping[str, str], others: Mapping[str, 
 
 
 def own_store(cfg: DictConfig, overrides: Sequence[str]) -> Store | None:
-    """The store of the run that goes on; None where it is gone, or a source is typed, which has to be of these data.
+    """The store of the resumed run; None where it is gone, or a source is typed, which has to be of these data.
 
     Args:
         cfg: as `continued` returns it.
-        overrides: what was typed.
+        overrides: as typed.
     """
     if {"dataset.source", "dataset.glove"} & set(map(override_key, overrides)):
         return None
@@ -143,11 +143,11 @@ def own_store(cfg: DictConfig, overrides: Sequence[str]) -> Store | None:
 
 
 def find_store(folder: Path, record: DataRecord, of_run: str, named: Path | None = None) -> Store:
-    """The store that a run read, known by its fingerprint: people move folders, and a path tells only where it was.
+    """The store that a run read, known by its fingerprint: people move folders, and a path names only the former place.
 
     Args:
         folder: of the run.
-        record: what the run says of its store.
+        record: of the run's store.
         of_run: the run's paths.data.
         named: a folder of stores to look into first.
 
@@ -170,12 +170,12 @@ def find_store(folder: Path, record: DataRecord, of_run: str, named: Path | None
     of = f" of {record.source}" if record.source else ""
     raise DataError(
         f"No store {record.fingerprint}{of}, which the run was trained on, in {', '.join(dict.fromkeys(asked))}.\n"
-        "  type the same with --data FOLDER, where the store lies (in Python: mmsa.load(RUN, data=FOLDER))"
+        "  type --data FOLDER with the folder of the store (in Python: mmsa.load(RUN, data=FOLDER))"
     )
 
 
 def _places(folder: Path, record: DataRecord, of_run: str, named: Path | None) -> Iterator[Path]:
-    """Where a run's store may lie: where it is said to, beside the run, where it was, and where stores are today."""
+    """The places of a run's store: the named folder, beside the run, where it was, and where stores are today."""
     if named is not None:
         yield named
     yield folder.resolve().parent.parent / "data"
@@ -189,7 +189,7 @@ def open_folder(cfg: DictConfig, overrides: Sequence[str], store: Store) -> tupl
 
     Args:
         cfg: the composed configuration; of a run that is resumed, as `continued` returns it.
-        overrides: what was typed.
+        overrides: as typed.
         store: the data.
     """
     if cfg.trainer.resume is None:
@@ -224,12 +224,12 @@ def _check_data(folder: Path, run: RunRecord, overrides: Sequence[str], store: S
 def overrides_of(cfg: DictConfig, typed: Sequence[str]) -> list[str]:
     """The overrides that make a configuration of the defaults, by which its run is named and found again.
 
-    They are what was typed, and where the configuration comes from elsewhere, such as from the folder of a run, also
-    the options, and then the values, in which it differs from that.
+    They are the typed ones; if the configuration comes from elsewhere, such as the folder of a run, also the options,
+    and then the values, in which it differs from those.
 
     Args:
         cfg: the configuration.
-        typed: what was typed.
+        typed: the typed overrides.
     """
     now = _texts(cfg)
 
@@ -244,7 +244,7 @@ def overrides_of(cfg: DictConfig, typed: Sequence[str]) -> list[str]:
             return math.inf
 
     found = list(typed)
-    if how_many(found) in (0, math.inf):  # of options that only their folder knows, what was typed has to do
+    if how_many(found) in (0, math.inf):  # of options that only their folder knows, the typed ones have to do
         return found
     stages = sorted(path.name for path in conf_folder().iterdir() if path.is_dir() and path.name in cfg)
     for group in [*stages, *(f"encoder/{modality}" for modality in MODALITIES)]:
@@ -268,5 +268,5 @@ def config_folders() -> list[str]:
 
 
 def resume_line(folder: Path) -> str:
-    """What to type to go on with a run."""
-    return f"go on with: {train_command([f'trainer.resume={folder}'], config_folders())}"
+    """The line that resumes a run."""
+    return f"resume it: {train_command([f'trainer.resume={folder}'], config_folders())}"

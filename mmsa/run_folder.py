@@ -39,25 +39,25 @@ _FORMER_TARGETS = {
     "mmsa.training.optimizers.none": "mmsa.training.schedules.none",
     "mmsa.training.optimizers.plateau": "mmsa.training.schedules.plateau",
 }
-"""Where parts were before, as the folders of older runs name them, and where they are."""
+"""Former names of parts, as in the folders of older runs, and their names today."""
 _ADDED: dict[str, dict[str, Any]] = {
     "mmsa.training.optimizers.": {"decay_biases": True, "groups": {}},
     "mmsa.encoder.bilstm.": {"utterance_dim": None},
     "mmsa.encoder.bert.": {"pooling": "mean"},
     "mmsa.training.classification.": {"class_weights": None},
 }
-"""Options of parts that older runs lack, and the values that do what those runs did."""
+"""Options of parts that older runs lack, with the values that reproduce those runs."""
 
 
 def run_name(overrides: Sequence[str]) -> str:
-    """The overrides that tell a run from another, side by side, its data first; "default" without any."""
+    """The overrides that distinguish a run, in one text, its data first; "default" without any."""
     typed = [override.lstrip("+").partition("=") for override in overrides if not is_hidden(override_key(override))]
     typed.sort(key=lambda parts: parts[0] not in ("dataset", *_FILES_OF_DATA))  # a folder's name is cut at its end
     return " ".join(f"{key}{equals}{shown_value(key, value)}" for key, equals, value in typed) or "default"
 
 
 def place_among_runs() -> str:
-    """Which run of a multirun this process is at, such as "4 of 15"; empty where it is at none or nobody knows."""
+    """The number of this process's run in a multirun, such as "4 of 15"; empty where it is unknown."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -68,12 +68,12 @@ def place_among_runs() -> str:
 
 
 def is_hidden(key: str) -> bool:
-    """Whether an option, or a whole group, tells no run from another."""
+    """Whether an option, or a whole group, does not distinguish runs."""
     return key.startswith(("paths.", "tracking", "hydra")) or key in ("dataset.doctor", "trainer.resume", "name")
 
 
 def shown_value(key: str, value: str) -> str:
-    """A value as it was typed; of a file of data its name, which says more than where it lies."""
+    """A value as typed; of a file of data its name, without its folder."""
     return printable(os.path.basename(os.path.abspath(value.strip("\"'")))) if key in _FILES_OF_DATA else value
 
 
@@ -171,7 +171,7 @@ def write_predictions(
 
 
 def closed_to_trials(run: str, sweep: str) -> str:
-    """Why a trial of a search has no test fold, and what to type instead."""
+    """Why a trial of a search has no test fold, and the command to use instead."""
     return (
         f"{run} is a trial of the search {sweep}, which never reads the test fold.\n"
         f"  type --fold valid, or the command that mmsa report --sweep {sweep} prints"

@@ -1,6 +1,6 @@
-"""What each stage has to offer; a class of anybody's that offers it is one.
+"""The Protocol of each stage; any class that implements it is one.
 
-What a part does not go together with stands on its class, see `mmsa.layers.support`.
+The limits of a part are declared on its class, see `mmsa.layers.support`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from mmsa.types import (
 class Encoder(Protocol):
     """One modality's features -> Encoded; `mmsa.encoder.bilstm` is an example.
 
-    `input_dim` is the width of what `embed` returns. An encoder whose `Encoded.pooled` is not its utterance says its
-    width as `pooled_dim`; one that reads word pieces has a static method `tokenizer`, see `mmsa.encoder.bert`.
+    `input_dim` is the width of `embed`'s result. An encoder whose `Encoded.pooled` is not its utterance gives its width
+    as `pooled_dim`; one that reads word pieces has a static method `tokenizer`, see `mmsa.encoder.bert`.
     """
 
     input_dim: int
@@ -47,7 +47,7 @@ class Encoder(Protocol):
 
 
 class Feedback(Protocol):
-    """Inputs and what was encoded of them -> the inputs for the next pass; `mmsa.feedback.mmlatch` is an example."""
+    """Inputs and their encodings -> the inputs for the next pass; `mmsa.feedback.mmlatch` is an example."""
 
     num_passes: int
     requires_alignment: bool
@@ -59,7 +59,7 @@ class Feedback(Protocol):
 
 
 class Regularizer(Protocol):
-    """Streams of a site -> what becomes of them, in training; `mmsa.regularizer.m3` is an example.
+    """Streams of a site -> changed streams, in training; `mmsa.regularizer.m3` is an example.
 
     The sites are "inputs" of the encoders, "encoded" modalities, and "streams" of the fusion.
     """
@@ -67,7 +67,7 @@ class Regularizer(Protocol):
     requires_alignment: bool
 
     def __call__(self, site: str, streams: Mapping[str, Stream]) -> Regularized:
-        """The streams, and what was done to them; in evaluation, and at other sites, the streams as they are."""
+        """The streams, with a record of the changes; in evaluation, and at other sites, the streams unchanged."""
 
 
 class Fusion(Protocol):
@@ -90,7 +90,7 @@ class Fusion(Protocol):
 
 
 class Task(Protocol):
-    """What a run predicts: the target, the head, the loss, the metrics, and what selection looks at.
+    """What a run predicts: the target, the head, the loss, the metrics, and the monitored one.
 
     `mmsa.training.regression` is an example; `mmsa.training.task` has what tasks of one target share.
     """
@@ -125,14 +125,14 @@ class Task(Protocol):
         """Its target (N,) or (N, K) among those of a fold, or a DataError."""
 
     def truths(self, targets: Mapping[str, np.ndarray]) -> np.ndarray:
-        """What a fold's predictions are compared with, (N,) or (N, K)."""
+        """The truths of a fold, (N,) or (N, K)."""
 
     def begin(self, targets: Mapping[str, np.ndarray]) -> None:
-        """Meet the targets of the train fold, before the first loss: refuse them, or take from them what it needs."""
+        """Meet the targets of the train fold, before the first loss: refuse them, or read what it needs from them."""
         self.truths(targets)
 
     def unlearnt(self, targets: Mapping[str, np.ndarray]) -> Sequence[str]:
-        """What it can predict and no utterance of a fold teaches, in words."""
+        """The predictions of which a fold has no example, in words."""
         return ()
 
     def primary_loss(self, output: Tensor, truth: Tensor) -> Tensor:
@@ -178,7 +178,7 @@ class Phase:
 
 
 class Objective(Protocol):
-    """What a model learns from: an `nn.Module` that is in the training only; `mmsa.objective.unimodal` is an example.
+    """The training loss: an `nn.Module` of the training only; `mmsa.objective.unimodal` is an example.
 
     Its parameters are optimised and its state is in last.pt, but never in best.pt or a prediction. A class that names
     this Protocol as its second base needs `forward` alone.
@@ -192,7 +192,7 @@ class Objective(Protocol):
     """Whether `Internals.complete` is wanted, at the cost of another pass of the encoders."""
 
     def begin(self, num_train: int, targets: Mapping[str, Tensor]) -> None:
-        """Size and fill what is kept by row.
+        """Size and fill the memories by row.
 
         Args:
             num_train: utterances of the train fold.

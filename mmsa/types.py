@@ -1,4 +1,4 @@
-"""What travels between the stages: axes are always batch first, B utterances, T steps, D features.
+"""The types that pass between the stages: axes are always batch first, B utterances, T steps, D features.
 
 Batch and Output enter and leave the model, where Lightning Fabric rebuilds them; so they are not frozen.
 """
@@ -20,7 +20,7 @@ class Batch:
 
     Args:
         features: per modality (B, T_m, D_m) floats, zeros after each length, or (B, P_m) int64 ids of word pieces.
-        lengths: per modality (B,) int64 steps (words); 0 says that the utterance lacks this modality.
+        lengths: per modality (B,) int64 steps (words); 0 where the utterance lacks this modality.
         targets: named tensors whose first axis is B.
         rows: (B,) int64 positions of the utterances in the fold.
         ids: names of the utterances.
@@ -65,7 +65,7 @@ class Pieces(NamedTuple):
 
 @dataclass(frozen=True)
 class Stream:
-    """What a regularizer may act on and a fusion combines: steps, or one vector per utterance.
+    """The streams that a regularizer may change and a fusion combines: steps, or one vector per utterance.
 
     Args:
         values: (B, T, D) steps, zeros at padding, or (B, D) vectors.
@@ -83,7 +83,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Embedded:
-    """What an encoder reads of one modality, and what a feedback or a regularizer may mask.
+    """An encoder's input of one modality, which a feedback or a regularizer may mask.
 
     Args:
         values: (B, T, D) one vector per step, or (B, P, D) one per word piece.
@@ -104,13 +104,13 @@ class Embedded:
 
     @property
     def steps(self) -> Stream:
-        """What a regularizer acts on: the values, or for word pieces ones (B, T, D), which then are the words' mask."""
+        """The steps that a regularizer changes: the values, or for word pieces ones (B, T, D), the words' mask."""
         if self.pieces is None:
             return Stream(self.values, self.lengths)
         return Stream(self.values.new_ones(len(self.values), self.num_steps, self.values.shape[2]), self.lengths)
 
     def replaced(self, steps: Stream) -> Embedded:
-        """What it is after a regularizer has made `steps` of its `steps`."""
+        """The same after a regularizer has changed its `steps`."""
         if self.pieces is not None:
             return self.masked(steps.values)
         return replace(self, values=steps.values, lengths=steps.lengths)
@@ -130,7 +130,7 @@ Reads = Literal["sequence", "utterance"]
 
 @dataclass(frozen=True)
 class Encoded:
-    """What an encoder makes of one modality; zeros at padding and where the modality is absent.
+    """The encoding of one modality; zeros at padding and where the modality is absent.
 
     Args:
         sequence: (B, T, S) one vector per step; an encoder may make fewer steps than it reads.
@@ -158,10 +158,10 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Interaction:
-    """What a fusion makes of the modalities before it combines them.
+    """A fusion's streams, before it combines them.
 
     Args:
-        streams: what is combined; a regularizer may act on them.
+        streams: combined next; a regularizer may act on them.
         losses: named, unweighted auxiliary losses.
     """
 
@@ -171,7 +171,7 @@ class Interaction:
 
 @dataclass(frozen=True)
 class Fused:
-    """What a fusion makes of all modalities.
+    """A fusion's result.
 
     Args:
         vector: (B, F) the joint representation that the head reads.
@@ -201,7 +201,7 @@ class Mix:
 
 @dataclass(frozen=True)
 class Regularized:
-    """What a regularizer made of the streams of a site, and what it did.
+    """The streams of a site after a regularizer, and a record of its changes.
 
     Args:
         streams: by the same names; of mixed utterances their lengths too are those of the mixed ones.
@@ -219,7 +219,7 @@ class Regularized:
 
 @dataclass
 class Output:
-    """What the model returns, of N = B utterances, or of N mixed ones in training.
+    """The model's result for N = B utterances, or of N mixed ones in training.
 
     Args:
         predictions: named like the targets, each (N, C).
@@ -238,13 +238,13 @@ class Output:
 
 @dataclass(frozen=True)
 class Internals:
-    """What the model saw on its way from a batch to its output.
+    """The intermediate values between a batch and its output.
 
     Args:
-        encoded: per modality what the encoders made, before the regularizer.
-        streams: what the fusion combined.
-        fused: what it made of them.
-        regularized: per site what the regularizer did there.
+        encoded: per modality the encoding, before the regularizer.
+        streams: those that the fusion combined.
+        fused: its result.
+        regularized: per site the regularizer's record.
         complete: per modality the encoding of the inputs as they are, with its gradient; empty where the objective does
             not ask for it.
     """
@@ -257,7 +257,7 @@ class Internals:
 
 
 class Moment(NamedTuple):
-    """When in the training a batch comes.
+    """The position of a batch in the training.
 
     Args:
         epoch: from 1.

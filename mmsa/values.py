@@ -14,7 +14,7 @@ from mmsa.config import PLAIN_GROUPS, TopOptions, check_value
 _LOADING = "mmsa.data.loading.Loading"
 _WORDS = {**vars(ranges), "Annotated": Annotated, "Any": Any, "Literal": Literal}
 _WORDS |= {"Mapping": Mapping, "Sequence": Sequence, "int": int, "float": float, "bool": bool, "str": str}
-"""What an annotation may be made of; one that names something else is left to the check that imports it."""
+"""The names of an annotation; one with other names is left to the check that imports it."""
 
 
 def check_values(config: Mapping[str, Any], place: str = "") -> None:

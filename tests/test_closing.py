@@ -142,7 +142,7 @@ def test_a_result_that_cannot_be_kept_is_shown_and_its_run_goes_on_to_it(
         mmsa.run([*small, "fusion=concat"])
     shown = capsys.readouterr().out
     assert "ridge joint" in shown, shown
-    assert shown.splitlines()[-1].startswith("go on with: ")
+    assert shown.splitlines()[-1].startswith("resume it: ")
     record = outcome(tmp_path / "outputs")
     assert (record.status, record.epochs) == ("failed", None)
     (folder,) = (tmp_path / "outputs" / "runs").iterdir()

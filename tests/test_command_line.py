@@ -118,9 +118,9 @@ def test_ctrl_c_keeps_what_was_learnt_and_the_line_to_paste_goes_on(small: list[
     assert "Traceback" not in err and len(err.splitlines()) <= MAX_LINES
     stopped, line = out.splitlines()[-2:]
     assert re.match(r"stopped by Ctrl-C after \d+ s and \d+ epochs?; best so far: epoch \d+, valid/mae \d", stopped)
-    assert line.startswith("go on with: ")
-    done = subprocess.run(line.removeprefix("go on with: "), shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert line.startswith("resume it: ")
+    done = subprocess.run(line.removeprefix("resume it: "), shell=True, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"^goes on after \d+ epochs?; best so far: epoch \d", done.stdout, flags=re.MULTILINE)
+    assert re.search(r"^resumes after \d+ epochs?; best so far: epoch \d", done.stdout, flags=re.MULTILINE)
     assert "; stopped: trainer.max_epochs=30 reached; " in done.stdout
     assert len(list(tmp_path.glob("*/runs/*"))) == 1

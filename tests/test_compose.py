@@ -14,7 +14,7 @@ from tests.composition import HYDRA
 
 @pytest.mark.parametrize("option", ["feedback=learnable_mask", "regularizer=mmdrop", "encoder=rnn"])
 def test_an_option_that_does_not_exist_is_refused(option: str) -> None:
-    with pytest.raises(ConfigError, match="there is no such option; there is"):
+    with pytest.raises(ConfigError, match="there is no such option; choose from"):
         compose([option])
 
 

@@ -100,7 +100,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(small: list[str], overrides: list
 def test_a_finished_run_is_not_trained_further(small: list[str]) -> None:
     result = mmsa.run(small, quiet=True)
     kept = (result.folder / "result.json").read_text()
-    with pytest.raises(ConfigError, match=r"is finished[\s\S]*without trainer\.resume"):
+    with pytest.raises(ConfigError, match=r"is finished[\s\S]*leave trainer\.resume out"):
         mmsa.run([*small, "trainer.max_epochs=9", f"trainer.resume={result.folder}"], quiet=True)
     assert (result.folder / "result.json").read_text() == kept
 
@@ -127,7 +127,7 @@ def test_what_may_change_of_a_run_that_goes_on_is_named_and_stays(
         mmsa.run(["trainer.max_epochs=4", small[0], f"trainer.resume={folder}"])
     told = capsys.readouterr().out
     assert "changed: trainer.max_epochs=4 (was 2)\n" in told
-    assert re.search(r"^goes on after 1 epoch; best so far: epoch 1, valid/mae \d", told, flags=re.MULTILINE)
+    assert re.search(r"^resumes after 1 epoch; best so far: epoch 1, valid/mae \d", told, flags=re.MULTILINE)
     assert re.search(r"^stopped by Ctrl-C after \d+ s and 2 epochs; best so far: epoch ", told, flags=re.MULTILINE)
     back = ["trainer.max_epochs=2", f"trainer.resume={folder}"]  # what it was started with is typed against what it has
     assert continued(compose(back), back)[1] == ["changed: trainer.max_epochs=2 (was 4)"]

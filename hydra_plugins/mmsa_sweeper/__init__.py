@@ -1,4 +1,4 @@
-"""Hydra's name for our sweeper, `hydra/sweeper=mmsa`; what it does is in mmsa.sweep.
+"""Hydra's name for our sweeper, `hydra/sweeper=mmsa`; mmsa.sweep implements it.
 
 Hydra looks for plugins in the namespace package `hydra_plugins`, and imports each of them at every start: nothing that
 takes time is imported here.

@@ -1,4 +1,4 @@
-"""Baselines that stand in every table: constants, and linear models on mean-pooled features."""
+"""The baselines of every table: constants, and linear models on mean-pooled features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a robustness probe does to a batch: modalities taken away, steps dropped, the same ones for every run."""
+"""Missing inputs for robustness: modalities absent, steps dropped, the same ones for every run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DRAW_SEED = 0
 
 @dataclass(frozen=True)
 class Condition:
-    """One way to spoil the inputs.
+    """One way to remove inputs.
 
     Args:
         way: "present": only `modalities` are there; else how the steps of `modalities` are dropped: "zero" and "repeat"
@@ -61,14 +61,14 @@ def conditions(modalities: Sequence[str], droppable: Iterable[str]) -> list[Cond
 
 
 class Corrupted(nn.Module):
-    """A model whose batches are spoiled before it sees them.
+    """A model that sees changed batches.
 
-    Features are spoiled as the model sees them, after standardisation: a zero step is what a step without frames is,
-    the mean of the train fold where features are standardised. Padding and targets stay as they are.
+    Features change after standardisation: a zero step equals a step without frames, and the mean of the train fold
+    where features are standardised. Padding and targets stay as they are.
 
     Args:
         model: Batch -> Output.
-        condition: what is done to the batches.
+        condition: the change of the batches.
     """
 
     def __init__(self, model: nn.Module, condition: Condition) -> None:
@@ -81,7 +81,7 @@ class Corrupted(nn.Module):
 
 
 def corrupt(batch: Batch, condition: Condition) -> Batch:
-    """A spoiled copy of a batch; the batch itself stays as it is."""
+    """A changed copy of a batch; the batch itself stays as it is."""
     if condition.way == "present":
         kept = partial(_only, condition.modalities)
         return replace(batch, features=kept(batch.features), lengths=kept(batch.lengths), pieces=kept(batch.pieces))

@@ -1,4 +1,4 @@
-"""What `mmsa evaluate` does: loads runs, one after the other, and writes what a probe finds."""
+"""`mmsa evaluate`: loads runs, one after the other, and writes the findings of a probe."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def read_masks(run: TrainedRun, fold: str) -> Masks:
         found = model(batch).feedback
         if not found:
             raise ConfigError(
-                f"{run.folder}: this run has no feedback, so there are no masks to look at.\n"
+                f"{run.folder}: this run has no feedback, so there are no masks.\n"
                 "  name runs that were trained with feedback=mmlatch or feedback=static"
             )
         for modality, mask in found.items():
@@ -184,7 +184,7 @@ def mask_lines(study: MaskStudy, group: Group) -> list[str]:
     """The differences between contradicting and agreeing utterances, one line per modality."""
     found = {m: [study.difference(group, m, part) for part in PARTS] for m in study.modalities}
     known = {m: [one.text(4) for one in both if one is not None] for m, both in found.items()}
-    lines = [f"  {m}: mean mask {told[0]}; {DISTANCE} {told[1]}" for m, told in known.items() if told]
+    lines = [f"  {m}: mean mask {both[0]}; {DISTANCE} {both[1]}" for m, both in known.items() if both]
     over = f"Student's t over {counted(len(group.runs))}" if len(group.runs) > 1 else "Welch's t over utterances"
     head = f"{group.label}: contradicting minus agreeing, mean and {100 * CONFIDENCE:.0f} % interval ({over})"
     return [head, *lines] if lines else []

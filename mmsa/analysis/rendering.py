@@ -1,4 +1,4 @@
-"""Tables as text: what a table holds, whatever it tells of, and the styles in which it is written."""
+"""Tables as text: their content, and the styles in which they are written."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ LABELS = Column("", folds_to=18)
 
 
 class Cell(NamedTuple):
-    """What is printed, and whether it is marked as the best."""
+    """The printed text, and whether it is marked as the best."""
 
     text: str
     best: bool = False
@@ -57,10 +57,10 @@ class Table:
 
     Args:
         title: its first line.
-        notes: what has to be known to read it.
+        notes: lines that explain it.
         columns: left to right.
         blocks: rows that belong together, such as configurations and baselines.
-        best: what the cells are that are marked.
+        best: the meaning of the mark.
         foot: lines below it.
         terms: name -> meaning, for styles that have the room.
         fields: heads of its CSV.
@@ -97,7 +97,7 @@ def rendered(tables: Sequence[Table], style: Style = "table", width: int | None 
     if style == "table":
         return _terminal(tables, width)
     if style not in get_args(Style):
-        raise DataError(f"format={style}: no such format of a table.\n  type one of {', '.join(get_args(Style))}")
+        raise DataError(f"format={style}: no such format of a table.\n  choose from {', '.join(get_args(Style))}")
     return _markdown(tables) if style == "markdown" else _comma_separated(tables)
 
 
@@ -124,7 +124,7 @@ def _terminal(tables: Sequence[Table], width: int | None) -> str:
 
 
 def _markdown(tables: Sequence[Table]) -> str:
-    """What is best is bold, and terms are explained below all tables."""
+    """The best values are bold, and terms are explained below all tables."""
     parts = []
     for table in tables:
         parts.append("  \n".join([f"**{_plain(table.title)}**", *(f"*{_plain(note)}*" for note in table.notes)]))

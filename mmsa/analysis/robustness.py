@@ -73,9 +73,9 @@ class Difference:
     Args:
         group: label of the group.
         against: label of the first group.
-        conditions: what is averaged per seed.
+        conditions: averaged per seed.
         seeds: that both have.
-        lost: difference of what is lost against the clean score; negative: the group loses less than the first.
+        lost: difference of the losses against the clean score; negative: the group loses less than the first.
         score: difference of the metric itself.
     """
 

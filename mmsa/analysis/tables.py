@@ -79,17 +79,17 @@ def make_tables(runs: Iterable[Run]) -> list[Table]:
 
 
 def data_line(runs: Sequence[Run], fold: str) -> str:
-    """What a table of runs on the same data says of these."""
+    """A table's line on the data of its runs."""
     return f"{data_name(runs[0].dataset, source_of(runs))}, {fold} fold, data {runs[0].data.fingerprint[:12]}"
 
 
 def source_of(runs: Iterable[Run]) -> str | None:
-    """What runs on the same data read them from: one name, unless copies of the source have other names."""
+    """The source of runs on the same data: one name, unless copies of it have other names."""
     return ", ".join(dict.fromkeys(run.data.source for run in runs if run.data.source)) or None
 
 
 def notes_of(run: Run, num_seeds: int) -> list[str]:
-    """What has to be known to read numbers: that data are planted, and what stands behind ± with several seeds."""
+    """Notes on the numbers: planted data, and the meaning of ± with several seeds."""
     planted = [PLANTED] if run.planted else []
     return planted + ([f"mean {SPREAD} seeds"] if num_seeds > 1 else [])
 
@@ -176,8 +176,8 @@ def _record(runs: Sequence[Run], row: Scored) -> list[object]:
 
 def _left_out(found: FoundRuns) -> str:
     parts = {"unfinished": found.num_unfinished, "damaged": found.num_damaged}
-    told = [f"{count} {kind}" for kind, count in parts.items() if count]
-    return f"{' and '.join(told)} run folder{'s' if sum(parts.values()) > 1 else ''}" if told else ""
+    named = [f"{count} {kind}" for kind, count in parts.items() if count]
+    return f"{' and '.join(named)} run folder{'s' if sum(parts.values()) > 1 else ''}" if named else ""
 
 
 def _nothing_found(outputs: Path, sweep: str | None, found: FoundRuns) -> str:

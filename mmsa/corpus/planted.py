@@ -1,4 +1,4 @@
-"""The planted truth of the built-in corpus: what is said, how it is meant, and how three annotators score it.
+"""The planted truth of the built-in corpus: the words, their meaning, and the scores of three annotators.
 
 The sentiment of an utterance is a known function of its words, voice and face (docs/synthetic.md). The annotators'
 scores are drawn around it, so the error that no predictor can avoid is known exactly.
@@ -81,10 +81,10 @@ class Truth:
 
     Args:
         words: the transcript, pauses included.
-        meaning: what the words say, in [-2, 2].
-        voice: the tone's own part of the sentiment; 0 where the utterance is silent.
-        face: the expression's part of the sentiment; 0 where the utterance is faceless.
-        mocking: the voice turns the words' meaning round.
+        meaning: of the words, in [-2, 2].
+        voice: the tone's own part of the sentiment; 0 in a silent utterance.
+        face: the expression's part of the sentiment; 0 in a faceless utterance.
+        mocking: the voice reverses the words' meaning.
         silent: the utterance has no audio frames at all.
         faceless: the utterance has no visual frames at all.
         label: mean of the annotators' scores, in [-3, 3].
@@ -106,25 +106,25 @@ class Truth:
 
     @property
     def parts(self) -> dict[str, float]:
-        """What each modality says alone, in [-3, 3]: the words as if nobody mocked them, the voice's and the face's own
-        part; 0 where the utterance is silent or faceless."""
+        """The sentiment of each modality alone, in [-3, 3]: the words unmocked, the voice's and the face's own part; 0
+        in a silent or faceless utterance."""
         own = {"text": self.meaning, "audio": self.voice, "visual": self.face}
         return {modality: float(np.clip(value, -3.0, 3.0)) for modality, value in own.items()}
 
     @property
     def contradicts(self) -> bool:
-        """The words clearly mean something, and the voice mocks it or outweighs it with the opposite."""
+        """The words have a clear meaning, and the voice mocks it or outweighs it with the opposite."""
         opposing = self.voice * self.meaning < 0.0 and abs(self.voice) > abs(self.meaning)
         return abs(self.meaning) >= CLEAR_MEANING and (self.mocking or opposing)
 
 
 def sentiment(meaning: float, voice: float, face: float, mocking: bool) -> float:
-    """The planted law: what the words mean, turned round by a mocking voice, plus the voice's and the face's parts."""
+    """The planted law: the words' meaning, reversed by a mocking voice, plus the voice's and the face's parts."""
     return float(np.clip(meaning * (MOCKED if mocking else 1.0) + voice + face, -3.0, 3.0))
 
 
 def vocabulary() -> tuple[str, ...]:
-    """Every word that can be said, without the pause, in a fixed order."""
+    """Every word of the corpus, without the pause, in a fixed order."""
     texts = [*POLAR.values(), *DEGREES.values(), NEGATORS, NOUNS, *CLAUSES, *ASIDES]
     return tuple(sorted({word for text in texts for word in text.split()} - {"{noun}"}))
 
@@ -145,7 +145,7 @@ def draw_truth(rng: np.random.Generator) -> Truth:
 
 
 def _draw_words(rng: np.random.Generator, num_polar: int) -> tuple[tuple[str, ...], float]:
-    """A transcript with `num_polar` polar clauses, and what it means."""
+    """A transcript with `num_polar` polar clauses, and its meaning."""
     target = int(np.clip(np.rint(rng.lognormal(*LENGTH)), 3, MAX_WORDS - LONGEST_CLAUSE))
     sign = 1.0 if rng.random() < POSITIVE_SHARE else -1.0
     clauses: list[list[str]] = []
@@ -189,9 +189,9 @@ def _filled(rng: np.random.Generator, text: str) -> list[str]:
 
 
 def best_predictions(sentiments: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """What the predictor that knows the planted sentiment says, and the absolute error it must expect.
+    """The predictions of a predictor that knows the planted sentiment, and its expected absolute errors.
 
-    It says the median of the label's exact distribution, which no predictor can beat in MAE.
+    It predicts the median of the label's exact distribution, which no predictor can beat in MAE.
 
     Args:
         sentiments: (N,) planted sentiments.

@@ -13,7 +13,7 @@ TEXT_DIM, AUDIO_DIM, VISUAL_DIM = 32, 16, 12
 WORD_TYPE = "S16"
 AUDIO_RATE, VISUAL_RATE = 10, 5  # frames per second
 VIDEOS = {"train": 68, "valid": 12, "test": 22}
-MEDIAN_WORD, GAP = 260, 300  # milliseconds of a word or pause, and what is added between utterances
+MEDIAN_WORD, GAP = 260, 300  # milliseconds of a word or pause, and of the gap between utterances
 UTTERANCES = (11, 16)  # least and most per video
 STRETCH_SHARE = 0.2  # utterances with a stretch of words without audio frames, and as many without visual ones
 EXPRESSIVE_SHARE = 0.8  # part of an utterance's visible words during which the face shows its expression
@@ -44,7 +44,7 @@ class Video:
 
 @dataclass(frozen=True)
 class _Timeline:
-    """The rows of one video, words and pauses without a gap, and what is heard and seen during each."""
+    """The rows of one video, words and pauses without a gap, with the voice and face during each."""
 
     edges: np.ndarray  # (rows + 1,) milliseconds
     words: list[str]

@@ -32,8 +32,8 @@ class Fold:
         store: the prepared data set.
         name: "train", "valid" or "test".
         rows: (N,) int64 rows of the store, at least one.
-        streams: per modality, in the order of the model, what a batch holds of it.
-        vectors: per modality what the baselines read of it; those without feature vectors are not there.
+        streams: per modality, in the order of the model, its part of a batch.
+        vectors: per modality the vectors that the baselines read; modalities without feature vectors are left out.
     """
 
     store: InitVar[Store]
@@ -70,8 +70,7 @@ class Fold:
         )
 
     def by_id(self, values: Sequence[Any]) -> dict[str, Any]:
-        """One value per utterance by its id; a second utterance of the same id, which the doctor calls an error, by
-        the id and its number: "v[3] (2)"."""
+        """One value per utterance by its id; duplicate ids (to the doctor an error) get a suffix: "v[3] (2)"."""
         seen: Counter[str] = Counter()
         named = {}
         for name, value in zip(self.ids, values, strict=True):
@@ -100,8 +99,7 @@ class Fold:
     def pooled(self) -> dict[str, np.ndarray]:
         """Per modality with feature vectors (N, D) means over the steps that have frames, NaN without any.
 
-        They are what the baselines read. Features that are normalised per utterance, whose means say nothing, are
-        pooled as they are.
+        The baselines read them. Features normalised per utterance, whose means would be zero, are pooled unnormalised.
         """
         return {m: vectors.means() for m, vectors in self.vectors.items()}
 
@@ -165,21 +163,21 @@ class Data:
         self.tables = {TEXT: torch.from_numpy(trained.table)} if trained is not None else {}
         """Per modality whose features are numbers of words, their vectors (V, D) float32; row 0, padding, is zeros."""
         self.remarks: list[str] = []
-        """Lines that a run says of them."""
+        """Remarks that a run prints."""
 
     def closed(self, fold: str, reason: str) -> Data:
         """The same data with one fold that nobody can open.
 
         Args:
             fold: its name.
-            reason: what who asks for it is told.
+            reason: message for whoever asks for it.
         """
         other = copy(self)
         other._closed = {**self._closed, fold: reason}
         return other
 
     def fold(self, name: str) -> Fold:
-        """One fold; the test fold is opened only by who asks for it.
+        """One fold; the test fold is opened only on request.
 
         Raises:
             DataError: it is empty, or closed.
@@ -202,7 +200,7 @@ class Data:
         rows = np.flatnonzero(np.asarray(self.store.folds) == name)
         if not len(rows):
             raise DataError(
-                f"the {name} fold of {self.store.title} has no utterance, so that it cannot be read.\n"
+                f"the {name} fold of {self.store.title} has no utterance and cannot be read.\n"
                 f"  type dataset.source=SOURCE of one with a {name} fold"
             )
         return rows
@@ -210,7 +208,7 @@ class Data:
     def lacking(self, fold: str) -> list[str]:
         """The modalities that no utterance of a fold has: it has no steps of them, or none but zeros.
 
-        The rows are looked at no further than the first that has some.
+        The search stops at the first row that has some.
         """
         rows = np.flatnonzero(np.asarray(self.store.folds) == fold)
         return [m for m in self.modalities if len(rows) and not any(self._is_there(m, row) for row in rows.tolist())]

@@ -1,4 +1,4 @@
-"""What a fold reads of one modality: feature vectors, numbers of words, or word pieces."""
+"""The input of one modality in a fold: feature vectors, numbers of words, or word pieces."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def words_of(store: Store, modality: str) -> list[list[str]]:
     """
     if store.words is None:
         raise DataError(
-            f"encoder/{modality} reads words, and {store.title} has none, since its source has none.\n"
+            f"encoder/{modality} reads words, and {store.title} has none, because its source has none.\n"
             f"  type encoder/{modality}=bilstm, or dataset.source=SOURCE of one with words"
         )
     return store.words

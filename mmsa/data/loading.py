@@ -14,7 +14,7 @@ from mmsa.ranges import Count, Positive
 
 @dataclass(frozen=True)
 class Loading:
-    """The options of a data set that say how its store is loaded.
+    """The options of a data set for loading its store.
 
     Args:
         normalize: "train" standardises by the steps of the train fold, "utterance" by those of each utterance, "none"
@@ -25,7 +25,7 @@ class Loading:
             those of that modality.
         resample: the modality onto whose steps the others are averaged, so that all share its time axis; None leaves
             each its own.
-        doctor: "stop" trains on no data in which the doctor finds errors (mmsa.doctor), "warn" prints them and goes on.
+        doctor: "stop" refuses data in which the doctor finds errors (mmsa.doctor), "warn" prints them and trains.
         word_vectors: "fixed" gives text as feature vectors, "trained" as words with a table of vectors to train.
     """
 
@@ -37,7 +37,7 @@ class Loading:
     word_vectors: Literal["fixed", "trained"] = "fixed"
 
     def check(self, modalities: Sequence[str], known: Sequence[str]) -> None:
-        """Refuse what the options cannot be.
+        """Refuse invalid options.
 
         Args:
             modalities: those that the run loads.
@@ -55,7 +55,7 @@ class Loading:
         kinds = get_args(Normalize)
         if not set(per_modality(self.normalize, known).values()) <= set(kinds):
             raise ConfigError(
-                f"dataset.normalize={self.normalize} is refused: type {', '.join(kinds[:-1])} or {kinds[-1]}."
+                f"dataset.normalize={self.normalize} is refused: choose {', '.join(kinds[:-1])} or {kinds[-1]}."
             )
         self._check_word_vectors(per_modality(self.normalize, modalities))
         if self.resample is not None and self.resample not in modalities:
@@ -72,9 +72,9 @@ class Loading:
             raise words_are_not_averaged(self.resample)
 
     def _check_word_vectors(self, normalize: Mapping[str, Normalize]) -> None:
-        """Refuse what a table of word vectors cannot do."""
+        """Refuse options that a table of word vectors does not support."""
         if self.word_vectors not in ("fixed", "trained"):
-            raise ConfigError(f"dataset.word_vectors={self.word_vectors} is refused: type fixed or trained.")
+            raise ConfigError(f"dataset.word_vectors={self.word_vectors} is refused: choose fixed or trained.")
         if self.word_vectors == "fixed":
             return
         if TEXT not in normalize:
@@ -89,7 +89,7 @@ class Loading:
             )
 
     def most_steps(self, modality: str) -> int | None:
-        """What `max_length` says of this modality."""
+        """`max_length` of this modality."""
         return self.max_length.get(modality) if isinstance(self.max_length, Mapping) else self.max_length
 
 
@@ -99,7 +99,7 @@ def _named(option: object) -> Mapping[str, Any]:
 
 
 def words_are_not_averaged(resample: str | None) -> ConfigError:
-    """What is raised where words would have to be resampled."""
+    """The refusal to resample words."""
     return ConfigError(
         f"dataset.resample={resample} would average the steps of {TEXT}, which are words.\n"
         f"  type dataset.resample={TEXT}, which averages the other modalities over each word"

@@ -1,4 +1,4 @@
-"""What data are called wherever people read of them."""
+"""The name of data wherever people read of them."""
 
 from __future__ import annotations
 

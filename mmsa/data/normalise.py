@@ -17,7 +17,7 @@ CLIP = 10.0
 
 
 def per_modality(normalize: Normalize | Mapping[str, Normalize], modalities: Iterable[str]) -> dict[str, Normalize]:
-    """What `dataset.normalize` says of each modality: "train" of those that a mapping does not name."""
+    """`dataset.normalize` of each modality: "train" for those that a mapping does not name."""
     if isinstance(normalize, str):
         return dict.fromkeys(modalities, normalize)
     return {m: normalize.get(m, "train") for m in modalities}
@@ -58,7 +58,7 @@ class Standardisation:
 
 
 def within_utterances(steps: np.ndarray, lengths: np.ndarray, clip: float | None = CLIP) -> np.ndarray:
-    """Standardise each feature over the steps of its own utterance, clipped; what is not finite becomes 0.
+    """Standardise each feature over the steps of its own utterance, clipped; values that are not finite become 0.
 
     All-zero steps mean "no frames": they are left out of the statistics and stay zero. A feature that is constant in
     an utterance, and every feature of an utterance of one step, becomes 0.

@@ -86,7 +86,7 @@ def hash_files(files: Mapping[str, Path], folder: Path, progress: Progress = sil
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Say what to type where the system does not let a file be read."""
+    """The error for a file that cannot be read, with the command that helps."""
     try:
         yield
     except OSError as error:
@@ -181,7 +181,7 @@ def _lock_file(path: Path) -> Path:
 
 
 def _clear_leftovers(path: Path, alone: bool) -> None:
-    """Remove what processes that were killed left of a file; without a lock only what no living one can be writing."""
+    """Remove the leftovers of killed writers of a file; without a lock only those too old to be in use."""
     for leftover in path.parent.glob(f".{path.name}.*.tmp"):
         if alone or stale(leftover):
             leftover.unlink(missing_ok=True)
@@ -237,7 +237,7 @@ def describe(store: Store, kinds: Mapping[str, str]) -> list[str]:
 
     Args:
         store: the prepared data set.
-        kinds: what the numbers of each target are taken for.
+        kinds: kind of each target.
     """
     report, canonical = store.report, store.report.get("canonical", {})
     lines = [f"{store.title}, data {store.fingerprint}: {store.path}"]
@@ -249,7 +249,7 @@ def describe(store: Store, kinds: Mapping[str, str]) -> list[str]:
     widths = ", ".join(f"{modality} {ragged.width}" for modality, ragged in store.features.items())
     targets = [f"{name} ({kind})" for name, kind in kinds.items()]
     more = f" and {len(targets) - _SHOWN} more" if len(targets) > _SHOWN else ""
-    lines.append(f"targets, and the kind each is taken for: {', '.join(targets[:_SHOWN])}{more}")
+    lines.append(f"targets and their kinds: {', '.join(targets[:_SHOWN])}{more}")
     lines.append(f"widths: {widths or 'no features'}")
     for ragged in list(store.features.values())[:1]:
         steps = ragged.lengths
@@ -273,10 +273,10 @@ def describe(store: Store, kinds: Mapping[str, str]) -> list[str]:
 
 
 def drawn_vectors_line(number: int) -> str:
-    """What has to be known of text whose source has words and no vectors."""
+    """A note on text whose source has words and no vectors."""
     return (
-        f"text: the source has no word vectors; each of its {number} different words has a fixed random one, which "
-        "says nothing of its meaning (dataset.glove=FILE gives GloVe's)"
+        f"text: the source has no word vectors; each of its {number} different words has a fixed random one, "
+        "without meaning (dataset.glove=FILE gives GloVe's)"
     )
 
 
@@ -294,7 +294,7 @@ def _coverage(glove: Mapping[str, Any], file: str) -> list[str]:
 
 
 def listed(counts: Mapping[str, int]) -> str:
-    """What was counted, and how often."""
+    """Names with their counts."""
     return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"
 
 

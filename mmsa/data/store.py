@@ -89,7 +89,7 @@ def offsets_of(lengths: ArrayLike) -> np.ndarray:
 
 @dataclass
 class Prepared:
-    """What every reader returns; rows are ordered by fold (train, valid, test), video, segment.
+    """The result of every reader; rows are ordered by fold (train, valid, test), video, segment.
 
     Args:
         ids: "video[k]", k counted as in the source.
@@ -98,7 +98,7 @@ class Prepared:
         targets: float32 arrays whose first axis is N; "sentiment" is (N,).
         features: per modality the steps of every row.
         words: the words of every row where the source has them; one per step only where the source aligns them.
-        report: JSON-able counts of what was met and what was dropped.
+        report: JSON-able counts of repaired and dropped values and utterances.
     """
 
     ids: list[str]
@@ -123,7 +123,7 @@ def store_fingerprint(dataset: str, sources: dict[str, str], options: dict[str, 
 
 
 def temporary_name(path: Path) -> Path:
-    """What `path` is called until it is whole: no two processes, on any machine, take the same name."""
+    """The name of `path` until it is whole: no two processes, on any machine, take the same name."""
     return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
 
 
@@ -222,7 +222,7 @@ class Store:
 
     @property
     def title(self) -> str:
-        """What its data are called where people read of them."""
+        """The name of its data where people read of them."""
         return data_name(self.dataset, self.source_name)
 
     @classmethod

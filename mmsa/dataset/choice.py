@@ -1,4 +1,4 @@
-"""Which prepared store is meant where no source is named: the only one that fits, else the user is asked."""
+"""The prepared store for a run without a source: the only one that fits, else the user is asked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmsa.data.store import Store
 from mmsa.errors import DataError, MmsaError
 
 _LISTED = 6
-"""Stores that are named at most; more than these lines nobody reads, and the screen does not show."""
+"""Stores that are named at most, so that the lines fit a screen."""
 Current = Mapping[Path, bool | None]
 """By a store's path: whether the source that it was made from leads to it today; False where a file of it has changed,
 None where files are gone or others are there."""
@@ -75,11 +75,11 @@ def is_current(store: Store, leads_to: Callable[[Path], tuple[Path, Mapping[str,
 
 
 def prepared_otherwise(store: Store, options: Mapping[str, Any], of_family: Mapping[str, Any]) -> DataError:
-    """What is raised where a store is named that has other options than these, or another GloVe file."""
+    """The error for a named store with other options than these, or another GloVe file."""
     asked, held, source = of_family if "family" in store.report else options, store.options, source_of(store)
     differ = [f"{key}={held.get(key)}" for key in {**asked, **held} if held.get(key) != asked.get(key)]
     there = os.path.exists(source)
-    instead = shlex.quote(naming(from_here(source))) if there else "dataset.source=PATH of what it was made from"
+    instead = shlex.quote(naming(from_here(source))) if there else "dataset.source=PATH of its source"
     return DataError(
         f"dataset.source={store.path} was prepared otherwise than the options say: "
         f"{', '.join(differ) or 'another GloVe file, or none'}.\n  type {instead}, to prepare it as they say"
@@ -87,12 +87,12 @@ def prepared_otherwise(store: Store, options: Mapping[str, Any], of_family: Mapp
 
 
 def way_to(store: Store, current: bool | None) -> str:
-    """The dataset.source that leads to a store: what it was made from, unless that is changed or gone."""
+    """The dataset.source that leads to a store: its source, unless that is changed or gone."""
     return from_here(source_of(store) if current else str(store.path))
 
 
 def source_of(store: Store) -> str:
-    """Path of what a store was made from; empty where an older version did not keep it."""
+    """Path of a store's source; empty where an older version did not keep it."""
     return str(store.report.get("source", ""))
 
 
@@ -114,7 +114,7 @@ def from_here(path: str) -> str:
 
 
 def _row(store: Store, current: bool | None) -> tuple[str, str]:
-    """What to type for a store, and what it is."""
+    """The option for a store, and its description."""
     made = datetime.fromtimestamp(store.path.stat().st_mtime)
     about = f"{made:%Y-%m-%d %H:%M}, {len(store.ids):,} utterances, data {store.fingerprint}"
     if not current:

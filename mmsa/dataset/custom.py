@@ -1,4 +1,4 @@
-"""Features of one's own, from one file of named arrays."""
+"""Your own features, from one file of named arrays."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Custom(Dataset):
     Args:
         source: .npz, HDF5, or a store made by `mmsa prepare`.
         modalities: those that a run loads; None takes all that the file has.
-        kind: what the numbers of the main target mean, which is `target`, or the first `target/NAME` of the file;
-            "auto" is told by its name, as that of the others (`mmsa.training.kinds.kind_of`).
+        kind: kind of the main target, which is `target`, or the first `target/NAME` of the file; "auto" infers it from
+            the name, as for the other targets (`mmsa.training.kinds.kind_of`).
         name: of the data set in tables and of its stores: letters, digits, - and _.
         keep_pauses: as recipes set it; its files hold no pauses.
         loading: as of `Dataset`.
@@ -121,7 +121,9 @@ class Custom(Dataset):
             return
         taken = [m for m in asked if hasattr(nn.ModuleDict(), m)]
         if taken:
-            raise ConfigError(f"a modality cannot be called {taken[0]}, a word of torch's own.\n  type another name")
+            raise ConfigError(
+                f"a modality cannot be called {taken[0]}, a name that torch uses.\n  rename it in the file"
+            )
         super().choose(asked)
 
     def prepare(self, folder: Path, progress: bool = True) -> Store:

@@ -1,4 +1,4 @@
-"""A data set: what it states of itself, the options of a run, and its store, which is found or made."""
+"""A data set: its statements, the options of a run, and its store, which is found or made."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Format(Protocol):
         """Recognise a source of this data set, or refuse it with a DataError."""
 
     def wanted(self, dataset: Dataset) -> tuple[str, str]:
-        """A sentence that says what is read, and the word that stands for it in what is typed."""
+        """A sentence on the source that is read, and its placeholder in commands."""
 
 
 class Dataset:
@@ -71,7 +71,7 @@ class Dataset:
     Args:
         source: file or folder of its `format`, or a prepared store; None takes the only one that fits.
         modalities: non-empty selection of those there are that a run loads; a store holds all that the source has.
-        keep_pauses: keep the steps whose word is a pause (`sp`); a source without any is the same either way.
+        keep_pauses: keep the steps whose word is a pause (`sp`); no effect on a source without any.
         glove: GloVe text file; text becomes the vectors of the words. None takes the source's own text features.
         feature_sets: the computational sequence to take for a modality, where a folder holds several; others take the
             first that `sequences` names.
@@ -88,7 +88,7 @@ class Dataset:
     stated_bound: tuple[float, float]
     """Labels beyond this are refused; those between the nominal range and this bound are counted and reported."""
     kinds: ClassVar[Mapping[str, str]] = {"sentiment": "sentiment"}
-    """What the numbers of each target mean (mmsa.training.kinds); a run predicts the first unless it names another."""
+    """Kind of each target (mmsa.training.kinds); a run predicts the first unless it names another."""
     canonical_sizes: ClassVar[Mapping[str, int]] = {}
     """Published number of utterances per fold; empty where nothing is published."""
     origin: str
@@ -144,16 +144,16 @@ class Dataset:
         return [role for role in self.sequences if role not in ("words", "labels")] or [TEXT, "audio", "visual"]
 
     def settled(self, store: Store | None = None) -> Self:
-        """The same once its modalities and targets are known, where they are the source's to say.
+        """The same with its modalities and targets, where the source decides them.
 
         Args:
-            store: what was prepared of the source; None asks the source itself.
+            store: the source's store; None asks the source itself.
         """
         return self
 
     @property
     def stated_kinds(self) -> Mapping[str, str]:
-        """What is known of the targets before any data are read."""
+        """The kinds of the targets that are known before any data are read."""
         return self.kinds
 
     def may_have(self, target: str) -> bool:
@@ -214,7 +214,7 @@ class Dataset:
 
         Args:
             folder: where stores are kept; made if absent.
-            progress: show a bar on a terminal and say in a line what is made.
+            progress: show a bar on a terminal and a line about the store.
 
         Raises:
             DataError: there is neither source nor store, several stores fit, or the source is not what the data set
@@ -274,7 +274,7 @@ class Dataset:
         return folder / f"{self.name}-{store_fingerprint(self.name, sources, options)}.h5", sources, options
 
     def _completed(self, prepared: Prepared, source: Path, files: Mapping[str, Path], bar: Progress) -> Prepared:
-        """What was read, with GloVe's vectors and what every store reports, unless it is not what is stated."""
+        """The data read, with GloVe's vectors and the report, checked against the statements of the data set."""
         if not prepared.ids:
             raise DataError(f"dataset.source={source} holds no utterance of {self.title}.\n{self.wanted()}")
         if "glove" in files and prepared.words:
@@ -349,11 +349,11 @@ class Dataset:
         return [modality for modality in self.modalities if modality in held or modality not in self.needed]
 
     def _go_without(self, held: Sequence[str]) -> str:
-        """What to type where only these modalities are held: those of them that were asked for, else all of them."""
+        """The option to type where only these modalities are held: the requested ones among them, else all."""
         return f"Go without: dataset.modalities=[{','.join(self.present(held) or held)}]"
 
     def wanted(self, folder: Path | None = None) -> str:
-        """What is read, where to get it, and what to type for a store in `folder`, or in the usual one."""
+        """The needed source, where to get it, and the command that makes a store in `folder`, or the usual one."""
         sentence, place = self.format.wanted(self)
         return f"{sentence}\n{self.origin}\nType: {self._prepare_line(folder)} (or add dataset.source={place} to a run)"
 

@@ -24,8 +24,8 @@ class Pickles(Format):
     """One pickle, or a folder of pickles, of a family of mmsa.readers.families.
 
     Args:
-        files: what is read, as said to people.
-        place: the word that stands for it in what is typed.
+        files: the files that are read, in words.
+        place: their placeholder in commands.
         context: UR-FUNNY: the sentences before the punchline are read too.
     """
 
@@ -38,9 +38,7 @@ class Pickles(Format):
         if found is None:
             pickles = sorted(filter(Path.is_file, source.glob("*.pkl")))
             instead = f" Did you mean dataset.source={pickles[0]}?" if pickles and self.place == "FILE" else ""
-            raise DataError(
-                f"dataset.source={source} is a folder of which no file is recognised.{instead}\n{dataset.wanted()}"
-            )
+            raise DataError(f"dataset.source={source} is a folder without a known file.{instead}\n{dataset.wanted()}")
         return found
 
     def wanted(self, dataset: Dataset) -> tuple[str, str]:
@@ -111,6 +109,6 @@ def _check_words(prepared: Prepared, source: Path) -> None:
     said = None if prepared.words is None else [len(words) for words in prepared.words]
     if any(ragged.lengths.tolist() != said for ragged in prepared.features.values()):
         raise DataError(
-            f"dataset.glove needs the word of every step, and {source} is a pickle, which does not say it.\n"
+            f"dataset.glove needs the word of every step, and {source} is a pickle, which lacks it.\n"
             "  type dataset.glove=null, or dataset.source=FOLDER of computational sequences (.csd)"
         )

@@ -61,7 +61,7 @@ def read_aligned(
 
 
 def _files(dataset: Dataset, source: Path, found: Mapping[str, Path]) -> dict[str, Path]:
-    """What is read of the sequences that were found in a folder, unless there are too few."""
+    """The sequences of a folder that are read, unless there are too few."""
     if not found:
         pickles = sorted(filter(Path.is_file, source.glob("*.pkl")))
         instead = f" Did you mean dataset.source={pickles[0]}?" if pickles else ""

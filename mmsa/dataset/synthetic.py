@@ -32,7 +32,7 @@ class Synthetic(Dataset):
     """The built-in corpus, whose label law and best reachable error are known; results on it are planted data.
 
     It has no source to set: its files are drawn from a fixed seed into a folder beside the stores. Its targets are the
-    sentiment and what each modality says alone, named as in CH-SIMS.
+    sentiment and that of each modality alone, named as in CH-SIMS.
 
     Args:
         modalities: non-empty selection of text, audio, visual that a run loads; the store holds all.
@@ -95,7 +95,7 @@ class Synthetic(Dataset):
             write_sequence(target / f"{name}.csd", name, {video.name: video.streams[role] for video in _corpus()})
 
     def find(self, source: Path) -> Found:
-        """Recognise the folder that was drawn; what is read of it comes with the planted truth."""
+        """Recognise the drawn folder; its reader adds the planted truth."""
         found = super().find(source)
         return replace(found, read=lambda folder, bar: _with_truth(found.read(folder, bar)))
 

@@ -1,4 +1,4 @@
-"""What the doctor knows of a store is kept beside it, and decides whether a run trains on it."""
+"""The diagnosis of a store is kept beside it, and decides whether a run trains on it."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def keep(diagnosis: Diagnosis, store: Store, dataset: Dataset) -> None:
 
 
 def admit(store: Store, dataset: Dataset, command: str, progress: bool) -> list[str]:
-    """What a run says of the doctor's findings in its data, those in modalities that it does not read left out.
+    """A run's lines about the doctor's findings in its data, without those in modalities that it does not read.
 
-    The built-in corpus is not examined: what is odd in it is planted.
+    The built-in corpus is not examined: its oddities are planted.
 
     Args:
         store: the prepared data set.
@@ -52,7 +52,7 @@ def admit(store: Store, dataset: Dataset, command: str, progress: bool) -> list[
         progress: print warnings that are found now, and those that no command shows.
 
     Raises:
-        DataError: there are errors, and the run is not to go on with them.
+        DataError: there are errors, and `loading.doctor` stops on them.
     """
     if store.report.get("planted"):
         return []
@@ -71,7 +71,7 @@ def admit(store: Store, dataset: Dataset, command: str, progress: bool) -> list[
 
 
 def _refusal(store: Store, errors: list[Finding], command: str) -> str:
-    """The first errors, and what to type."""
+    """The first errors, and the option to type."""
     said = [f"{error.code}: {error.text}\n  {error.advice}" for error in errors[:_SHOWN]]
     more = f"  all of it: {command}\n" if command else ""
     found = f"the doctor finds {counted(len(errors), 'error')} in {store.title}, which would make results wrong"
@@ -79,7 +79,7 @@ def _refusal(store: Store, errors: list[Finding], command: str) -> str:
 
 
 def _place(store: Store, dataset: Dataset) -> Path:
-    """Named by the store, the doctor's code and what the data set states, all of which decide what is found."""
+    """Named by the store, the doctor's code and the data set's statements, which decide the findings."""
     code = "".join(path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py")))
     stated = (dataset.title, dict(dataset.kinds), dataset.nominal_range, dict(dataset.canonical_sizes))
     version = hashlib.sha256(f"{code} {stated}".encode()).hexdigest()[:8]

@@ -1,4 +1,4 @@
-"""The doctor: what is wrong, odd or worth knowing about a prepared data set."""
+"""The doctor: faults, oddities and facts of a prepared data set."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BRIEF = 5
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What the doctor says of a store.
+    """The doctor's diagnosis of a store.
 
     Args:
         findings: errors first, then warnings, then notes.
@@ -60,7 +60,7 @@ class Diagnosis:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Diagnosis:
-        """What `as_json` gave."""
+        """The diagnosis of an `as_json`."""
         numbers = {name: value for name, value in content.items() if name not in ("counts", "findings")}
         return cls(tuple(Finding(**finding) for finding in content["findings"]), numbers)
 
@@ -177,7 +177,7 @@ def _source(store: Store, role: str) -> dict[str, Any]:
 
 
 def _columns(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
-    """The columns of a target, each (N,), by what they are called."""
+    """The columns of a target, each (N,), by name."""
     if values.ndim == 1:
         return {name: values}
     columns = values.reshape(len(values), -1).T

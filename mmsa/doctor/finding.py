@@ -16,11 +16,11 @@ class Finding:
     """One thing that was found.
 
     Args:
-        severity: error: results on these data would be wrong; warning: they may mislead; note: good to know.
+        severity: error: results on these data would be wrong; warning: they may mislead; note: a fact.
         code: its name.
-        text: what it is, with numbers.
-        advice: what to do or type; empty where nothing is to be done.
-        modality: the only one that it is about, so that it is nothing to a run without it; empty where it is about all.
+        text: the finding, with numbers.
+        advice: the remedy; empty where none is needed.
+        modality: the only one concerned, so a run without it may ignore the finding; empty where all are.
     """
 
     severity: Severity

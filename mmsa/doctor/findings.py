@@ -1,4 +1,4 @@
-"""What the numbers of a prepared data set mean: the doctor's rules, each of which may find something."""
+"""The doctor's rules, which judge the numbers of a prepared data set."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RARE = 0.2
 
 
 def judge(numbers: Mapping[str, Any]) -> list[Finding]:
-    """Everything to say of a data set, errors first.
+    """All findings in a data set, errors first.
 
     Args:
         numbers: of `mmsa.doctor.examination.Diagnosis`.
@@ -37,7 +37,7 @@ def _of_rows(numbers: Mapping[str, Any]) -> Iterator[Finding]:
             "warning",
             "drawn_vectors",
             f"the source has no word vectors: each of its {numbers['drawn_vectors']} different words has a random one.",
-            "They tell words apart and say nothing of their meaning: prepare with --glove FILE.",
+            "They distinguish words and have no meaning: prepare with --glove FILE.",
         )
     if empty := [fold for fold in FOLDS if not folds[fold]["utterances"]]:
         yield Finding(
@@ -61,7 +61,7 @@ def _of_rows(numbers: Mapping[str, Any]) -> Iterator[Finding]:
             "error",
             "video_leakage",
             f"{counted(len(leaking), 'video')} in more than one fold: {named(leaking)}.",
-            "Put every video into one fold: speaker and room give the label away.",
+            "Put every video into one fold: speaker and room reveal the label.",
         )
     if repeated := numbers["duplicate_ids"]:
         yield Finding(
@@ -88,7 +88,7 @@ def _of_contents(found: Mapping[str, Any]) -> Iterator[Finding]:
                 "content_across_folds",
                 f"{name} of {counted(groups['groups'], 'group')} of utterances are equal across folds: "
                 f"{named(groups['examples'][0])}.",
-                "Remove the copies: the test fold would hold what was trained on.",
+                "Remove the copies: the test fold would hold training data.",
             )
     if whole["within_a_fold"]["groups"]:
         groups = whole["within_a_fold"]
@@ -97,7 +97,7 @@ def _of_contents(found: Mapping[str, Any]) -> Iterator[Finding]:
             "content_within_fold",
             f"all features of {counted(groups['groups'], 'group')} of utterances are equal within a fold: "
             f"{named(groups['examples'][0])}.",
-            "Look whether the source lists them twice; they count twice in loss and scores.",
+            "Check whether the source lists them twice; they count twice in loss and scores.",
         )
     for modality, parts in by_modality.items():
         groups = {side: parts[side]["groups"] - whole[side]["groups"] for side in ("within_a_fold", "across_folds")}
@@ -119,7 +119,7 @@ def _of_labels(numbers: Mapping[str, Any]) -> Iterator[Finding]:
                 "error",
                 "labels_not_finite",
                 f"labels of {name} that are not finite: {listed(wrong)}.",
-                "Remove these utterances from the source, or mend their labels.",
+                "Remove these utterances from the source, or correct their labels.",
             )
     measured = numbers["targets"].get(numbers["primary"])
     if measured is None:
@@ -131,7 +131,7 @@ def _of_labels(numbers: Mapping[str, Any]) -> Iterator[Finding]:
             "labels_beyond_range",
             f"labels beyond [{low}, {high}]: {listed(beyond)}, the furthest {measured['furthest']:g}: "
             f"{named(measured['beyond_ids'], sum(beyond.values()))}.",
-            "They are kept as they are. Look whether the source means them so.",
+            "They are kept. Check whether the source intends them.",
         )
     train = measured["folds"]["train"]
     if train["min"] is not None and train["min"] == train["max"]:
@@ -139,7 +139,7 @@ def _of_labels(numbers: Mapping[str, Any]) -> Iterator[Finding]:
             "warning",
             "constant_labels",
             f"every label of the train fold is {train['min']:g}.",
-            "Look whether the right label column was read; nothing can be learnt from this one.",
+            "Check whether the right label column was read; nothing can be learnt from this one.",
         )
     elif measured["kind"] == "binary":
         yield from _of_classes(measured["folds"])
@@ -172,8 +172,8 @@ def _of_presence(modality: str, numbers: Mapping[str, Any]) -> Iterator[Finding]
         yield Finding(
             "error",
             "never_trained",
-            f"{modality} is in 0 train utterances, or is zeros there ({listed(filled)}): elsewhere it would be read "
-            "through weights that never learned of it.",
+            f"{modality} is in 0 train utterances, or is zeros there ({listed(filled)}): elsewhere untrained "
+            "weights would read it.",
             f"Type dataset.modalities=[{','.join(others)}]" if others else "Prepare the data from another source.",
         )
     elif without:
@@ -181,8 +181,8 @@ def _of_presence(modality: str, numbers: Mapping[str, Any]) -> Iterator[Finding]
             "warning",
             "never_evaluated",
             f"{modality} is in no utterance of {' and '.join(without)}, or nothing but zeros there ({listed(filled)}): "
-            "scores say nothing of it.",
-            "Look whether its file holds all folds; only the train fold teaches the model that it may be missing.",
+            "scores do not cover it.",
+            "Check whether its file holds all folds; only the train fold teaches the model that it may be missing.",
         )
 
 
@@ -199,7 +199,7 @@ def _of_values(modality: str, measured: Mapping[str, Any]) -> Iterator[Finding]:
             "warning",
             "non_finite",
             f"{modality} had {counted(measured['not_finite_in_source'], 'value')} that are not finite, set to 0.",
-            "Usual in published files; many of them are a fault of the extraction.",
+            "Usual in published files; a large number is a fault of the extraction.",
         )
     if zero := {fold: count for fold, count in measured["zero_utterances"].items() if count}:
         yield Finding(
@@ -207,7 +207,7 @@ def _of_values(modality: str, measured: Mapping[str, Any]) -> Iterator[Finding]:
             "zero_utterances",
             f"{modality} is nothing but zeros in {counted(sum(zero.values()), 'utterance')} ({listed(zero)}): "
             f"{named(measured['zero_ids'], sum(zero.values()))}.",
-            "Look whether extraction failed there; the model is not told that the modality is missing.",
+            "Check whether extraction failed there; the model does not know that the modality is missing.",
         )
     steps = measured["steps"]
     if steps["none"]:
@@ -227,7 +227,7 @@ def _of_columns(modality: str, measured: Mapping[str, Any]) -> Iterator[Finding]
                 key,
                 f"{modality} has {len(everywhere)} of {counted(measured['width'], 'column')} {what} on the train "
                 f"fold: {named(everywhere)}.",
-                "They carry nothing; look whether the columns are the ones you expect.",
+                "They carry no information; check whether the columns are the ones you expect.",
             )
     if alone:
         yield Finding(
@@ -235,8 +235,7 @@ def _of_columns(modality: str, measured: Mapping[str, Any]) -> Iterator[Finding]
             "constant_in_train_only",
             f"{modality} has {counted(len(alone), 'column')} that never change on the train fold and do elsewhere: "
             f"{named(alone)}.",
-            "Type dataset.normalize=train, which makes them 0; by utterance and none read them through weights that "
-            "never learned of them.",
+            "Type dataset.normalize=train, which makes them 0; with utterance and none, untrained weights read them.",
         )
     best = measured["most_correlated"]
     if abs(best["correlation"]) > SUSPICIOUS:
@@ -245,7 +244,7 @@ def _of_columns(modality: str, measured: Mapping[str, Any]) -> Iterator[Finding]
             "suspicious_column",
             f"{modality} column {best['column']}, averaged over the steps, correlates {best['correlation']:.3f} with "
             "the label on the train fold.",
-            "Look whether the label, or what was trained on it, is among the features.",
+            "Check whether the features contain the label, or predictions of it.",
         )
     centred = measured["mean_zero"]
     if centred["utterances"] and centred["with_mean_zero"] >= _MOSTLY * centred["utterances"]:
@@ -259,7 +258,7 @@ def _of_columns(modality: str, measured: Mapping[str, Any]) -> Iterator[Finding]
 
 
 def _of_source(numbers: Mapping[str, Any]) -> Iterator[Finding]:
-    """Known files, and what was taken for granted of ids, padding, lengths and modalities."""
+    """Known files, and the assumptions on ids, padding, lengths and modalities."""
     yield from _of_files(numbers)
     yield from _of_ids(numbers["reading"]["ids"])
     yield from _of_steps(numbers["reading"])
@@ -275,7 +274,7 @@ def _of_files(numbers: Mapping[str, Any]) -> Iterator[Finding]:
             "foreign_videos",
             f"none of {counted(origin['videos'], 'video')} is in the published folds of {numbers['title']}: "
             f"{named(origin['examples'], origin['videos'])}{held}.",
-            f"Type dataset={named_right}" if named_right else "Look whether it is the data set that you named.",
+            f"Type dataset={named_right}" if named_right else "Check whether it is the data set that you named.",
         )
     for source in numbers["sources"].values():
         if source["known"] is None:
@@ -297,7 +296,7 @@ def _of_files(numbers: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _of_ids(odd: Mapping[str, int]) -> Iterator[Finding]:
-    unseen = "each counts as a video of its own, so that a video in two folds would not be seen"
+    unseen = "each counts as a video of its own, so a video in two folds would not be found"
     if count := odd.get("absent", 0):
         yield Finding(
             "warning",
@@ -316,7 +315,7 @@ def _of_steps(reading: Mapping[str, Any]) -> Iterator[Finding]:
     for modality, sides in reading["padding"].items():
         if assumed := [fold for fold, side in sides.items() if side.endswith("(assumed)")]:
             side = sides[assumed[0]].removesuffix(" (assumed)")
-            text = f"{modality} is taken to be padded on the {side}, as its format has it; its rows do not tell"
+            text = f"{modality} is taken to be padded on the {side}, as usual in its format; its rows do not show it"
             yield Finding("note", "padding_assumed", f"{text} ({counted(len(assumed), 'fold')}).")
     if beyond := {modality: count for modality, count in reading["beyond_length"].items() if count}:
         ids = dict.fromkeys(name for names in reading["beyond_length_utterances"].values() for name in names)
@@ -325,10 +324,10 @@ def _of_steps(reading: Mapping[str, Any]) -> Iterator[Finding]:
             "warning",
             "beyond_length",
             f"steps with values beyond the stated lengths were left out: {listed(beyond)}{where}.",
-            "Look whether the lengths belong to these arrays; what a transformer makes of padding looks the same.",
+            "Check whether the lengths belong to these arrays; a transformer's output at padding looks the same.",
         )
     if reading["without_steps"]:
-        text = f"{named(reading['without_steps'])}: 0 steps in all utterances, so that the store does not hold it."
+        text = f"{named(reading['without_steps'])}: 0 steps in all utterances, so the store does not hold it."
         yield Finding("warning", "without_steps", text)
     for modality, odd in reading["uneven"].items():
         yield Finding("warning", "uneven", f"{modality} {odd}: the store does not hold it.")

@@ -1,4 +1,4 @@
-"""What is published of the field's files: the beginnings of their hashes, and what their dimensions mean."""
+"""Published facts on the field's files: the beginnings of their hashes, and the meaning of their dimensions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class KnownFile:
     Args:
         prefix: first hex digits of its SHA-256; no more of it is listed here.
         dataset: the data set that it holds, by its name here.
-        name: what its publisher calls it.
+        name: its publisher's name for it.
     """
 
     prefix: str
@@ -62,7 +62,7 @@ REMARKS: Mapping[str, str] = {
     "punchline only.",
     "ch_sims": "One label of the whole and one per modality. MMSA publishes no aligned file of it.",
 }
-"""What there is to know of a data set in general use."""
+"""A fact on a data set in general use."""
 
 
 def known_file(sha256: str) -> KnownFile | None:
@@ -71,7 +71,7 @@ def known_file(sha256: str) -> KnownFile | None:
 
 
 def meaning(store: Store, modality: str) -> str:
-    """What a modality's columns are, as far as their number says it; empty where it is none in general use."""
+    """The feature set of a modality, inferred from its number of columns; empty where no such set is in general use."""
     width = store.features[modality].width
     if modality == "text" and "glove" in store.sources:
         return "vectors of the GloVe file"

@@ -1,4 +1,4 @@
-"""What a prepared data set measures: lengths, columns, duplicates, labels; read in blocks, never as a whole."""
+"""Measurements of a prepared data set: lengths, columns, duplicates, labels; read in blocks, never as a whole."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _NOISE = 1e-12
 
 @dataclass(frozen=True)
 class Contents:
-    """What stands in the utterances of one modality.
+    """The content of the utterances in one modality.
 
     Args:
-        digests: one per utterance; empty where nothing but zeros stands there.
-        telling: (N,) bool: whether there are so many different steps that another utterance has them by copying only.
+        digests: one per utterance; empty where it is nothing but zeros.
+        telling: (N,) bool: whether it has enough different steps that an equal utterance must be a copy.
     """
 
     digests: list[bytes]

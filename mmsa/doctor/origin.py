@@ -1,4 +1,4 @@
-"""Whose videos a store holds, as far as the standard folds of CMU's data sets tell."""
+"""Whose videos a store holds, as far as the standard folds of CMU's data sets show."""
 
 from __future__ import annotations
 

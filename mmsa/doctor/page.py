@@ -41,7 +41,7 @@ def page(diagnosis: Diagnosis) -> str:
     """The whole page; every text that comes from a file is escaped."""
     numbers = diagnosis.numbers
     name = data_name(numbers["title"], numbers["source"])
-    title = _text(f"{name}: what the doctor found")
+    title = _text(f"{name}: the doctor's findings")
     parts = [
         f"<h1>{_text(name)}</h1>",
         f"<p class='quiet'>mmsa doctor, store <code>{_text(numbers['store'])}</code></p>",
@@ -49,7 +49,7 @@ def page(diagnosis: Diagnosis) -> str:
         f"<h2>Folds</h2>{_folds(numbers)}",
         f"<h2>Labels</h2>{_picture(_draw_labels(numbers), 'histogram of the labels of every fold')}{_labels(numbers)}",
         f"<h2>Modalities</h2>{_modalities(numbers)}",
-        _picture(_draw_steps(numbers), "how many steps the utterances have") if numbers["modalities"] else "",
+        _picture(_draw_steps(numbers), "number of steps of the utterances") if numbers["modalities"] else "",
         f"<h2>Data card</h2>{_card(numbers)}",
         f"<h2>Sources</h2>{_sources(numbers)}",
     ]
@@ -116,7 +116,7 @@ def _modalities(numbers: Mapping[str, Any]) -> str:
 def _card(numbers: Mapping[str, Any]) -> str:
     rows = [(name, part["width"], part["meaning"] or "unknown") for name, part in numbers["modalities"].items()]
     said = "".join(f"<p>{_text(sentence)}</p>" for sentence in numbers["card"])
-    return said + _table(("modality", "columns", "what they are, told from their number"), rows)
+    return said + _table(("modality", "columns", "feature set, inferred from their number"), rows)
 
 
 def _sources(numbers: Mapping[str, Any]) -> str:

@@ -172,7 +172,7 @@ def _measure(files: list[Remote]) -> None:
 
 
 def _check_space(files: list[Remote], folder: Path) -> None:
-    """Say what is going to be fetched and what is free; refuse what does not fit."""
+    """Print the sizes and the free space; refuse files that do not fit."""
     if all(file.size is None for file in files):
         return
     needed = 0
@@ -217,7 +217,7 @@ def _accept(file: Remote, part: Path) -> None:
     """Give a fetched file its name, if it is what it should be; what can never become whole is removed."""
     if not _is_whole(part):
         part.unlink(missing_ok=True)
-        raise Fault(f"the {file.size} bytes that came are no whole HDF5 file")
+        raise Fault(f"the {file.size} bytes received are not a whole HDF5 file")
     if file.name in SHA256:
         with open(part, "rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()

@@ -66,7 +66,7 @@ def several_tries(action: Callable[[], _Answer]) -> _Answer:
 
 
 def head(address: str) -> tuple[int, float]:
-    """Bytes of a file, and when it was last changed (seconds since 1970; 0.0 where that is not said).
+    """Bytes of a file, and when it was last changed (seconds since 1970; 0.0 where the server does not state it).
 
     Raises:
         Fault: the server does not answer, answers an error, or does not state the size.
@@ -83,7 +83,7 @@ def head(address: str) -> tuple[int, float]:
 
 
 def go_on(file: Remote, output: IO[bytes], bar: Progress) -> None:
-    """Fetch what is still absent from a partial file; a server that cannot do that sends all of it.
+    """Fetch the rest of a partial file; a server without that ability sends all of it.
 
     Args:
         file: its size is known.
@@ -107,15 +107,15 @@ def go_on(file: Remote, output: IO[bytes], bar: Progress) -> None:
         first = next(chunks, b"")
         if start == 0 and not HDF5_START.startswith(first[: len(HDF5_START)]):
             kind = printable(answer.headers.get("Content-Type", "unknown type"))[:60]
-            raise Fault(f"what comes is no HDF5 file ({kind})")
-        if start == 0 and first:  # only now: a page with an error must not cost what was fetched before
+            raise Fault(f"it is not an HDF5 file ({kind})")
+        if start == 0 and first:  # only now: an error page must not cost the bytes fetched before
             output.truncate(0)
         came = start
         try:
             for chunk in bar(chain([first], chunks), f"fetching {file.name}", -(-(size - start) // _CHUNK)):
                 came += len(chunk)
                 if came > size:
-                    raise Fault(f"more comes than the {size} bytes stated")
+                    raise Fault(f"the server sent more than the {size} bytes stated")
                 output.write(chunk)
         finally:
             output.flush()  # the next try looks how much is there

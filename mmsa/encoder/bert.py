@@ -37,13 +37,13 @@ class TransformerEncoder(nn.Module):
     and normalises, once. A frozen model (freeze="all") is always in evaluation mode, and its states of unmasked
     utterances are computed once and kept in main memory: 4 * P * S bytes for each different utterance of P pieces, so
     80 KB for BERT-base and 25 pieces, 2 GB for all of CMU-MOSEI. Masked inputs are always computed anew, and gradients
-    pass through the frozen model to what made the mask.
+    pass through the frozen model to the mask's generator.
 
     Reference: BERT (Devlin et al., NAACL 2019, arXiv 1810.04805) as MISA (ACM MM 2020) reads it: the mean of the last
     layer, [CLS] and [SEP] included; or as Self-MM (AAAI 2021) does: [CLS] alone, without BERT's pooler. Where we
     differ: an utterance is read up to the length of the model (MISA reads as many pieces as the batch has words at
     most); masks act per word, on the word embeddings (stavrakas13/MISA gives BERT the output of its own embedding block
-    once more, and masks the n-th piece by the n-th word).
+    again, and masks the n-th piece by the n-th word).
 
     Args:
         name: folder of a model and its tokenizer, or their name on the Hugging Face hub.
@@ -77,7 +77,7 @@ class TransformerEncoder(nn.Module):
         super().__init__()
         if freeze == "all" and (dropout is not None or lr is not None or freeze_embeddings):
             raise ConfigError(
-                "encoder.text.freeze=all: nothing of it trains; dropout, lr and freeze_embeddings would do nothing.\n"
+                "encoder.text.freeze=all: the model does not train; dropout, lr and freeze_embeddings have no effect.\n"
                 "  type encoder.text.dropout=null encoder.text.lr=null encoder.text.freeze_embeddings=false, "
                 "or encoder.text.freeze=none"
             )
@@ -176,7 +176,7 @@ class TransformerEncoder(nn.Module):
         """The first layers.
 
         Raises:
-            ConfigError: there are not so many, or not one by one (ALBERT's layers share their weights).
+            ConfigError: there are fewer, or they cannot be separated (ALBERT's layers share their weights).
         """
         count = self.transformer.config.num_hidden_layers
         stacks = (part for part in self.transformer.modules() if isinstance(part, nn.ModuleList) and len(part) == count)

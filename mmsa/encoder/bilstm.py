@@ -57,7 +57,7 @@ class RecurrentEncoder(nn.Module):
         super().__init__()
         if attention and pooling == "last":
             raise ConfigError(
-                "pooling=last takes the recurrent state before the attention, which would then do nothing.\n"
+                "pooling=last takes the recurrent state before the attention, which would then have no effect.\n"
                 "  type attention=false, or pooling=mean"
             )
         self.pooling = pooling

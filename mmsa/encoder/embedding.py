@@ -19,7 +19,7 @@ class WordEmbedding(nn.Module):
         encoder: encoder of vectors as wide as the table.
         table: (V, D) first vectors, row 0 zeros: the padding, which stays zeros.
 
-    Shapes: ids (B, T) int64 -> embedded (B, T, D) -> what the encoder makes of it.
+    Shapes: ids (B, T) int64 -> embedded (B, T, D) -> the encoder's output.
     """
 
     without_gradient: ClassVar[Mapping[str, str]] = {"table.weight": "words that do not come"}

@@ -40,7 +40,7 @@ def load_transformer(name: str, dropout: float | None) -> Any:
     model, report = _loaded("AutoModel", name, config=config, dtype=torch.float32, output_loading_info=True, **options)
     if report["missing_keys"]:
         raise ConfigError(
-            f"encoder.text.name={name}: {len(report['missing_keys'])} of the model's weights are not there, such as "
+            f"encoder.text.name={name}: {len(report['missing_keys'])} of the model's weights are missing, such as "
             f"{min(report['missing_keys'])}.\n  type encoder.text.name=FOLDER of a whole {config.model_type} model"
         )
     return model
@@ -56,7 +56,7 @@ class WordPieceTokenizer:
         name: folder, or name on the hub.
 
     Raises:
-        ConfigError: it cannot be loaded, does not say which word a piece is of, or has no padding of its own.
+        ConfigError: it cannot be loaded, does not map pieces to words, or has no padding of its own.
     """
 
     def __init__(self, name: str) -> None:
@@ -65,14 +65,14 @@ class WordPieceTokenizer:
         self.tokenizer = _loaded("AutoTokenizer", name, add_prefix_space=True)
         if not self.tokenizer.is_fast:
             raise ConfigError(
-                f"encoder.text.name={name}: its tokenizer does not say which word a piece is of, since it is not a "
+                f"encoder.text.name={name}: its tokenizer does not map pieces to words, because it is not a "
                 "fast one.\n  type encoder.text.name=FOLDER with a tokenizer.json"
             )
         self.pad_id = padding_id(config, name)
         if self.tokenizer.pad_token_id != self.pad_id:
             raise ConfigError(
                 f"encoder.text.name={name}: its config.json pads with id {self.pad_id}, its tokenizer with "
-                f"{self.tokenizer.pad_token_id}.\n  type the tokenizer's as pad_token_id into config.json"
+                f"{self.tokenizer.pad_token_id}.\n  set pad_token_id={self.tokenizer.pad_token_id} in config.json"
             )
         self.max_pieces = int(self.tokenizer.model_max_length)
         positions = getattr(config, "max_position_embeddings", None)

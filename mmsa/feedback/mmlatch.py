@@ -79,7 +79,7 @@ def combined(masks: Tensor, present: Tensor, how: Literal["mean", "max", "min"])
 
 
 class MaskFeedback(nn.Module):
-    """Masks each modality's inputs by what the other modalities encoded, before the encoders run again.
+    """Masks each modality's inputs by the encodings of the others, before the encoders run again.
 
     Every other modality has its own mask generator; their sigmoids are combined over the modalities that the utterance
     has (an utterance without any of them is not masked).
@@ -87,14 +87,14 @@ class MaskFeedback(nn.Module):
     Reference: MMLatch (Paraskevopoulos et al., ICASSP 2022, arXiv 2201.09828), whose masks are means over the encoded
     sequences and act once; the perceptron and `use_self` are of the authors' later slp, the other sources and
     `source_mlp` of the branches of stavrakas13/MISA. Where we differ: the dropout on the mask acts in training only
-    (MMLatch also drops at evaluation, so its predictions are random); source="private" is what a branch of that name
-    promises and does not do.
+    (MMLatch also drops at evaluation, so its predictions are random); source="private" reads MISA's private codes,
+    which the branch of that name does not.
 
     Args:
         input_dims: width of the embedded input per modality.
-        source_dims: per modality the width of what each source tells: its sequence, its utterance vector, and the
-            codes that the fusion publishes.
-        source: what the masks are made from: "sequence" (a mask per step), "utterance" (one per utterance), or a code
+        source_dims: per modality the width of each source: its sequence, its utterance vector, and the codes that the
+            fusion publishes.
+        source: input of the generators: "sequence" (a mask per step), "utterance" (one per utterance), or a code
             of the fusion (one per utterance), such as "projected", "private" or "shared" of fusion=misa.
         source_mlp: each modality's source first passes a linear layer, GELU and layer normalisation of its width.
         generator: "recurrent" (the paper's), or without memory and per step "linear" or "mlp" (two layers).
@@ -133,7 +133,7 @@ class MaskFeedback(nn.Module):
         check_number(needs, self.num_modalities, input_dims, "feedback=none, or feedback.use_self=true")
         if source not in source_dims:
             raise ConfigError(
-                f"feedback.source={source}: with this fusion there is {', '.join(source_dims)}; projected, private and "
+                f"feedback.source={source}: this fusion offers {', '.join(source_dims)}; projected, private and "
                 "shared codes are of fusion=misa.\n  type feedback.source=sequence, or fusion=misa"
             )
         if generator == "recurrent" and source != "sequence":
@@ -168,9 +168,9 @@ class MaskFeedback(nn.Module):
     def forward(
         self, embedded: Mapping[str, Embedded], encoded: Mapping[str, Encoded], fusion: Fusion
     ) -> tuple[dict[str, Embedded], dict[str, Tensor]]:
-        sources = {m: self.transforms[m](told) for m, told in self._told(encoded, fusion).items()}
+        sources = {m: self.transforms[m](source) for m, source in self._sources(encoded, fusion).items()}
         for m, low in embedded.items():
-            unequal = [name for name, told in sources.items() if told.shape[1] != low.num_steps]
+            unequal = [name for name, source in sources.items() if source.shape[1] != low.num_steps]
             if unequal and self.source == "sequence":
                 raise ConfigError(
                     f"feedback.source=sequence masks {m} step by step, and the encoder of {unequal[0]} gives another "
@@ -185,7 +185,7 @@ class MaskFeedback(nn.Module):
 
         Args:
             target: modality to mask.
-            sources: what each modality tells, (B, T, S) or (B, 1, S).
+            sources: of each modality, (B, T, S) or (B, 1, S).
             lengths: (B,) steps of each modality.
         """
         generators: nn.ModuleDict = self.generators[target]  # type: ignore[assignment]
@@ -194,8 +194,8 @@ class MaskFeedback(nn.Module):
         present = torch.stack([lengths[name] > 0 for name in generators])[:, :, None, None]  # (S, B, 1, 1)
         return combined(masks, present, self.combine)
 
-    def _told(self, encoded: Mapping[str, Encoded], fusion: Any) -> dict[str, Tensor]:
-        """What each modality tells: (B, T, S), or (B, 1, S) of one vector per utterance."""
+    def _sources(self, encoded: Mapping[str, Encoded], fusion: Any) -> dict[str, Tensor]:
+        """The source of each modality: (B, T, S), or (B, 1, S) for one vector per utterance."""
         if self.source == "sequence":
             return {m: part.sequence for m, part in encoded.items()}
         if self.source == "utterance":

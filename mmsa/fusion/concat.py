@@ -11,7 +11,7 @@ from mmsa.types import Encoded, Fused, Interaction, Reads, Stream
 
 
 class ConcatFusion(nn.Module):
-    """Late fusion: the pooled states side by side; defined for any number of modalities.
+    """Late fusion: the pooled states concatenated; for any number of modalities.
 
     Args:
         input_dims: utterance width per modality, in the order of the concatenation.

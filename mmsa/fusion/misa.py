@@ -1,4 +1,4 @@
-"""The fusion of MISA: what modalities share, and what each has of its own."""
+"""The fusion of MISA: codes that modalities share, and private ones."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class MisaFusion(nn.Module):
     """Projects each modality to a private and a shared code, and fuses all codes by a transformer layer.
 
     Its losses pull the shared codes together (similarity), keep private codes apart from the shared and from each
-    other (difference), and let both together tell what was projected (reconstruction). Their weights are in
+    other (difference), and let both together reconstruct the projection (reconstruction). Their weights are in
     `task.auxiliary`; the paper's are 1, 0.3 and 1.
 
     Reference: MISA (Hazarika, Zimmermann, Poria, ACM MM 2020, arXiv 2005.03545). Where we differ: a code of zeros, of
@@ -77,7 +77,9 @@ class MisaFusion(nn.Module):
         transformer_dropout: DropRate = 0.1,
     ) -> None:
         super().__init__()
-        check_number("fusion=misa tells what modalities share and", self.num_modalities, input_dims, "fusion=concat")
+        check_number(
+            "fusion=misa separates shared from private codes and", self.num_modalities, input_dims, "fusion=concat"
+        )
         if hidden_dim % NUM_HEADS:
             raise ConfigError(
                 f"fusion.hidden_dim={hidden_dim}: fusion=misa has two attention heads and needs an even width.\n"

@@ -39,7 +39,7 @@ def central_moment_discrepancy(x: Tensor, y: Tensor, x_present: Tensor, y_presen
 
 
 def difference(x: Tensor, y: Tensor, present: Tensor) -> Tensor:
-    """Mean squared product of two centred codes of unit norm; small where they say different things.
+    """Mean squared product of two centred codes of unit norm; small where they hold different information.
 
     Where the paper has a squared Frobenius norm, this is the mean over the entries, as in the original's code.
 

@@ -13,7 +13,7 @@ from mmsa.types import Encoded, Fused, Interaction, Reads, Stream
 
 
 class MlpFusion(nn.Module):
-    """Late fusion: the utterance vectors side by side through two layers; for any number of modalities.
+    """Late fusion: the utterance vectors concatenated, then two layers; for any number of modalities.
 
     Reference: the multimodal task of Self-MM (Yu et al., AAAI 2021, arXiv 2102.04830), whose last layer is the head.
 

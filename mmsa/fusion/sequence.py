@@ -18,14 +18,14 @@ from mmsa.types import Encoded, Fused, Interaction, Reads, Stream
 
 
 class SequenceFusion(nn.Module):
-    """The steps of the modalities side by side or added, an attentive recurrent layer over them, pooled over time.
+    """The steps of the modalities concatenated or added, an attentive recurrent layer over them, pooled over time.
 
     Defined for any number of modalities. Reference: the fusers "cat" and "sum" of slp with its pooling over time.
 
     Args:
         input_dims: sequence width per modality.
         hidden_dim: width per direction of the recurrent layer, >= 1.
-        join: "concat" puts the modalities side by side; "sum" adds them, which needs equal widths.
+        join: "concat" concatenates the modalities; "sum" adds them, which needs equal widths.
         modality_weights: weigh the modalities of each step by a learned softmax first, which needs equal widths.
         recurrent: read the joined steps by a recurrent layer; without it they are pooled as they are, and
             `hidden_dim`, `cell`, `bidirectional` and `dropout` are not used.

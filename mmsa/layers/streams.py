@@ -1,4 +1,4 @@
-"""What the fusions of sequences share: weighted modalities, and the way from streams to one vector."""
+"""Shared by the fusions of sequences: weighted modalities, and the way from streams to one vector."""
 
 from __future__ import annotations
 

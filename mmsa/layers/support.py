@@ -1,8 +1,8 @@
-"""What a part goes together with stands on its class once; these are the words in which it refuses the rest.
+"""The limits of a part are declared once, on its class; these functions refuse the rest.
 
-A part without a word goes with everything. What limits it: `num_modalities` for which it is defined; whether it
-`requires_alignment` of the modalities or `requires_equal_widths` of their encoders; and of an encoder or a regularizer
-the fusions that it `serves`, by what they read. Where its options decide, the instance says it.
+A part without a declaration goes with everything. Its limits: `num_modalities` for which it is defined; whether it
+`requires_alignment` of the modalities or `requires_equal_widths` of their encoders; and for an encoder or a regularizer
+the fusions that it `serves`, by the part they read. Where its options decide, the instance declares it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ def check_number(part: str, supported: range, modalities: Collection[str], inste
     """Refuse a number of modalities for which a part is not defined.
 
     Args:
-        part: what needs them, as the message begins.
+        part: the part that needs them, as the message begins.
         supported: the numbers for which it is defined.
         modalities: their names.
-        instead: what to type in place of the part.
+        instead: the options to type instead.
 
     Raises:
         ConfigError: it is another number.
@@ -40,9 +40,9 @@ def check_equal(numbers: Mapping[str, int], needs: str, typed: str) -> None:
     """Refuse numbers that differ.
 
     Args:
-        numbers: by what has them.
-        needs: what needs them equal, and of what they are, as the message begins.
-        typed: what to type.
+        numbers: by their owner.
+        needs: the part that needs them equal, and their meaning, as the message begins.
+        typed: the options to type.
 
     Raises:
         ConfigError: they differ.

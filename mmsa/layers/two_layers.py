@@ -10,9 +10,9 @@ class TwoLayers(nn.Module):
     """Dropout, then two linear layers of one width, each with a ReLU.
 
     Args:
-        input_dim: width of what is read, >= 1.
+        input_dim: width of the input, >= 1.
         hidden_dim: width of both layers, >= 1.
-        dropout: rate in [0, 1) on what is read, in training only.
+        dropout: rate in [0, 1) on the input, in training only.
 
     Shapes: (B, input_dim) -> the first layer and the second, each (B, hidden_dim).
     """

@@ -14,15 +14,15 @@ from mmsa.stages import Objective, Task
 from mmsa.types import Batch, Internals, Moment, Output
 
 NOTHING = -1
-"""The class of what is not compared: a place of the memory that is empty yet, and a vector of zeros, which has no
-direction (dropout may leave nothing of a short utterance)."""
+"""The class of vectors that are not compared: an empty place of the memory, and a vector of zeros, which has no
+direction (dropout may erase a short utterance)."""
 
 
 class ContrastiveObjective(nn.Module, Objective):
     """The task's loss, and the supervised contrastive loss of the fused vectors.
 
-    Each utterance of the batch is compared with the others of the batch and with those of a memory, which holds the
-    latest ones as they were, first in, first out. Gradients go through the batch alone. The classes are the task's
+    Each utterance of the batch is compared with the others of the batch and with a first-in-first-out memory of earlier
+    vectors. Gradients flow through the batch alone. The classes are the task's
     (`Task.classes`). A vector of zeros is not compared.
 
     Args:
@@ -33,7 +33,7 @@ class ContrastiveObjective(nn.Module, Objective):
         projection_dim: width of a linear map of the fused vector that is compared, >= 1; None: the vector itself.
         memory_size: past utterances to compare with, >= 0.
 
-    Shapes: what the model made of a batch -> the losses "task" and "contrastive", scalars.
+    Shapes: the model's output for a batch -> the losses "task" and "contrastive", scalars.
 
     Raises:
         ConfigError: the target has no classes; or utterances were mixed.
@@ -77,7 +77,7 @@ class ContrastiveObjective(nn.Module, Objective):
         return {"task": self.task.loss(output, batch), "contrastive": self.weight * self._loss(vectors, classes)}
 
     def after_backward(self, batch: Batch, moment: Moment) -> None:
-        """The batch comes into the memory, and as many of the oldest leave it."""
+        """The batch enters the memory, and as many of the oldest leave it."""
         if self._seen is not None:
             vectors, classes = self._seen
             self.vectors = torch.cat([self.vectors, vectors])[len(vectors) :]

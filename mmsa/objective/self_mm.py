@@ -1,4 +1,4 @@
-"""Self-MM: labels of each modality, made of the labels of the whole while the model learns."""
+"""Self-MM: labels of each modality, generated in training from the utterances' labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Number = TypeVar("Number", int, float)
 
 
 class Memory(nn.Module):
-    """What is known of one representation of each train utterance, and the centres of its two classes.
+    """The features of each train utterance in one representation, and the centres of its two classes.
 
     Args:
         width: of the features, >= 1.
@@ -65,7 +65,7 @@ class Memory(nn.Module):
 
 
 class SelfMM(nn.Module, Objective):
-    """The task's loss, and per modality the error of a head of its own against labels that the training makes.
+    """The task's loss, and per modality the error of a head of its own against labels that training generates.
 
     A modality's label starts as the label of the whole, $y$. From the second epoch on, every batch moves the labels
     $y_m$ of its utterances: with $d$ the distance of a feature (the first hidden layer of the modality's head, or of
@@ -76,8 +76,8 @@ class SelfMM(nn.Module, Objective):
         y_m <- (e - 1) / (e + 1) y_m + 2 / (e + 1) r_m.
 
     The error of an utterance weighs tanh |y_m - y|, so nothing before the third epoch, when gradients are zeros.
-    Utterances that lack a modality have no error there, keep their label, and do not count in its centres; nobody's
-    label moves by a class that has no member.
+    Utterances that lack a modality have no error there, keep their label, and do not count in its centres; a class
+    without members moves no label.
 
     Reference: Self-MM (Yu et al., AAAI 2021, arXiv 2102.04830) as MMSA has it; thuiar/Self-MM counts labels of zero as
     positive (exclude_zero=False). Where we differ: absent modalities and empty classes as above (there a NaN).
@@ -91,7 +91,7 @@ class SelfMM(nn.Module, Objective):
         bound: largest absolute r_m, > 0.
         exclude_zero: labels of zero are in no class; else they are positive.
 
-    Shapes: what the model made of a batch -> the losses "task" and "unimodal_MODALITY", scalars.
+    Shapes: the model's output for a batch -> the losses "task" and "unimodal_MODALITY", scalars.
 
     Raises:
         ConfigError: a fusion that publishes no hidden layer, another task, or mixed utterances.
@@ -203,7 +203,7 @@ def _by_modality(option: str, values: Number | Mapping[str, Number], names: Mapp
     absent = [name for name in names if name not in values]
     if absent:
         raise ConfigError(
-            f"objective.{option} says nothing of {absent[0]}, only of {', '.join(values) or 'none'}.\n"
+            f"objective.{option} lacks {absent[0]}; it has {', '.join(values) or 'none'}.\n"
             f"  type +objective.{option}.{absent[0]}=VALUE"
         )
     return {name: values[name] for name in names}

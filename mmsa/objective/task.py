@@ -1,4 +1,4 @@
-"""What every run learns from: the task's loss and the auxiliary losses of the stages."""
+"""The default objective: the task's loss and the auxiliary losses of the stages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class TaskObjective(nn.Module, Objective):
     Args:
         task: whose losses they are.
 
-    Shapes: what the model made of a batch -> the loss "task", a scalar.
+    Shapes: the model's output for a batch -> the loss "task", a scalar.
     """
 
     def __init__(self, task: Task) -> None:

@@ -1,4 +1,4 @@
-"""One more head per modality, which learns what its modality says alone."""
+"""A head per modality, which learns the label of its modality."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class UnimodalObjective(nn.Module, Objective):
         utterance_dims: width U of each modality's utterance vector.
         weights: >= 0, of every head's loss, or one per modality.
 
-    Shapes: what the model made of a batch -> the losses "task" and "unimodal_MODALITY", scalars.
+    Shapes: the model's output for a batch -> the losses "task" and "unimodal_MODALITY", scalars.
 
     Raises:
         ConfigError: weights of other modalities; or utterances that were mixed before the encoders.

@@ -23,7 +23,7 @@ def overlapping(
     Args:
         intervals: (n, 2) seconds.
         onto: (m, 2) seconds.
-        pay: told the bytes of the work before it is done; may raise.
+        pay: called with the bytes of the work before it is done; may raise.
 
     Shapes:
         (n, 2), (m, 2) -> rows (P,) positions in `intervals`, grouped by the interval of `onto` and within a group by
@@ -48,7 +48,7 @@ def mean_onto(
         intervals: (n, 2) seconds.
         features: (n, D) numbers.
         onto: (m, 2) seconds.
-        pay: told the bytes of the work before it is done; may raise.
+        pay: called with the bytes of the work before it is done; may raise.
 
     Shapes:
         (n, 2), (n, D), (m, 2) -> means (m, D) float32; covered (m,) bool, False where there are no frames.
@@ -73,7 +73,7 @@ def mean_onto(
 def _overlaps(
     intervals: np.ndarray, onto: np.ndarray, limit: int, pay: Callable[[float], None]
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Block after block of `onto`, what `overlapping` says of it.
+    """Block after block of `onto`, the result of `overlapping`.
 
     `limit` pairs are tested at once, so that one interval as long as the video does not fill the memory; an interval of
     `onto` is never split.

@@ -1,4 +1,4 @@
-"""How much may be made of a file: memory and work in proportion to its size, whatever the file claims."""
+"""A budget of memory and work in proportion to a file's size, whatever the file claims."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Allowance:
         """Take this much.
 
         Raises:
-            DataError: there is not so much left.
+            DataError: less is left.
         """
         self.left -= int(num_bytes)
         if self.left < 0:
             raise DataError(
-                f"{self._source}: what it describes would need far more memory than its {self._size / 1e6:.1f} MB "
-                f"hold, {FACTOR}-fold and more. Is it damaged?\n"
-                "  type a path of the same data downloaded again, or written without compression if they are sound"
+                f"{self._source}: its content would need far more memory than its {self._size / 1e6:.1f} MB, "
+                f"{FACTOR}-fold and more. Is it damaged?\n"
+                "  download the data again, or write them without compression if they are sound"
             )

@@ -28,7 +28,7 @@ _DAMAGE = (*DAMAGE, EOFError, SyntaxError, TokenError, struct.error, zipfile.Bad
 
 @dataclass(frozen=True)
 class Header:
-    """What is said of an array without reading it.
+    """The header of an array.
 
     Args:
         shape: of the array.

@@ -1,4 +1,4 @@
-"""Reader of named arrays, the one small contract for features of one's own; docs/custom_data.md states it."""
+"""Reader of named arrays, the contract for your own features: docs/custom_data.md."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _CONTRACT = (
 
 
 class Contents(NamedTuple):
-    """What a file has, by its header.
+    """The content of a file, by its header.
 
     Args:
         modalities: names of its features.
@@ -41,7 +41,7 @@ class Contents(NamedTuple):
 
 
 def contents(path: Path) -> Contents:
-    """What a file has, without reading an array of it.
+    """The content of a file, without reading an array.
 
     Raises:
         DataError: it is missing, damaged, or an array has another name than the contract's.
@@ -213,7 +213,7 @@ class _Reader:
         return self._file.read(name)
 
     def _refused(self, said: str, wanted: str) -> DataError:
-        return DataError(f"dataset.source={self._file.path}: {said}.\n  type {wanted} (docs/custom_data.md)")
+        return DataError(f"dataset.source={self._file.path}: {said}.\n  write {wanted} (docs/custom_data.md)")
 
 
 def _owner(name: str) -> str:

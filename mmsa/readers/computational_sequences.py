@@ -34,8 +34,8 @@ def find_sequences(
         chosen: per role the one name to take, any that is there.
 
     Raises:
-        ConfigError: a sequence is chosen for what is no role.
-        DataError: what was chosen is not there; or a role is not found by file name and a file cannot be read.
+        ConfigError: a sequence is chosen for an unknown role.
+        DataError: a chosen sequence is missing; or a role is not found by file name and a file cannot be read.
     """
     if unknown := sorted(chosen.keys() - names.keys()):
         raise ConfigError(
@@ -109,7 +109,7 @@ def read_sequences(
         if present["labels"] and not present["labels"] & set(fold_of):
             raise DataError(
                 f"{files['labels']}: none of {len(present['labels'])} videos is in the published folds: "
-                f"{', '.join(skipped['in no fold'][:3])}.\n  type dataset=NAME of the data set that it is"
+                f"{', '.join(skipped['in no fold'][:3])}.\n  type dataset=NAME with its data set"
             )
         chosen = sorted(present["labels"] & set(fold_of), key=lambda video: (FOLDS.index(fold_of[video]), video))
         for role in opened:
@@ -187,7 +187,7 @@ class _Aligner:
     def _align(
         self, modality: str, video: str, word_intervals: np.ndarray, rows: np.ndarray, groups: np.ndarray
     ) -> np.ndarray:
-        """(P, D) float32 steps of the video's utterances, and the counts of what was mended in them."""
+        """(P, D) float32 steps of the video's utterances, and the counts of values set to 0."""
         intervals, features = self.opened[modality].frames(video)
         width = features.shape[1]
         self.pay(features.nbytes + 4 * width * len(rows))

@@ -1,4 +1,4 @@
-"""The families of source files: which one a file or a folder is, told from its content, and its reading."""
+"""The families of source files: recognised by content, and read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _KEYS = {
     "visual_lengths": "vision_lengths",
     "acoustic_lengths": "audio_lengths",
 }
-"""What others call the parts of a fold."""
+"""Other names of the parts of a fold."""
 READING = 2
 """Changes whenever something else is read of one file, so that the stores which were made before are made again."""
 _LONGEST_LINE = 700
@@ -36,7 +36,7 @@ def recognise_file(content: object) -> FileFamily:
     """The family of an unpickled object.
 
     Raises:
-        DataError: it is none's; the message says what it is and which families there are.
+        DataError: it is none's; the message describes it and names the families.
     """
     for family in _OF_A_FILE:
         if family.matches(content):
@@ -99,7 +99,7 @@ def read_folder(folder: Path, options: ReadOptions, progress: Progress) -> Prepa
 def _read(
     family: FileFamily | FolderFamily, content: Any, options: ReadOptions, progress: Progress, source: Path
 ) -> Prepared:
-    """What a family's module reads, with what every family reports; its errors name the source."""
+    """The result of a family's module, with the report of every family; its errors name the source."""
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 is not finite, and counted as that
             prepared = family.read(content, options, progress)
@@ -110,7 +110,7 @@ def _read(
     except _ODD as error:  # a stranger's content is odd in more ways than a reader foresees
         reason = " ".join(str(error).split())[:200]
         raise DataError(
-            f"{source}: its parts are not what {family.FAMILY}'s layout states ({type(error).__name__}: {reason})."
+            f"{source}: its parts do not match {family.FAMILY}'s layout ({type(error).__name__}: {reason})."
         ) from error
     for name in (*prepared.ids, *(word for words in prepared.words or () for word in words)):
         if "\0" in name:
@@ -120,7 +120,7 @@ def _read(
 
 
 def _named_alike(content: object) -> Any:
-    """The folds of a pickle and their parts under the usual names, without what is None; anything else as it is."""
+    """The folds of a pickle and their parts under the usual names, without None; anything else unchanged."""
     folds = by_fold(content)
     return content if folds is None else {fold: _parts_named_alike(part) for fold, part in folds.items()}
 

@@ -1,4 +1,4 @@
-"""What a family of source files is: a module that knows its content and reads it.
+"""A family of source files: a module that recognises its content and reads it.
 
 `read` takes what `matches` or `find` has recognised, and may let go of its arrays. It raises a DataError where a file
 is damaged or not of this layout, its parts do not fit together, or a required modality is missing.
@@ -20,7 +20,7 @@ _SHOWN_KEYS = 8
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What a reader is asked for.
+    """The request to a reader.
 
     Args:
         required: modalities that have to be there; the others are read where the source has them.

@@ -39,10 +39,10 @@ def glove_file(path: str | None) -> dict[str, Path]:
 def embed_words(
     utterances: Sequence[Sequence[str]], path: Path, progress: Progress = silent
 ) -> tuple[Ragged, dict[str, Any]]:
-    """The vector of every word, and what was found.
+    """The vector of every word, and the counts.
 
-    A word is looked up as it stands, then lower-cased. Pauses, and words without a vector, get zeros, which everything
-    here takes for "nothing there".
+    A word is looked up as it is, then in lower case. Pauses, and words without a vector, get zeros, which mean "nothing
+    there" everywhere here.
 
     Reference: GloVe (Pennington, Socher, Manning, EMNLP 2014). Where we differ: MISA gives words without a vector
     values of N(0, 1), which are far larger than GloVe's.
@@ -81,7 +81,7 @@ def embed_words(
 
 
 def read_vectors(path: Path, tokens: Collection[str], progress: Progress = silent) -> tuple[dict[str, np.ndarray], int]:
-    """The vectors (D,) float32 of these tokens, the first line of each, and D, which the file's first line tells.
+    """The vectors (D,) float32 of these tokens, the first line of each, and D, the numbers on the file's first line.
 
     Raises:
         DataError: a line is damaged.

@@ -1,4 +1,4 @@
-"""What a stranger's HDF5 file holds itself: no link is followed, and no array is larger than the file can hold."""
+"""The content of a stranger's HDF5 file: no link is followed, and no array is larger than the file can hold."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DAMAGE = (
     ValueError,
     zlib.error,
 )
-"""What h5py raises on a damaged file."""
+"""The exceptions of h5py on a damaged file."""
 _CHECKSUM = h5py.h5z.FILTER_FLETCHER32
 _SIZE_KEEPING = (h5py.h5z.FILTER_SHUFFLE, _CHECKSUM)
 _LARGE_CHUNK = 1 << 18
@@ -74,7 +74,7 @@ def arrays(group: h5py.Group, deepest: int) -> Iterator[tuple[str, h5py.Dataset]
     """Every array of a group and of the groups in it, as of `array`, by its whole name.
 
     Raises:
-        ValueError: there are groups in more than so many groups, the first of which counts, or what `array` raises.
+        ValueError: groups are nested too deep, or as `array` raises.
     """
     for name in group:
         inner = entry(group, name)

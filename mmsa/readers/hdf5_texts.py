@@ -62,7 +62,7 @@ def _objects(data: mmap.mmap, start: int) -> dict[int, int]:
 
 
 def _references(dataset: h5py.Dataset) -> np.ndarray:
-    """What the file itself holds in the place of texts, in the shape of the array."""
+    """The references that the file holds instead of texts, in the shape of the array."""
     if dataset.file.id.get_create_plist().get_sizes() != (8, 8):
         raise ValueError("addresses of other than 8 bytes are not admitted")
     if dataset.chunks is None:

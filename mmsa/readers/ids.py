@@ -22,8 +22,8 @@ _ACCEPTED = "video$_$3, video[3], video_3, or three fields of which the first is
 def segment_ids(raws: Sequence[object]) -> tuple[list[tuple[str, int]], dict[str, int]]:
     """Video and segment of all ids of a source.
 
-    Three fields [video, start, end] name no segment: those of a video are numbered from 0 by start. They are told from
-    [video_clip, start, end] by their first fields, which do not all end in a clip, or of which fewer than half are
+    Three fields [video, start, end] name no segment: those of a video are numbered from 0 by start. They differ from
+    [video_clip, start, end] in their first fields, which do not all end in a clip, or of which fewer than half are
     different. An id of no known form is a video of its own, of one segment.
 
     Args:

@@ -1,4 +1,4 @@
-"""What is said of a file that cannot be read: it is damaged, hostile, or a web page, a pointer, an archive."""
+"""Descriptions of files that cannot be read: damaged, hostile, or a web page, a pointer, an archive."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ _WEB_PAGE = re.compile(
 )
 _POINTER = b"version https://git-lfs"
 HDF5_START, ZIP_START = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
-"""What these files begin with."""
+"""The first bytes of these files."""
 _PACKED = {b"\x1f\x8b": ("gzip", ".gz"), b"BZh": ("bzip2", ".bz2"), b"\xfd7zXZ\0": ("xz", ".xz")}
 _OTHER = {
-    HDF5_START: "an HDF5 file. Computational sequences are HDF5 and end in .csd; features of one's own",
+    HDF5_START: "an HDF5 file. Computational sequences are HDF5 and end in .csd; your own features",
     b"\x93NUMPY": "one array of numpy's. Arrays with names",
 }
 _TAR, _TAR_AT = b"ustar", 257
 
 
 def mistaken(path: Path, expected: bytes = b"") -> str | None:
-    """What a file that cannot be read is instead, and where it helps, in a second line, what to type; None if unknown.
+    """The true kind of a file that cannot be read, and if one helps, a second line with a command; None if unknown.
 
     Args:
         path: any file.
-        expected: what a sound file begins with, if that is one of these.
+        expected: the first bytes of a sound file, if among these.
     """
     with open(path, "rb") as file:
         start = file.read(_LOOKED_AT)
@@ -76,17 +76,17 @@ def mistaken(path: Path, expected: bytes = b"") -> str | None:
 
 
 def no_file(path: Path) -> str:
-    """What is said of a path where a file is needed and there is none."""
+    """The description of a path that is not the needed file."""
     return "is no file" if path.exists() else "does not exist"
 
 
 @contextmanager
 def clear_errors(path: Path, expected: bytes = b"") -> Iterator[None]:
-    """Turn what a damaged or hostile file raises into a DataError.
+    """Turn the exceptions of a damaged or hostile file into a DataError.
 
     Args:
         path: the file.
-        expected: what a sound one begins with, where that is no pickle.
+        expected: the first bytes of a sound one, if that is no pickle.
     """
     try:
         yield

@@ -48,7 +48,7 @@ def read(content: Any, options: ReadOptions, progress: Progress) -> Prepared:
 
 
 def _binary_target(rows: Sequence[Utterance], labels: np.ndarray) -> str | None:
-    """What labels of two values say; None of sentiments."""
+    """The target of labels of two values; None for sentiments."""
     if labels.size != len(rows) or not set(np.unique(labels).tolist()) <= {-1, 0, 1} or len(np.unique(labels)) > 2:
         return None
     if not all(row.video.isdigit() or _MUSTARD.fullmatch(row.video) for row in rows):

@@ -1,4 +1,4 @@
-"""What the pickles of MMSA, MulT and MultiBench share: {train, valid, test} -> padded text, audio, vision; id."""
+"""Shared by the pickles of MMSA, MulT and MultiBench: {train, valid, test} -> padded text, audio, vision; id."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def padded_arrays(
 
     Args:
         part: the fold's dictionary.
-        modalities: what is read of it.
-        counts: how many there are of what else it holds.
+        modalities: those that are read.
+        counts: of the other entries of the fold.
         where: named in errors.
 
     Raises:
@@ -85,7 +85,7 @@ def padded_arrays(
 def strip_rows(
     folds: Mapping[str, Fold], progress: Progress, family: str, documented: Side
 ) -> tuple[list[Utterance], dict[str, Any]]:
-    """The utterances of all folds without their padding, and what was found of it and of their ids.
+    """The utterances of all folds without their padding, and the findings on padding and ids.
 
     Args:
         folds: by name.

@@ -59,7 +59,7 @@ class Stripped:
 def strip_folds(folds: Sequence[PaddedFold], documented: Side = "right") -> Iterator[Stripped]:
     """Cut every row of a file to its true length, at the side on which its modality is padded.
 
-    A modality has one side in the whole file, since a fold of few rows does not tell: where lengths are stated, that on
+    A modality has one side in the whole file, since few rows may not show it: where lengths are stated, that on
     which they leave fewer filled steps outside; else, or where they leave as many, that with more zero steps, for
     padding outweighs what rows have of their own. Without stated lengths a row ends at its last step that is not zero:
     zeros of its own at that end go with the padding, and a row of nothing but zeros has no steps, the modality is
@@ -70,7 +70,7 @@ def strip_folds(folds: Sequence[PaddedFold], documented: Side = "right") -> Iter
 
     Args:
         folds: all of the file, with the same modalities each.
-        documented: the family's side, taken where the rows do not tell.
+        documented: the family's side, taken where the rows do not show one.
     """
     inhabited = [fold for fold in folds if any(map(len, fold.filled.values()))]
     aligned = all(fold.aligned for fold in inhabited)
@@ -123,7 +123,7 @@ def _count(row: object) -> int:
 
 
 def _sides(folds: Sequence[PaddedFold], aligned: bool) -> dict[str, Side | None]:
-    """The side of every modality in all folds; None where they do not tell."""
+    """The side of every modality in all folds; None where they do not show it."""
     found: dict[str, Side | None] = {}
     # A step that is zero in every modality is padding, hardly ever data; only mixed sides leave none of them.
     joint = [np.any(list(fold.filled.values()), axis=0) for fold in folds] if aligned else []

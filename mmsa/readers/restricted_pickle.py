@@ -49,7 +49,7 @@ def load_pickle(path: Path) -> object:
 
 
 class _Measure(NamedTuple):
-    """What a container comes to when every mention of a part counts: so much a reader may make of it.
+    """The size of a container when every mention of a part counts: a reader's budget.
 
     Args:
         height: levels of containers.
@@ -94,7 +94,7 @@ def _measured(value: object, entries: Collection[object], parts: Sequence[_Measu
 
 
 def _entries(value: object) -> Collection[object]:
-    """What a container holds; the keys of a dict and the elements of a set have been checked on entry."""
+    """The content of a container; the keys of a dict and the elements of a set have been checked on entry."""
     kind = type(value)
     if kind is list or kind is tuple:
         return value  # type: ignore[return-value]
@@ -108,7 +108,7 @@ def _entries(value: object) -> Collection[object]:
 
 
 def _named(value: object) -> str:
-    """What stands where a text is required; of a container the type, for its text might have no end."""
+    """A value instead of a text, for messages; of a container the type, for its text might be endless."""
     return repr(value[:40]) if isinstance(value, str) else f"a {type(value).__name__}"
 
 
@@ -190,13 +190,13 @@ def _encoded(unpickler: Unpickler, text: object, encoding: object = "latin1") ->
 def _pairs(unpickler: Unpickler, pairs: object = ()) -> dict[object, object]:
     """Stands for OrderedDict and dict."""
     if not isinstance(pairs, list | tuple) or not all(isinstance(p, list | tuple) and len(p) == 2 for p in pairs):
-        raise pickle.UnpicklingError("a dict is made of what are no pairs")
+        raise pickle.UnpicklingError("a dict is built from something other than pairs")
     return unpickler.mapping([part for pair in pairs for part in pair], {})
 
 
 def _set(unpickler: Unpickler, elements: object = ()) -> set[object]:
     if not isinstance(elements, list | tuple):
-        raise pickle.UnpicklingError("a set is made of what is no list")
+        raise pickle.UnpicklingError("a set is built from something other than a list")
     return unpickler.elements(list(elements), set())
 
 
@@ -246,7 +246,7 @@ class ArrayUnpickler(Unpickler):
             return
         array = self.blank.pop(id(target), None)
         if array is None:
-            raise pickle.UnpicklingError("a state is given to what is no array")
+            raise pickle.UnpicklingError("a state is set on something other than an array")
         if not isinstance(state, tuple) or len(state) != 5:
             raise pickle.UnpicklingError("an array's state is damaged")
         _, shape, dtype, fortran_order, content = state

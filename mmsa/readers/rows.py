@@ -1,4 +1,4 @@
-"""Utterances one by one, as most families hold them, and what becomes of them: ordered, mended, counted."""
+"""Utterances one by one, as most families hold them: ordered, repaired, counted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmsa.readers.ids import as_text
 
 MODALITIES = ("text", "audio", "visual")
 FOLD_NAMES = {"train": ("train",), "valid": ("valid", "dev", "val", "validation"), "test": ("test",)}
-"""What the folds are called, here first and elsewhere after it."""
+"""The names of the folds, ours first."""
 # Chinese has no spaces between words: each character stands for itself, as in BERT's own tokeniser.
 _WORD = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]|[^\s\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+")
 
@@ -34,7 +34,7 @@ class Utterance:
         segment: its place in the video, counted as in the source.
         targets: one number or one vector each.
         features: (T, D) float32 per modality; no steps where the modality is absent.
-        words: None where the source does not say them.
+        words: None where the source lacks them.
         name: its id where the source gives one of another form.
     """
 
@@ -97,7 +97,7 @@ def gather(rows: Iterable[Utterance], report: Mapping[str, Any], held: Sequence[
 
 
 def _usable(rows: Iterable[Utterance], dropped: dict[str, list[str]]) -> list[Utterance]:
-    """The rows that are kept, in their order; adds to what is dropped."""
+    """The rows that are kept, in their order; adds to the dropped ones."""
     kept = []
     for row in sorted(rows, key=lambda row: (FOLDS.index(row.fold), row.video, row.segment)):
         if not any(map(len, row.features.values())) and not (row.words and not row.features):
@@ -121,14 +121,14 @@ def labelled(rows: Sequence[Utterance], targets: Mapping[str, np.ndarray]) -> li
 
 
 def by_fold(content: object) -> dict[str, Any] | None:
-    """What a dictionary holds of train, valid and test, however they are called; None where one of them is missing."""
+    """The train, valid and test folds of a dictionary, under any of their names; None where one is missing."""
     named = {as_text(name).lower(): part for name, part in content.items()} if isinstance(content, dict) else {}
     found = {fold: named[name] for fold in FOLDS for name in reversed(FOLD_NAMES[fold]) if name in named}
     return found if len(found) == len(FOLDS) else None
 
 
 def words_said(said: object) -> list[str] | None:
-    """The words of a sentence, or of several, or of a list of words; None where nothing says them."""
+    """The words of a sentence, of several, or of a list of words; None without any."""
     parts = said.ravel().tolist() if isinstance(said, np.ndarray) else said
     if isinstance(parts, list | tuple):
         return [word for part in parts for word in words_said(part) or []]
@@ -178,7 +178,7 @@ def numbers(values: object, where: str, num_axes: int | None = None) -> np.ndarr
 
 
 def as_steps(values: object, where: str) -> np.ndarray:
-    """`values` as (T, D) float32, None as no steps; what is beyond float32 becomes infinite, which `gather` counts.
+    """`values` as (T, D) float32, None as no steps; values beyond float32 become infinite, which `gather` counts.
 
     Raises:
         DataError: they are no numbers, or not of two axes.
@@ -190,7 +190,7 @@ def as_steps(values: object, where: str) -> np.ndarray:
 
 
 def float32(values: np.ndarray) -> np.ndarray:
-    """`values` as float32; what is beyond it becomes infinite."""
+    """`values` as float32; values beyond it become infinite."""
     with np.errstate(over="ignore", invalid="ignore"):
         return values.astype(np.float32, copy=False)
 
@@ -199,7 +199,7 @@ def check_required(required: Sequence[str], held: Sequence[str], where: str) -> 
     """Refuse a source that lacks a modality of the run.
 
     Raises:
-        DataError: it does; the message says what to go without.
+        DataError: it does; the message names the modalities to go without.
     """
     lacking = [modality for modality in required if modality not in held]
     if lacking:
@@ -229,7 +229,7 @@ def _odd_widths(rows: Sequence[Utterance], modality: str) -> str:
 
 
 def _mend(ragged: Ragged) -> tuple[int, list[int]]:
-    """Set what is not finite to 0; how many values that were, and which utterances had them."""
+    """Set values that are not finite to 0; their number, and the utterances that had them."""
     wrong = ~np.isfinite(ragged.values)
     ragged.values[wrong] = 0.0
     return int(wrong.sum()), np.flatnonzero(ragged.touched(wrong.any(axis=1))).tolist()

@@ -22,7 +22,7 @@ DRAWN_WIDTH = 300
 
 @dataclass(frozen=True)
 class Lexicon:
-    """What stands behind the numbers of the words.
+    """The vectors and words behind the words' numbers.
 
     Args:
         vectors: (V, D) float32 vector by number; None where the source has none, and so no text features.
@@ -61,7 +61,7 @@ def read_samples(
         options: which modalities have to be there.
         progress: shown per fold.
         family: named in errors.
-        vectors_file: what the file of the word vectors is called, where the family has one.
+        vectors_file: name of the file of the word vectors, if the family has one.
 
     Raises:
         DataError: a required modality is missing, or a sample is not of this layout.
@@ -103,7 +103,7 @@ def _without_vectors(family: str, vectors_file: str | None, others: Sequence[str
 def _draw_text(samples: Sequence[_Sample]) -> int:
     """Give each different word a random vector, the same in every file and run; returns how many there are.
 
-    MISA itself starts words without a vector from such numbers. They tell words apart and say nothing of their meaning.
+    MISA itself starts words without a vector from such numbers. They distinguish words and have no meaning.
     """
     table: dict[str, np.ndarray] = {}
     for sample in samples:
@@ -167,7 +167,7 @@ def _beyond(steps: np.ndarray, length: Any, where: str) -> int:
 
 
 def _trim(samples: Sequence[_Sample]) -> None:
-    """Cut what lies beyond stated lengths: on the side where less is lost in all samples, on the left if both lose as
+    """Cut the steps beyond stated lengths: on the side where less is lost in all samples, on the left if both lose as
     much, as where MMIM pads."""
     lost = {m: np.zeros(2, np.int64) for sample in samples for m in sample.beyond}
     for sample in samples:

@@ -23,7 +23,7 @@ def are_segments(opened: Mapping[str, SequenceFile], fold_of: Mapping[str, str])
     """Whether the entries of these sequences are utterances, and not videos.
 
     Raises:
-        DataError: those of some are.
+        DataError: only those of some are.
     """
     sides: dict[bool, SequenceFile] = {}
     for sequence in opened.values():
@@ -54,7 +54,7 @@ def read_segments(
     Args:
         opened: sequences by role: words, labels, and every modality.
         fold_of, keep_pauses, label_columns, progress: as of `read_sequences`.
-        pay: told the bytes of what is kept; may raise.
+        pay: called with the bytes that are kept; may raise.
 
     Raises:
         DataError: a file does not hold what its role states.

@@ -136,7 +136,7 @@ class SequenceFile:
         return math.prod(shape[1:]) if shape and shape[0] else 0
 
     def uneven(self, what: str) -> DataError:
-        """What is raised where videos differ in their number of columns: it names those that have another than most.
+        """The error for videos of different numbers of columns: it names those that differ from most.
 
         Args:
             what: the columns.

@@ -1,4 +1,4 @@
-"""A prepared store as a source: it may come from anyone, so it is looked at like any other file."""
+"""A prepared store as a source: it may come from anyone, so it is checked like any other file."""
 
 from __future__ import annotations
 
@@ -59,9 +59,7 @@ def check_values(store: Store) -> None:
 
 
 def _damaged(path: Path, wrong: str) -> DataError:
-    return DataError(
-        f"dataset.source={path} is a damaged store: {wrong}.\n  type dataset.source=PATH of what it was made from"
-    )
+    return DataError(f"dataset.source={path} is a damaged store: {wrong}.\n  type dataset.source=PATH of its source")
 
 
 def _look_at(path: Path) -> int:
@@ -80,7 +78,7 @@ def _look_at(path: Path) -> int:
 
 
 def _contradictions(store: Store, num_words: int) -> Iterator[str]:
-    """What a store of so many words says that cannot be, part by part."""
+    """The contradictions in a store of `words` words, part by part."""
     count, folds = len(store.ids), store.folds.tolist()
     places = [FOLDS.index(fold) for fold in folds]  # ValueError: another fold
     if len(store.videos) != count or len(places) != count or places != sorted(places):

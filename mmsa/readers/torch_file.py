@@ -92,7 +92,7 @@ def _load_old(content: bytes) -> object:
     file, size = io.BytesIO(content), len(content)
     if file.read(len(_OLD_START)) != _OLD_START:
         raise pickle.UnpicklingError("it is no file of torch.save")
-    ArrayUnpickler(file, size).load()  # what is said of the machine that wrote it
+    ArrayUnpickler(file, size).load()  # a description of the machine that wrote it
     # Zeros stand for the numbers, which follow the pickle.
     unpickler = _TorchUnpickler(file, size, lambda key, dtype, count: np.zeros(count, dtype))
     made = unpickler.load()

@@ -19,7 +19,7 @@ from mmsa.errors import printable
 _FLOOR = 1 << 26
 _FACTOR = 32
 _ROOM_TO_COUNT = 1 << 16
-_CONTAINER, _SET, _ENTRY = 200, 400, 100  # bytes of memory, about, with those of looking at it once more
+_CONTAINER, _SET, _ENTRY = 200, 400, 100  # bytes of memory, about, with those of a second look
 _KEYS = frozenset({type(None), str, bytes, bool, int, float})
 _LONGEST_KEY = 1 << 16
 _INT64 = range(-(1 << 63), 1 << 64)
@@ -43,7 +43,7 @@ class Unpickler(pickle._Unpickler):
     """Builds the object of one pickle.
 
     Args:
-        file: its `read` and `readline` set nothing aside beyond what is there, as a map's or BytesIO's.
+        file: its `read` and `readline` allocate no more than the file has, as a map's or BytesIO's.
         size: bytes of the whole file.
     """
 
@@ -109,12 +109,12 @@ class Unpickler(pickle._Unpickler):
         return found
 
     def persistent_load(self, pid: object) -> object:
-        """What lies outside the pickle, by its description."""
+        """An object outside the pickle, by its description."""
         raise RefusedError("the instruction BINPERSID")
 
     def give_state(self, state: object, target: object) -> None:
         """Complete an object."""
-        raise pickle.UnpicklingError("a state is given to what has none")
+        raise pickle.UnpicklingError("a state is set on an object without one")
 
     def pop_mark(self) -> list[Any]:
         """The objects after the last mark, which goes with them."""
@@ -127,10 +127,10 @@ class Unpickler(pickle._Unpickler):
         self.append(value)
 
     def reduce(self, arguments: object, name: object) -> object:
-        """What an admitted name makes of its arguments."""
+        """The object that an admitted name makes of its arguments."""
         maker = self.makers.get(name) if isinstance(name, Name) else None
         if maker is None or not isinstance(arguments, tuple):
-            raise pickle.UnpicklingError("what is no admitted name is called")
+            raise pickle.UnpicklingError("a name that is not admitted is called")
         return maker(self, *arguments)
 
 
@@ -179,7 +179,7 @@ def _escaped(line: bytes) -> str:
 
 
 def _quoted(text: bytes) -> str:
-    """What Python 2's repr of a string stands for."""
+    """The string of a Python 2 repr."""
     quote, inner = text[:1], text[1:-1]
     if len(text) < 2 or quote != text[-1:] or quote not in b"'\"" or _FOREIGN_ESCAPE.search(inner.replace(rb"\\", b"")):
         raise pickle.UnpicklingError("a string that Python 2 would not write is not admitted")
@@ -191,7 +191,7 @@ _CODES = {instruction.name: ord(instruction.code) for instruction in pickletools
 
 
 class _Instructions(dict[int, _Load]):
-    """What to do per instruction; the others are refused by their names."""
+    """The action per instruction; the others are refused by their names."""
 
     def __missing__(self, code: int) -> _Load:
         for name, known in _CODES.items():
@@ -201,7 +201,7 @@ class _Instructions(dict[int, _Load]):
 
 
 def _standard(names: str) -> dict[str, _Load]:
-    """What the standard library does, by the names of the instructions."""
+    """The standard library's actions, by the names of the instructions."""
     return {name: pickle._Unpickler.dispatch[_CODES[name]] for name in names.split()}
 
 

@@ -77,7 +77,7 @@ class _Sentences:
     path: Path
     context: bool
     without_context: set[str] = field(default_factory=set)
-    """Segments that the file has, and says nothing of a context of."""
+    """Segments of the file without a context."""
 
     def steps(self, segment: str) -> np.ndarray:
         """(T, D) float32, no steps where the file does not have the segment."""
@@ -88,7 +88,7 @@ class _Sentences:
         return np.concatenate(filled) if filled else np.zeros((0, 1), np.float32)
 
     def _parts(self, segment: str, kind: str, context: str | None = None) -> list[Any]:
-        """What the file holds of the sentences that are read, the punchline last."""
+        """The sentences of the file that are read, the punchline last."""
         entry = self.segments.get(segment)
         if entry is None:
             return []
@@ -106,7 +106,7 @@ class _Sentences:
 
 @dataclass
 class _Text(_Sentences):
-    """The words of the punchlines as numbers, with their vectors (V, D), and as words where the source says them."""
+    """The words of the punchlines as numbers, with their vectors (V, D), and as words where the source has them."""
 
     vectors: np.ndarray | None = None
     lexicon: Sequence[str] | None = None
@@ -126,7 +126,7 @@ class _Text(_Sentences):
         return [self.lexicon[number] for number in ids.tolist()]
 
     def _ids(self, segment: str, count: int, of: str) -> np.ndarray:
-        """The numbers of the words, places in a list of so many."""
+        """The numbers of the words, places in a list of `count`."""
         parts = self._parts(segment, "embedding_indexes")
         where = f"{self.path}, segment {segment}, embedding_indexes"
         whole = [numbers([] if part is None else part, where).reshape(-1).astype(np.int64) for part in parts]
@@ -146,7 +146,7 @@ def _text(loaded: Mapping[str, Any], files: Mapping[str, Path], context: bool) -
 
 
 def _tables(loaded: Mapping[str, Any], files: Mapping[str, Path]) -> tuple[np.ndarray | None, list[str] | None]:
-    """The vector and the word of every number; the two lists are easily taken for each other, and told by content."""
+    """The vector and the word of every number; the two lists are easily confused, and distinguished by content."""
     vectors = words = None
     for role in ("vectors", "words"):
         if role not in loaded:

@@ -14,10 +14,10 @@ from mmsa.types import Regularized, Stream
 
 
 class ElementDropout(nn.Module):
-    """Drops every element of every stream on its own and scales up what is left, in training only.
+    """Drops every element of every stream on its own and scales up the others, in training only.
 
     Reference: the scheme "dropout" with which M3 (Interspeech 2021) is compared. Where we differ: in the released code
-    its result is thrown away, so that it does nothing.
+    it has no effect.
 
     Args:
         p: rate in [0, 1).
@@ -36,7 +36,7 @@ class ElementDropout(nn.Module):
     ) -> None:
         super().__init__()
         if not sites:
-            raise ConfigError("regularizer.sites=[]: dropout would do nothing.\n  type regularizer.sites=[encoded]")
+            raise ConfigError("regularizer.sites=[]: dropout would have no effect.\n  type regularizer.sites=[encoded]")
         self.sites = frozenset(sites)
         self.dropout = nn.Dropout(p)
 

@@ -35,7 +35,7 @@ class M3(nn.Module):
         generator: source of all draws.
         p: probability in [0, 1], see above.
         mode: "hard" or "soft".
-        gate: what the coin of hard masks is tossed for: the "batch", each "sample" (utterance) or each "step".
+        gate: the unit of the coin of hard masks: the "batch", each "sample" (utterance) or each "step".
         per_step: draw for every step instead of once (soft: per batch, hard: per utterance); once where one of the
             streams is a vector per utterance.
         probabilities: how often each modality is drawn, in the order of the modalities, non-negative, normalised here;
@@ -82,7 +82,7 @@ class M3(nn.Module):
                 "  type regularizer.rescale=none, or a smaller regularizer.p"
             )
         if not sites:
-            raise ConfigError("regularizer.sites=[]: M3 would do nothing.\n  type regularizer.sites=[encoded]")
+            raise ConfigError("regularizer.sites=[]: M3 would have no effect.\n  type regularizer.sites=[encoded]")
         if gate != "batch" and mode == "soft":
             raise ConfigError(
                 f"regularizer.gate={gate}: soft masks always act and have no gate.\n"
@@ -127,7 +127,7 @@ class M3(nn.Module):
         return probabilities.tolist() if self.rescale == "per_modality" else [1 / num_streams] * num_streams
 
     def _kept(self, streams: Mapping[str, Stream], probabilities: Tensor) -> dict[str, Tensor]:
-        """What is kept of each stream, (B, T) or (B,), of soft masks of the values' shape; nothing where all is."""
+        """The kept part of each stream, (B, T) or (B,), soft masks in the values' shape; nothing where all is kept."""
         first = next(iter(streams.values())).values
         per_step = self.per_step and all(stream.has_steps for stream in streams.values())
         if per_step:

@@ -27,10 +27,10 @@ OTHER_OBJECTIVES = ("num_parameters", "seconds")
 
 @dataclass(frozen=True)
 class CheckedSweep:
-    """What a sweep is to do, all of it checked.
+    """The checked plan of a sweep.
 
     Args:
-        search: what is searched, and how.
+        search: the space and the way of the search.
         typed: all that was typed but the option of the group `sweep`, in our words.
         space: the search's, read.
         base: configuration of the first point.
@@ -51,10 +51,10 @@ def check_sweep(
         cfg: the configuration of the multirun, with its node `sweep`.
         sampler: node of the sampler.
         params: a search space as Hydra's Optuna plugin has it; that of the node `sweep` wins.
-        arguments: what was typed after train.py, in Hydra's own words.
+        arguments: overrides of train.py, in Hydra's own words.
 
     Raises:
-        ConfigError: something is refused; the message says what to type.
+        ConfigError: something is refused; the message has the corrected option.
     """
     options: dict[str, Any] = OmegaConf.to_container(cfg.sweep, resolve=True)  # type: ignore[assignment]
     check_options(options, SweepOptions, "sweep")
@@ -74,7 +74,7 @@ def check_sweep(
     objectives = list(options["objectives"] or [f"valid/{build.build_task(base).monitor}"])
     if len(objectives) > 1 and str(sampler["_target_"]).endswith("CmaEsSampler"):
         raise ConfigError(
-            "hydra/sweeper/sampler=cmaes: it knows one objective only.\n  type hydra/sweeper/sampler=nsgaii, or tpe"
+            "hydra/sweeper/sampler=cmaes: it takes one objective only.\n  type hydra/sweeper/sampler=nsgaii, or tpe"
         )
     search = Search(
         working_folder=os.getcwd(),
@@ -132,7 +132,7 @@ def _mode(objective: str) -> str:
         )
     if fold != "valid" or metric not in METRICS:
         known = ", ".join([*(f"valid/{name}" for name in METRICS), *OTHER_OBJECTIVES])
-        raise ConfigError(f"sweep.objectives: there is no {objective}; there is {known}.")
+        raise ConfigError(f"sweep.objectives: there is no {objective}; choose from {known}.")
     return metric_mode(metric)
 
 

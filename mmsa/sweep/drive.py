@@ -1,4 +1,4 @@
-"""Driving a sweep from the terminal: what is said before, during and after it."""
+"""A sweep in the terminal: its lines before, during and after."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FIGURES_SECONDS = 60.0
 
 @dataclass
 class SweepDisplay:
-    """Tells how a sweep goes on: a line for each trial that ends, and on a terminal one that changes below.
+    """Shows the progress of a sweep: a line for each trial that ends, and on a terminal one live line below.
 
     Args:
         folder: the sweep's.
@@ -64,7 +64,7 @@ class SweepDisplay:
         self._status.stop()
 
     def refresh(self) -> None:
-        """Tell of the trials that ended since the last call."""
+        """Print the trials that ended since the last call."""
         trials = self.study.get_trials(deepcopy=False)
         states = [trial.state for trial in trials]
         if states == self._states:
@@ -108,7 +108,7 @@ class SweepDisplay:
 
 
 def _line(row: TrialRecord, summary: Summary) -> str:
-    """What came of a trial, with a star where it is the best so far or on the Pareto front."""
+    """The result of a trial, with a star where it is the best so far or on the Pareto front."""
     varying = " ".join(f"{key}={short(key, value)}" for key, value in row.overrides.items())
     head = f"trial {row.number:>3}"
     if row.state != "done":
@@ -120,7 +120,7 @@ def _line(row: TrialRecord, summary: Summary) -> str:
 def opening_lines(
     spec: SweepSpec, summary: Summary, slots: list[str], num_slots: int, seconds: float | None
 ) -> list[str]:
-    """What is said before the first trial.
+    """The lines before the first trial.
 
     Args:
         spec: the sweep.
@@ -133,7 +133,7 @@ def opening_lines(
     search = f"a search ({sampler}) over {', '.join(summary.space)}"
     lines = [f"sweep {spec.study}: {search if spec.num_points is None else f'a grid of {spec.num_points} points'}"]
     seeds = f", {summary.seeds} seeds each" if summary.seeds > 1 else ""
-    found = f" ({summary.num_finished} of them are there)" if summary.num_finished else ""
+    found = f" ({summary.num_finished} of them done)" if summary.num_finished else ""
     lines.append(f"  data:    {summary.data}")
     lines.append(f"  trials:  {summary.total}{found}{seeds}; objective: {', '.join(summary.objectives)}")
     lines.append(f"  slots:   {', '.join(slots)}")
@@ -146,8 +146,8 @@ def opening_lines(
             f"  time:    about {whole} without pruning, by {seconds:.0f} s for a run (ends about {_clock(whole)})"
         )
     elif left > 0:
-        lines.append("  time:    told after the first trial; there is no run on these data to tell by")
-    lines.append(f"  go on with it, when it was stopped: {summary.command}")
+        lines.append("  time:    known after the first trial; no earlier run on these data")
+    lines.append(f"  to resume it: {summary.command}")
     return lines
 
 

@@ -42,20 +42,20 @@ BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 def sweep(
     launching: Mapping[str, Any], sampler: Any, params: Mapping[str, Any] | None, arguments: Sequence[str]
 ) -> None:
-    """Check a sweep, set it up, run it until its total, its time or a Ctrl-C, and say what came of it.
+    """Check a sweep, set it up, run it until its total, its time or a Ctrl-C, and print the outcome.
 
     Args:
         launching: what a launcher is made of: the multirun's config, its hydra_context, and the task_function.
         sampler: node of the sampler.
         params: a search space beside that of `sweep.space`.
-        arguments: what was typed after train.py, in Hydra's own words.
+        arguments: overrides of train.py, in Hydra's own words.
 
     Raises:
-        MmsaError: what the user can mend.
+        MmsaError: an error that the user can fix.
     """
     config: DictConfig = launching["config"]
     if config.get("sweep") is None:
-        raise ConfigError("hydra/sweeper=mmsa: what is searched, and how, is in the group sweep.\n  type sweep=search")
+        raise ConfigError("hydra/sweeper=mmsa needs an option of the group sweep.\n  type sweep=search")
     choice = str(config.hydra.runtime.choices.sweep)
     node: dict[str, Any] = OmegaConf.to_container(sampler, resolve=True)  # type: ignore[assignment]
     checked = check_sweep(config, node, params or {}, arguments)
@@ -129,17 +129,17 @@ def by_launcher(made: Sweep, launcher: Any, choice: str) -> None:
                 lambda: launcher.launch(jobs, initial_job_idx=0), partial(Patience(display.say), display.refresh)
             )
         except KeyboardInterrupt:
-            display.say("the jobs go on without this display; to end them, use the cluster's own command")
+            display.say("the jobs continue without this display; the cluster's own command ends them")
             ended = EXIT_INTERRUPTED
     conclude(made, display, ended)
 
 
 @dataclass
 class Patience:
-    """Calls what reads the storage, and outlasts a storage that is away for a while.
+    """Calls functions that read the storage, and outlasts a storage that is away for a while.
 
     Args:
-        say: takes the line that tells the first failure.
+        say: takes the line about the first failure.
     """
 
     say: Callable[[str], None]
@@ -150,12 +150,12 @@ class Patience:
             action(*arguments)
         except (StorageInternalError, SQLAlchemyError, OSError) as error:
             if not self._told:
-                self.say(f"the storage does not answer; the trials go on: {str(error).splitlines()[0][:160]}")
+                self.say(f"the storage does not answer; the trials continue: {str(error).splitlines()[0][:160]}")
             self._told = True
 
 
 def announce(made: Sweep, slots: list[str], num_slots: int, notes: Sequence[str], run: StudyRun | None) -> SweepDisplay:
-    """Say what is going to happen."""
+    """Print the plan."""
     spec = made.spec
     summary = summarise(made.study)
     seconds = usual_seconds(Path(made.base.paths.outputs), summary.fingerprint)
@@ -180,7 +180,7 @@ def study_run(made: Sweep) -> StudyRun | None:
 
 
 def conclude(made: Sweep, display: SweepDisplay, ended: int | None) -> None:
-    """Say what came of a sweep, and what to type next.
+    """Print the outcome of a sweep, and the next command.
 
     Args:
         made: the sweep.
@@ -203,15 +203,15 @@ def conclude(made: Sweep, display: SweepDisplay, ended: int | None) -> None:
         print(f"the same table later: {report_command(made.base.paths.outputs, spec.study)}")
     if complete and not summary.counts["done"]:
         last = next(row.reason for row in reversed(summary.rows) if row.state == "pruned")
-        raise MmsaError(f"none of {summary.total} trials came to a value, the last one: {last}\n  type another range")
+        raise MmsaError(f"none of {summary.total} trials has a value, the last one: {last}\n  try another range")
     if complete:
         return
-    left = f"{summary.num_finished} of {summary.total} trials are done; go on with: {summary.command}"
+    left = f"{summary.num_finished} of {summary.total} trials are done; resume it: {summary.command}"
     if ended is None:
         why = "no slot is left whose workers start"
         if failed := [row.reason or "for an unknown reason" for row in summary.rows if row.state == "failed"]:
             why = f"{len(failed)} trials failed, the last one: {failed[-1]}"
-        raise MmsaError(f"{why}\n  {left}\n  what the workers printed: {spec.folder}/workers")
+        raise MmsaError(f"{why}\n  {left}\n  output of the workers: {spec.folder}/workers")
     print(left)
     if ended:
         sys.exit(ended)
@@ -226,7 +226,7 @@ def join_here(folder: Path, slots: str | int | list[str], config_folders: Sequen
         config_folders: folders of configuration files, absolute.
 
     Raises:
-        MmsaError: what the user can mend.
+        MmsaError: an error that the user can fix.
     """
     made = reopen(entered(SweepSpec.load(folder), config_folders))
     on_slots(made, plan_slots(made.base, made.spec.options, slots), None, None)

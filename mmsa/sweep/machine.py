@@ -1,4 +1,4 @@
-"""What this process may use of its machine: CPU cores and GPUs."""
+"""The CPU cores and GPUs that this process may use."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def cores() -> list[int]:
 
 def num_cores() -> int:
     """How many CPUs this process may keep busy: the least of what joblib counts and SLURM's share, at least 1."""
-    told = [os.environ.get(name, "") for name in _SLURM_CORES]
-    shares = [int(number) for number in told if number.isdecimal()]
+    given = [os.environ.get(name, "") for name in _SLURM_CORES]
+    shares = [int(number) for number in given if number.isdecimal()]
     return max(1, min([joblib.cpu_count(), *shares[:1]]))
 
 

@@ -1,4 +1,4 @@
-"""Options of a sweep, and what its folder says of it."""
+"""Options of a sweep, and the record in its folder."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ class SweepOptions:
     """The node `sweep` of the configuration.
 
     Args:
-        trials: finished or pruned trials that the study ends with, >= 1; a grid has as many as points.
+        trials: finished or pruned trials at which the study ends, >= 1; a grid has as many as points.
         seeds: runs per trial, >= 1: seed, seed + 1, ...; the objective is their mean.
-        objectives: `valid/METRIC`, `num_parameters` or `seconds`; None is what the task selects epochs by.
+        objectives: `valid/METRIC`, `num_parameters` or `seconds`; None is the metric that selects epochs.
         confidence: in [0.5, 1): the objective is the bound that the mean over seeds keeps with this probability;
             None is the mean itself.
         pruner: ends trials whose first seed falls behind, by the "median" of the others or by successive "halving"
             of their number; with several seeds also trials whose seeds are behind those of the best (Wilcoxon).
-        min_epochs: epochs that every trial gets, >= 1.
+        min_epochs: epochs before a trial may be pruned, >= 1.
         timeout: minutes after which no trial starts; None has no limit.
         storage: URL of a database, or "journal" for a file that network file systems can hold; None is SQLite in the
             sweep's folder.
-        study: the study's name; None makes one of what is searched, so that the same command goes on.
+        study: the study's name; None makes it from the search, so the same command resumes it.
         slots: "auto", a number, or a list such as [cuda:0, cuda:1, cpu].
         slots_per_gpu: trials side by side on a GPU, >= 1.
         gpu_memory: GiB that have to be free per slot on a GPU, >= 0.
-        retries: how often a trial whose process died is gone on with, >= 0.
+        retries: how often a trial whose process died is resumed, >= 0.
         max_failures: failed trials with which the sweep ends, >= 1.
         final: every run scores the test fold: a grid that is reported, not a search.
         workers: how many copies a launcher other than Hydra's basic one starts, >= 1; None is for that one.
@@ -69,12 +69,12 @@ class SweepOptions:
 
 @dataclass(frozen=True)
 class Search:
-    """What is searched, and how.
+    """A search: its space, and its way.
 
     Args:
         working_folder: where relative paths begin.
         space: dimension -> values as given, in Hydra's own words; single values are fixed.
-        arguments: what was typed besides, in Hydra's own words.
+        arguments: the other overrides, in Hydra's own words.
         sampler: node of the sampler.
         seed: first seed.
         objectives: names of the objectives.
@@ -105,7 +105,7 @@ class Search:
 
 @dataclass(frozen=True)
 class SweepSpec(Search):
-    """All that a worker needs to know: kept in the sweep's folder.
+    """The record from which workers start, in the sweep's folder.
 
     Args:
         study: the study's name.

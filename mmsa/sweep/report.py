@@ -1,4 +1,4 @@
-"""A study in words: its best trials as a table, how far it is, and what to type next."""
+"""A study in words: its best trials as a table, its progress, and the next command."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mmsa.run_folder import override_key, shown_value
 from mmsa.sweep.options import SPEC_FILE
 from mmsa.sweep.summary import Summary, TrialRecord, rerun_command, summarise
 
-_REASONS = 5  # different reasons of failures that are told
+_REASONS = 5  # different reasons of failures that are shown
 _FRACTION = re.compile(r"-?(\d+\.\d*|\.\d+|\d+(?=e))(e[+-]?\d+)?", re.IGNORECASE)
 
 
@@ -45,14 +45,14 @@ def report(outputs: Path, name: str, style: Style = "table") -> str:
 
 
 def rerun_note(summary: Summary, style: Style) -> str:
-    """The command that trains the best configuration again, and what it does; empty while no trial is done."""
+    """The command that trains the best configuration again, with its purpose; empty while no trial is done."""
     command = rerun_command(summary)
     if command is None:
         return ""
     several = len(summary.objectives) > 1
     best = f"the trial of the Pareto front that is best in {summary.objectives[0]}" if several else "the best trial"
     shown = f"```\n{command}\n```" if style == "markdown" else f"  {command}"
-    return f"{best} over five new seeds, which then meets the test fold for the first time:\n{shown}"
+    return f"{best} over five new seeds, which is the first to read the test fold:\n{shown}"
 
 
 def study_lines(outputs: Path) -> list[str]:
@@ -93,7 +93,7 @@ def _summary(folder: Path, outputs: Path) -> Summary:
 
 
 def text(summary: Summary, style: Style = "table", width: int | None = None, top: int = 10) -> str:
-    """A study as text: what it is, its best trials, and why trials failed.
+    """A study as text: its heading, its best trials, and why trials failed.
 
     Args:
         summary: the study.
@@ -144,7 +144,7 @@ def _table(summary: Summary, shown: Sequence[TrialRecord]) -> Table:
 
 
 def _row(summary: Summary, row: TrialRecord, keys: Sequence[str]) -> Row:
-    """The trial's number, a cell per objective, the first with its deviation over several seeds, and what was tried."""
+    """The trial's number, a cell per objective, the first with its deviation over several seeds, and its values."""
     values = list(map(value_text, summary.objectives, row.values))
     if row.deviation is not None:
         values[0] += f" ± {value_text(summary.objectives[0], row.deviation)}"
@@ -160,13 +160,13 @@ def _record(summary: Summary, row: TrialRecord, keys: Sequence[str]) -> list[obj
 
 
 def _notes(summary: Summary, shown: Sequence[TrialRecord]) -> list[str]:
-    """What has to be known to read the table."""
+    """Notes on the table."""
     hashed = f", data {summary.fingerprint[:12]}" if summary.fingerprint and not summary.varies_in_data else ""
     fold = "test" if summary.final else "validation"
     notes = [f"{summary.data}, {fold} fold{hashed}", f"sampler {summary.sampler}, pruner {summary.pruner}"]
     notes += [tables.PLANTED] if summary.planted else []
     if summary.best:
-        notes.append("values of the validation fold: the best one is optimistic, because it was chosen by them")
+        notes.append("values of the validation fold: the best one is optimistic, because they selected it")
     if summary.seeds > 1 and shown:
         value = "confidence bound" if any(row.is_bound for row in shown) else "mean"
         notes.append(f"{value} {tables.SPREAD} {summary.seeds} seeds")
@@ -174,7 +174,7 @@ def _notes(summary: Summary, shown: Sequence[TrialRecord]) -> list[str]:
 
 
 def _foot(summary: Summary, shown: Sequence[TrialRecord]) -> list[str]:
-    """What stands below the table, with the most frequent reasons of failures."""
+    """The lines below the table, with the most frequent reasons of failures."""
     done = summary.counts["done"]
     lines = [f"the best {len(shown)} of {done} trials that ran to their end"] if len(shown) < done else []
     if shown:

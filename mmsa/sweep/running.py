@@ -1,4 +1,4 @@
-"""Running one trial: its configuration, its seeds, and when it ends before its time."""
+"""Running one trial: its configuration, its seeds, and its early end."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class TrialRunner:
         return [self._objective(list(found), mode) for found, mode in zip(by_objective, self.spec.modes, strict=True)]
 
     def _seed(self, trial: Trial, varying: Sequence[str], seed: int | None, watched: bool) -> list[float]:
-        """The objectives of one run, which goes on where a dead worker left it."""
+        """The objectives of one run, which resumes where a dead worker left it."""
         runs: dict[str, Any] = dict(trial.user_attrs.get("seeds", {}))
         key = str(seed) if seed is not None else "run"
         former = self._runs / Path(runs[key]["folder"]).name if key in runs else None  # absolute in older studies
@@ -104,8 +104,8 @@ class TrialRunner:
             shown = ", ".join(f"{n} is {v}" for n, v in zip(self.spec.objectives, found, strict=True))
             raise TrainingError(f"an objective is not finite: {shown}.")
         runs = dict(trial.user_attrs.get("seeds", {}))
-        told = {"score": found[0], "epochs": record.epochs, "seconds": record.seconds}
-        runs[key] = {**runs[key], **told, "run_id": record.mlflow_run_id}
+        known_of = {"score": found[0], "epochs": record.epochs, "seconds": record.seconds}
+        runs[key] = {**runs[key], **known_of, "run_id": record.mlflow_run_id}
         trial.set_user_attr("seeds", runs)
         return [float(value) for value in found if value is not None]
 
@@ -174,7 +174,7 @@ class TrialRunner:
 
 
 def former_record(folder: Path) -> RunRecord | None:
-    """What an earlier run has written; None where it came to nothing."""
+    """The record of an earlier run; None where it has no result."""
     try:
         return RunRecord.read(folder)
     except DataError:

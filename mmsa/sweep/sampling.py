@@ -1,4 +1,4 @@
-"""Optuna's samplers, such that a study goes on alike in whatever process asks for its next trial."""
+"""Optuna's samplers, such that a study continues alike in whatever process asks for its next trial."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mmsa.errors import ConfigError
 
 GRID = "optuna.samplers.GridSampler"
 WHITELIST = ("hydra_plugins.hydra_optuna_sweeper.*", "optuna.samplers.*")
-"""What a sampler's node may run: what the official plugin lets it run."""
+"""The classes that a sampler's node may build: those of the official plugin."""
 PACKAGES = {"CmaEsSampler": "cmaes", "GPSampler": "torch"}
 """Packages that Optuna imports only when it samples."""
 OURS: dict[str, dict[str, Any]] = {
@@ -93,15 +93,15 @@ def _built(node: Mapping[str, Any], seed: int) -> Any:
 def _refused(name: str, reason: object) -> ConfigError:
     return ConfigError(
         f"hydra.sweeper.sampler: {name} cannot be made: {reason}"
-        "\n  type another option of it, or another sampler: hydra/sweeper/sampler=tpe"
+        "\n  type hydra/sweeper/sampler=tpe, or correct its options"
     )
 
 
 class SeededSampler(BaseSampler):
     """A sampler whose draws depend on nothing that its process drew before.
 
-    What it draws is settled by the seed, the trial's number, the parameter's name, and the trials in the storage. A
-    study that was interrupted goes on with the same bits, no worker repeats another's point, and a trial that was
+    Its draws depend on the seed, the trial's number, the parameter's name, and the trials in the storage. A
+    study that was interrupted resumes to the same bits, no worker repeats another's point, and a trial that was
     left half suggested gets the rest that it would have had.
 
     Each draw is made by a new sampler of Optuna's, with a seed of its own. Nothing is lost by that: generations
@@ -126,7 +126,7 @@ class SeededSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Values of the parameters that are drawn together, once for a trial whoever goes on with it.
+        """Values of the parameters that are drawn together, once for a trial, whoever resumes it.
 
         They are kept in the storage, since by then others' trials have ended, and GP would take the trial's own point
         for that of a running one.
@@ -151,7 +151,7 @@ class SeededSampler(BaseSampler):
         self._sampler(trial).after_trial(study, trial, state, values)
 
     def _sampler(self, trial: FrozenTrial) -> BaseSampler:
-        """The sampler of what is drawn for a whole trial."""
+        """The sampler of the parameters of a whole trial."""
         # CMA-ES adds the trial's number to its seed by itself; with a seed for each trial, two of them could meet.
         sampler = self._fresh(*(() if sampler_name(self._node) in SEQUENCES else (trial.number,)))
         if isinstance(sampler, QMCSampler):

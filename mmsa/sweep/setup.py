@@ -36,7 +36,7 @@ from mmsa.tracking.database import default_uri
 from mmsa.tracking.tracker import without_password
 
 ELSEWHERE = re.compile(r"[+~]*(paths|tracking|device|name)([./@=]|$)")
-"""Arguments that change where a search runs and is kept, not what is searched."""
+"""Arguments that change where a search runs and is kept, not the search."""
 _FILES = ("dataset.source", "dataset.glove")
 
 
@@ -45,10 +45,10 @@ class Sweep:
     """A sweep that is checked and whose study is made.
 
     Args:
-        spec: what its workers need to know.
+        spec: the record from which its workers start.
         study: the study.
         base: configuration of the first point.
-        note: what the user has to be told; None is nothing.
+        note: a line for the user; None is nothing.
     """
 
     spec: SweepSpec
@@ -61,11 +61,11 @@ def set_up(checked: CheckedSweep, choice: str) -> Sweep:
     """Prepare the data of a sweep, and make or find its folder and its study.
 
     Args:
-        checked: what it is to do.
+        checked: its plan.
         choice: the option of the group `sweep` that was chosen.
 
     Raises:
-        MmsaError: what the user can mend; nothing has been trained.
+        MmsaError: an error that the user can fix; nothing has been trained.
     """
     search = checked.search
     store, _ = build.open_data(checked.base, progress=True)
@@ -78,7 +78,7 @@ def set_up(checked: CheckedSweep, choice: str) -> Sweep:
     if storage == (checked.base.tracking.get("uri") or default_uri(checked.base.paths.outputs)):
         raise ConfigError(
             "sweep.storage and tracking.uri are one database, and the tables of Optuna and MLflow do not go together.\n"
-            "  type another database for one of them"
+            "  use another database for one of them"
         )
     sources = {store.dataset: store.sources}
     spec = SweepSpec(**vars(search), study=name, folder=str(folder), storage=storage, sources=sources)
@@ -93,7 +93,7 @@ def set_up(checked: CheckedSweep, choice: str) -> Sweep:
 
 
 def _name(choice: str, searched: Mapping[str, Any], search: Search, sweeps: Path) -> str:
-    """The study's name, made of what is searched; older versions counted the path of the source to that."""
+    """The study's name, made from the search; older versions included the path of the source."""
 
     def name(content: Mapping[str, Any]) -> str:
         return f"{choice}-{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]}"
@@ -104,7 +104,7 @@ def _name(choice: str, searched: Mapping[str, Any], search: Search, sweeps: Path
 
 
 def _naming(checked: CheckedSweep, store: Store) -> list[str]:
-    """What names the source in commands of this sweep where it was not typed: later other stores may fit too."""
+    """The overrides that name an untyped source in commands of this sweep: later other stores may fit too."""
     cfg = checked.base
     if DATA_KEYS & checked.space.texts.keys() or cfg.dataset.get("source", "") is not None:
         return []
@@ -112,7 +112,7 @@ def _naming(checked: CheckedSweep, store: Store) -> list[str]:
 
 
 def what_is_searched(search: Search, store: Store) -> dict[str, Any]:
-    """What makes a study this one and no other, whatever the order in which it was typed."""
+    """The identity of a study, whatever the order of its overrides."""
     return {
         "space": search.space,
         "arguments": sorted(_that_search(typed_overrides(search.arguments))),
@@ -125,20 +125,20 @@ def what_is_searched(search: Search, store: Store) -> dict[str, Any]:
 
 
 def _that_search(arguments: Sequence[str]) -> list[str]:
-    """The arguments that make a search what it is; its data are known by their fingerprint, not by one path of them."""
+    """The arguments that identify a search; its fingerprint identifies its data, not their path."""
     kept = [argument for argument in arguments if not ELSEWHERE.match(argument)]
     parser = OverridesParser.create()
     return [a for a in kept if override_key(a) not in _FILES or parser.parse_override(a).is_sweep_override()]
 
 
 def study_record(spec: SweepSpec, space: Space, store: Store, command: str, named: Sequence[str] = ()) -> StudyRecord:
-    """What a study says of itself, without passwords.
+    """The record of a study, without passwords.
 
     Args:
         spec: of the sweep.
-        space: what varies, and what does not.
+        space: its dimensions and fixed overrides.
         store: of the first configuration.
-        command: what goes on with it.
+        command: resumes it.
         named: overrides that name the source, where it was not typed.
     """
     varies = DATA_KEYS & space.texts.keys()
@@ -168,8 +168,8 @@ def make_study(spec: SweepSpec, searched: Mapping[str, Any], record: StudyRecord
 
     Args:
         spec: of the sweep.
-        searched: what makes a study this one and no other.
-        record: what it says of itself.
+        searched: the identity of the study.
+        record: its record.
 
     Raises:
         ConfigError: a study of that name searches something else, or the storage cannot be reached.
@@ -227,7 +227,7 @@ def space_of(spec: SweepSpec) -> Space:
 
 
 def open_sweep(spec: SweepSpec, slot: str) -> tuple[TrialDesk, TrialRunner]:
-    """What a worker needs of a sweep."""
+    """The sweep as a worker needs it."""
     options = spec.options
     space = space_of(spec)
     grid = is_grid(spec.sampler)
@@ -244,6 +244,6 @@ def open_sweep(spec: SweepSpec, slot: str) -> tuple[TrialDesk, TrialRunner]:
 
 def _other_search(study: str, difference: str) -> ConfigError:
     return ConfigError(
-        f"sweep.study={study}: there is a study of this name, and it searches something else ({difference}).\n"
+        f"sweep.study={study}: a study of this name exists and searches something else ({difference}).\n"
         "  type sweep.study=ANOTHER, or leave it out"
     )

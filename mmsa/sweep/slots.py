@@ -42,7 +42,7 @@ class SlotPlan:
 
 @dataclass(frozen=True)
 class SlotRules:
-    """What holds for all slots of a sweep.
+    """The rules for all slots of a sweep.
 
     Args:
         accelerator: device=... of the trials; "auto" allows all.
@@ -58,12 +58,12 @@ class SlotRules:
 
     @property
     def threading(self) -> dict[str, str]:
-        """What tells the libraries that compute on the CPU how many threads a slot has."""
+        """Variables that give the CPU libraries the number of threads of a slot."""
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         return dict.fromkeys(names, str(self.threads))
 
     def fits(self, gpu: Gpu) -> bool:
-        """Whether the GPU has the free memory for its slots; a memory that nobody knows is believed to do."""
+        """Whether the GPU has the free memory for its slots; an unknown memory is assumed to suffice."""
         return gpu.free is None or gpu.free >= self.gpu_memory * self.slots_per_gpu * GIB
 
     @property
@@ -95,12 +95,12 @@ class SlotRules:
 
 
 def choose_slots(slots: str | int | Sequence[str], rules: SlotRules) -> SlotPlan:
-    """Choose the slots of a sweep from what is here, allowed, and free.
+    """Choose the slots of a sweep among the available, allowed and free ones.
 
     Args:
         slots: "auto": as many as fit, on the GPUs that were given, or on the one with most free memory where nobody
             chose; on the CPU where there is no GPU. A number: the first of those. A list: "cuda:K", "cpu" and "mps".
-        rules: what holds for all of them.
+        rules: for all of them.
 
     Raises:
         ConfigError: a slot that is not a word for one, not here, not free, or not on the accelerator.
@@ -151,7 +151,7 @@ def _on_free_gpus(gpus: Sequence[Gpu], rules: SlotRules) -> tuple[list[Slot], li
         best = max(free, key=lambda gpu: gpu.free or 0)
         numbers = [str(gpu.index) for gpu in free]
         notes.append(
-            f"Of {len(gpus)} GPUs only {best} is used, for nobody said that the others are yours; for more type "
+            f"Of {len(gpus)} GPUs only {best} is used, since nothing assigns the others to you; for more type "
             f"sweep.slots=[{_words(free)}], or CUDA_VISIBLE_DEVICES={','.join(numbers)} before the command."
         )
         free = [best]
@@ -195,7 +195,7 @@ def _check_words(words: Sequence[str], given: str, accelerator: Accelerator) -> 
         if word != "cpu" and words.count(word) > 1:
             raise ConfigError(
                 f"{given}: {word} is named {words.count(word)} times.\n"
-                f"  type it once; sweep.slots_per_gpu={words.count(word)} is for several trials on a GPU"
+                f"  type {word} once; sweep.slots_per_gpu={words.count(word)} is for several trials on a GPU"
             )
 
 
@@ -235,7 +235,7 @@ def _here(gpus: Sequence[Gpu]) -> str:
 
 
 def _type_less(gpus: Sequence[Gpu], rules: SlotRules) -> str:
-    """What to type where none of the GPUs has the room."""
+    """The options to type where none of the GPUs has the room."""
     tenths = int(max(gpu.free or 0 for gpu in gpus) * 10 / GIB / rules.slots_per_gpu)
     less = f"sweep.gpu_memory={tenths / 10:g}, or " if tenths else ""
     return f"  type {less}{'device=cpu' if rules.accelerator == 'cuda' else 'sweep.slots=[cpu]'}"

@@ -1,4 +1,4 @@
-"""The search space of a sweep: what varies and over what, read from the configuration and the command line."""
+"""The search space of a sweep, read from the configuration and the command line."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MAX_POINTS = 100_000
 
 @dataclass(frozen=True)
 class Space:
-    """What varies in a sweep, and what all of its trials have in common.
+    """The dimensions of a sweep, and the overrides that all of its trials share.
 
     Args:
         distributions: of the keys that vary, by their name in Hydra's own words, in the order given.
@@ -60,7 +60,7 @@ def as_typed(space: Mapping[Any, Any]) -> dict[str, str]:
 
 
 def read_space(params: Mapping[str, str], arguments: Sequence[str], seeds_allowed: bool) -> Space:
-    """The space of the configuration's `sweep.space` and of what was typed, which wins where both have a key.
+    """The space of the configuration's `sweep.space` and of the overrides, which win where both have a key.
 
     Args:
         params: value in Hydra's sweep syntax by key; short forms of ours (`encoder/text`) are allowed.
@@ -104,7 +104,7 @@ def grid_points(space: Space) -> list[dict[str, Any]]:
         sizes = " × ".join(f"{len(found)} of {typed_key(key)}" for key, found in values.items())
         raise ConfigError(
             f"a grid may have {MAX_POINTS} points, this one has {count}: {sizes}."
-            "\n  type fewer values, or a sampler, which tries sweep.trials of them: hydra/sweeper/sampler=tpe"
+            "\n  type hydra/sweeper/sampler=tpe, which tries sweep.trials points, or fewer values"
         )
     return [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
 
@@ -134,10 +134,10 @@ def check_space(space: Space, check: Callable[[list[str]], None]) -> None:
 
     Args:
         space: the sweep's.
-        check: composes the configuration of some overrides and raises what is wrong with it.
+        check: composes the configuration of some overrides and raises its errors.
 
     Raises:
-        ConfigError: a value is refused: which one, why, and what to type.
+        ConfigError: a value is refused: which one, why, and the corrected option.
     """
     refusal = _refusals(space, check)
     first = first_point(space)
@@ -177,7 +177,7 @@ def _refused(space: Space, refusal: Refusals, point: dict[str, Any], key: str) -
 
 
 def _refusals(space: Space, check: Callable[[list[str]], None]) -> Refusals:
-    """Tells why a point, or a part of one, is refused, and composes each once; None where it is accepted."""
+    """The refusal of a point, or a part of one, composing each once; None where it is accepted."""
 
     @cache
     def asked(*overrides: str) -> ConfigError | None:
@@ -213,15 +213,15 @@ def _value_text(override: Override) -> str:
 
 
 def _distribution(override: Override) -> BaseDistribution | None:
-    """What the official plugin makes of a range or a choice, if we can search it; None for one value."""
+    """The official plugin's distribution of a range or a choice, if we can search it; None for one value."""
     try:
         distribution = create_optuna_distribution_from_override(override)
     except (AssertionError, NotImplementedError, ValueError) as error:
-        raise _unsearchable(override, str(error).rstrip(".") or "it is of a kind that Optuna does not know") from error
+        raise _unsearchable(override, str(error).rstrip(".") or "Optuna has no such distribution") from error
     if not isinstance(distribution, BaseDistribution):
         return None
     if isinstance(distribution, FloatDistribution) and not math.isfinite(distribution.high - distribution.low):
-        raise _unsearchable(override, "its ends have to be finite numbers")
+        raise _unsearchable(override, "its ends must be finite numbers")
     if isinstance(distribution, CategoricalDistribution):
         _check_choices(override, distribution.choices)
     return distribution
@@ -251,11 +251,11 @@ def _check_may_vary(override: Override, distribution: BaseDistribution, seeds_al
         count = len(_values(distribution)) if isinstance(distribution, CategoricalDistribution) else 3
         raise ConfigError(
             f"seed may not be searched ({_value_text(override)}): the best one is luck."
-            f"\n  type sweep.seeds={count}: each trial runs with so many seeds, and its score is their mean"
+            f"\n  type sweep.seeds={count}: each trial runs with this number of seeds, and its score is their mean"
         )
     if re.match(r"(paths|tracking)([.@]|$)|(name|trainer\.resume)$", key):
         raise ConfigError(
-            f"{key} has to be one value for the whole sweep, since it says where runs are read or written; "
+            f"{key} needs one value for the whole sweep, since runs are read or written there; "
             f"it is {_value_text(override)}.\n  type {key}=VALUE"
         )
 

@@ -26,7 +26,7 @@ WAIT_SECONDS = 60
 
 
 def choose_storage(option: str | None, folder: Path) -> tuple[str, str | None]:
-    """The place of a study, and what has to be said of it.
+    """The place of a study, and a note on it.
 
     Args:
         option: `sweep.storage`: a URL, "journal", or None for the file system's choice.
@@ -77,7 +77,7 @@ def open_storage(place: str) -> BaseStorage:
         cause = without_password(str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(
             f"sweep.storage={without_password(place)} cannot be opened: {cause[:200]}\n"
-            "  mend the address, start the server, or leave sweep.storage out"
+            "  correct the address, start the server, or leave sweep.storage out"
         ) from error
 
 
@@ -110,11 +110,11 @@ def open_study(folder: Path) -> optuna.Study:
         return optuna.load_study(study_name=spec.study, storage=storage)
     except (KeyError, StorageInternalError) as error:
         raise ConfigError(
-            f"{without_password(spec.storage)} holds no study {spec.study}.\n  type the command of the sweep again"
+            f"{without_password(spec.storage)} holds no study {spec.study}.\n  run the command of the sweep again"
         ) from error
 
 
 def quiet_optuna() -> None:
-    """Keep Optuna's notes on experimental features off the screen: they are no news to a user of ours."""
+    """Keep Optuna's notes on experimental features off the screen: they do not concern our users."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)

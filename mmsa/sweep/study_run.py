@@ -17,17 +17,17 @@ from mmsa.tracking.tracker import RunInfo
 class StudyRun:
     """Shows a study in MLflow; the trials' own runs are tied to it by the tag `sweep`.
 
-    The first failure is told in one line and costs no trial; what was missed is handed in as soon as MLflow is back.
+    The first failure prints one line and costs no trial; missed values are sent as soon as MLflow is back.
 
     Args:
-        tracker: of the runs, not started; says where they are shown.
+        tracker: of the runs, not started; knows where they are shown.
     """
 
     tracker: MLflowTracker
     _step: int = -1
 
     def open(self, summary: Summary, run_id: str | None = None) -> str | None:
-        """Make the study's run, or go on with `run_id`, and return its id; None where MLflow cannot be reached."""
+        """Make the study's run, or resume `run_id`, and return its id; None where MLflow cannot be reached."""
         fixed = {override_key(override): override.partition("=")[2] for override in summary.fixed}
         how = {"sampler": summary.sampler, "pruner": summary.pruner}
         about = {"trials": summary.total, "seeds": summary.seeds, **how}
@@ -76,7 +76,7 @@ class StudyRun:
 
 
 def description(summary: Summary) -> str:
-    """What MLflow says of a study, in Markdown: how far it is, its best trials, and the command to type next."""
+    """MLflow's description of a study, in Markdown: its progress, its best trials, and the next command."""
     return "\n\n".join(filter(None, [rerun_note(summary, "markdown"), text(summary, "markdown")]))
 
 

@@ -1,4 +1,4 @@
-"""A study in one snapshot: how far it is, its best trials, and what to type next."""
+"""A study in one snapshot: its progress, its best trials, and the next command."""
 
 from __future__ import annotations
 
@@ -79,11 +79,11 @@ class TrialRecord:
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """What a study says of itself.
+    """The record of a study.
 
     Args:
         study: its name.
-        objectives: what is optimised: `valid/metric`, num_parameters or seconds.
+        objectives: `valid/metric`, num_parameters or seconds.
         modes: "min" or "max" per objective.
         total: the trials that were asked for.
         seeds: seeds per trial.
@@ -98,7 +98,7 @@ class StudyRecord:
         fixed: overrides of every trial, as typed.
         space: key -> search space as typed.
         config_folders: further folders of configuration files.
-        command: what to type to go on with it.
+        command: the command that resumes it.
     """
 
     study: str
@@ -126,7 +126,7 @@ class StudyRecord:
 
     @property
     def data(self) -> str:
-        """What its data are called."""
+        """The name of its data."""
         return "the data of each trial" if self.varies_in_data else data_name(self.dataset, self.source)
 
 
@@ -175,8 +175,8 @@ def summarise(study: optuna.Study) -> Summary:
     about: Mapping[str, Any] | None = study.user_attrs.get(ATTRIBUTE)
     if about is None:
         raise DataError(
-            f"the study {study.study_name} was not made by a sweep of mmsa, and lacks what a table needs.\n"
-            "  type another study=NAME, or storage=…"
+            f"the study {study.study_name} was not made by a sweep of mmsa, and lacks the data of a table.\n"
+            "  name another study"
         )
     trials = study.get_trials(deepcopy=False)
     rows = tuple(_record(trial) for trial in trials if not trial.user_attrs.get("surplus"))  # withdrawn before they ran

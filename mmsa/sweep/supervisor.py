@@ -71,7 +71,7 @@ class Seat:
             return log.read().decode(errors="replace")
 
     def ask_to_end(self) -> None:
-        """No further trial; the running one goes on."""
+        """No further trial; the running one finishes."""
         self.closed = True
         if self.process is not None and self.process.stdin is not None:
             self.process.stdin.close()
@@ -121,7 +121,7 @@ class Supervisor:
     def step(self) -> bool:
         """Look after every slot once; False when all are through."""
         if self.interrupts and not self._heeded:
-            self.say("no further trials; the running ones finish (Ctrl-C again stops them and keeps how far they came)")
+            self.say("no further trials; the running ones finish (Ctrl-C again stops them and keeps their checkpoints)")
         self._heeded = self.interrupts > 0
         if self._heeded or (self.until is not None and time.time() > self.until):
             self._ask_all_to_end()
@@ -158,15 +158,15 @@ class Supervisor:
 
     def _died(self, seat: Seat, code: int) -> None:
         words = seat.last_words()
-        told = f"killed by signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"
+        end = f"killed by signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"
         trials = re.findall(r"^trial (\d+)( ended)?$", words, flags=re.MULTILINE)
         if trials:
             seat.deaths_at_start = 0
             number, ended = trials[-1]
             if ended:
-                self.say(f"a worker died between two trials ({told}) on {seat.slot.name}; see {seat.log}")
+                self.say(f"a worker died between two trials ({end}) on {seat.slot.name}; see {seat.log}")
                 return
-            reason = f"its worker died ({told})"
+            reason = f"its worker died ({end})"
             self.on_death(int(number), reason)
             self.say(f"trial {number}: {reason} on {seat.slot.name}; see {seat.log}")
             return
@@ -174,8 +174,8 @@ class Supervisor:
         if seat.deaths_at_start >= MAX_DEATHS_AT_START:
             seat.closed = True
             lines = [line for line in words.splitlines() if line.strip()]
-            self.say(f"{seat.slot.name} is given up: its workers do not start ({told}): {lines[-1] if lines else ''}")
-            self.say(f"  all that they printed: {seat.log}")
+            self.say(f"{seat.slot.name} is given up: its workers do not start ({end}): {lines[-1] if lines else ''}")
+            self.say(f"  their output: {seat.log}")
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self.interrupts += 1  # what follows from it is for `step`: a handler may have interrupted anything
@@ -185,7 +185,7 @@ class Supervisor:
             seat.ask_to_end()
 
     def _stop_now(self) -> None:
-        """End the workers; their trials keep their checkpoints and are gone on with by the next worker."""
+        """End the workers; their trials keep their checkpoints, and the next worker resumes them."""
         alive = [seat.process for seat in self.seats if seat.process is not None and seat.process.poll() is None]
         self._ask_all_to_end()  # so that they know who sends the signal
         for process in alive:

@@ -1,4 +1,4 @@
-"""Who runs which trial: asking for one, going on with that of a dead worker, telling its end, once."""
+"""Which worker runs which trial: asking for one, resuming that of a dead worker, ending it, once."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class TooManyFailures(MmsaError):
-    """So many trials failed that the sweep ends."""
+    """Failed trials reached the limit that ends the sweep."""
 
 
 @dataclass
 class TrialDesk:
     """Hands the trials of a study to the workers of all hosts, and takes their values.
 
-    Exactly `total` trials are finished or pruned at the end; each is told once. A trial belongs to the worker in its
+    Exactly `total` trials are finished or pruned at the end, each recorded once. A trial belongs to the worker in its
     attribute "owner". A worker holds a lock for as long as it lives, by which workers of the same host know the dead;
     those of other hosts are known by a lease that the worker renews.
 
     Args:
         study: with the sampler that suggests.
         distributions: dimensions in the order in which they are suggested.
-        total: finished or pruned trials that the study ends with; None runs what waits, as a grid does.
-        retries: how often a trial whose worker died is gone on with.
-        max_failures: trials that fail after the command was typed, with which the sweep ends.
+        total: finished or pruned trials at which the study ends; None runs the queued ones, as for a grid.
+        retries: how often a trial whose worker died is resumed.
+        max_failures: failed trials since the command last ran at which the sweep ends.
         slot: what the worker computes on, for people.
     """
 
@@ -136,7 +136,7 @@ class TrialDesk:
 
     def _is_wanted(self, trial: Trial) -> bool:
         """Withdraw a trial that another host's worker asked for, or took, at the same moment as the last one."""
-        if self.total is None:  # what was queued is a point of the grid
+        if self.total is None:  # a queued trial is a point of the grid
             wanted = "fixed_params" in self.study._storage.get_trial(trial._trial_id).system_attrs
         else:
             before = (other for other in self.study.get_trials(deepcopy=False) if other.number < trial.number)
@@ -159,7 +159,7 @@ class TrialDesk:
         return time.time() > float(trial.user_attrs.get("lease", 0.0))
 
     def _adopt(self, left: FrozenTrial) -> Trial | None:
-        """Go on with a trial whose worker died; None where that was tried often enough, or another host was faster."""
+        """Resume a trial whose worker died; None where its retries are used up, or another host was faster."""
         attempts = int(left.user_attrs.get("attempts", 0))
         if attempts > self.retries:
             reason = left.user_attrs.get("death", f"its worker died, {attempts} times in all")
@@ -210,7 +210,7 @@ def worker_lock(worker: str) -> Path:
 
 
 def num_failed(study: Study, trials: Sequence[FrozenTrial]) -> int:
-    """How many trials failed since the sweep's command was typed: what was mended then counts no more."""
+    """How many trials failed since the sweep's command last ran: earlier failures may have been fixed."""
     return len(failures(trials)) - int(study.user_attrs.get(FAILED_BEFORE, 0))
 
 

@@ -1,4 +1,4 @@
-"""A worker of a sweep: python -m mmsa.sweep.worker FOLDER. It asks for trials, runs them and tells their values."""
+"""A worker of a sweep: python -m mmsa.sweep.worker FOLDER. It asks for trials, runs them and reports their values."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def work(
 
 
 def entered(spec: SweepSpec, config_folders: Sequence[str]) -> SweepSpec:
-    """Go where the sweep was started. What its configurations may name this process says, not the sweep's folder.
+    """Go where the sweep was started. This process decides what its configurations may name, not the sweep's folder.
 
     Args:
         spec: of the sweep.
@@ -104,7 +104,7 @@ def entered(spec: SweepSpec, config_folders: Sequence[str]) -> SweepSpec:
     except OSError as error:
         raise ConfigError(
             f"{spec.folder}: its relative paths begin in {spec.working_folder}, and this machine has no such folder.\n"
-            "  mount it there, or type the sweep's command again where its folders are now"
+            "  mount it there, or run the sweep's command again where its folders are now"
         ) from error
     return replace(spec, config_folders=list(config_folders))
 
@@ -129,7 +129,7 @@ def run_one(desk: TrialDesk, runner: TrialRunner, trial: Trial, stop: threading.
             desk.release(trial)
         raise
     except Exception as error:  # noqa: BLE001  (any fault of a trial is its own; the sweep goes on in a new process)
-        # A sampler learns of what was pruned, not of what failed; but a grid tries the points again that failed.
+        # A sampler learns from pruned trials, not from failed ones; a grid retries the failed points.
         is_bad = isinstance(error, TrainingError) or lacks_memory(error)
         teaches = is_bad and not runner.spec.options["final"]
         trial.set_user_attr("seconds", time.monotonic() - began)

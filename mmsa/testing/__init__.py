@@ -4,7 +4,7 @@
 
     TestMine = laws_of("fusion=mine", config_dir="FOLDER/conf")
 
-Type then: MMSA_PACKAGES=my_package PYTHONPATH=FOLDER pytest FOLDER
+Then type: MMSA_PACKAGES=my_package PYTHONPATH=FOLDER pytest FOLDER
 """
 
 from __future__ import annotations

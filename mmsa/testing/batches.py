@@ -1,4 +1,4 @@
-"""Small random batches that hold every odd case, and what may be done to them without changing a prediction."""
+"""Small random batches that hold every odd case, and changes of them that must not change a prediction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which options go together, by what the parts say of themselves, and few combinations in which every pair occurs."""
+"""Which options go together, by the declarations of the parts, and few combinations in which every pair occurs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MEANINGLESS = {frozenset({("num_modalities", 1), differ}) for differ in (("axes"
 
 
 class Combination(NamedTuple):
-    """What a model is built of.
+    """The parts of a model.
 
     Args:
         encoder, fusion, regularizer, feedback: options of these groups.
@@ -53,7 +53,7 @@ class Combinations:
     Args:
         options: per group of GROUPS the options that are combined.
         compose: overrides -> configuration.
-        typed: what is typed for an option of a group; of others GROUP=OPTION.
+        typed: the override of an option of a group; for others GROUP=OPTION.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Combinations:
         }
 
     def overrides(self, combination: Combination) -> list[str]:
-        """What is typed for a combination."""
+        """The overrides of a combination."""
         named = [self.typed.get((g, getattr(combination, g)), (f"{g}={getattr(combination, g)}",)) for g in GROUPS]
         return [*itertools.chain(*named), *(UNEQUAL if combination.widths == "unequal" else ())]
 
@@ -97,7 +97,7 @@ class Combinations:
 
     @cached_property
     def refused(self) -> dict[Pair, tuple[Value, Value]]:
-        """The pairs that exclude one another, each with the option that says so first."""
+        """The pairs that exclude one another, each with the option that declares it first."""
         found: list[tuple[Value, Value]] = []
         made = {(g, option): self.part_of(g, option) for g in GROUPS for option in self.factors[g]}
         for group in ("encoder", "fusion", "regularizer", "feedback"):

@@ -1,4 +1,4 @@
-"""The laws that every model keeps, of whatever parts it is made; each raises an AssertionError that says what broke.
+"""The laws that every model keeps, of whatever parts it is made; each raises an AssertionError that names the fault.
 
 None of them changes the weights, so they may share a model.
 """
@@ -32,7 +32,7 @@ MOST_WEIGHTS = 30
 
 @dataclass(frozen=True)
 class Subject:
-    """What the laws are about: small models of one configuration, for random batches.
+    """The subject of the laws: small models of one configuration, for random batches.
 
     Args:
         cfg: the configuration.
@@ -195,7 +195,7 @@ def regularizers_are_off_at_evaluation(subject: Subject, model: MultimodalModel)
 
 
 def regularizers_say_what_they_did(subject: Subject, model: MultimodalModel) -> None:
-    """In training what was not kept is zero, and mixed streams have the rows of the mix."""
+    """In training dropped parts are zero, and mixed streams have the rows of the mix."""
     batch = subject.lacking()
     torch.manual_seed(0)
     _, internals = subject.model().train().trace(batch)

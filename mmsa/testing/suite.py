@@ -1,4 +1,4 @@
-"""The laws as tests of pytest, for a method in a folder of one's own."""
+"""The laws as tests of pytest, for a method in a folder of your own."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SMALL = ("hidden_dim=8", "device=cpu")
 
 
 def laws_of(*choices: str, config_dir: str | Path | None = None) -> type:
-    """A class of tests: every law, on every pair of options that go together with what is chosen.
+    """A class of tests: every law, on every pair of options that go together with the chosen ones.
 
         TestMine = laws_of("fusion=mine", config_dir="conf")
 
     Args:
-        choices: what would be typed after train.py: the option that is tested first, GROUP=OPTION, then what it needs
+        choices: as for train.py: first the option to test, GROUP=OPTION, then the options that it needs
             beside it. Of encoders, fusions, regularizers and feedbacks it is combined with all options of the other
-            groups that nothing is said of; other groups are tested on one to four modalities.
+            groups without a choice; other groups are tested on one to four modalities.
         config_dir: the folder of the option's YAML file, as --config-dir; None: the option is one of ours.
 
     Raises:
@@ -56,7 +56,7 @@ def laws_of(*choices: str, config_dir: str | Path | None = None) -> type:
 
 
 def _subjects(choices: Sequence[str], config_dirs: Sequence[str]) -> Iterator[tuple[str, Subject]]:
-    """What is tested, by name; what is refused is left out."""
+    """The tested configurations, by name; refused ones are left out."""
     composer = Composer(config_dirs)
 
     def composed(*overrides: str) -> DictConfig:
@@ -93,6 +93,6 @@ def _targets(subject: Subject) -> tuple[str, ...]:
 
 
 def _fits(cfg: DictConfig, number: int) -> bool:
-    """Whether the parts that nothing is said of are defined for so many modalities."""
+    """Whether the parts without a choice are defined for this number of modalities."""
     parts = (target_of(cfg, group) for group in ("fusion", "feedback", "regularizer"))
     return all(number in getattr(part, "num_modalities", ANY_NUMBER) for part in parts)

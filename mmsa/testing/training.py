@@ -1,4 +1,4 @@
-"""The laws of training: a stopped one goes on to the bits of an undisturbed one."""
+"""The laws of training: a stopped one resumes to the bits of an undisturbed one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Stopped(Exception):
 
 
 class RandomFold:
-    """Utterances of a random batch, in the place of a `Fold`.
+    """Utterances of a random batch, instead of a `Fold`.
 
     Args:
         whole: all of them.
@@ -74,7 +74,7 @@ def fitted(
         subject: whose configuration it is; of its trainer the sizes below are taken instead.
         folder: of the checkpoints.
         stop_after: batches after which it is stopped.
-        resume: go on from the folder's last checkpoint.
+        resume: from the folder's last checkpoint.
     """
     cfg = cast(DictConfig, OmegaConf.merge(subject.cfg, {"trainer": SIZES}))
     whole = subject.batch(lengths=LENGTHS)

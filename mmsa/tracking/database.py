@@ -69,13 +69,13 @@ def ensure_database(
     """Make the database and the experiment where they are missing, and return the experiment's id.
 
     Several processes of a machine may call it at once. A local SQLite database gets its artifacts beside it, another
-    database in `outputs`; a server keeps them where it was told to. An SQLite database of an older MLflow is upgraded.
+    database in `outputs`; a server keeps them where it is set to. An SQLite database of an older MLflow is upgraded.
 
     Args:
         uri: any MLflow tracking URI; None is SQLite in `outputs`.
         outputs: the outputs folder.
         experiment: the experiment's name.
-        say: takes the line that tells of an upgrade.
+        say: takes the line about an upgrade.
 
     Raises:
         mlflow.exceptions.MlflowException, sqlalchemy.exc.SQLAlchemyError, sqlite3.Error, OSError: the place cannot be
@@ -131,7 +131,7 @@ def bring_here(database: Path, say: Callable[[str], None]) -> None:
 
     Args:
         database: the file.
-        say: takes the line that tells of an upgrade.
+        say: takes the line about an upgrade.
 
     Raises:
         sqlite3.Error: the file cannot be read or written.
@@ -192,7 +192,7 @@ def _upgrade(database: Path, say: Callable[[str], None]) -> None:
             f"{database} is of an older MLflow, and cannot be upgraded: {last[:160]}\n"
             f"  type mlflow {shlex.join(words)}, or move it away; a copy is {kept}"
         )
-    say(f"The MLflow database was of an older version and is upgraded; {kept} is what it was.")
+    say(f"The MLflow database was of an older version and is upgraded; {kept} is the copy before.")
 
 
 @cache
@@ -209,7 +209,7 @@ def _schema(database: Path) -> str:
             row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError) and "no such table" not in str(error):
-                raise  # it cannot be read now, which says nothing of what it is
+                raise  # unreadable now, which does not show what it holds
             row = None
     if row is None:
         raise ConfigError(
@@ -220,7 +220,7 @@ def _schema(database: Path) -> str:
 
 
 def require_writable(database: Path, seconds: float = 20.0) -> None:
-    """Fail where the database cannot be written after so many seconds, which the client would try for minutes."""
+    """Fail where the database cannot be written after `seconds`; the client would try for minutes."""
     with closing(sqlite3.connect(database, timeout=seconds)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         connection.rollback()
@@ -273,7 +273,7 @@ def can_write_ahead(folder: Path) -> bool:
 
 
 def file_system(folder: Path) -> str:
-    """The type of the file system that holds `folder`, or "" where the machine does not tell."""
+    """The type of the file system that holds `folder`, or "" where it is unknown."""
     path = folder.resolve()
     holding = [mount for mount in psutil.disk_partitions(all=True) if path.is_relative_to(mount.mountpoint)]
     # Of equal mount points the last one covers the others.

@@ -1,4 +1,4 @@
-"""Figures of one run, drawn from what its folder holds: learning curves, predictions, and the baselines beside it."""
+"""Figures of one run, drawn from the files of its folder: learning curves, predictions, and the baselines beside it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NAMES = {"mae": "MAE", "rmse": "RMSE", "corr": "correlation", "loss": "loss"}
 
 
 def write_figures(folder: Path, record: RunRecord) -> list[Path]:
-    """Draw the figures of a run as PNG files into `folder/figures`; what the run lacks is left out.
+    """Draw the figures of a run as PNG files into `folder/figures`; missing content is left out.
 
     Args:
         folder: a run folder with history.csv and predictions.csv.

@@ -39,15 +39,15 @@ _FOLDERS = {".pt": "checkpoints", ".png": "figures"}
 class MLflowTracker(Tracker):
     """Shows a run in MLflow.
 
-    The first failure is told in one line. MLflow is then left alone for a while, as a server that is away must not hold
-    up a training; whatever comes after that, and the end of the run in any case, tries again, opens the run where it is
-    not open yet, and hands in the epochs that were missed. No password of a URI is logged.
+    The first failure prints one line. The tracker then pauses, so that an absent server does not hold up a training.
+    Later calls, and in any case the end of the run, try again, open the run if it is not open yet, and send the missed
+    epochs. No password of a URI is logged.
 
     Args:
         outputs: the outputs folder, where the default database lies.
         uri: an MLflow tracking URI; None is SQLite in `outputs`.
         experiment: name of the MLflow experiment.
-        warn: takes the line that tells a failure; None is the logger "mmsa".
+        warn: takes the line about a failure; None is the logger "mmsa".
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class MLflowTracker(Tracker):
         self.uri = uri or default_uri(outputs)
         self.experiment = experiment
         self._warn = warn or logging.getLogger("mmsa").warning
-        self._told = False
+        self._warned = False
         self._not_before = 0.0
         self._open: Callable[[], MlflowClient] | None = None
         self._pending: list[tuple[str, float, int, int]] = []  # name, value, time in ms, epoch
@@ -83,7 +83,7 @@ class MLflowTracker(Tracker):
     def annotate(
         self, tags: Mapping[str, Any], description: str = "", files: Iterable[Path] = (), status: str | None = None
     ) -> None:
-        """Send what was kept back, set tags and the Markdown description of the open run, add files, and close it.
+        """Send pending metrics, set tags and the Markdown description of the open run, add files, and close it.
 
         Args:
             tags: name -> value; None is left out.
@@ -138,14 +138,14 @@ class MLflowTracker(Tracker):
         # Whatever goes wrong in a database, a network or a disk that only shows the run must not end the run.
         except Exception as error:  # noqa: BLE001
             self._not_before = time.monotonic() + RETRY_SECONDS
-            if not self._told:
+            if not self._warned:
                 cause = _cause(error, self.uri)
-                line = f"Tracking failed ({self.uri}): {cause}. The run goes on; its folder holds everything."
+                line = f"Tracking failed ({self.uri}): {cause}. The run continues; its folder holds everything."
                 self._warn(without_password(line))
-            self._told = True
+            self._warned = True
 
     def _opened(self, run: RunInfo, began: int) -> MlflowClient:
-        """The client, with the run that goes on, or a new one that began at a time in ms."""
+        """The client, with the resumed run, or a new one that began at a time in ms."""
         experiment_id = ensure_database(self.uri, self.outputs, self.experiment, self._warn)
         client = import_client()(tracking_uri=self.uri)
         resumed = self.run_id is not None and _reopen(client, self.run_id)
@@ -211,7 +211,7 @@ def _reopen(client: MlflowClient, run_id: str) -> bool:
 
 
 def _log_parameters(client: MlflowClient, run_id: str, parameters: Mapping[str, Any]) -> None:
-    """Log the parameters; of a resumed run only new ones, as MLflow refuses to change a value, which a tag tells."""
+    """Log the parameters; of a resumed run only new ones, as MLflow changes no value; a tag names the changes."""
     from mlflow.entities import Param
 
     known = client.get_run(run_id).data.params

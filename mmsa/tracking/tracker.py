@@ -1,4 +1,4 @@
-"""What a tracker does: it shows a run while the run's folder stays the source of truth."""
+"""A tracker shows a run; the run's folder stays the source of truth."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from mmsa.record import RunRecord
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What is known of a run when it starts.
+    """A run when it starts.
 
     Args:
         name: the run's name, made of its overrides.
         folder: the run's folder.
         parameters: the resolved configuration, flat (see `run_folder.flat_parameters`).
-        tags: what ties runs together: sweep, trial, seed, experiment, dataset; None is left out.
+        tags: shared by runs: sweep, trial, seed, experiment, dataset; None is left out.
         commit: git commit of the code, None outside a repository.
         fingerprint: fingerprint of the data.
         source: name of the file or folder that they come from.
@@ -48,7 +48,7 @@ class Tracker:
         """Make what runs share; called by the parent before any worker starts, and harmless when repeated."""
 
     def start(self, run: RunInfo, run_id: str | None = None) -> str | None:
-        """Open a run, or go on with `run_id`, and return its id; None where nothing is tracked."""
+        """Open a run, or resume `run_id`, and return its id; None where nothing is tracked."""
         return None
 
     def log_epoch(self, metrics: Mapping[str, float], epoch: int) -> None:

@@ -142,7 +142,7 @@ def ssh_line(port: int) -> str:
 
 
 def serve(outputs: Path, first_port: int) -> None:
-    """Start the server, say where it is, and stay until it ends or this program is interrupted.
+    """Start the server, print its address, and stay until it ends or this program is interrupted.
 
     Raises:
         MmsaError: no runs yet, no free port, or a server that does not come up.
@@ -150,7 +150,7 @@ def serve(outputs: Path, first_port: int) -> None:
     database = outputs / "mlflow.db"
     if not database.is_file():
         raise MmsaError(f"No tracked runs in {outputs} yet. Type: make train  (or: python train.py)")
-    training_view(database, first_port)  # which tells what is no database
+    training_view(database, first_port)  # which refuses another file
     with suppress(sqlite3.Error):  # of one that may only be read the server shows what it can
         bring_here(database.resolve(), print)
     log = outputs / "ui.log"

@@ -82,7 +82,7 @@ def restore_weights(path: Path, model: torch.nn.Module) -> str:
 
 @contextmanager
 def restoring(path: Path) -> Iterator[None]:
-    """Around what takes a checkpoint's content: what does not fit becomes a DataError."""
+    """Around the use of a checkpoint's content: content that does not fit becomes a DataError."""
     try:
         yield
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:

@@ -32,7 +32,7 @@ class Classification(KindTask):
         monitor: metric of the validation fold that selects the checkpoint, one of the target's kind.
         head_dropout: rate in [0, 1) before the head, in training only.
         auxiliary: weight >= 0 of each auxiliary loss that a stage returns.
-        kind: what the target's numbers mean (`mmsa.training.kinds.KINDS`), or "auto" for what the data set states.
+        kind: of the target (`mmsa.training.kinds.KINDS`); "auto": as the data set declares it, else by its name.
         kinds: kind of each target that the data set states.
 
     Raises:
@@ -75,8 +75,8 @@ class Classification(KindTask):
         cuts = list(self.meaning.thresholds if typed is None else typed)
         if typed is None and not cuts:
             raise ConfigError(
-                f"task.thresholds=null: task.target={self.target} is a number of which nothing is known, and needs "
-                "cuts.\n  type for example task.thresholds=[0], or what its numbers mean: task.kind=sentiment"
+                f"task.thresholds=null: task.target={self.target} is a number of an unknown scale and needs "
+                "cuts.\n  type for example task.thresholds=[0], or its kind: task.kind=sentiment"
             )
         if not cuts or sorted(set(cuts)) != cuts:
             raise ConfigError(f"task.thresholds={cuts}: needs increasing numbers.\n  type task.thresholds=[0]")
@@ -87,7 +87,7 @@ class Classification(KindTask):
         return len(self.columns) or len(self.cuts) + 1
 
     def unlearnt(self, targets: Mapping[str, np.ndarray]) -> list[str]:
-        """The classes, or emotions, that none of these utterances has, so that nobody learns them from these."""
+        """The classes, or emotions, without an example among these utterances."""
         truths = self.truths(targets)
         if self.columns:
             return [name for i, name in enumerate(self.columns) if not truths[:, i].any()]

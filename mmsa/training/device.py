@@ -43,7 +43,7 @@ def make_fabric(
 
 
 def build_without_cuda() -> ConfigError | None:
-    """What is raised for device=cuda where no GPU can help, since PyTorch itself was built without CUDA."""
+    """The error for device=cuda of a PyTorch built without CUDA."""
     if torch.version.cuda is not None or torch.version.hip is not None:
         return None
     return ConfigError(

@@ -14,7 +14,7 @@ from mmsa.ranges import NonNegative, Positive
 
 @dataclass(frozen=True)
 class GroupOptions:
-    """What may be said of the parameters of a module; None leaves it to what is said of the modules around.
+    """Options of the parameters of a module; None takes those of the enclosing module.
 
     Args:
         lr: learning rate, > 0.
@@ -54,7 +54,7 @@ def check_prefixes(prefixes: Iterable[str], names: Iterable[str]) -> None:
             modules = dict.fromkeys(".".join(name.split(".")[:-1][:2]) or name for name in there)
             place = f"optimizer.groups.{prefix}".rstrip(".")
             raise ConfigError(
-                f"{place}: needs the name of a module with parameters; there is {', '.join(modules)}.\n"
+                f"{place}: needs the name of a module with parameters; choose from {', '.join(modules)}.\n"
                 f"  type ~{place}, or one of these names"
             )
 
@@ -70,7 +70,7 @@ def divided(
     Args:
         parameters: tensors, or groups, whose own options go before those by name.
         named: the parameters by name.
-        groups: a tree of modules' names, with any of `GroupOptions` for what is below; the inner ones go first.
+        groups: a tree of modules' names, with any of `GroupOptions` for the parameters below; the inner ones go first.
         decay_biases: parameters of one axis decay, where no option says otherwise.
     """
     given = list(parameters)

@@ -1,4 +1,4 @@
-"""What the numbers of a target mean, and with that which metrics score them."""
+"""The kinds of targets, which decide the metrics that score them."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Kind:
     """One kind of target.
 
     Args:
-        requirement: what its values have to be, in words.
+        requirement: on its values, in words.
         fits: whether the values of a fold are so.
         score: metrics of regression.
         shown: those of them that tables show, in order.
-        thresholds: cuts that classification makes unless others are typed; none has to be typed.
+        thresholds: default cuts of classification; without them they have to be typed.
         columns: names of its columns; none is one number per utterance.
         levels: one value in each of its finest classes, from which the majority baseline of regression chooses.
         finest: the accuracy over these classes.
@@ -102,7 +102,7 @@ USUAL = {"sentiment": "sentiment", "emotions": "emotions", "humor": "binary", "s
 
 
 def kind_of(target: str, stated: Mapping[str, str] | None) -> str:
-    """The kind of a target: what the data set states, else by its name (USUAL), else a number.
+    """The kind of a target: as the data set declares it, else by its name (USUAL), else a number.
 
     Args:
         target: its name.
@@ -117,7 +117,7 @@ class KindTask(TargetTask):
 
     Args:
         target: name of the target in the store; None takes the first that is stated.
-        kind: a key of KINDS, or "auto" for what the data set states.
+        kind: a key of KINDS; "auto": as of `kind_of`.
         stated: as of `kind_of`.
         monitor, head_dropout, auxiliary: as of `TargetTask`.
 
@@ -139,7 +139,7 @@ class KindTask(TargetTask):
         self.kind = kind_of(target, stated) if kind == "auto" else kind
         if self.kind not in KINDS:
             raise ConfigError(
-                f"the data set states that its target {target} is of kind {self.kind}; there is {', '.join(KINDS)}.\n"
+                f"the data set states the kind {self.kind} of its target {target}; choose from {', '.join(KINDS)}.\n"
                 "  type task.kind=sentiment, or another of them"
             )
         self.meaning = KINDS[self.kind]

@@ -1,4 +1,4 @@
-"""The losses of an epoch, looked at now and then."""
+"""The losses of an epoch, checked now and then."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class LossLog:
                     raise TrainingError(
                         f"the training loss{of} is {loss} in epoch {self.epoch}, batch {index}; "
                         f"its utterances: {shown}.\n"
-                        "  look at their features, or type a smaller optimizer.lr, or trainer.clip_norm=1"
+                        "  check their features, or try a smaller optimizer.lr or trainer.clip_norm=1"
                     )
                 self.sums[name] = self.sums.get(name, 0.0) + loss * len(ids)
             self.num_utterances += len(ids)

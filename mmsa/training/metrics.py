@@ -20,7 +20,7 @@ Mode = Literal["min", "max"]
 
 @dataclass(frozen=True)
 class Metric:
-    """What a metric is, in one line, and whether a smaller or a larger value is better."""
+    """The definition of a metric, in one line, and whether a smaller or a larger value is better."""
 
     definition: str
     mode: Mode
@@ -128,7 +128,7 @@ def regression_metrics(predicted: Array, truth: Array) -> dict[str, float]:
 
 
 def error_metrics(predicted: Array, truth: Array) -> dict[str, float]:
-    """Errors and correlation, which suppose nothing of the scale. Shapes: predicted (N,), truth (N,)."""
+    """Errors and correlation, which assume no scale. Shapes: predicted (N,), truth (N,)."""
     error = predicted - truth
     return {
         "mae": float(np.abs(error).mean()),

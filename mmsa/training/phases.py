@@ -1,4 +1,4 @@
-"""What a phase of an objective lowers and steps."""
+"""The losses that a phase of an objective lowers, and the parameters that it steps."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def lowered(losses: Mapping[str, Tensor], phase: Phase) -> dict[str, Tensor]:
     absent = [name for name in phase.losses if name not in losses]
     if absent:
         raise ConfigError(
-            f"the phase {phase.name} of the objective lowers the loss {absent[0]}, which is not returned; there is "
+            f"the phase {phase.name} of the objective lowers the loss {absent[0]}, which is not returned; choose from "
             f"{', '.join(losses) or 'none'}.\n  type objective=task, or correct the objective"
         )
     return {name: losses[name] for name in phase.losses}

@@ -28,7 +28,7 @@ class Regression(KindTask):
         monitor: metric of the validation fold that selects the checkpoint, one of the target's kind.
         head_dropout: rate in [0, 1) before the head, in training only.
         auxiliary: weight >= 0 of each auxiliary loss that a stage returns.
-        kind: what the target's numbers mean (`mmsa.training.kinds.KINDS`), or "auto" for what the data set states.
+        kind: of the target (`mmsa.training.kinds.KINDS`); "auto": as the data set declares it, else by its name.
             Labels of 0 and 1 are regressed as -1 and 1.
         kinds: kind of each target that the data set states.
 

@@ -1,4 +1,4 @@
-"""Learning-rate schedules, as a run configures them: PyTorch's own, each of which says when it moves."""
+"""Learning-rate schedules, as a run configures them: PyTorch's own, each of which states when it moves."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Schedule:
     """A scheduler, and when it moves.
 
     Args:
-        scheduler: PyTorch's, or what has its `step`, `state_dict` and `load_state_dict`.
+        scheduler: PyTorch's, or one with its `step`, `state_dict` and `load_state_dict`.
         unit: "step" moves after every step of the optimiser, "epoch" after every epoch.
-        reads_score: it is handed the monitored value of the validation fold; only with "epoch".
-        total: planned epochs, >= 1, where the curve depends on them: a run goes on only with as many. Else None.
+        reads_score: it gets the monitored value of the validation fold; only with "epoch".
+        total: planned epochs, >= 1, where the curve depends on them: a run resumes only with as many. Else None.
 
     Raises:
         ValueError: `reads_score` with "step", after which there is no score.
@@ -50,11 +50,11 @@ class Schedule:
             self.scheduler.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """How far it has come, and the length that it was planned for."""
+        """Its progress, and its planned length."""
         return {**self.scheduler.state_dict(), _PLANNED: self.total}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state.
+        """Resume from a state.
 
         Raises:
             ConfigError: the state is of a curve of another length.
@@ -63,14 +63,14 @@ class Schedule:
         if planned != self.total:
             raise ConfigError(
                 f"trainer.max_epochs={self.total}: the learning rate of this run follows a curve over {planned} "
-                "epochs, and goes on only with as many.\n"
+                "epochs, and resumes only with as many.\n"
                 f"  type trainer.max_epochs={planned}, or leave trainer.resume out"
             )
         self.scheduler.load_state_dict({name: value for name, value in state.items() if name != _PLANNED})
 
 
 def none() -> None:
-    """No schedule: the learning rate stays."""
+    """No schedule: a constant learning rate."""
 
 
 def plateau(
@@ -87,7 +87,7 @@ def plateau(
         optimizer: whose learning rate changes.
         mode: "min" or "max" of the monitored value.
         factor: what the learning rate is multiplied by.
-        patience: epochs without improvement that are let pass.
+        patience: epochs without improvement before the rate falls.
         cooldown: epochs after a change in which none is counted.
         min_factor: the smallest learning rate, as a share of the first.
     """
@@ -121,14 +121,14 @@ def exponential(optimizer: Optimizer, factor: Probability = 0.95) -> Schedule:
 def constant(
     optimizer: Optimizer, total_steps: int, total_epochs: int, warmup: Share = 0.0, unit: Unit = "step"
 ) -> Schedule:
-    """The learning rate stays, after a warm-up.
+    """A constant learning rate, after a warm-up.
 
     Args:
         optimizer: whose learning rate changes.
         total_steps: steps of the optimiser in the whole planned training.
         total_epochs: epochs of the whole planned training.
         warmup: share of the planned training in which the rate rises, in [0, 1).
-        unit: what the curve moves by.
+        unit: of the curve.
     """
     schedule = _curve(optimizer, total_steps, total_epochs, warmup, unit, lambda _: 1.0)
     schedule.total = total_epochs if warmup else None  # without one no length is planned for

@@ -1,4 +1,4 @@
-"""What a run predicts: the target, the head, the loss, the metrics, and what selection looks at."""
+"""What a run predicts: the target, the head, the loss, the metrics, and the monitored one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmsa.types import Batch, Mix, Output
 
 
 class TargetTask(Task):
-    """What tasks of one primary target of the data set share.
+    """Shared by tasks of one primary target of the data set.
 
     Args:
         target: name of the target in the store.
@@ -65,7 +65,7 @@ class TargetTask(Task):
         return values
 
     def truths(self, targets: Mapping[str, np.ndarray]) -> np.ndarray:
-        """What a fold's predictions are compared with, (N,) or (N, K)."""
+        """The truths of a fold, (N,) or (N, K)."""
         return self.truth(torch.from_numpy(self.select(targets))).numpy()
 
     def loss(self, output: Output, batch: Batch) -> Tensor:
@@ -81,7 +81,7 @@ class TargetTask(Task):
         unknown = set(self.auxiliary) - set(output.losses)
         if unknown:
             raise ConfigError(
-                f"task.auxiliary.{min(unknown)}: no stage returns this loss; there is "
+                f"task.auxiliary.{min(unknown)}: no stage returns this loss; choose from "
                 f"{', '.join(output.losses) or 'none'}.\n  type ~task.auxiliary.{min(unknown)}"
             )
         unweighted = set(output.losses) - set(self.auxiliary)
@@ -96,7 +96,7 @@ class TargetTask(Task):
 
 
 def of_one_number(targets: Mapping[str, np.ndarray]) -> str:
-    """What to type for a target of one number per utterance, or what to do with columns where there is none."""
+    """The option for a target of one number per utterance, or a remedy for columns where there is none."""
     if single := [name for name, values in targets.items() if values.ndim == 1]:
         return f"type task.target={single[0]}"
     emotions = [name for name, values in targets.items() if values.shape[1:] == (len(EMOTIONS),)]

@@ -28,7 +28,7 @@ from mmsa.types import Batch, Moment
 
 @dataclass
 class TrainingState:
-    """How far training has come; all of it is in the last checkpoint.
+    """The progress of a training; all of it is in the last checkpoint.
 
     Args:
         epoch: epochs done.
@@ -81,7 +81,7 @@ class Trainer:
 
     Args:
         fabric: where it runs and in which precision.
-        task: loss, metrics and what is monitored.
+        task: loss, metrics and the monitored one.
         folder: where the checkpoints go.
         generators: everything random besides dropout, by name; "order" shuffles the utterances.
         max_epochs: most epochs, >= 1.
@@ -134,7 +134,7 @@ class Trainer:
             train: utterances to learn from.
             valid: utterances to select by.
             on_epoch: called after each epoch with the progress and the epoch's metrics.
-            progress: to go on with, as `restored` gives it; None begins.
+            progress: to resume from, as `restored` gives it; None begins.
 
         Raises:
             TrainingError: a loss is not finite, or the monitored value is undefined in every epoch.
@@ -161,7 +161,7 @@ class Trainer:
         return progress
 
     def ended(self, progress: TrainingState) -> str | None:
-        """Why training ends here; None while it goes on."""
+        """Why training ends here; None while it continues."""
         stalled = progress.epoch - progress.best_epoch
         if stalled >= self.patience:
             return f"no improvement in {stalled} epoch{'s' if stalled > 1 else ''}"
@@ -260,7 +260,7 @@ class Trainer:
         instead = f"task.monitor={defined[0]}" if defined else "a smaller optimizer.lr"
         return TrainingError(
             f"task.monitor={self.task.monitor} is undefined on the validation fold in every one of {progress.epoch} "
-            f"epochs, so that none can be selected.\n  type {instead}"
+            f"epochs, so none can be selected.\n  type {instead}"
         )
 
     def _save(
@@ -285,7 +285,7 @@ class Trainer:
     def restored(
         self, learner: Learner, optimizers: Mapping[str, Optimizer], schedule: Schedule | None
     ) -> TrainingState:
-        """Load the last checkpoint into all parts of a training, to go on with it."""
+        """Load the last checkpoint into all parts of a training, to resume it."""
         last = {"objective": {}, "phases": {}} | load_checkpoint(self.folder / "last.pt")  # older runs have neither
         with restoring(self.folder / "last.pt"):
             learner.model.load_state_dict(last["model"])

@@ -207,7 +207,7 @@ def test_trained_vectors_need_a_word_per_step_text_and_one_vector_per_word(store
         Tiny(loading=Loading("utterance", word_vectors="trained"))
     with pytest.raises(ConfigError, match=r"dataset.modalities has none"):
         Tiny(modalities=["audio"], loading=Loading(word_vectors="trained"))
-    with pytest.raises(ConfigError, match=r"type fixed or trained"):
+    with pytest.raises(ConfigError, match=r"choose fixed or trained"):
         Tiny(loading=Loading(word_vectors="frozen"))  # type: ignore[arg-type]
     Tiny(loading=Loading({"audio": "utterance"}, word_vectors="trained"))
 

@@ -136,11 +136,11 @@ def test_a_modality_without_a_step_in_any_row_is_held_with_its_width(tmp_path: P
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"fold": None}, r"no array fold.*\n  type fold: strings \(N,\)"),
+        ({"fold": None}, r"no array fold.*\n  write fold: strings \(N,\)"),
         ({"fold": np.array(["train", "val", "test"] * 4)}, "fold holds 'val', and only train, valid, test"),
         ({"fold": np.arange(12)}, r"fold is numbers of shape \(12,\), and strings \(N,\) are required"),
         ({"id": np.array(["a"] * 12)}, "id holds 'a' twice or empty"),
-        ({"id": np.array(["a", "b"])}, r"id has shape \(2,\), and fold has 12 entries.\n  type id with 12 rows"),
+        ({"id": np.array(["a", "b"])}, r"id has shape \(2,\), and fold has 12 entries.\n  write id with 12 rows"),
         ({"video": np.array([["v"] * 12])}, r"video is strings of shape \(1, 12\)"),
         ({"target": None}, "no target"),
         ({"target": np.zeros(3)}, r"target has shape \(3,\), and fold has 12 entries"),
@@ -155,7 +155,7 @@ def test_a_modality_without_a_step_in_any_row_is_held_with_its_width(tmp_path: P
         ({"lengths/physio": np.full(12, 6)}, r"lengths/physio holds 6, and features/physio has 5 steps"),
         ({"lengths/physio": np.full(12, 1.5)}, "lengths/physio holds 1.5"),
         ({"lengths/physio": np.full(12, np.nan)}, "lengths/physio holds nan"),
-        ({"offsets/gaze": np.arange(12)}, r"offsets/gaze has shape \(12,\).*\n  type offsets/gaze of shape \(13,\)"),
+        ({"offsets/gaze": np.arange(12)}, r"offsets/gaze has shape \(12,\).*\n  write offsets/gaze of shape \(13,\)"),
         ({"offsets/gaze": np.arange(13)}, "offsets/gaze runs from 0 to 12, and features/gaze has 24 entries"),
         ({"words": np.array(["a"])}, "words has no offsets/words"),
         ({"words": np.array(["a"]), "offsets/words": np.full(13, 1)}, "offsets/words runs from 1 to 1"),
@@ -170,7 +170,7 @@ def test_an_inconsistency_is_named_with_what_to_type(tmp_path: Path, changed: Ar
     for write in (npz, hdf5):
         with pytest.raises(DataError, match=said) as refused:
             read(write(tmp_path / "own", content))
-        assert "\n  type " in str(refused.value) and len(str(refused.value).splitlines()) == 2
+        assert "\n  write " in str(refused.value) and len(str(refused.value).splitlines()) == 2
 
 
 class Attack:

@@ -165,8 +165,8 @@ def test_a_part_that_cannot_be_continued_is_fetched_anew(reason: str, host: Host
 @pytest.mark.parametrize(
     ("odd", "said"),
     [
-        (page, "no HDF5 file \\(text/html\\)"),
-        (page_of_its_size, "no HDF5 file"),
+        (page, "not an HDF5 file \\(text/html\\)"),
+        (page_of_its_size, "not an HDF5 file"),
         (no_length, "does not state its size"),
         (another_part, "another part"),
         (to_a_file, "HTTP 302.*file:///etc/passwd"),
@@ -197,7 +197,7 @@ def test_nothing_of_a_wrong_file_is_left(odd: Answer, host: Host, tmp_path: Path
 
 def test_a_body_beyond_the_stated_size_is_cut_off(host: Host, tmp_path: Path) -> None:
     host.odd[AUDIO] = longer_than_stated
-    with pytest.raises(DataError, match="more comes than"):
+    with pytest.raises(DataError, match="sent more than"):
         fetch(host, tmp_path)
     assert AUDIO not in held(download.source_folder(CmuMosi(), tmp_path))
 

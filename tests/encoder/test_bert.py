@@ -278,8 +278,8 @@ def test_dropout_is_the_models_own_or_the_given(bert: str, tmp_path: Path) -> No
     ("options", "said"),
     [
         ({"freeze": 3}, "has 2 layers"),
-        ({"freeze": "all", "dropout": 0.2}, "nothing of it trains"),
-        ({"freeze": "all", "lr": 1e-5}, "nothing of it trains"),
+        ({"freeze": "all", "dropout": 0.2}, "the model does not train"),
+        ({"freeze": "all", "lr": 1e-5}, "the model does not train"),
         ({"freeze": 2, "freeze_embeddings": True}, "leaves nothing to train"),
     ],
 )

@@ -161,7 +161,7 @@ def test_widths_and_rates_are_one_for_all_or_by_modality() -> None:
         "visual": (4, 0.0),
     }
     assert {layers.second.out_features for layers in learner_for().objective.layers.values()} == {8}
-    with pytest.raises(ConfigError, match=r"says nothing of audio(.|\n)*type \+objective\.hidden_dims\.audio="):
+    with pytest.raises(ConfigError, match=r"lacks audio(.|\n)*type \+objective\.hidden_dims\.audio="):
         check(compose([*SELF_MM, "objective.hidden_dims={text:3}"]))
 
 

@@ -151,7 +151,7 @@ def test_phases_run_in_their_epochs_over_their_share_of_the_train_fold(
     ("phase", "said"),
     [
         (Phase("odd", ("objective.nothing.*",)), r"steps objective\.nothing\.\*, and no parameter has such a name"),
-        (Phase("odd", losses=("absent",)), "lowers the loss absent, which is not returned; there is task"),
+        (Phase("odd", losses=("absent",)), "lowers the loss absent, which is not returned; choose from task"),
     ],
 )
 def test_a_phase_of_what_is_not_there_is_refused(tmp_path: Path, phase: Phase, said: str) -> None:

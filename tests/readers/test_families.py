@@ -182,7 +182,7 @@ def test_a_data_set_reads_a_folder_of_misa_and_its_words_may_get_vectors(
 def test_options_that_would_do_nothing_are_refused(tmp_path: Path, stores: Path) -> None:
     glove = tmp_path / "glove.txt"
     glove.write_text("good 1 2\n")
-    with pytest.raises(DataError, match="does not say it"):
+    with pytest.raises(DataError, match="lacks it"):
         Tiny(str(write(tmp_path / "x.pkl", mult())), glove=str(glove)).prepare(stores)
     assert not list(stores.glob("*.h5"))
 

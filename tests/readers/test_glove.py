@@ -187,7 +187,7 @@ def test_words_of_no_known_step_and_files_that_are_not_there_are_refused(
         stores.mkdir(exist_ok=True)
         with pytest.raises(DataError, match=r"dataset.glove=nowhere.txt: no such file"):
             Tiny(place, glove="nowhere.txt").prepare(stores)
-    with pytest.raises(ConfigError, match=r"dataset.glove: no option of the chosen dataset, but of .*cmu_mosi"):
+    with pytest.raises(ConfigError, match=r"dataset.glove: not an option of the chosen dataset, but of .*cmu_mosi"):
         compose(["dataset.glove=glove.txt"])
 
 

@@ -119,8 +119,8 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "unpacking": (named("_codecs", "encode") + b"C\x01x" + short("zlib") + b"\x86R", "zlib"),
     "state of a dictionary": (b"}}b", "state"),
     "state of a class": (named("numpy", "ndarray") + b"}b", "state"),
-    "call of a dictionary": (b"})R", "no admitted name"),
-    "call of what is only mentioned": (named("numpy", "ndarray") + b"K\x02\x85R", "no admitted name"),
+    "call of a dictionary": (b"})R", "not admitted is called"),
+    "call of what is only mentioned": (named("numpy", "ndarray") + b"K\x02\x85R", "not admitted is called"),
     "class as content": (named("numpy", "ndarray"), "by itself"),
     "factory as content": (b"]" + named("builtins", "int") + b"a", "by itself"),
     "array without a state": (array_of("f4", whole(1), b"C\x041234").split(b"(K\x01")[0], "without its state"),
@@ -171,7 +171,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "entry of a tuple": (b")Na", "does not find the object"),
     "entries of an array": (array_of("f4", whole(1), b"C\x041234") + b"(Ne", "does not find the object"),
     "state of a list": (b"]}b", "state"),
-    "call with a list": (named("builtins", "set") + b"]R", "no admitted name"),
+    "call with a list": (named("builtins", "set") + b"]R", "not admitted is called"),
     "type without an end": (MANIFOLD + named("numpy", "dtype") + b"h\x14\x85R", "a tuple is not admitted"),
     "encoding without an end": (
         MANIFOLD + named("_codecs", "encode") + short("x") + b"h\x14\x86R", "encode with a tuple"

@@ -287,7 +287,7 @@ def test_another_layout_of_the_same_data_is_read_and_has_no_context(tmp_path: Pa
 
 
 def test_what_is_no_source_is_refused_with_the_files_that_are(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no file is recognised.\nUR-FUNNY is read from a folder with data_folds.pkl"):
+    with pytest.raises(DataError, match=r"without a known file.\nUR-FUNNY is read from a folder with data_folds.pkl"):
         UrFunny(str(tmp_path)).prepare(tmp_path / "stores")
     with pytest.raises(DataError, match=r"labels lie outside \[0, 1\]"):
         labels = dict.fromkeys(range(1, 7), 2)

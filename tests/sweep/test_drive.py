@@ -42,7 +42,7 @@ def test_the_opening_says_what_where_and_how_long(spec: SweepSpec) -> None:
     assert "a search (TPE) over optimizer.lr, encoder/text" in text and "cpu 1, cpu 2" in text
     assert "0:02:00 without pruning" in text and "python train.py sweep=search" in text
     assert "secret" not in text and "host/name" in text
-    assert "no run on these data" in "\n".join(opening_lines(spec, summary, ["cpu 1"], 1, None))
+    assert "no earlier run on these data" in "\n".join(opening_lines(spec, summary, ["cpu 1"], 1, None))
 
 
 def test_each_trial_takes_one_line_that_reads_well_in_a_file(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_nobody_gets_all_gpus_of_a_shared_machine(nvidia_smi: Callable[..., None
     assert found.notes == (
         "cuda:0 (NVIDIA A100, SXM4, 1.0 GiB free) is left out: a GPU needs 2 GiB free for each of 2 slots "
         "(sweep.gpu_memory).",
-        "Of 3 GPUs only cuda:1 (NVIDIA A100, SXM4, 39.0 GiB free) is used, for nobody said that the others are yours; "
+        "Of 3 GPUs only cuda:1 (NVIDIA A100, SXM4, 39.0 GiB free) is used, since nothing assigns the others to you; "
         "for more type sweep.slots=[cuda:1,cuda:2], or CUDA_VISIBLE_DEVICES=1,2 before the command.",
     )
 

@@ -177,7 +177,7 @@ def test_a_plain_grid_has_no_best() -> None:
 
 
 def test_a_study_of_somebody_else_is_refused() -> None:
-    with pytest.raises(DataError, match="type another study=NAME"):
+    with pytest.raises(DataError, match="name another study"):
         summarise(optuna.create_study(study_name="other"))
 
 
@@ -348,7 +348,7 @@ def test_report_shows_a_study_and_the_command_to_type_next(kept: Kept, capsys: p
     summary = summarise(study)
     here = replace(summary, fixed=[*summary.fixed, f"paths.outputs={outputs}"])
     assert page.startswith(text(summary)) and page.rstrip().endswith(
-        f"test fold for the first time:\n  {rerun_command(here)}"
+        f"the first to read the test fold:\n  {rerun_command(here)}"
     ), "the study may have been made before its folder was moved here"
     command_line("--outputs", outputs, "--sweep", "mmlatch", "--format", "csv")
     assert capsys.readouterr().out.rstrip() == text(summary, "csv")

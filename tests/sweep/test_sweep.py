@@ -1,4 +1,4 @@
-"""A sweep from the command line: it ends with its total, goes on after a kill, and never sees the test fold."""
+"""A sweep from the command line: it ends with its total, resumes after a kill, and never sees the test fold."""
 
 from __future__ import annotations
 
@@ -118,8 +118,8 @@ def test_control_c_once_lets_trials_finish_and_twice_stops_them(quick: list[str]
     assert parent.returncode == 130, printed + told
     trials = study_of(tmp_path).trials
     assert all(trial.state == TrialState.COMPLETE for trial in trials) and "no further trials" in printed
-    (line,) = [line for line in printed.splitlines() if "go on with: " in line]
-    assert shlex.split(line.partition("go on with: ")[2])[2:] == longer
+    (line,) = [line for line in printed.splitlines() if "resume it: " in line]
+    assert shlex.split(line.partition("resume it: ")[2])[2:] == longer
 
     folder = tmp_path / "outputs" / "runs"
     with Program(*longer, "trainer.max_epochs=500", "trainer.patience=500", "sweep.study=long") as parent:
