@@ -147,7 +147,7 @@ def opening_lines(
         )
     elif left > 0:
         lines.append("  time:    known after the first trial; no earlier run on these data")
-    lines.append(f"  to resume it: {summary.command}")
+    lines.append(f"  to resume: {summary.command}")
     return lines
 
 

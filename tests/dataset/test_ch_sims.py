@@ -70,7 +70,7 @@ def test_labels_of_another_scale_and_folders_are_refused(tmp_path: Path) -> None
     path = write(tmp_path / "aligned_50.pkl", unaligned_39(LABELS * 3))
     with pytest.raises(DataError, match=r"labels lie outside \[-1, 1\], the bound of CH-SIMS"):
         ChSims(str(path)).prepare(tmp_path / "stores")
-    with pytest.raises(DataError, match=r"no file is recognised. Did you mean dataset.source=.*aligned_50.pkl"):
+    with pytest.raises(DataError, match=r"without a known file. Did you mean dataset.source=.*aligned_50.pkl"):
         ChSims(str(tmp_path)).prepare(tmp_path / "stores")
     with pytest.raises(DataError, match="Type: mmsa prepare ch_sims --source FILE"):
         ChSims().prepare(tmp_path / "stores")

@@ -39,7 +39,7 @@ def test_what_is_not_its_pickle_is_refused_with_what_to_type(tmp_path: Path) -> 
     humor = sarcasm(tmp_path, {fold: [str(3 * place + k) for k in range(3)] for place, fold in enumerate(FOLDS)})
     with pytest.raises(DataError, match=r"labels of humor.*those of MUStARD are of sarcasm.\n  type dataset=ur_funny"):
         Mustard(str(humor)).prepare(tmp_path / "stores")
-    with pytest.raises(DataError, match=r"is a folder of which no file is recognised. Did you mean dataset.source="):
+    with pytest.raises(DataError, match=r"is a folder without a known file. Did you mean dataset.source="):
         Mustard(str(tmp_path)).prepare(tmp_path / "stores")
     with pytest.raises(DataError, match=r"mmsa prepare mustard --source FILE"):
         Mustard().prepare(tmp_path / "empty")
