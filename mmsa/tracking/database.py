@@ -204,13 +204,14 @@ def _schemas() -> ScriptDirectory:
 
 
 def _schema(database: Path) -> str:
-    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=20)) as connection:
-        try:
-            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError) and "no such table" not in str(error):
-                raise  # unreadable now, which does not show what it holds
-            row = None
+    row = None
+    if not database.is_dir():
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=20)) as connection:
+            try:
+                row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+            except sqlite3.DatabaseError as error:
+                if isinstance(error, sqlite3.OperationalError) and "no such table" not in str(error):
+                    raise  # unreadable now, which does not show what it holds
     if row is None:
         raise ConfigError(
             f"{database} is not an MLflow database: another program's, damaged, or stopped while it was made.\n"
