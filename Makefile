@@ -45,7 +45,7 @@ check: environment
 	@"$(VENV)/bin/lint-imports"
 
 ui: environment
-	@"$(VENV)/bin/python" -m mmsa.tracking.ui $(ARGS)
+	@"$(VENV)/bin/python" -m mmsa.cli ui $(ARGS)
 
 clean:
 	@find . \( -path ./.git -o -path ./.venv -o -path "./$(VENV)" -o -path ./outputs \) -prune \

@@ -27,6 +27,7 @@ from mmsa.errors import ConfigError, DataError
 from mmsa.learning import build_objective, check_groups, check_needs
 from mmsa.model import Learner, MultimodalModel
 from mmsa.parts import built, check_nodes, target_of, values_of
+from mmsa.program import training
 from mmsa.run_folder import check_outputs
 from mmsa.stages import Task
 from mmsa.tracking.tracker import Tracker
@@ -52,7 +53,7 @@ def check(cfg: DictConfig) -> None:
         ConfigError: an option is unknown, of the wrong type, out of range, or clashes with another one.
     """
     if "sweep" in cfg:
-        raise ConfigError("sweep: a sweep is many runs, this is one.\n  type python train.py sweep=…, in a terminal")
+        raise ConfigError(f"sweep: a sweep is many runs, this is one.\n  type {training()} sweep=…, in a terminal")
     check_nodes(cfg)
     dataset = build_dataset(cfg)
     task = build_task(cfg, dataset)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,6 +14,7 @@ import typer
 
 from mmsa.config import conf_folder
 from mmsa.errors import ConfigError, DataError, MmsaError
+from mmsa.program import program
 from mmsa.reporting import report_errors
 
 if TYPE_CHECKING:
@@ -24,10 +26,18 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.callback()
 def mmsa() -> None:
-    """Multimodal sentiment analysis: prepare data and read results.
+    """Multimodal sentiment analysis: train models, prepare data, read results."""
 
-    To train: python train.py --help
-    """
+
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    add_help_option=False,  # whatever is typed is for Hydra
+)
+def train(overrides: Annotated[list[str] | None, typer.Argument(metavar="OVERRIDES")] = None) -> None:
+    """Train one model, or many; mmsa train --help lists the options."""
+    from mmsa import train as training
+
+    sys.exit(training.main(overrides or []))
 
 
 # The arguments that reading and examining data share.
@@ -35,7 +45,7 @@ _NAME = typer.Argument(help="cmu_mosi, cmu_mosei, synthetic, or another in conf/
 _SOURCE = typer.Option(help="Folder of .csd files, or a file or folder of pickles, such as MMSA's aligned_50.pkl.")
 _GLOVE = typer.Option(help="GloVe text file: text becomes its vectors of the words.")
 _DATA = typer.Option(help="Folder of the stores.", show_default="paths.data")
-_OPTIONS = typer.Argument(help="As for train.py: dataset.keep_pauses=true")
+_OPTIONS = typer.Argument(help="As for training: dataset.keep_pauses=true")
 
 
 @app.command()
@@ -48,7 +58,7 @@ def prepare(
     mirror: Annotated[str | None, typer.Option(help="Address of a folder to fetch them from.", metavar="URL")] = None,
     options: Annotated[list[str] | None, _OPTIONS] = None,
 ) -> None:
-    """Read a data set's source files into a store for training, and describe it."""
+    """Read a data set's source files into a store for training."""
     from mmsa import build
     from mmsa.data.prepare import describe
     from mmsa.doctor.admission import diagnosed
@@ -56,7 +66,8 @@ def prepare(
     from mmsa.training.kinds import kind_of
 
     if mirror is not None and not download:
-        raise ConfigError(f"--mirror needs --download.\n  type mmsa prepare {name} --download --mirror URL")
+        again = f"{program('mmsa')} prepare {name} --download --mirror URL"
+        raise ConfigError(f"--mirror needs --download.\n  type {again}")
     cfg, dataset, overrides = _named(name, source, glove, data, options)
     if download:
         from mmsa.download.download import download as fetch
@@ -100,7 +111,7 @@ def doctor(
     ] = None,
     options: Annotated[list[str] | None, _OPTIONS] = None,
 ) -> None:
-    """Examine a prepared data set and write a report; the exit code is 1 on errors."""
+    """Examine a data set and write a report; exit code 1 on errors."""
     from mmsa.doctor.admission import keep
     from mmsa.doctor.examination import diagnosis_lines, examine
     from mmsa.doctor.page import page
@@ -129,11 +140,11 @@ def _named(
     from mmsa.compose import compose
     from mmsa.parts import check_node
 
-    known = sorted(path.stem for path in (conf_folder() / "dataset").glob("*.yaml"))
+    known = _data_sets()
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1) or known[:1]
-        there = ", ".join(known)
-        raise ConfigError(f"{name}: there is no such data set; choose from {there}.\n  type mmsa prepare {close[0]}")
+        again = f"{program('mmsa')} prepare {close[0]}"
+        raise ConfigError(f"{name}: there is no such data set; choose from {', '.join(known)}.\n  type {again}")
     overrides = [f"dataset={name}", *(options or [])]
     overrides += [f"paths.data={data}"] if data else []
     overrides += [f"dataset.glove={glove}"] if glove else []
@@ -141,6 +152,10 @@ def _named(
     cfg = compose(overrides)
     check_node(cfg, "dataset")
     return cfg, build.dataset_of_run(cfg), overrides
+
+
+def _data_sets() -> list[str]:
+    return sorted(path.stem for path in (conf_folder() / "dataset").glob("*.yaml"))
 
 
 def _check_folder(output: Path | None) -> None:
@@ -156,7 +171,10 @@ def report(
         Literal["table", "markdown", "csv"], typer.Option("--format", help="Style of the table.")
     ] = "table",
 ) -> None:
-    """Print one row per configuration over its seeds, with the baselines below; or a study's best trials."""
+    """Print the table of all runs, or the best trials of a study.
+
+    A row is a configuration, over its seeds; the baselines stand below.
+    """
     from mmsa.analysis import tables
     from mmsa.sweep import report as studies
 
@@ -178,7 +196,10 @@ def worker(
         list[Path] | None, typer.Option(help="A folder of configuration files that the sweep was started with.")
     ] = None,
 ) -> None:
-    """Work on a sweep that another machine has started, on the slots of this one. Both need access to its folder."""
+    """Work on a sweep that another machine has started.
+
+    Both machines need access to its folder.
+    """
     from mmsa.sweep.hydra_sweep import join_here
 
     first, *more = slots or ["auto"]
@@ -200,7 +221,7 @@ def evaluate(
         typer.Option(help="Folder for the tables.", show_default="the run's; of several: outputs/evaluations/TIME"),
     ] = None,
 ) -> None:
-    """Score trained runs again, also with missing inputs, or compare the masks of their feedback.
+    """Score trained runs again, also with missing inputs.
 
     The default is the test fold: every finished run has been scored on it before, and nothing is selected.
     Trials of a search have not been, and are refused on it.
@@ -220,6 +241,17 @@ def evaluate(
         evaluation.score_again(runs, load, fold, print)
 
 
+@app.command()
+def ui(
+    outputs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("outputs"),
+    port: Annotated[int, typer.Option(help="First port to try.", min=1, max=65535)] = 5000,
+) -> None:
+    """Show the runs in MLflow, on this machine's own address."""
+    from mmsa.tracking.ui import serve
+
+    serve(outputs, port)
+
+
 def main() -> None:
     """Entry point of the `mmsa` command."""
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -228,7 +260,9 @@ def main() -> None:
 
 def command(arguments: list[str]) -> None:
     """Do what `mmsa ARGUMENTS` does; errors are raised."""
-    app(arguments or ["--help"], prog_name="mmsa", standalone_mode=False)
+    group = typer.main.get_command(app)
+    with suppress(typer.Exit), group.make_context("mmsa", arguments or ["--help"]) as context:  # which --help raises
+        group.invoke(context)
 
 
 if __name__ == "__main__":

@@ -3,40 +3,61 @@
 from __future__ import annotations
 
 import shlex
-import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from mmsa import config
 from mmsa.config import PACKAGES_VARIABLE
+from mmsa.program import make, program, training
 from mmsa.tracking.tracker import without_password
 
 
-def train_command(overrides: Sequence[str], config_folders: Sequence[str] = ()) -> str:
+def train_command(overrides: Sequence[str], config_folders: Sequence[str] = (), folder: Path | None = None) -> str:
     """The command line of a run.
 
     Args:
         overrides: as typed.
         config_folders: further folders of configuration files (--config-dir).
+        folder: where its relative paths begin; None is the working folder.
     """
-    words = [f"{PACKAGES_VARIABLE}={shlex.quote(','.join(config.PACKAGES))}"] if config.PACKAGES else []
-    words += [_tool("python"), "train.py"]
+    words = [f"cd {shlex.quote(str(folder))} &&"] if folder else []
+    words += [*_admitting(config.PACKAGES), training(folder)]
     words += [f"--config-dir={shlex.quote(folder)}" for folder in config_folders]
     return " ".join([*words, *map(shlex.quote, overrides)])
 
 
 def report_command(outputs: str, sweep: str | None = None) -> str:
     """The command line of the table of all runs, or of one multirun."""
-    words = [_tool("mmsa"), "report"]
+    words = [program("mmsa"), "report"]
     words += ["--outputs", shlex.quote(outputs)] if outputs != "outputs" else []
-    words += ["--sweep", sweep] if sweep else []
+    words += ["--sweep", shlex.quote(sweep)] if sweep else []
     return " ".join(words)
+
+
+def worker_command(
+    folder: Path, slots: Sequence[str] = (), config_folders: Sequence[str] = (), packages: Sequence[str] | None = None
+) -> str:
+    """The command line of a worker of a sweep.
+
+    Args:
+        folder: the sweep's.
+        slots: of this machine; "auto" are all.
+        config_folders: further folders of configuration files (--config-dir).
+        packages: of the user's own, that a configuration may name; None are those of this process.
+    """
+    words = [*_admitting(config.PACKAGES if packages is None else packages), program("mmsa"), "worker"]
+    words += [shlex.quote(str(folder)), *(f"--slots {shlex.quote(slot)}" for slot in slots if slot != "auto")]
+    return " ".join([*words, *(f"--config-dir {shlex.quote(given)}" for given in config_folders)])
+
+
+def _admitting(packages: Sequence[str]) -> list[str]:
+    """The word before a command that admits packages."""
+    return [f"{PACKAGES_VARIABLE}={shlex.quote(','.join(packages))}"] if packages else []
 
 
 def doctor_command(arguments: Sequence[str]) -> str:
     """The command line of the doctor's report."""
-    return " ".join([_tool("mmsa"), "doctor", *map(shlex.quote, arguments)])
+    return " ".join([program("mmsa"), "doctor", *map(shlex.quote, arguments)])
 
 
 def browse_command(outputs: str, uri: str | None = None) -> str:
@@ -48,16 +69,7 @@ def browse_command(outputs: str, uri: str | None = None) -> str:
     """
     if uri is not None:
         shown = without_password(uri)
-        return shown if shown.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(shown)}"
-    in_checkout = Path("Makefile").is_file() and Path(__file__).resolve().parents[1] == Path.cwd().resolve()
-    if outputs != "outputs" or not in_checkout:
-        return f"{_tool('python')} -m mmsa.tracking.ui --outputs {shlex.quote(outputs)}"
-    usual = Path(sys.prefix).resolve() == Path(".venv").resolve()
-    return "make ui" if usual else f"make ui VENV={shlex.quote(sys.prefix)}"
-
-
-def _tool(name: str) -> str:
-    """A program of this environment: its name where the shell finds it, else its path."""
-    here = Path(sys.executable).parent / name
-    found = shutil.which(name)
-    return name if found and Path(found).parent == here.parent else shlex.quote(str(here))
+        return shown if shown.startswith("http") else f"{program('mlflow')} ui --backend-store-uri {shlex.quote(shown)}"
+    if outputs == "outputs" and (made := make("ui")):
+        return made
+    return " ".join([program("mmsa"), "ui", *(["--outputs", shlex.quote(outputs)] if outputs != "outputs" else [])])

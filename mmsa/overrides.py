@@ -16,6 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from mmsa.errors import ConfigError
+from mmsa.program import training
 
 TEXTS = (
     "name",
@@ -61,7 +62,7 @@ def check_dashes(arguments: Sequence[str], conf: Path) -> None:
     """
 
     def refuse(message: str) -> NoReturn:
-        raise ConfigError(f"{message}.\n  type python train.py --help")
+        raise ConfigError(f"{message}.\n  type {training()} --help")
 
     parser = get_args_parser()
     parser.error = refuse  # type: ignore[method-assign]
@@ -148,14 +149,12 @@ def explained(message: str, conf: Path) -> str:
         key, _, value = found[1].partition("=")
         together = "" if value.startswith(("[", "{")) else f", or '{key}=[{value}]' for a list"
         return (
-            f"{found[1]}: one value is needed, these are several.\n  type python train.py -m {shlex.quote(found[1])} "
+            f"{found[1]}: one value is needed, these are several.\n  type {training()} -m {shlex.quote(found[1])} "
             f"for one run with each of them{together}"
         )
     if found := re.search(r"Sweep parameters '(.+)' requires --multirun", message):
         way = "sweep=search" if "interval(" in found[1] else "-m"
-        return (
-            f"{found[1]}: a run needs one value, these are many.\n  type python train.py {way} {shlex.quote(found[1])}"
-        )
+        return f"{found[1]}: a run needs one value, these are many.\n  type {training()} {way} {shlex.quote(found[1])}"
     if "sweep type : INTERVAL_SWEEP" in message:
         return (
             "-m tries every value, and interval(…) has infinitely many.\n"

@@ -24,6 +24,7 @@ from mmsa.config import (
 )
 from mmsa.data.loading import Loading
 from mmsa.errors import ConfigError
+from mmsa.program import training
 
 GIVEN: dict[str, tuple[str, ...]] = {
     "dataset": ("loading",),
@@ -90,7 +91,7 @@ def values_of(cfg: DictConfig, place: str) -> dict[str, Any]:
     """
     node = OmegaConf.select(cfg, place)
     if not isinstance(node, DictConfig):
-        raise ConfigError(f"{place}={node}: needs an option of the group {place}.\n  type python train.py --help")
+        raise ConfigError(f"{place}={node}: needs an option of the group {place}.\n  type {training()} --help")
     values = cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
     if place.partition(".")[0] in GIVEN:
         values.pop("_target_", None)
@@ -130,12 +131,12 @@ def target_of(cfg: DictConfig, place: str) -> Any:
     if not ours and package == "mmsa":
         raise ConfigError(
             f"{place}._target_={name}: that is no part of the group {group}; there is {', '.join(parts_of(group))}.\n"
-            f"  type {group}=OPTION, one of those that python train.py --help lists"
+            f"  type {group}=OPTION, one of those that {training()} --help lists"
         )
     if not ours and package not in config.PACKAGES:
         raise ConfigError(
             f"{place}._target_={name}: a configuration may build only admitted packages.\n"
-            f"  if {package} is your own: {PACKAGES_VARIABLE}={package} python train.py …"
+            f"  if {package} is your own: {PACKAGES_VARIABLE}={package} {training()} …"
         )
     try:
         found = get_object(name)

@@ -15,6 +15,7 @@ from mmsa.config import conf_folder
 from mmsa.display import screen
 from mmsa.errors import MmsaError
 from mmsa.overrides import explained
+from mmsa.program import program
 
 MAX_LINES = 8
 
@@ -111,5 +112,6 @@ def lacks_memory(error: Exception) -> bool:
 
 def _misused(error: Any) -> str:
     """The error in the arguments of a command, and where its help is."""
-    command = error.ctx.command_path if getattr(error, "ctx", None) else "mmsa"
-    return f"{command}: {error.format_message().replace('Value error, ', '')}\n  type {command} --help"
+    words = error.ctx.command_path.split()[1:] if getattr(error, "ctx", None) else []
+    command, again = (" ".join([start, *words]) for start in ("mmsa", program("mmsa")))
+    return f"{command}: {error.format_message().replace('Value error, ', '')}\n  type {again} --help"

@@ -22,6 +22,7 @@ from pydantic import TypeAdapter
 
 from mmsa.errors import ConfigError, DataError, printable
 from mmsa.files import written
+from mmsa.program import program
 
 if TYPE_CHECKING:
     from mmsa.data.batches import Fold
@@ -174,7 +175,7 @@ def closed_to_trials(run: str, sweep: str) -> str:
     """Why a trial of a search has no test fold, and the command to use instead."""
     return (
         f"{run} is a trial of the search {sweep}, which never reads the test fold.\n"
-        f"  type --fold valid, or the command that mmsa report --sweep {sweep} prints"
+        f"  type --fold valid, or the command that {program('mmsa')} report --sweep {sweep} prints"
     )
 
 

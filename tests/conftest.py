@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ settings.register_profile("repeatable", derandomize=True)  # the same examples i
 settings.load_profile("repeatable")
 os.environ["OMP_NUM_THREADS"] = "1"  # two threads that wait for each other on a busy machine are ten times slower
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test's model is made on the spot
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # as in an activated environment
 os.environ.pop("MMSA_DATA", None)
 os.environ.pop("MMSA_PACKAGES", None)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,16 +14,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.conftest import ROOT
-from tests.warm import Program, train
+from tests.warm import Program, train, typed
 
 MAX_LINES = 10
 MAX_LINES_OF_A_RUN = 40
+FOLDER = "a=b (1) it's é"
+"""A name that needs care in a shell, and in Hydra."""
 
 
 def start_python(*overrides: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """`python train.py OVERRIDES` in a Python of its own."""
     return subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *overrides],
+        [sys.executable, "train.py", *overrides],
         cwd=ROOT,
         env={**os.environ, **(environment or {})},
         capture_output=True,
@@ -48,11 +51,25 @@ def test_the_help_of_training_is_quick_and_names_every_option_keys_and_examples(
 
 
 def test_a_python_without_the_environment_says_how_to_enter_it(tmp_path: Path) -> None:
+    """In another folder, whose path needs quotes."""
+    checkout = tmp_path / "it's (1)"
+    (checkout / ".venv" / "bin").mkdir(parents=True)
+    shutil.copy(ROOT / "train.py", checkout)
     (tmp_path / "hydra.py").write_text("raise ModuleNotFoundError(\"No module named 'hydra'\", name='hydra')")
-    done = start_python(environment={"PYTHONPATH": str(tmp_path)})
-    assert done.returncode == 1 and done.stdout == ""
-    assert "source .venv/bin/activate" in done.stderr and "make setup" in done.stderr
-    assert len(done.stderr.splitlines()) == 2
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+
+    def said() -> str:
+        command = [sys.executable, "it's (1)/train.py", "name=a b"]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 1 and done.stdout == ""
+        why, line = done.stderr.splitlines()
+        assert why == "train.py needs mmsa's environment, and this Python has no hydra."
+        return line.removeprefix("  type ")
+
+    assert said() == """make -C 'it'"'"'s (1)' setup"""
+    (checkout / ".venv" / "bin" / "activate").write_text("python() { printf '%s,' \"$@\"; }")
+    done = subprocess.run(["bash", "-c", said()], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == "it's (1)/train.py,name=a b,", done.stderr
 
 
 def test_train_py_says_errors_in_few_lines(tmp_path: Path) -> None:
@@ -104,10 +121,10 @@ def test_methods_of_ones_own_train_from_the_command_line_in_few_lines(small: lis
 
 
 def test_ctrl_c_keeps_what_was_learnt_and_the_line_to_paste_goes_on(small: list[str], tmp_path: Path) -> None:
-    places = [small[0], f"paths.outputs={tmp_path / 'a=b (1)'}"]
-    typed = [*places, *small[2:], "fusion=concat", "trainer.max_epochs=30", "trainer.patience=30"]
-    typed += ["encoder/text=bigru", "name=stopped"]
-    with Program(*typed) as process:
+    places = [small[0], f"paths.outputs={tmp_path / FOLDER}"]
+    overrides = [*places, *small[2:], "fusion=concat", "trainer.max_epochs=30", "trainer.patience=30"]
+    overrides += ["encoder/text=bigru", "name=stopped"]
+    with Program(*overrides) as process:
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob("*/runs/*_stopped/checkpoints/last.pt")) and process.poll() is None:
             assert time.monotonic() < deadline
@@ -118,9 +135,12 @@ def test_ctrl_c_keeps_what_was_learnt_and_the_line_to_paste_goes_on(small: list[
     assert "Traceback" not in err and len(err.splitlines()) <= MAX_LINES
     stopped, line = out.splitlines()[-2:]
     assert re.match(r"stopped by Ctrl-C after \d+ s and \d+ epochs?; best so far: epoch \d+, valid/mae \d", stopped)
-    assert line.startswith("resume it: ")
+    assert line.startswith("resume it: python train.py ")
     done = subprocess.run(line.removeprefix("resume it: "), shell=True, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert re.search(r"^resumes after \d+ epochs?; best so far: epoch \d", done.stdout, flags=re.MULTILINE)
     assert "; stopped: trainer.max_epochs=30 reached; " in done.stdout
     assert len(list(tmp_path.glob("*/runs/*"))) == 1
+    line = done.stdout.splitlines()[-1]
+    assert line.startswith("all runs in one table: mmsa report --outputs ")
+    assert "(1 seed)" in typed(line.removeprefix("all runs in one table: ")).stdout

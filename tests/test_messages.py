@@ -25,7 +25,7 @@ from mmsa.training.device import make_fabric
 from mmsa.training.trainer import Trainer
 from tests.conftest import ROOT
 from tests.dataset.corpora import tiny_sequences
-from tests.warm import train
+from tests.warm import train, typed
 
 MAX_LINES = 10
 
@@ -70,7 +70,7 @@ TYPED = {
     "feedback=null": ["name of one of its options", "type for example feedback=none"],
     "optimizer.lr": ["optimizer.lr:", "KEY=VALUE"],
     "task.target=a=b": ["task.target=a=b", "type 'task.target=\"a=b\"'"],
-    "seed=1,2": ["seed=1,2", "type python train.py -m seed=1,2"],
+    "seed=1,2": ["seed=1,2", "type mmsa train -m seed=1,2"],
     "optimizer.lr=fast": ["optimizer.lr=fast", "a number", "type for example optimizer.lr=0.001"],
     "trainer.batch_size=0": ["trainer.batch_size=0", "greater than or equal to 1", "type for example"],
     "lr=3": ["lr: there is no such", "type optimizer.lr=3\n"],
@@ -78,8 +78,8 @@ TYPED = {
     "epochs=10": ["type trainer.max_epochs=10\n"],
     "trials=9": ["type sweep=search sweep.trials=9\n"],
     "device=gpu": ["choose from auto, cpu, cuda, mps", "type device=cuda\n"],
-    "optimizer.lr=interval(0.1,1)": ["many", "type python train.py sweep=search 'optimizer.lr=interval(0.1,1)'"],
-    "seed=range(1,3)": ["many", "type python train.py -m 'seed=range(1,3)'"],
+    "optimizer.lr=interval(0.1,1)": ["many", "type mmsa train sweep=search 'optimizer.lr=interval(0.1,1)'"],
+    "seed=range(1,3)": ["many", "type mmsa train -m 'seed=range(1,3)'"],
     "fusion._target_=os.system": ["os.system", "MMSA_PACKAGES=os"],
     "trainer.resume=nowhere": ["nowhere is not the folder of a run", "name a folder", "outputs/runs"],
     "dataset=cmu_mosi": [
@@ -125,7 +125,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, told: Callable[[Callable[[
         ("fusion=concat --batch-size=8 seed=2", "type trainer.batch_size=8"),
         ("--seed 3", "type seed=3"),
         ("--lr", "type optimizer.lr=VALUE"),
-        ("--cfg all-of-it", "type python train.py --help"),
+        ("--cfg all-of-it", "train.py --help"),
         ("-m optimizer.lr=interval(1e-4,1e-2)", "type sweep=search instead of -m"),
     ],
 )
@@ -165,11 +165,17 @@ def test_a_source_leads_to_no_circle(dataset: str, tmp_path: Path, told: Callabl
 
 
 @pytest.mark.parametrize(
-    ("version", "advice"), [(None, "type make setup TORCH=cu126"), ("12.6", "type device=cpu, or device=auto")]
+    ("version", "checkout", "advice"),
+    [
+        (None, True, r"type make setup .*TORCH=cu126 for"),
+        (None, False, r"type pip install --index-url \S+/cu126 torch==[\d.]+\+cu126 for"),
+        ("12.6", True, "type device=cpu, or device=auto"),
+    ],
 )
 def test_device_cuda_says_whether_the_build_or_the_machine_lacks_it(
-    version: str | None, advice: str, monkeypatch: pytest.MonkeyPatch
+    version: str | None, checkout: bool, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(ROOT if checkout else tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", version)
     with pytest.raises(ConfigError, match=advice):
@@ -240,9 +246,9 @@ def test_prepare_describes_the_store_and_ends_with_the_line_that_trains_on_it(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) <= 16 and lines[0].startswith("cmu_mosi ")
     assert lines[1].split()[:3] == ["train", "2", "utterances"]
-    start, _, typed = lines[-1].partition("python train.py ")
-    assert start.startswith("train on it: ")
-    overrides = [*shlex.split(typed), "tracking=none", "device=cpu", "hidden_dim=4", "trainer.max_epochs=1"]
+    start, _, command = lines[-1].partition("mmsa train ")
+    assert start == "train on it: "
+    overrides = [*shlex.split(command), "tracking=none", "device=cpu", "hidden_dim=4", "trainer.max_epochs=1"]
     assert mmsa.run(overrides, quiet=True).metrics
 
 
@@ -262,11 +268,11 @@ def test_the_line_that_trains_on_it_does(
     np.savez("mine.npz", **arrays)
     asked = ["dataset.modalities=[audio]"] if "one of" in kind else []
     cli.command(["prepare", "custom", "--source", "mine.npz", "--data", "d", *asked])
-    start, _, typed = capsys.readouterr().out.splitlines()[-1].partition(" train.py ")
-    assert start.startswith("train on it: ")
+    start, _, command = capsys.readouterr().out.splitlines()[-1].partition("mmsa train ")
+    assert start == "train on it: "
     short = ["tracking=none", "device=cpu", "hidden_dim=4", "trainer.max_epochs=1"]
-    assert mmsa.run([*shlex.split(typed), *short], quiet=True).metrics
-    assert ("fusion=concat" in typed) is (kind != "aligned")
+    assert mmsa.run([*shlex.split(command), *short], quiet=True).metrics
+    assert ("fusion=concat" in command) is (kind != "aligned")
 
 
 def test_of_what_cannot_be_trained_on_prepare_says_why(
@@ -280,15 +286,19 @@ def test_of_what_cannot_be_trained_on_prepare_says_why(
     assert "it cannot be trained on: task.target=target has 17 columns" in capsys.readouterr().out
 
 
-def test_the_line_of_the_user_interface_works_outside_of_the_checkout(
+def test_the_line_of_the_user_interface_works_in_the_checkout_and_outside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
-    assert browse_command("outputs").startswith("make ui")
+    line = browse_command("outputs")
+    assert line.startswith("make ui")
+    done = subprocess.run(f"{line} --dry-run", shell=True, capture_output=True, text=True)
+    assert "-m mmsa.cli ui" in done.stdout, done.stderr
     monkeypatch.chdir(tmp_path)
     (tmp_path / "Makefile").write_text("ui:\n\tfalse\n")
-    done = subprocess.run(browse_command("outputs"), shell=True, capture_output=True, text=True)
-    assert done.returncode == 1 and "outputs" in done.stderr and "Traceback" not in done.stderr
+    for outputs in ("outputs", "it's (1) é"):
+        done = typed(browse_command(outputs), cwd=tmp_path)
+        assert done.returncode == 1 and f"{outputs} holds no tracked runs yet" in done.stderr
 
 
 def test_prepare_of_the_genuine_sample(csd_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -331,7 +341,7 @@ COMMANDS = {
     "prepare": ["mmsa prepare: Missing argument 'name'", "type mmsa prepare --help"],
     "prepair": ["No such command 'prepair'", "type mmsa --help"],
     "report --format xml": ["'xml' is not one of 'table', 'markdown', 'csv'", "type mmsa report --help"],
-    "report --outputs nowhere": ["nowhere holds no finished run", "type python train.py"],
+    "report --outputs nowhere": ["nowhere holds no finished run", "type mmsa train"],
     "report --outputs nowhere --sweep abc": ["no finished run of the sweep abc", "type no sweep"],
 }
 
@@ -349,12 +359,23 @@ def test_a_wrong_command_is_told_with_what_to_type(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("stopped", "code"), [(KeyboardInterrupt(), 130), (KeyboardInterrupt("SIGTERM"), 143)])
+def test_a_command_that_is_stopped_says_so_by_its_exit_code(
+    stopped: KeyboardInterrupt, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def report(*arguments: object, **options: object) -> str:
+        raise stopped
+
+    monkeypatch.setattr("mmsa.analysis.tables.report", report)
+    assert report_errors(lambda: cli.command(["report"]), show_traceback=False) == code
+
+
 @pytest.mark.parametrize("arguments", ["", "--help", "prepare --help", "report --help"])
 def test_the_help_of_mmsa_reads_well(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
     cli.command(arguments.split())
     out = capsys.readouterr().out
     described = {"prepare --help": ["--source", "aligned_50.pkl", "--data"], "report --help": ["--sweep", "markdown"]}
-    assert all(part in out for part in described.get(arguments, ["prepare", "report", "python train.py --help"]))
+    assert all(part in out for part in described.get(arguments, ["prepare", "report", "mmsa train --help"]))
     assert len(out.splitlines()) <= 24
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import sqlite3
 import time
@@ -23,7 +24,7 @@ from mmsa.record import RunRecord
 from mmsa.run_folder import NUM_RUNS_VARIABLE
 from tests.records import record
 from tests.test_command_line import own_methods, start_python
-from tests.warm import Program, train
+from tests.warm import Program, train, typed
 
 MAX_LINES_OF_A_FAILURE = 10
 
@@ -45,7 +46,7 @@ def places(stores: Path, tmp_path: Path) -> list[str]:
 def last_table(printed: str) -> tuple[str, list[str]]:
     """The table that a multirun ends with, and the command that prints it again."""
     text, _, command = printed.rstrip().rpartition("\nthe same table later: ")
-    return text[text.rindex("synthetic, test fold") :], command.split()
+    return text[text.rindex("synthetic, test fold") :], shlex.split(command)
 
 
 def test_seeds_and_methods_end_in_a_table_that_mmsa_report_prints_again(
@@ -63,7 +64,7 @@ def test_seeds_and_methods_end_in_a_table_that_mmsa_report_prints_again(
     assert len(re.findall(r"\(2\b", table)) == 2 and len(re.findall(r"± \d\.\d+", table)) >= 12
     assert "mean ± sample standard deviation over seeds" in table and "ridge joint" in table
 
-    assert Path(command[0]).name == "mmsa" and command[1] == "report" and "--sweep" in command
+    assert command[:2] == ["mmsa", "report"] and "--sweep" in command
     cli.command(command[1:])
     assert capsys.readouterr().out.rstrip() == table.rstrip()
     everything = ["report", "--outputs", str(tmp_path / "outputs")]
@@ -94,9 +95,9 @@ def test_an_interrupted_multirun_names_what_is_not_run_and_its_results_are_where
     places: list[str], tmp_path: Path
 ) -> None:
     """Under hydra.job.chdir=true too, with which Hydra leaves each job in a folder of its own."""
-    typed = [*places[:2], "paths.outputs=out", *places[3:5], "fusion=concat", "tracking=none", "hydra.job.chdir=true"]
+    asked = [*places[:2], "paths.outputs=out", *places[3:5], "fusion=concat", "tracking=none", "hydra.job.chdir=true"]
     jobs = ["trainer.max_epochs=1,200", "trainer.patience=200", "seed=1,2"]
-    with Program(*typed, *jobs, cwd=tmp_path) as process:
+    with Program(*asked, *jobs, cwd=tmp_path) as process:
         deadline = time.monotonic() + 60
         while len(list(tmp_path.glob("out/runs/*/checkpoints/last.pt"))) < 3 and process.poll() is None:
             assert time.monotonic() < deadline
@@ -111,7 +112,10 @@ def test_an_interrupted_multirun_names_what_is_not_run_and_its_results_are_where
     _, told, first, second, command = rest.splitlines()
     assert told == "stopped: 2 of 4 runs are not finished:"
     assert (first, second) == ("  trainer.max_epochs=200 seed=1", "  trainer.max_epochs=200 seed=2")
-    assert "train.py sweep=grid " in command and command.endswith(" ".join(jobs))
+    assert command.endswith(" ".join(jobs))
+    command = command.removeprefix("a grid keeps count of its runs, and the same command resumes it: ")
+    done = typed(f"{command} sweep.slots=1 sweep.timeout=0.001", cwd=tmp_path)
+    assert done.returncode == 0 and "a grid of 4 points" in done.stdout, done.stdout + done.stderr
     assert not list(tmp_path.glob("out/sweeps/*/out"))
 
 

@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import runpy
+import shlex
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ CONTEXT.set_forkserver_preload(["tests.preloaded"])
 
 def train_py() -> None:
     """What `python train.py` runs."""
-    runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+    runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def mmsa() -> None:
@@ -47,7 +48,8 @@ def _become(program: Callable[[], None], arguments: list[str], cwd: str, environ
         file = os.open(Path(out, name), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(file, number)
         os.close(file)
-    sys.argv = [str(ROOT / "train.py"), *arguments]
+    script = "train.py" if Path(cwd) == ROOT else str(ROOT / "train.py")
+    sys.argv = [script if program is train_py else str(Path(sys.executable).with_name("mmsa")), *arguments]
     program()
 
 
@@ -121,6 +123,23 @@ def train(
     out, err = program.communicate()
     assert program.returncode is not None
     return subprocess.CompletedProcess(program.args, program.returncode, out, err)
+
+
+def typed(line: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """A line that was printed to be typed, as a shell runs it in a folder."""
+    words = shlex.split(line)
+    if words[0] == "cd":
+        assert words[2] == "&&"
+        cwd, words = cwd / words[1], words[3:]
+    if words[0] == "mmsa":
+        program, words = mmsa, words[1:]
+    else:
+        assert words[0] == "python" and (cwd / words[1]).samefile(ROOT / "train.py")
+        program, words = train_py, words[2:]
+    running = Program(*words, program=program, cwd=cwd)
+    out, err = running.communicate()
+    assert running.returncode is not None
+    return subprocess.CompletedProcess(words, running.returncode, out, err)
 
 
 def stop() -> None:

@@ -120,7 +120,7 @@ def comparable_groups(folders: Iterable[Path]) -> list[Group]:
             raise DataError(
                 f"runs that are evaluated side by side need the same data and task, but {differ[0]} is\n"
                 f"  {_said(runs[0], differ[0])} in {runs[0].folder}\n  {_said(run, differ[0])} in {run.folder}\n"
-                "  type mmsa evaluate with runs of one kind only"
+                "  name runs of one kind only"
             )
     place = {run.folder: position for position, run in reversed(list(enumerate(runs)))}
     groups = sorted(by_configuration(runs), key=lambda group: min(place[run.folder] for run in group.runs))

@@ -12,6 +12,7 @@ from mmsa.analysis.rendering import LABELS, Cell, Column, Row, Style, Table, hea
 from mmsa.analysis.runs import FoundRuns, Group, Run, by_configuration, read_runs
 from mmsa.data.naming import data_name
 from mmsa.errors import DataError
+from mmsa.program import training
 from mmsa.training.metrics import METRICS, metric_mode
 
 PLANTED = "planted data: built-in corpus, not a result on human speech"
@@ -184,7 +185,7 @@ def _nothing_found(outputs: Path, sweep: str | None, found: FoundRuns) -> str:
     left_out = _left_out(found)
     others = f" ({left_out})" if left_out else ""
     if sweep is None:
-        return f"{outputs} holds no finished run{others}.\n  type python train.py, or name the folder of the runs"
+        return f"{outputs} holds no finished run{others}.\n  type {training()}, or name the folder of the runs"
     there = read_runs(outputs)
     sweeps = sorted({*(run.sweep for run in there.runs if run.sweep), *there.trials})[-5:]
     known = f"one of {', '.join(sweeps)}" if sweeps else "no sweep, to see all runs"

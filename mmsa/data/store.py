@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 
 from mmsa.data.naming import data_name
 from mmsa.errors import DataError, printable
+from mmsa.program import program
 
 FOLDS = ("train", "valid", "test")
 EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")
@@ -234,7 +235,7 @@ class Store:
         """
         again = f"Type rm {path} and prepare the data again, as dataset.source or the first run on it did."
         if not path.is_file():
-            raise DataError(f"No store at {path}. Make one: mmsa prepare NAME --source PATH")
+            raise DataError(f"No store at {path}. Make one: {program('mmsa')} prepare NAME --source PATH")
         try:
             with h5py.File(path, "r") as file:
                 if file.attrs.get("format") != FORMAT:

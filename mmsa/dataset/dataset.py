@@ -32,6 +32,7 @@ from mmsa.data.word_vectors import TEXT
 from mmsa.dataset.choice import is_current, of_one_source, only_one, prepared_otherwise, way_to
 from mmsa.dataset.folds import standard_folds
 from mmsa.errors import ConfigError, DataError, printable
+from mmsa.program import program
 from mmsa.readers import families
 from mmsa.readers.glove import embed_words, glove_file
 
@@ -359,10 +360,10 @@ class Dataset:
 
     def _prepare_line(self, folder: Path | None) -> str:
         """The command that makes the store which these options ask for, in `folder`."""
-        line = ["mmsa", "prepare", type(self).name, "--source", self.format.wanted(self)[1]]
+        line = ["prepare", type(self).name, "--source", self.format.wanted(self)[1]]
         line += ["--glove", self.glove] if self.glove is not None else []
         line += ["--data", str(folder)] if folder else []
         line += [f"dataset.{name}=true" for name, value in self.options.items() if value is True]
         if set(self.modalities) != set(self.known):
             line.append(f"dataset.modalities=[{','.join(self.modalities)}]")
-        return shlex.join(line)
+        return f"{program('mmsa')} {shlex.join(line)}"

@@ -10,6 +10,7 @@ from typing import Any
 
 from mmsa.data.store import FOLDS
 from mmsa.errors import DataError
+from mmsa.program import program
 
 # The packaged train list of MOSEI has 2,250 ids, one more than the official 2,249.
 _NOT_STANDARD = {"CMU_MOSEI": {"-NFrJFQijFE"}}
@@ -32,7 +33,7 @@ def standard_folds(dataset: str, num_videos: Mapping[str, int]) -> dict[str, str
         if len(videos) != num_videos[fold] or videos & fold_of.keys():
             raise DataError(
                 f"mmsdk lists {len(videos)} videos in the {fold} fold of {dataset}, {num_videos[fold]} of its own are "
-                "required. Type: pip install cmu-multimodal-sdk==0.0.6"
+                f"required. Type: {program('pip')} install cmu-multimodal-sdk==0.0.6"
             )
         fold_of.update(dict.fromkeys(videos, fold))
     return fold_of
@@ -50,5 +51,6 @@ def mmsdk_names(dataset: str, file: str) -> dict[str, Any]:
         if path.is_file():
             return runpy.run_path(str(path))
     raise DataError(
-        f"The standard folds and addresses of {dataset} come with mmsdk. Type: pip install cmu-multimodal-sdk==0.0.6"
+        f"The standard folds and addresses of {dataset} come with mmsdk. "
+        f"Type: {program('pip')} install cmu-multimodal-sdk==0.0.6"
     )

@@ -23,6 +23,7 @@ from mmsa.data.store import FOLDS, Prepared, Store
 from mmsa.dataset.dataset import Dataset, Found
 from mmsa.dataset.sequences import Sequences
 from mmsa.errors import DataError
+from mmsa.program import program
 from mmsa.readers.sequence_file import write_sequence
 
 SEED = 0
@@ -87,7 +88,9 @@ class Synthetic(Dataset):
         Raises:
             DataError: always.
         """
-        raise DataError(f"The built-in corpus takes no source, got {source}. Type: mmsa prepare {self.name}")
+        raise DataError(
+            f"The built-in corpus takes no source, got {source}. Type: {program('mmsa')} prepare {self.name}"
+        )
 
     def _write(self, target: Path, bar: Progress) -> None:
         """Write the five sequences into an existing folder."""

@@ -285,7 +285,7 @@ def _of_files(numbers: Mapping[str, Any]) -> Iterator[Finding]:
                 "other_data_set",
                 f"{source['file']} is {source['known']} by the beginning of its SHA-256, and was read as "
                 f"{numbers['title']}.",
-                f"Type mmsa prepare {source['known_dataset']} --source PATH",
+                f"Type dataset={source['known_dataset']}",
             )
         else:
             yield Finding(

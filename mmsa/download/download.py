@@ -22,6 +22,7 @@ from mmsa.dataset.sequences import roles
 from mmsa.download.transfer import SCHEMES, Fault, Remote, go_on, head, several_tries
 from mmsa.errors import ConfigError, DataError, printable
 from mmsa.locks import Lock, LockError
+from mmsa.program import program
 
 SHA256: Mapping[str, str] = {}
 """SHA-256 by file name, where one is published; of the sequences none is."""
@@ -46,15 +47,16 @@ def addresses(dataset: Dataset, mirror: str | None = None) -> dict[str, str]:
         DataError: no addresses are known, of the data set or of a feature set.
     """
     base = None if mirror is None else _checked(mirror)
+    again = f"{program('mmsa')} prepare {dataset.name}"
     if not dataset.sdk_name:
         raise DataError(
             f"--download: no addresses of {dataset.title} are known. {dataset.origin}\n"
-            f"  type mmsa prepare {dataset.name}{'' if dataset.name == 'synthetic' else ' --source FOLDER_OR_FILE'}"
+            f"  type {again}{'' if dataset.name == 'synthetic' else ' --source FOLDER_OR_FILE'}"
         )
     if dataset.source is not None:
         raise ConfigError(
             f"--download fetches the source, and --source names one, {dataset.source}.\n"
-            f"  type mmsa prepare {dataset.name} --download, or the other alone"
+            f"  type {again} --download, or the other alone"
         )
     listed = _recipe(dataset.sdk_name)
     chosen = {}
@@ -105,7 +107,7 @@ def download(
             announce(f"{name}: SHA-256 {digest}" + (", as published" if name in SHA256 else ", none is published"))
     failed = [file for file in files if file.fault is not None]
     if failed:
-        again = shlex.join(["mmsa", "prepare", dataset.name, "--source", str(folder), *arguments])
+        again = f"{program('mmsa')} {shlex.join(['prepare', dataset.name, '--source', str(folder), *arguments])}"
         lines = [f"  {file.name}, {_bytes(file.size)}: {file.fault}" for file in failed]
         raise DataError(
             "\n".join([f"{dataset.title}: {len(failed)} of {len(found)} files could not be fetched.", *lines])

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from mmsa.errors import ConfigError
+from mmsa.program import program
 from mmsa.types import Pieces
 
 ROBERTA_PAD_ID = 1
@@ -125,7 +126,7 @@ def _transformers() -> ModuleType:
     except ImportError:
         raise ConfigError(
             "encoder/text=bert needs the package transformers, which is not installed.\n"
-            '  type pip install "transformers>=5,<6"'
+            f"  type {program('pip')} install 'transformers>=5,<6'"
         ) from None
     return transformers
 

@@ -18,6 +18,7 @@ from optuna.samplers import BaseSampler, QMCSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from mmsa.errors import ConfigError
+from mmsa.program import program
 
 GRID = "optuna.samplers.GridSampler"
 WHITELIST = ("hydra_plugins.hydra_optuna_sweeper.*", "optuna.samplers.*")
@@ -64,7 +65,8 @@ def make_sampler(node: Mapping[str, Any], seed: int) -> SeededSampler:
     name = sampler_name(node)
     package = PACKAGES.get(name)
     if package and importlib.util.find_spec(package) is None:
-        raise ConfigError(f"{name} needs the package {package}, which is not there.\n  type pip install {package}")
+        install = f"{program('pip')} install {package}"
+        raise ConfigError(f"{name} needs the package {package}, which is not there.\n  type {install}")
     node = {**node, **OURS.get(name, {})}
     try:
         with warnings.catch_warnings():

@@ -24,6 +24,7 @@ from filelock import SoftFileLock, Timeout
 
 from mmsa.errors import ConfigError
 from mmsa.locks import locked
+from mmsa.program import program
 
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
@@ -179,7 +180,7 @@ def _upgrade(database: Path, say: Callable[[str], None]) -> None:
         if version not in {script.revision for script in scripts.walk_revisions()}:
             raise ConfigError(
                 f"{database} was made by a newer MLflow.\n"
-                "  type pip install --upgrade mlflow, or tracking.uri=URI of another database"
+                f"  type {program('pip')} install --upgrade mlflow, or tracking.uri=URI of another database"
             )
         kept = database.with_name(f"{database.name}.{version}")
         with closing(sqlite3.connect(database)) as old, closing(sqlite3.connect(kept)) as copy:
@@ -190,7 +191,7 @@ def _upgrade(database: Path, say: Callable[[str], None]) -> None:
         last = (done.stderr.strip().splitlines() or ["for an unknown reason"])[-1]
         raise ConfigError(
             f"{database} is of an older MLflow, and cannot be upgraded: {last[:160]}\n"
-            f"  type mlflow {shlex.join(words)}, or move it away; a copy is {kept}"
+            f"  type {program('mlflow')} {shlex.join(words)}, or move it away; a copy is {kept}"
         )
     say(f"The MLflow database was of an older version and is upgraded; {kept} is the copy before.")
 

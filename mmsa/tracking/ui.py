@@ -1,8 +1,7 @@
-"""The MLflow UI over an outputs folder: `python -m mmsa.tracking.ui`, or `make ui`."""
+"""The MLflow UI over an outputs folder: `mmsa ui`, or `make ui`."""
 
 from __future__ import annotations
 
-import argparse
 import getpass
 import os
 import shlex
@@ -13,13 +12,13 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 from mmsa.errors import MmsaError
+from mmsa.program import training
 from mmsa.tracking.database import bring_here, default_uri, known_experiment
 
 HOST = "127.0.0.1"
@@ -41,7 +40,9 @@ def free_port(first: int) -> int:
             continue
         with suppress(OSError), socket.create_server((HOST, port)):
             return port
-    raise MmsaError(f"No free port from {first} on. Name another: --port 8080, or make ui ARGS='--port 8080'")
+    raise MmsaError(
+        f"--port {first}: this port and the next {PORTS_TRIED - 1} are taken.\n  type for example --port 8080"
+    )
 
 
 def is_taken(port: int) -> bool:
@@ -69,7 +70,7 @@ def training_view(database: Path, port: int) -> str:
     try:
         experiment = known_experiment(database, EXPERIMENT)
     except sqlite3.Error as error:
-        raise MmsaError(f"{database} is not an MLflow database ({error}). Move it away and train again.") from error
+        raise MmsaError(f"{database} is not an MLflow database ({error}).\n  move it away and train again") from error
     root = f"http://{HOST}:{port}/"
     # Without the workflow type the UI opens in its view for language models.
     return f"{root}#/experiments/{experiment}/runs?workflowType=machine_learning" if experiment else root
@@ -144,12 +145,25 @@ def ssh_line(port: int) -> str:
 def serve(outputs: Path, first_port: int) -> None:
     """Start the server, print its address, and stay until it ends or this program is interrupted.
 
+    Args:
+        outputs: folder that holds mlflow.db.
+        first_port: the first port to try.
+
     Raises:
         MmsaError: no runs yet, no free port, or a server that does not come up.
     """
+    if not (outputs / "mlflow.db").is_file():
+        there = "" if outputs == Path("outputs") else f" {shlex.quote(f'paths.outputs={outputs}')}"
+        raise MmsaError(f"{outputs} holds no tracked runs yet.\n  type {training()}{there}")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started us with it ignored
+    try:
+        _stay(outputs.absolute(), first_port)
+    except KeyboardInterrupt:
+        print("\nEnded.")
+
+
+def _stay(outputs: Path, first_port: int) -> None:
     database = outputs / "mlflow.db"
-    if not database.is_file():
-        raise MmsaError(f"No tracked runs in {outputs} yet. Type: make train  (or: python train.py)")
     training_view(database, first_port)  # which refuses another file
     with suppress(sqlite3.Error):  # of one that may only be read the server shows what it can
         bring_here(database.resolve(), print)
@@ -170,34 +184,3 @@ def serve(outputs: Path, first_port: int) -> None:
         finally:
             stop_server(server)
         port = free_port(port + 1)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until interrupted; returns the exit code."""
-
-    def port(text: str) -> int:
-        number = int(text)
-        if not 1 <= number <= 65535:
-            raise ValueError(text)
-        return number
-
-    description = "The MLflow UI over an outputs folder, on this machine's loopback interface."
-    parser = argparse.ArgumentParser(prog="python -m mmsa.tracking.ui", description=description)
-    parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="folder that holds mlflow.db")
-    parser.add_argument("--port", type=port, default=5000, help="first port to try, 1 to 65535")
-    options = parser.parse_args(arguments)
-    # A closed terminal or a kill must not leave a server behind; a shell may have started us with SIGINT ignored.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
-    try:
-        serve(options.outputs.absolute(), options.port)
-    except KeyboardInterrupt:
-        print("\nEnded.")
-    except (MmsaError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,6 +10,7 @@ import torch
 from lightning_fabric import Fabric
 
 from mmsa.errors import ConfigError
+from mmsa.program import make, program
 
 
 def make_fabric(
@@ -46,7 +47,10 @@ def build_without_cuda() -> ConfigError | None:
     """The error for device=cuda of a PyTorch built without CUDA."""
     if torch.version.cuda is not None or torch.version.hip is not None:
         return None
+    version = torch.__version__.partition("+")[0]
+    install = f"{program('pip')} install --index-url https://download.pytorch.org/whl/cu126 torch=={version}+cu126"
+    setup = make("setup")
     return ConfigError(
         f"device=cuda: PyTorch {torch.__version__} was built without CUDA.\n"
-        "  type make setup TORCH=cu126 for a build with it, or device=cpu"
+        f"  type {f'{setup} TORCH=cu126' if setup else install} for a build with it, or device=cpu"
     )

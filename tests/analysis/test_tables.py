@@ -144,7 +144,7 @@ def test_left_out_runs_are_counted_below(outputs: Path, add_run: AddRun) -> None
 
 
 def test_no_finished_run_says_what_to_type(outputs: Path, add_run: AddRun) -> None:
-    with pytest.raises(DataError, match=r"no finished run.\n  type python train.py"):
+    with pytest.raises(DataError, match=r"no finished run.\n  type mmsa train, or"):
         report(outputs)
     add_run(0.8, sweep="20260101-abc")
     with pytest.raises(DataError, match="type one of 20260101-abc"):

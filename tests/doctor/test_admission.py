@@ -167,7 +167,7 @@ def test_prepare_ends_with_a_line_that_trains_in_spite_of_errors(
     cli.command(["prepare", "custom", "--source", source, "--data", str(tmp_path)])
     out = capsys.readouterr().out
     assert "error never_trained" in out and "error video_leakage" in out
-    typed = shlex.split(out.splitlines()[-1].partition("train.py ")[2])
+    typed = shlex.split(out.splitlines()[-1].partition("mmsa train ")[2])
     assert typed[-2:] == ["dataset.modalities=[audio,visual]", "dataset.doctor=warn"]
     quick = ["tracking=none", "device=cpu", "hidden_dim=4", QUICK, f"paths.outputs={tmp_path / 'outputs'}"]
     assert mmsa.run([*typed, *quick], quiet=True).metrics

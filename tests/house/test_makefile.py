@@ -203,7 +203,7 @@ def test_options_reach_the_programs(tmp_path: Path) -> None:
         "python train.py seed=2 regularizer=m3",
         "python -m pytest -n auto --maxprocesses=8 --dist=worksteal tests/parity -x",
         "python -m pytest -m slow --timeout=1800",
-        "python -m mmsa.tracking.ui --port 5001",
+        "python -m mmsa.cli ui --port 5001",
     ]
 
 

@@ -118,7 +118,7 @@ def test_device_cuda_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MMSA_PRETEND_GPUS", "8")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     monkeypatch.setattr(torch.version, "cuda", None)
-    assert "type make setup TORCH=" in refused(accelerator="cuda")
+    assert "type make setup" in refused(accelerator="cuda")
     monkeypatch.setattr(torch.version, "cuda", "12.6")
     assert refused(accelerator="cuda") == (
         "device=cuda: here is no GPU that PyTorch can use (CUDA_VISIBLE_DEVICES=-1).\n  type device=cpu, or device=auto"

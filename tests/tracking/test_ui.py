@@ -1,7 +1,8 @@
-"""`make ui`: a server on the loopback interface, its training view, and an orderly end."""
+"""`mmsa ui`: a server on the loopback interface, its training view, and an orderly end."""
 
 from __future__ import annotations
 
+import shlex
 import signal
 import socket
 import sqlite3
@@ -14,7 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from mmsa import cli
+from mmsa.compose import compose
 from mmsa.errors import MmsaError
+from mmsa.reporting import report_errors
 from mmsa.tracking import ui
 from mmsa.tracking.database import _schemas, ensure_database
 
@@ -39,14 +43,13 @@ def listening(host: str, port: int) -> bool:
         return probe.connect_ex((host, port)) == 0
 
 
-def test_without_runs_one_line_says_what_to_type(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert ui.main(["--outputs", str(tmp_path / "outputs")]) == 1
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    (line,) = shown.err.splitlines()
-    assert "make train" in line
-    assert "python train.py" in line
-    assert not (tmp_path / "outputs").exists()
+def test_without_runs_it_says_what_makes_some_there(tmp_path: Path) -> None:
+    outputs = tmp_path / "a=b (1) it's é"
+    with pytest.raises(MmsaError, match="holds no tracked runs yet") as refused:
+        cli.command(["ui", "--outputs", str(outputs)])
+    start, _, typed = str(refused.value).splitlines()[-1].partition(" mmsa train ")
+    assert start == "  type" and compose(shlex.split(typed)).paths.outputs == str(outputs)
+    assert not outputs.exists()
 
 
 def test_a_taken_port_is_passed_over() -> None:
@@ -69,9 +72,8 @@ def test_a_free_port_is_kept() -> None:
 
 @pytest.mark.parametrize("port", ["0", "65536", "five"])
 def test_an_impossible_port_is_refused(port: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        ui.main(["--port", port])
-    assert "--port" in capsys.readouterr().err
+    assert report_errors(lambda: cli.command(["ui", "--port", port]), show_traceback=False) == 1
+    assert "mmsa ui: Invalid value for '--port'" in capsys.readouterr().err
 
 
 def test_the_training_view_is_that_of_our_experiment(tmp_path: Path) -> None:
@@ -93,9 +95,7 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
         ui.training_view(database, 5000)
 
 
-def test_a_server_that_ends_by_itself_shows_its_last_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_server_that_ends_by_itself_shows_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(outputs: Path, port: int, log: Path) -> subprocess.Popen[bytes]:
         with log.open("wb") as stream:
             command = [sys.executable, "-c", "import sys; print('the schema is too old'); sys.exit(3)"]
@@ -103,15 +103,9 @@ def test_a_server_that_ends_by_itself_shows_its_last_words(
 
     small_database(tmp_path / "outputs", names=("mmsa",))
     monkeypatch.setattr(ui, "start_server", broken)
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
-        assert ui.main(["--outputs", str(tmp_path / "outputs")]) == 1
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-    shown = capsys.readouterr().err
-    assert "the schema is too old" in shown
-    assert str(tmp_path / "outputs" / "ui.log") in shown
+    with pytest.raises(MmsaError, match="the schema is too old") as ended:
+        ui.serve(tmp_path / "outputs", 5000)
+    assert str(tmp_path / "outputs" / "ui.log") in str(ended.value)
 
 
 SERVER = """
@@ -187,7 +181,7 @@ def test_the_server_comes_up_and_goes_down(tmp_path: Path) -> None:
     experiment = ensure_database(None, outputs)
     with socket.create_server((ui.HOST, 0)) as holder:
         taken = holder.getsockname()[1]
-        command = [sys.executable, "-m", "mmsa.tracking.ui", "--outputs", str(outputs), "--port", str(taken)]
+        command = [sys.executable, "-m", "mmsa.cli", "ui", "--outputs", str(outputs), "--port", str(taken)]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as shown:
             try:
                 port = visit(shown, taken, experiment)

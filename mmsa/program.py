@@ -1,0 +1,52 @@
+"""How the user starts our programs again: words that the shell understands where a line to type is printed."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+"""The checkout, or the folder of packages where there is none."""
+
+
+def program(name: str, folder: Path | None = None) -> str:
+    """A program of this environment: its name where the shell finds it, else its path.
+
+    Where `mmsa` was not installed, Python starts it.
+
+    Args:
+        name: the program's.
+        folder: where it is typed; None is the working folder.
+    """
+    called = Path(sys.argv[0])
+    here = (called if called.name == name else Path(sys.executable).with_name(name)).absolute()
+    found = shutil.which(name)
+    if found and Path(found).parent.resolve() == here.parent.resolve():
+        return name
+    if name == "mmsa" and not here.is_file():
+        return f"{python(folder)} -m mmsa.cli"
+    folder = folder or Path.cwd()
+    near = here.is_relative_to(folder) and here.parent != folder
+    return shlex.quote(str(here.relative_to(folder) if near else here))
+
+
+def python(folder: Path | None = None) -> str:
+    """The Python that runs."""
+    return program(Path(sys.executable).name, folder)
+
+
+def training(folder: Path | None = None) -> str:
+    """What trains: `python train.py` where that was typed, else `mmsa train`."""
+    if folder is None and Path(sys.argv[0]).resolve() == CHECKOUT / "train.py":
+        return f"{python()} {shlex.quote(sys.argv[0])}"
+    return f"{program('mmsa', folder)} train"
+
+
+def make(target: str) -> str | None:
+    """`make TARGET`; None where there is no make, or no checkout of ours to make it in."""
+    if not Path("Makefile").is_file() or Path.cwd().resolve() != CHECKOUT or not shutil.which("make"):
+        return None
+    usual = Path(sys.prefix).resolve() == Path(".venv").resolve()
+    return f"make {target}" if usual else f"make {target} VENV={shlex.quote(sys.prefix)}"
