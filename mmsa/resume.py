@@ -63,14 +63,14 @@ def continued(cfg: DictConfig, overrides: Sequence[str], of_trial: bool = False)
     folder = Path(cfg.trainer.resume)
     record, former = RunRecord.read(folder), read_config(folder)
     _check_unfinished(record, folder, of_trial)
-    started = changed = cfg
-    if not of_trial:
-        typed = {override_key(override) for override in overrides}
+    started, changed, known = cfg, cfg, not of_trial
+    typed = {override_key(override) for override in overrides}
+    if known:
         kept = [override for override in record.overrides if override_key(override) not in typed]
         try:
             started, changed = _composed(record.overrides), _composed([*kept, *overrides])
         except ConfigError:  # options of a folder that was not named, say: only the typed ones can be read
-            started, of_trial = _composed([]), True
+            started, known = _composed([]), False
     then, before, now = (_texts(config) for config in (former, started, changed))
     differ = {key for key in before | now if before.get(key) != now.get(key)}
     asked = differ | {key for key in map(override_key, overrides) if key in now}
@@ -86,14 +86,27 @@ def continued(cfg: DictConfig, overrides: Sequence[str], of_trial: bool = False)
         if any(f"{key}.".startswith(f"{free}.") for key in asked):
             OmegaConf.update(former, free, OmegaConf.select(changed, free), merge=False, force_add=True)
     former.trainer.resume = str(folder)
+    if not of_trial and "paths.outputs" not in typed:
+        _outputs_here(former, folder)
     since = {key for key in before | then if before.get(key) != then.get(key) and not _free(key)}
     lines = [f"changed: {_named(asked, now, then, 'was')}"] if asked else []
-    if since and not of_trial:
+    if since and known:
         recipe = [o for o in record.overrides if o.startswith("experiment=")][-1:] or ["the option files"]
         lines.append(
             f"{recipe[0]}: changed since the run was started, which keeps its own: {_named(since, then, before, 'now')}"
         )
     return former, lines
+
+
+def _outputs_here(config: DictConfig, folder: Path) -> None:
+    """A run that lies elsewhere than its configuration says, seen from here, goes on in the outputs where it lies."""
+    former, place = Path(config.paths.outputs), folder.absolute().parents[1]
+    if (former / "runs" / folder.name).exists() or folder.absolute().parent.name != "runs":
+        return
+    data = Path(config.paths.data)
+    if data.is_relative_to(former):
+        config.paths.data = str(place / data.relative_to(former))
+    config.paths.outputs = str(place)
 
 
 def _check_unfinished(record: RunRecord, folder: Path, of_trial: bool) -> None:

@@ -62,10 +62,13 @@ def test_a_new_run_of_its_configuration_stands_in_its_row_and_takes_its_store(fo
     assert [run.seed for run in group.runs] == [1, 2] and (found.num_unfinished, found.num_damaged) == (1, 0)
 
 
-def test_a_stopped_run_goes_on_to_what_the_whole_one_came_to(former: Path) -> None:
-    runs = former / "outputs" / "runs"
-    result = mmsa.run([f"trainer.resume={runs / 'stopped'}"], quiet=True)
-    assert result.folder == runs / "stopped"
+def test_a_stopped_run_that_was_moved_goes_on_there_to_what_the_whole_one_came_to(former: Path, tmp_path: Path) -> None:
+    moved = former.rename(tmp_path / "moved")
+    runs = moved / "outputs" / "runs"
+    source = ["dataset=custom", f"dataset.source={moved / 'former.npz'}"]
+    result = mmsa.run([f"trainer.resume={runs / 'stopped'}", *source], quiet=True)
+    assert result.folder == runs / "stopped" and not former.exists()
+    assert read_config(result.folder).paths.outputs == str(moved / "outputs")
     assert len(history(result.folder)) == len(history(runs / "whole")) == 3
     for ours, whole in zip(history(result.folder), history(runs / "whole"), strict=True):
         assert ours == pytest.approx(whole, nan_ok=True, abs=1e-5)
