@@ -118,12 +118,13 @@ def _line(row: TrialRecord, summary: Summary) -> str:
 
 
 def opening_lines(
-    spec: SweepSpec, summary: Summary, slots: list[str], num_slots: int, seconds: float | None
+    spec: SweepSpec, command: str, summary: Summary, slots: list[str], num_slots: int, seconds: float | None
 ) -> list[str]:
     """The lines before the first trial.
 
     Args:
         spec: the sweep.
+        command: resumes it.
         summary: its study.
         slots: names of the slots, or what starts the workers.
         num_slots: trials at a time.
@@ -147,7 +148,7 @@ def opening_lines(
         )
     elif left > 0:
         lines.append("  time:    known after the first trial; no earlier run on these data")
-    lines.append(f"  to resume: {summary.command}")
+    lines.append(f"  to resume: {command}")
     return lines
 
 

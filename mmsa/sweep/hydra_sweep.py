@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from mmsa import build
-from mmsa.commands import report_command
+from mmsa.commands import report_command, worker_command
 from mmsa.errors import ConfigError, MmsaError
 from mmsa.overrides import text_override
 from mmsa.resume import config_folders
@@ -160,7 +160,7 @@ def announce(made: Sweep, slots: list[str], num_slots: int, notes: Sequence[str]
     summary = summarise(made.study)
     seconds = usual_seconds(Path(made.base.paths.outputs), summary.fingerprint)
     display = SweepDisplay(Path(spec.folder), made.study, run)
-    for line in opening_lines(spec, summary, slots, num_slots, seconds):
+    for line in opening_lines(spec, made.command or summary.command, summary, slots, num_slots, seconds):
         display.say(line)
     for note in [*([made.note] if made.note else []), *notes]:
         display.say(f"  note: {note}")
@@ -206,7 +206,7 @@ def conclude(made: Sweep, display: SweepDisplay, ended: int | None) -> None:
         raise MmsaError(f"none of {summary.total} trials has a value, the last one: {last}\n  try another range")
     if complete:
         return
-    left = f"{summary.num_finished} of {summary.total} trials are done; resume it: {summary.command}"
+    left = f"{summary.num_finished} of {summary.total} trials are done; resume it: {made.command or summary.command}"
     if ended is None:
         why = "no slot is left whose workers start"
         if failed := [row.reason or "for an unknown reason" for row in summary.rows if row.state == "failed"]:
@@ -228,7 +228,12 @@ def join_here(folder: Path, slots: str | int | list[str], config_folders: Sequen
     Raises:
         MmsaError: an error that the user can fix.
     """
+    here, typed = Path.cwd(), [str(slot) for slot in (slots if isinstance(slots, list) else [slots])]
     made = reopen(entered(SweepSpec.load(folder), config_folders))
+    made = replace(made, command=worker_command(folder, typed, config_folders))
+    if here != Path.cwd():  # the printed commands are for the folder in which this was typed
+        os.chdir(here)
+        made.base.paths.outputs = str(Path(made.spec.folder).parents[1])
     on_slots(made, plan_slots(made.base, made.spec.options, slots), None, None)
 
 

@@ -14,7 +14,7 @@ from mmsa.analysis.rendering import Cell, Column, Row, Style, Table, headed, num
 from mmsa.commands import report_command
 from mmsa.errors import MmsaError
 from mmsa.run_folder import override_key, shown_value
-from mmsa.sweep.options import SPEC_FILE
+from mmsa.sweep.options import SPEC_FILE, SweepSpec
 from mmsa.sweep.summary import Summary, TrialRecord, rerun_command, summarise
 
 _REASONS = 5  # different reasons of failures that are shown
@@ -83,13 +83,16 @@ def _summary(folder: Path, outputs: Path) -> Summary:
     """A study's summary, whose best trial is trained again in `outputs`, wherever the study was made."""
     from mmsa.sweep.storage import open_study
 
-    summary = summarise(open_study(folder))
+    summary, spec = summarise(open_study(folder)), SweepSpec.load(folder)
+    made, here = Path(spec.working_folder), Path.cwd()
+    elsewhere = made if made.is_dir() and made.resolve() != here.resolve() else None
+    summary = replace(summary, folder=elsewhere)
     fixed = {override_key(override): override for override in summary.fixed}
-    here = f"paths.outputs={outputs}"
     former = fixed.get("paths.outputs", "=outputs").partition("=")[2].strip("\"'")  # as typed, perhaps in quotes
-    if Path(former).resolve() == outputs.resolve():
+    if Path(elsewhere or here, former).resolve() == outputs.resolve():
         return summary
-    return replace(summary, fixed=list({**fixed, "paths.outputs": here}.values()))
+    changed = f"paths.outputs={outputs.resolve() if elsewhere else outputs}"
+    return replace(summary, fixed=list({**fixed, "paths.outputs": changed}.values()))
 
 
 def text(summary: Summary, style: Style = "table", width: int | None = None, top: int = 10) -> str:

@@ -49,12 +49,14 @@ class Sweep:
         study: the study.
         base: configuration of the first point.
         note: a line for the user; None is nothing.
+        command: resumes it here; None is the study's own.
     """
 
     spec: SweepSpec
     study: optuna.Study
     base: DictConfig
     note: str | None = None
+    command: str | None = None
 
 
 def set_up(checked: CheckedSweep, choice: str) -> Sweep:

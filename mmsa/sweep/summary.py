@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from operator import mul
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -140,6 +141,7 @@ class Summary(StudyRecord):
         best: the best trial; of several objectives the Pareto front, the first objective's best first.
         ranked: the done trials, best first; of several objectives the Pareto front, then the rest by the first one.
         reasons: why trials failed -> how many, the most frequent first.
+        folder: where its relative paths begin; None is the working folder.
     """
 
     counts: Mapping[State, int]
@@ -147,6 +149,7 @@ class Summary(StudyRecord):
     best: tuple[TrialRecord, ...]
     ranked: tuple[TrialRecord, ...]
     reasons: Mapping[str, int]
+    folder: Path | None = None
 
     @property
     def num_finished(self) -> int:
@@ -214,7 +217,9 @@ def rerun_overrides(summary: Summary) -> list[str]:
 def rerun_command(summary: Summary) -> str | None:
     """The command line of `rerun_overrides`; None while no trial is done."""
     overrides = rerun_overrides(summary)
-    return without_password(train_command(overrides, summary.config_folders)) if overrides else None
+    if not overrides:
+        return None
+    return without_password(train_command(overrides, summary.config_folders, summary.folder))
 
 
 def seed_scores(trial: FrozenTrial) -> list[float]:

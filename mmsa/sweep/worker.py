@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import signal
 import sys
 import threading
@@ -17,6 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from mmsa import config
+from mmsa.commands import worker_command
 from mmsa.errors import ConfigError, MmsaError, Pruned, TrainingError
 from mmsa.locks import Lock, lock_file
 from mmsa.sweep.options import SweepSpec
@@ -92,12 +92,10 @@ def entered(spec: SweepSpec, config_folders: Sequence[str]) -> SweepSpec:
     """
     packages = list(filter(None, spec.packages.split(",")))
     if not set(packages) <= set(config.PACKAGES) or len(config_folders) != len(spec.config_folders):
-        words = [f"{config.PACKAGES_VARIABLE}={shlex.quote(spec.packages)}"] if packages else []
-        words += ["mmsa worker", shlex.quote(spec.folder)]
-        words += [f"--config-dir {shlex.quote(folder)}" for folder in spec.config_folders]
+        again = worker_command(Path(spec.folder), (), spec.config_folders, packages)
         raise ConfigError(
             f"{spec.folder}: its runs are made of packages or folders that a worker takes from its own command line.\n"
-            f"  if they are yours, type {' '.join(words)}"
+            f"  if they are yours, type {again}"
         )
     try:
         os.chdir(spec.working_folder)

@@ -154,7 +154,7 @@ def test_the_overhead_of_a_trial(short: list[str], tmp_path: Path, capsys: pytes
     found = spans(study_of(tmp_path))
     every = [span for times in found.values() for span in times]
     wall = max(end for _, end in every) - min(begin for begin, _ in every)
-    training = sum(result["training_seconds"] for result in results(tmp_path))
+    training = sum(result["training_seconds"] for result in results(tmp_path / "outputs"))
     overhead = (len(found) * wall - training) / 100
     with capsys.disabled():
         print(f"\n100 trials on {len(found)} slots: {wall:.0f} s; each {training / 100:.2f} s of training", end="")

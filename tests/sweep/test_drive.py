@@ -38,11 +38,13 @@ def spec(tmp_path: Path) -> SweepSpec:
 def test_the_opening_says_what_where_and_how_long(spec: SweepSpec) -> None:
     space = {"optimizer.lr": "interval(0.1, 0.2)", "encoder/text": "bilstm,bigru"}
     summary = summarise(new_study(total=4, sampler="TPESampler", space=space, command="python train.py sweep=search"))
-    text = "\n".join(opening_lines(spec, summary, ["cpu 1", "cpu 2"], 2, 60.0))
+    text = "\n".join(opening_lines(spec, summary.command, summary, ["cpu 1", "cpu 2"], 2, 60.0))
     assert "a search (TPE) over optimizer.lr, encoder/text" in text and "cpu 1, cpu 2" in text
     assert "0:02:00 without pruning" in text and "python train.py sweep=search" in text
     assert "secret" not in text and "host/name" in text
-    assert "no earlier run on these data" in "\n".join(opening_lines(spec, summary, ["cpu 1"], 1, None))
+    assert "no earlier run on these data" in "\n".join(
+        opening_lines(spec, "mmsa worker FOLDER", summary, ["cpu 1"], 1, None)
+    )
 
 
 def test_each_trial_takes_one_line_that_reads_well_in_a_file(tmp_path: Path) -> None:

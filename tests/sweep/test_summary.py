@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import re
 import time
@@ -21,6 +20,7 @@ from mmsa.analysis.tables import PLANTED
 from mmsa.errors import ConfigError, DataError
 from mmsa.sweep import report
 from mmsa.sweep.figures import visible_range, write_study_figures
+from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.report import standing, text
 from mmsa.sweep.summary import rerun_command, rerun_overrides, summarise
 from tests.records import record
@@ -168,7 +168,7 @@ def test_the_rerun_has_seeds_that_the_search_has_not_used() -> None:
     rerun = rerun_overrides(summary)
     assert rerun[-2:] == ["seed=7,8,9,10,11", "sweep=grid"] and sum(part.startswith("seed=") for part in rerun) == 1
     command = rerun_command(summary)
-    assert command is not None and command.endswith(" ".join(rerun)) and " train.py " in command
+    assert command is not None and command == f"mmsa train {' '.join(rerun)}"
 
 
 def test_a_plain_grid_has_no_best() -> None:
@@ -324,7 +324,11 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[optuna.St
     def keep(study: optuna.Study) -> Path:
         folder = tmp_path / "outputs" / "sweeps" / study.study_name
         folder.mkdir(parents=True)
-        (folder / "sweep.json").write_text(json.dumps({"study": study.study_name, "storage": "memory"}))
+        SweepSpec(
+            working_folder=str(tmp_path / "typed here"), space={}, arguments=[], sampler={}, seed=1, objectives=[],
+            modes=[], num_points=None, config_folders=[], packages="", options={}, study=study.study_name,
+            folder=str(folder), storage="memory",
+        ).save()  # fmt: skip
         studies[study.study_name] = study
         return tmp_path / "outputs"
 
@@ -352,6 +356,19 @@ def test_report_shows_a_study_and_the_command_to_type_next(kept: Kept, capsys: p
     ), "the study may have been made before its folder was moved here"
     command_line("--outputs", outputs, "--sweep", "mmlatch", "--format", "csv")
     assert capsys.readouterr().out.rstrip() == text(summary, "csv")
+
+
+def test_the_command_of_a_study_that_was_typed_in_another_folder_goes_there(
+    kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs, made = kept(realistic_study()), tmp_path / "typed here"
+    made.mkdir()
+    monkeypatch.chdir(tmp_path)
+    last = report.report(Path("outputs"), "mmlatch").splitlines()[-1]
+    assert last.startswith(f"  cd '{made}' && mmsa train ") and f" paths.outputs={outputs} " in last, last
+    monkeypatch.chdir(made)
+    last = report.report(Path("../outputs"), "mmlatch").splitlines()[-1]
+    assert last.startswith("  mmsa train ") and " paths.outputs=../outputs " in last, last
 
 
 def test_report_leaves_trials_out_and_has_a_line_per_study(
