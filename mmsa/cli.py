@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -41,7 +42,9 @@ def train(overrides: Annotated[list[str] | None, typer.Argument(metavar="OVERRID
 
 
 # The arguments that reading and examining data share.
-_NAME = typer.Argument(help="cmu_mosi, cmu_mosei, synthetic, or another in conf/dataset.")
+_NAME = typer.Argument(
+    help="cmu_mosi, cmu_mosei, synthetic, or another in conf/dataset.", autocompletion=lambda: _data_sets()
+)
 _SOURCE = typer.Option(help="Folder of .csd files, or a file or folder of pickles, such as MMSA's aligned_50.pkl.")
 _GLOVE = typer.Option(help="GloVe text file: text becomes its vectors of the words.")
 _DATA = typer.Option(help="Folder of the stores.", show_default="paths.data")
@@ -250,6 +253,31 @@ def ui(
     from mmsa.tracking.ui import serve
 
     serve(outputs, port)
+
+
+@app.command()
+def completion(line: Annotated[str | None, typer.Argument(hidden=True)] = None) -> None:
+    """Let TAB complete, in bash or zsh: eval "$(mmsa completion)"."""
+    from mmsa.completion import SCRIPT, offers
+
+    for text in [SCRIPT] if line is None else offers(line, _offered):
+        print(text)
+
+
+def _offered(words: Sequence[str], word: str) -> list[str]:
+    """The commands; or what may follow these words of one: its options, the values of one, data sets."""
+    commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    if not words or words[0] not in commands:
+        return [] if words else [*commands, "--help"]
+    command = commands[words[0]]
+    options = {flag: one for one in command.params for flag in one.opts if flag.startswith("-")}
+    asked = options.get(words[-1])
+    if asked is None or asked.is_flag:
+        if word.startswith("-"):
+            return [*options, "--help"]
+        asked = command.params[0] if len(words) == 1 else None
+    context = command.make_context(words[0], [], resilient_parsing=True)
+    return [item.value for item in asked.shell_complete(context, word)] if asked else []
 
 
 def main() -> None:
