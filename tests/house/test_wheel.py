@@ -79,7 +79,7 @@ def test_every_line_that_is_printed_works(typed: Typed, tmp_path: Path) -> None:
     search = f"mmsa train sweep=search {FAST} {ODD} sweep.slots=1 sweep.trials=2 'optimizer.lr=interval(1e-4,1e-2)'"
     printed = typed(search)
     assert "2 of 2 trials" in typed(told(printed, "the same table later"))
-    assert "2 of them done" in typed(told(printed, "to resume it"))
+    assert "2 of them done" in typed(told(printed, "to resume"))
     rerun = re.findall("read the test fold:\n  (.*)", printed)[0]
     assert "a grid of 5 points" in typed(f"{rerun} sweep.slots=1 sweep.timeout=0.001")
     (run,) = tmp_path.glob("*/outputs/runs/*")

@@ -121,7 +121,7 @@ def test_killed_workers_and_a_killed_parent_cost_nothing(quick: list[str], tmp_p
     joined = f"mmsa worker {shlex.quote(f'../{OUTPUTS}/sweeps/study')} --slots 1"
     done = typed(joined, cwd=elsewhere)  # its worker waits until the orphan has ended its trial
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"  to resume it: {joined}\n" in done.stdout
+    assert f"  to resume: {joined}\n" in done.stdout
     assert typed(lines_to_type(done.stdout)[1], cwd=elsewhere).stdout in done.stdout
     assert points(study_of(tmp_path)) == points(whole)
     assert len([run for run in results(tmp_path / OUTPUTS) if run["status"] == "finished"]) == 7
