@@ -62,6 +62,20 @@ class _Screen:
                 self._stream.flush()
 
 
+def console(quiet: bool = False) -> Console:
+    """The screen for lines and bars. Only a terminal gets bars: FORCE_COLOR, as notebooks and CI set it, is none."""
+    stream = screen()
+    return Console(
+        file=stream,
+        quiet=quiet,
+        force_terminal=stream.isatty(),
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
+        force_jupyter=False,
+    )
+
+
 class Display:
     """Says lines and shows the epochs of one run.
 
@@ -71,9 +85,7 @@ class Display:
     """
 
     def __init__(self, quiet: bool = False, place: str = "") -> None:
-        self.console = Console(
-            file=screen(), quiet=quiet, highlight=False, soft_wrap=True, markup=False, force_jupyter=False
-        )
+        self.console = console(quiet)
         self.place = place
         self.log: Path | None = None
         """A file that keeps every line too."""

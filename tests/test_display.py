@@ -122,7 +122,7 @@ def test_runs_side_by_side_share_a_screen_without_a_bar(clock: list[float], tmp_
 def test_lines_of_a_data_set_that_is_prepared_stand_above_its_bars(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")  # what is captured is a terminal to rich
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
     with progress_bar(True) as shown_by:
         for _ in shown_by([1, 2], "reading", 2):
@@ -145,3 +145,11 @@ def test_a_screen_that_is_closed_from_the_start_or_full_ends_nothing(monkeypatch
             report_errors(lambda: print("out"), False) == report_errors(lambda: print(1, file=sys.stderr), False) == 0
         )
         assert not screen().isatty() and not screen("stderr").isatty()
+
+
+def test_a_forced_color_makes_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Notebooks and CI force it where there is nothing that a bar could be drawn over."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert Console().is_terminal and not module.console().is_terminal
+    with progress_bar(shown=True) as progress:
+        assert isinstance(progress([1], "title", 1), type(iter([])))

@@ -49,7 +49,7 @@ def silent(items: Iterable[Any], title: str, total: int) -> Iterator[Any]:
 def progress_bar(shown: bool) -> Iterator[Progress]:
     """A Progress that draws bars on a terminal's standard error and nothing elsewhere."""
     console = Console(stderr=True)
-    if not (shown and console.is_terminal):
+    if not (shown and console.is_terminal and sys.stderr.isatty()):
         yield silent
         return
     with RichProgress(console=console, transient=True) as bars:

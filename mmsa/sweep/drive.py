@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 from rich.text import Text
 
-from mmsa.display import screen
+from mmsa.display import console
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.report import short, standing
 from mmsa.sweep.running import former_record
@@ -40,9 +40,7 @@ class SweepDisplay:
     folder: Path
     study: optuna.Study
     run: StudyRun | None = None
-    console: Console = field(
-        default_factory=lambda: Console(file=screen(), highlight=False, soft_wrap=True, markup=False)
-    )
+    console: Console = field(default_factory=console)
 
     def __post_init__(self) -> None:
         self._states: list[TrialState] | None = None

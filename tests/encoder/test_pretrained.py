@@ -51,7 +51,7 @@ def test_a_folder_without_all_weights_is_refused(bert: str, tmp_path: Path) -> N
     save_file(
         {k: v for k, v in weights.items() if "layer.1" not in k}, tmp_path / "model.safetensors", {"format": "pt"}
     )
-    with pytest.raises(ConfigError, match=r"16 of the model's weights are not there, such as encoder\.layer\.1"):
+    with pytest.raises(ConfigError, match=r"16 of the model's weights are missing, such as encoder\.layer\.1"):
         TransformerEncoder(str(tmp_path))
 
 
