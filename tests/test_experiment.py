@@ -50,7 +50,7 @@ def test_the_same_seed_gives_the_same_run_whoever_looks_on_and_another_seed_anot
     small: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     second, other = (mmsa.run([*small, *EVERYTHING, f"seed={s}"], quiet=True) for s in (3, 4))
-    monkeypatch.setenv("FORCE_COLOR", "1")  # what is captured is a terminal to rich
+    monkeypatch.setattr("mmsa.display._Screen.isatty", lambda screen: True)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr("mmsa.display.REFRESH_SECONDS", 0.0)
     first = mmsa.run([*small, *EVERYTHING, "seed=3"])

@@ -309,7 +309,7 @@ def test_a_file_that_is_no_tracking_database_is_named_and_kept(tmp_path: Path, s
     assert file.read_bytes() == before
     command = str(refused.value).split("type ")[1].split(", or")[0]
     subprocess.run(command, shell=True, check=True)
-    assert ensure_database(None, tmp_path) and (tmp_path / "mlflow.db.broken").read_bytes() == before
+    assert not file.exists() and (tmp_path / "mlflow.db.broken").read_bytes() == before
 
 
 @pytest.mark.parametrize("advisory", [True, False])
