@@ -7,6 +7,7 @@ import json
 import mmap
 import os
 import secrets
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -17,7 +18,10 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mmsa.data.hdf5 import DAMAGE, opened
+from mmsa.data.hdf5_raw import root_texts
 from mmsa.data.naming import data_name
+from mmsa.data.store_content import Content, contradictions, parsed, read_content
 from mmsa.errors import DataError, printable
 from mmsa.program import program
 
@@ -30,6 +34,7 @@ SCHEMA_VERSION = 1
 
 FORMAT = "mmsa store"
 _BLOCK = 1 << 22
+_LONGEST = 300
 
 
 @dataclass(frozen=True)
@@ -227,59 +232,90 @@ class Store:
         return data_name(self.dataset, self.source_name)
 
     @classmethod
-    def open(cls, path: Path) -> Store:
-        """Open a store.
+    def open(cls, path: Path, remedy: str | None = None) -> Store:
+        """Open a store, whoever made it.
+
+        Args:
+            path: the file.
+            remedy: what the user types where it cannot be opened; None is to make it again.
 
         Raises:
-            DataError: it is missing, damaged, not a store, or of another schema version.
+            DataError: it is missing, may not be read, is damaged, not a store, or of another schema version.
         """
-        again = f"Type rm {path} and prepare the data again, as dataset.source or the first run on it did."
-        if not path.is_file():
-            raise DataError(f"No store at {path}. Make one: {program('mmsa')} prepare NAME --source PATH")
+        if not path.is_file():  # a pipe would be waited for
+            raise DataError(f"No store at {path}.\n  type {program('mmsa')} prepare NAME --source PATH to make one")
+        again = f"type rm {shlex.quote(str(path))} and prepare the data again, as dataset.source or its first run did"
         try:
-            with h5py.File(path, "r") as file:
-                if file.attrs.get("format") != FORMAT:
-                    raise DataError(f"{path} is an HDF5 file but not a store made by `mmsa prepare`.")
-                version = int(file.attrs["schema_version"])
+            with opened(path) as file:
+                stated = root_texts(file)
+                if stated.get("format") != FORMAT:
+                    aside = f"type mv {shlex.quote(str(path))} to another folder"
+                    raise DataError(f"{path} is HDF5 but not a store made by `mmsa prepare`.\n  {remedy or aside}")
+                version = _schema_version(file)
                 if version != SCHEMA_VERSION:
-                    raise DataError(f"The store has schema version {version}, {SCHEMA_VERSION} is required. {again}")
-                return cls._read(path, file)
-        except (OSError, KeyError, ValueError) as error:  # what h5py, json and numpy raise on damaged files
-            raise DataError(f"The store is damaged: {_first_line(error)}. {again}") from error
+                    newer = "type paths.data=FOLDER for stores of this version of mmsa, or install a newer one"
+                    raise DataError(
+                        f"{path} is a store of schema version {version}, and {SCHEMA_VERSION} is required.\n"
+                        f"  {remedy or (newer if version > SCHEMA_VERSION else again)}"
+                    )
+                return cls._of(path, stated, read_content(file, path))
+        except (PermissionError, BlockingIOError) as error:
+            denied = isinstance(error, PermissionError)
+            said = "may not be read" if denied else "is open in a program that writes to it"
+            allow = f"type chmod u+r {shlex.quote(str(path))}" if denied else "close it there, then type the same again"
+            raise DataError(f"{path} {said}.\n  {allow}") from error
+        except DAMAGE as error:
+            wrong = printable(" ".join(str(error).split())[:_LONGEST]).rstrip(".") or type(error).__name__
+            raise DataError(f"{path} is a damaged store: {wrong}.\n  {remedy or again}") from error
 
     @classmethod
-    def _read(cls, path: Path, file: h5py.File) -> Store:
-        dataset = str(file.attrs["dataset"])
-        sources, options = json.loads(file.attrs["sources"]), json.loads(file.attrs["options"])
+    def _of(cls, path: Path, stated: dict[str, str], content: Content) -> Store:
+        """The store that a file holds.
+
+        Raises:
+            ValueError: its parts do not fit together.
+        """
+        if wrong := next(contradictions(content, FOLDS), None):
+            raise ValueError(wrong)
+        dataset, sources, options = stated["dataset"], parsed(stated["sources"]), parsed(stated["options"])
+        if not dataset.isprintable() or not all(isinstance(sha256, str) for sha256 in sources.values()):
+            raise ValueError("its dataset or its sources are not named as ours")
         words = None
-        if "words" in file:
-            flat, offsets = file["words/values"].asstr()[:].tolist(), file["words/offsets"][:].tolist()
-            words = [flat[start:stop] for start, stop in pairwise(offsets)]
+        if content.words is not None:
+            flat, offsets = content.words
+            words = [flat[start:stop] for start, stop in pairwise(offsets.tolist())]
         return cls(
             path=path,
             dataset=dataset,
-            ids=file["ids"].asstr()[:].tolist(),
-            videos=file["videos"].asstr()[:].tolist(),
-            folds=file["folds"].asstr()[:].astype(str),
-            targets={name: target[:] for name, target in file["targets"].items()},
-            features={
-                name: Ragged(_mapped(path, group["values"]), group["offsets"][:])
-                for name, group in file["features"].items()
-            },
+            ids=content.ids,
+            videos=content.videos,
+            folds=np.array(content.folds, dtype=str),
+            targets=content.targets,
+            features={name: Ragged(values, content.offsets[name]) for name, values in content.values.items()},
             words=words,
-            report=json.loads(file["report"].asstr()[()]),
+            report=content.report,
             options=options,
             sources=sources,
             fingerprint=store_fingerprint(dataset, sources, options),
         )
 
 
-def _mapped(path: Path, values: h5py.Dataset) -> np.ndarray:
-    """The contiguous array of an HDF5 data set, mapped read-only straight from the file."""
-    offset = values.id.get_offset()
-    if offset is None:  # HDF5 allocates nothing for an array without elements
-        return np.zeros(values.shape, dtype=np.float32)
-    return np.memmap(path, dtype=values.dtype, mode="r", offset=offset, shape=values.shape)
+def is_store(path: Path) -> bool:
+    """Whether a file states that it is a store."""
+    if not path.is_file():  # a pipe would be waited for
+        return False
+    try:
+        with opened(path) as file:
+            return root_texts(file).get("format") == FORMAT
+    except DAMAGE:  # no HDF5, or damaged: its reader names it
+        return False
+
+
+def _schema_version(file: h5py.File) -> int:
+    stated = h5py.h5a.open(file.id, b"schema_version")
+    if stated.shape != () or stated.get_type().get_class() != h5py.h5t.INTEGER:
+        raise ValueError("its schema version is no number")
+    return int(file.attrs["schema_version"])
 
 
 def _first_line(error: Exception) -> str:

@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
-import h5py
 from rich.filesize import decimal
 
+from mmsa.data.hdf5 import opened
 from mmsa.data.prepare import Progress, announce, hash_files, progress_bar
 from mmsa.dataset.dataset import Dataset
 from mmsa.dataset.folds import mmsdk_names
@@ -151,7 +151,7 @@ def _checked(mirror: str) -> str:
 def _is_whole(path: Path) -> bool:
     try:
         # HDF5 states where a file ends, so one that was cut short does not open. Without a lock: we may hold our own.
-        with h5py.File(path, "r", locking=False):
+        with opened(path, locking=False):
             return True
     except OSError:  # absent, cut short, or something else
         return False

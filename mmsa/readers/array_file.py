@@ -13,10 +13,10 @@ from typing import Any
 import h5py
 import numpy as np
 
+from mmsa.data.allowance import Allowance
+from mmsa.data.hdf5 import DAMAGE, MOST_COMPRESSED, array, arrays, is_text, num_elements, opened, read
 from mmsa.data.prepare import readable
 from mmsa.errors import DataError, printable
-from mmsa.readers.allowance import Allowance
-from mmsa.readers.hdf5_entries import DAMAGE, MOST_COMPRESSED, array, arrays, is_text, read
 from mmsa.readers.mistaken import mistaken, no_file
 
 _ZIP_SIGNATURE = b"PK"
@@ -76,7 +76,7 @@ class ArrayFile:
             if self._zipped:
                 with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as file:
                     return _as_text(np.lib.format.read_array(file, allow_pickle=False))
-            with h5py.File(self.path, "r") as hdf5:
+            with opened(self.path) as hdf5:
                 return _as_text(read(array(hdf5, name), Allowance(self.path, self._size)))
         except _DAMAGE as error:
             raise self._damaged(error, name) from error
@@ -106,9 +106,9 @@ class ArrayFile:
 
     def _headers_of_hdf5(self) -> dict[str, Header]:
         headers = {}
-        with h5py.File(self.path, "r") as file:
+        with opened(self.path) as file:
             for name, dataset in arrays(file, 2):
-                self._allowance.pay(dataset.nbytes)
+                self._allowance.pay(num_elements(dataset) * dataset.dtype.itemsize)
                 kind = "string" if is_text(dataset) else _kind(dataset.dtype)
                 headers[name] = Header(dataset.shape or (), kind)
         return headers

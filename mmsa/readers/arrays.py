@@ -5,24 +5,25 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from mmsa.data.prepare import Progress
-from mmsa.data.store import FOLDS, Prepared
+from mmsa.data.store import FOLDS, Prepared, Store, is_store
 from mmsa.errors import DataError, printable
 from mmsa.readers.array_file import ArrayFile
 from mmsa.readers.ids import segment_ids
 from mmsa.readers.rows import Utterance, check_required, float32, gather
-from mmsa.readers.store_source import check_values, is_store, open_store
 
 MAIN = "target"
 _SINGLE = ("fold", "id", "video", MAIN, "words")
 _GROUPS = (MAIN, "features", "lengths", "offsets")
 _NAME = re.compile(r"[A-Za-z]\w*")
 _LONGEST_NAME = 80
+_REMEDY = "type dataset.source=PATH of its source"  # a source is not to be removed
 _CONTRACT = (
     "fold, id, video, target, target/NAME, features/NAME with lengths/NAME or offsets/NAME, words with offsets/words"
 )
@@ -47,7 +48,7 @@ def contents(path: Path) -> Contents:
         DataError: it is missing, damaged, or an array has another name than the contract's.
     """
     if is_store(path):
-        store = open_store(path)
+        store = _open_store(path)
         return Contents(tuple(store.features), tuple(store.targets))
     return _Reader(path).contents()
 
@@ -69,12 +70,26 @@ def read_arrays(path: Path, required: Sequence[str], progress: Progress) -> Prep
     """
     if not is_store(path):
         return _Reader(path).read(required, progress)
-    store = open_store(path)
-    check_values(store)
+    store = _open_store(path)
+    _check_values(store)
     check_required(required, list(store.features), f"dataset.source={path}")
     report = {key: value for key, value in store.report.items() if key != "glove"}
     folds = store.folds.tolist()
     return Prepared(store.ids, store.videos, folds, store.targets, store.features, store.words, report)
+
+
+def _open_store(path: Path) -> Store:
+    return Store.open(path, _REMEDY)
+
+
+def _check_values(store: Store) -> None:
+    """Refuse numbers that no store of ours holds."""
+    held = chain(
+        store.targets.items(), ((name, block) for name, ragged in store.features.items() for block in ragged.blocks())
+    )
+    for name, block in held:
+        if not np.isfinite(block).all():
+            raise DataError(f"{store.path} is a damaged store: {name} holds values that are not finite.\n  {_REMEDY}")
 
 
 class _Reader:

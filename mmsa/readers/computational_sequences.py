@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from mmsa.data.allowance import Allowance
 from mmsa.data.prepare import Progress, silent
 from mmsa.data.store import FOLDS, PAUSE, Prepared, Ragged, offsets_of
 from mmsa.errors import ConfigError, DataError
 from mmsa.readers.align import EPSILON, mean_onto, overlapping
-from mmsa.readers.allowance import Allowance
 from mmsa.readers.segments import are_segments, read_segments, targets_of
 from mmsa.readers.sequence_file import SequenceFile
 from mmsa.readers.spool import Spool

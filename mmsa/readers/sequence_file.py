@@ -15,11 +15,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from mmsa.data.allowance import Allowance
+from mmsa.data.hdf5 import DAMAGE, array, entry, opened, read
 from mmsa.data.prepare import readable
 from mmsa.data.store import EMOTIONS
 from mmsa.errors import DataError, printable
-from mmsa.readers.allowance import Allowance
-from mmsa.readers.hdf5_entries import DAMAGE, array, entry, read
 from mmsa.readers.mistaken import HDF5_START, mistaken
 
 # The fields that the SDK asks for on standard input when one is absent. The last one is an accident
@@ -80,7 +80,7 @@ class SequenceFile:
         if not path.is_file():  # a pipe would be waited for
             raise DataError(f"{path} is no file. Put the computational sequence there.")
         try:
-            self._file = h5py.File(path, "r")
+            self._file = opened(path)
         except OSError as error:
             with readable(path):
                 instead = mistaken(path, HDF5_START)
@@ -108,6 +108,9 @@ class SequenceFile:
             raise DataError(
                 f"{path} is not a computational sequence: one root group holding `data` is required, got {held}."
             ) from error
+        if odd := next((name for name in (self.name, *self.videos) if not name.isprintable()), None):
+            self._file.close()
+            raise DataError(f"{path} names a video {printable(odd[:80])}. Download the file again.")
 
     def __enter__(self) -> SequenceFile:
         return self

@@ -18,6 +18,7 @@ from mmsa.errors import DataError
 from mmsa.readers.families import ReadOptions, read_file, read_folder
 from tests.conftest import ROOT
 from tests.dataset.corpora import Tiny
+from tests.fuzzing import mutated
 from tests.readers.pickles import write
 from tests.readers.test_families import MADE, misa_folder, ur_funny_folder
 
@@ -33,34 +34,6 @@ SOURCES: dict[str, Callable[[Path], Path]] = {name: file_of(name) for name in MA
 QUICK, LONG = 60, 3000
 SAID = 900
 """Characters of the longest error, without the path."""
-
-
-def mutated(content: bytes, rng: np.random.Generator) -> bytes:
-    """The same with one to four changes: bytes, a piece cut out, doubled, moved, replaced, or the end cut off."""
-    changed = bytearray(content)
-    for _ in range(rng.integers(1, 5)):
-        start = int(rng.integers(0, len(changed)))
-        length = int(rng.integers(1, 12))
-        piece = bytes(changed[start : start + length])
-        elsewhere = int(rng.integers(0, len(changed)))
-        kind = rng.integers(0, 7)
-        if kind == 0:
-            changed[start] ^= 1 << int(rng.integers(0, 8))
-        elif kind == 1:
-            changed[start] = int(rng.integers(0, 256))
-        elif kind == 2:
-            changed[start : start + length] = rng.bytes(length)
-        elif kind == 3:
-            del changed[start : start + length]
-        elif kind == 4:
-            changed[elsewhere:elsewhere] = piece
-        elif kind == 5:
-            changed[elsewhere : elsewhere + length] = piece
-        elif rng.random() < 0.3:
-            del changed[start:]
-        if not changed:
-            break
-    return bytes(changed)
 
 
 def odd(rng: np.random.Generator) -> Any:

@@ -12,11 +12,11 @@ import h5py
 import numpy as np
 import pytest
 
+from mmsa.data.hdf5_raw import REFERENCE
 from mmsa.errors import DataError
-from mmsa.readers.hdf5_texts import REFERENCE
 from mmsa.readers.sequence_file import SequenceFile
 from tests.dataset.corpora import Tiny, tiny_sequences, words, write_corpus
-from tests.readers.test_fuzz import mutated
+from tests.fuzzing import mutated
 
 Edit = Callable[[h5py.Group, Path], object]
 """Changes the videos of a sequence; the path is that of another file."""
