@@ -244,12 +244,13 @@ class Store:
         """
         if not path.is_file():  # a pipe would be waited for
             raise DataError(f"No store at {path}.\n  type {program('mmsa')} prepare NAME --source PATH to make one")
-        again = f"type rm {shlex.quote(str(path))} and prepare the data again, as dataset.source or its first run did"
+        quoted = shlex.quote(str(path))
+        again = f"type rm {quoted} and prepare the data again, as dataset.source or its first run did"
         try:
             with opened(path) as file:
                 stated = root_texts(file)
                 if stated.get("format") != FORMAT:
-                    aside = f"type mv {shlex.quote(str(path))} to another folder"
+                    aside = f"type mv {quoted} {quoted}.other"
                     raise DataError(f"{path} is HDF5 but not a store made by `mmsa prepare`.\n  {remedy or aside}")
                 version = _schema_version(file)
                 if version != SCHEMA_VERSION:
@@ -259,11 +260,10 @@ class Store:
                         f"  {remedy or (newer if version > SCHEMA_VERSION else again)}"
                     )
                 return cls._of(path, stated, read_content(file, path))
-        except (PermissionError, BlockingIOError) as error:
-            denied = isinstance(error, PermissionError)
-            said = "may not be read" if denied else "is open in a program that writes to it"
-            allow = f"type chmod u+r {shlex.quote(str(path))}" if denied else "close it there, then type the same again"
-            raise DataError(f"{path} {said}.\n  {allow}") from error
+        except PermissionError as error:
+            raise DataError(f"{path} may not be read.\n  type chmod u+r {quoted}") from error
+        except BlockingIOError as error:
+            raise DataError(f"{path} is open in a program that writes to it.\n  close it there first") from error
         except DAMAGE as error:
             wrong = printable(" ".join(str(error).split())[:_LONGEST]).rstrip(".") or type(error).__name__
             raise DataError(f"{path} is a damaged store: {wrong}.\n  {remedy or again}") from error

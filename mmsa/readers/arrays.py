@@ -126,12 +126,16 @@ class _Reader:
         folds = self._strings("fold")
         odd = sorted(set(folds) - set(FOLDS))
         if odd:
-            raise self._refused(f"fold holds {odd[0]!r}, and only {', '.join(FOLDS)} are folds", "one of these")
+            raise self._refused(
+                f"fold holds {odd[0][:_LONGEST_NAME]!r}, and only {', '.join(FOLDS)} are folds", "one of these"
+            )
         count = len(folds)
         ids = self._strings("id", count)
         repeated = [name for name, times in Counter(ids).items() if times > 1]
         if repeated or "" in ids:
-            raise self._refused(f"id holds {(repeated or [''])[0]!r} twice or empty", "another id for each utterance")
+            raise self._refused(
+                f"id holds {(repeated or [''])[0][:_LONGEST_NAME]!r} twice or empty", "another id for each utterance"
+            )
         targets = {name: self._target(name, count) for name in held.targets}
         parts = {m: self._features(m, count) for m in progress(held.modalities, "reading arrays", len(held.modalities))}
         words = self._words(count) if self._has_words else None

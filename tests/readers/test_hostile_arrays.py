@@ -158,7 +158,10 @@ DAMAGED: dict[str, tuple[Callable[[h5py.File], object], str]] = {
     "offset beyond": (set_at("features/audio/offsets", 3, 10**9), "features of audio and their offsets"),
     "offset below 0": (set_at("features/audio/offsets", 3, -5), "features of audio and their offsets"),
     "offset of words beyond": (set_at("words/offsets", 3, 10**9), "its words"),
-    "step without width": (replaced("features/audio/values", data=np.zeros(12, "f4")), "features/audio/values is float32"),
+    "step without width": (
+        replaced("features/audio/values", data=np.zeros(12, "f4")),
+        "features/audio/values is float32",
+    ),
     "doubles": (replaced("features/audio/values", data=np.zeros((12, 3))), "features/audio/values is float64"),
     "compressed": (replaced("features/audio/values", data=np.zeros((12, 3), "f4"), compression="gzip"), "in one piece"),
     "not finite": (set_at("features/audio/values", 3, np.nan), "audio holds values that are not finite"),
