@@ -243,9 +243,8 @@ def describe(store: Store, kinds: Mapping[str, str]) -> list[str]:
     lines = [f"{store.title}, data {store.fingerprint}: {store.path}"]
     for fold in FOLDS:
         published = f" (published {canonical[fold]})" if fold in canonical else ""
-        lines.append(
-            f"{fold:<5} {report['utterances'][fold]:>6} utterances of {report['videos'][fold]} videos{published}"
-        )
+        videos = [video for video, of in zip(store.videos, store.folds, strict=True) if of == fold]
+        lines.append(f"{fold:<5} {len(videos):>6} utterances of {len(set(videos))} videos{published}")
     widths = ", ".join(f"{modality} {ragged.width}" for modality, ragged in store.features.items())
     targets = [f"{name} ({kind})" for name, kind in kinds.items()]
     more = f" and {len(targets) - _SHOWN} more" if len(targets) > _SHOWN else ""
@@ -255,16 +254,16 @@ def describe(store: Store, kinds: Mapping[str, str]) -> list[str]:
         steps = ragged.lengths
         lines.append(f"steps per utterance: {steps.min()} to {steps.max()}, median {np.median(steps):g}")
     if "glove" in report:
-        lines += _coverage(report["glove"], report["files"]["glove"])
+        lines += _coverage(report["glove"], report.get("files", {}).get("glove", "a file"))
     if report.get("drawn_vectors"):
         lines.append(drawn_vectors_line(report["drawn_vectors"]))
-    lines.append(f"values that were not finite, set to 0: {listed(report['non_finite'])}")
-    lines.append(f"utterances with nothing but zeros: {listed(report['all_zero'])}")
-    beyond = report["beyond_nominal"]
-    low, high = beyond["nominal_range"]
-    largest = f", the largest {beyond['largest']:g}" if beyond["count"] else ""
-    lines.append(f"labels beyond [{low:g}, {high:g}]: {beyond['count']}{largest}")
-    lines.append(f"dropped utterances: {listed_names(report['dropped'])}")
+    lines.append(f"values that were not finite, set to 0: {listed(report.get('non_finite', {}))}")
+    lines.append(f"utterances with nothing but zeros: {listed(report.get('all_zero', {}))}")
+    if beyond := report.get("beyond_nominal"):
+        low, high = beyond["nominal_range"]
+        largest = f", the largest {beyond['largest']:g}" if beyond["largest"] is not None else ""
+        lines.append(f"labels beyond [{low:g}, {high:g}]: {beyond['count']}{largest}")
+    lines.append(f"dropped utterances: {listed_names(report.get('dropped', {}))}")
     if any((skipped := report.get("skipped_videos", {})).values()):
         lines.append(f"skipped videos: {listed_names(skipped)}")
     if report.get("pauses_removed"):
@@ -285,8 +284,8 @@ def _coverage(glove: Mapping[str, Any], file: str) -> list[str]:
     tokens, types = glove["tokens"], glove["types"]
     lines = [
         f"word vectors of {file}: {glove['tokens_found']} of {tokens} words "
-        f"({glove['tokens_found'] / tokens:.1%}), {glove['types_found']} of {types} different ones "
-        f"({glove['types_found'] / types:.1%})"
+        f"({glove['tokens_found'] / max(1, tokens):.1%}), {glove['types_found']} of {types} different ones "
+        f"({glove['types_found'] / max(1, types):.1%})"
     ]
     if glove["most_frequent_absent"]:
         lines.append(f"most frequent without: {listed(dict(glove['most_frequent_absent']))}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -27,16 +27,23 @@ _PARTS: dict[re.Pattern[str], tuple[h5py.h5t.TypeID | None, tuple[int, ...]]] = 
     re.compile("(features/[^/]+|words)/offsets"): (_WHOLE, (1,)),
 }
 """The arrays of a store: type and number of axes."""
-_COUNTS, _LISTS, _NAMES = (dict, int), (dict, list), (dict, str)
-_REPORT: dict[str, tuple[type, type]] = {
-    **dict.fromkeys(("utterances", "videos", "canonical", "non_finite", "all_zero", "ids"), _COUNTS),
-    **dict.fromkeys(("dropped", "skipped_videos"), _LISTS),
+_COUNTS, _LISTS, _NAMES = {str: int}, {str: [str]}, {str: str}
+_REPORT: dict[str, Any] = {
+    **dict.fromkeys(("canonical", "non_finite", "all_zero", "ids", "beyond_length", "without_context"), _COUNTS),
+    **dict.fromkeys(("dropped", "skipped_videos", "non_finite_utterances", "beyond_length_utterances"), _LISTS),
     **dict.fromkeys(("files", "uneven"), _NAMES),
-    **dict.fromkeys(("source", "family"), (str, str)),
-    **dict.fromkeys(("drawn_vectors", "pauses_removed"), (int, int)),
-    "fold_videos_absent": (list, str),
+    **dict.fromkeys(("source", "family"), str),
+    **dict.fromkeys(("drawn_vectors", "pauses_removed"), int),
+    "fold_videos_absent": [str],
+    "without_steps": [str],
+    "padding": {str: _NAMES},
+    "beyond_nominal": {"count": int, "nominal_range": (float | int, float | int), "largest": float | None},
+    "glove": {
+        **dict.fromkeys(("tokens", "tokens_found", "types", "types_found"), int),
+        "most_frequent_absent": [(str, int)],
+    },
 }
-"""The parts of a report that the program reads: type of each, and of its entries."""
+"""The parts of a report that the program reads: a type, a table or list of such, or as many as there are."""
 
 
 @dataclass(frozen=True)
@@ -149,8 +156,9 @@ def contradictions(content: Content, folds: tuple[str, ...]) -> Iterator[str]:
             yield f"the features of {modality} and their offsets do not fit together"
     if content.words is not None and not _divide(content.words[1], count, len(content.words[0])):
         yield "its words are not those of its utterances"
-    if odd := next((key for key, kind in _REPORT.items() if not _is(content.report.get(key, kind[0]()), *kind)), None):
-        yield f"its report is not one of ours: {odd}"
+    odd = (key for key, part in content.report.items() if key in _REPORT and not _is(part, _REPORT[key]))
+    for key in odd:
+        yield f"its report is not one of ours: {key}"
 
 
 def _divide(offsets: np.ndarray, count: int, total: int) -> bool:
@@ -159,6 +167,15 @@ def _divide(offsets: np.ndarray, count: int, total: int) -> bool:
     return bool(whole and (offsets[1:] >= offsets[:-1]).all())
 
 
-def _is(value: object, kind: type, of: type) -> bool:
-    entries = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else (value,)
-    return isinstance(value, kind) and all(isinstance(entry, of) for entry in entries)
+def _is(value: Any, wanted: Any) -> bool:
+    """Whether a part of a report is as `_REPORT` describes it."""
+    if isinstance(wanted, dict):
+        return isinstance(value, dict) and (
+            all(_is(part, wanted[str]) for part in value.values())
+            if str in wanted
+            else all(_is(value.get(key), part) for key, part in wanted.items())
+        )
+    if isinstance(wanted, list | tuple):
+        parts = wanted * len(value) if isinstance(wanted, list) and isinstance(value, list) else wanted
+        return isinstance(value, list) and len(value) == len(parts) and all(map(_is, value, parts))
+    return isinstance(value, wanted)

@@ -144,6 +144,10 @@ BENT: dict[str, tuple[Edit, str]] = {
     "a report without end": (stored("report", data="[" * 100_000, dtype=TEXT), "recursion"),
     "half a character": (stored("report", data='{"a": "\\ud800"}', dtype=TEXT), "surrogates not allowed"),
     "a report of other kinds": (stored("report", data='{"files": [1]}', dtype=TEXT), "one of ours: files"),
+    "a report without a range": (
+        stored("report", data='{"beyond_nominal": {"count": 1, "nominal_range": [1], "largest": 2}}', dtype=TEXT),
+        "one of ours: beyond_nominal",
+    ),
     "no data set": (lambda file, _: file.attrs.pop("dataset"), "dataset"),
     "a data set that clears the screen": (state(dataset="\x1b[2J"), "not named as ours"),
     "sources that are a list": (state(sources="[]"), "a table is required"),
@@ -244,6 +248,16 @@ def test_what_is_no_store_says_what_to_type(tmp_path: Path, monkeypatch: pytest.
         Store.open(path)
 
 
+def test_hdf5_is_opened_for_reading_in_one_place() -> None:
+    opening = {
+        (path.name, how)
+        for path in (ROOT / "mmsa").rglob("*.py")
+        for how in re.findall(r"h5py\.File\((.*)\)", path.read_text())
+        if '"w"' not in how and '"r+"' not in how
+    }
+    assert opening == {("hdf5.py", 'path, "r", locking=locking')}
+
+
 def test_a_former_store_opens_with_the_same_bits(tmp_path: Path) -> None:
     store = Store.open(FORMER)
     with h5py.File(FORMER) as file:
@@ -273,7 +287,7 @@ WATCHED = """
 import io, mmap, resource, shutil, sys
 from pathlib import Path
 import h5py, numpy as np
-from mmsa.data.prepare import silent
+from mmsa.data.prepare import describe, silent
 from mmsa.data.store import Store, is_store
 from mmsa.errors import DataError
 from mmsa.readers.arrays import read_arrays
@@ -288,8 +302,8 @@ def store(path):
     held = Store.open(path)
     for part in held.features.values():
         for row in range(len(part)):
-            part[row].sum()
-    return (held.title, held.words, [target.sum() for target in held.targets.values()])
+            part[row].tobytes()
+    return describe(held, {name: "number" for name in held.targets})
 
 def sequence(path):
     with SequenceFile(path) as held:
