@@ -253,12 +253,12 @@ class Store:
                     aside = f"type mv {quoted} {quoted}.other"
                     raise DataError(f"{path} is HDF5 but not a store made by `mmsa prepare`.\n  {remedy or aside}")
                 version = _schema_version(file)
-                if version != SCHEMA_VERSION:
-                    newer = "type paths.data=FOLDER for stores of this version of mmsa, or install a newer one"
-                    raise DataError(
-                        f"{path} is a store of schema version {version}, and {SCHEMA_VERSION} is required.\n"
-                        f"  {remedy or (newer if version > SCHEMA_VERSION else again)}"
-                    )
+                if version > SCHEMA_VERSION:
+                    newer = f"schema version {version}, this one reads {SCHEMA_VERSION}"
+                    raise DataError(f"{path}: a newer mmsa wrote it ({newer}).\n  update mmsa")
+                if version < SCHEMA_VERSION:
+                    older = f"schema version {version}, {SCHEMA_VERSION} is required"
+                    raise DataError(f"{path} is a store of an older mmsa ({older}).\n  {remedy or again}")
                 return cls._of(path, stated, read_content(file, path))
         except PermissionError as error:
             raise DataError(f"{path} may not be read.\n  type chmod u+r {quoted}") from error

@@ -162,7 +162,7 @@ def contradictions(content: Content, folds: tuple[str, ...]) -> Iterator[str]:
 
 
 def _divide(offsets: np.ndarray, count: int, total: int) -> bool:
-    """Whether offsets divide so many elements among so many utterances."""
+    """Whether offsets divide `total` elements among `count` utterances."""
     whole = len(offsets) == count + 1 and offsets[0] == 0 and offsets[-1] == total
     return bool(whole and (offsets[1:] >= offsets[:-1]).all())
 

@@ -233,7 +233,7 @@ def test_what_is_no_store_says_what_to_type(tmp_path: Path, monkeypatch: pytest.
     write(path, prepared())
     with h5py.File(path, "r+") as file:
         file.attrs["schema_version"] = 2
-    with pytest.raises(DataError, match=r"schema version 2, and 1 is required.\n  type paths.data=FOLDER"):
+    with pytest.raises(DataError, match=r"newer mmsa wrote it \(schema version 2, this one reads 1\).\n  update mmsa"):
         Store.open(path)
 
     def refuse(error: OSError) -> None:

@@ -39,7 +39,8 @@ class _Page(HTMLParser):
         self.words += data
 
 
-HOSTILE = "<script>x<b>'\"&\x1b[31m"
+MARKUP = "<script>x<b>'\"&"
+HOSTILE = f"{MARKUP}\x1b[31m"
 
 
 def test_the_page_is_one_file_and_escapes_what_comes_from_files(tmp_path: Path) -> None:
@@ -49,8 +50,8 @@ def test_the_page_is_one_file_and_escapes_what_comes_from_files(tmp_path: Path) 
     prepared.report["files"] = {"pickle": HOSTILE}
     prepared.report["family"] = HOSTILE
     prepared.report["dropped"] = {HOSTILE: ["x"]}
-    prepared.features[HOSTILE] = prepared.features.pop("visual")
-    prepared.targets[HOSTILE] = prepared.targets["sentiment"]
+    prepared.features[MARKUP] = prepared.features.pop("visual")
+    prepared.targets[MARKUP] = prepared.targets["sentiment"]
     diagnosis = diagnosed(tmp_path, prepared)
     html = page(diagnosis)
     parsed = _Page(html)
