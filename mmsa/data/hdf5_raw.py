@@ -168,13 +168,13 @@ def _objects(content: np.ndarray, heaps: np.ndarray, base: int) -> tuple[np.ndar
     found: list[tuple[np.ndarray, ...]] = []
     heap, at, last = np.arange(len(at)), at + _HEAP.itemsize, ends - _OBJECT.itemsize
     inside = at <= last
-    while inside.any():
-        if not inside.all():
+    while count := np.count_nonzero(inside):
+        if count < len(at):
             heap, at, last = heap[inside], at[inside], last[inside]
         number, size = numbers[at], sizes[at]
         found.append((heap, number, at, size))
         step = (size + 7 & -8) + _OBJECT.itemsize * (number > 0)  # free room states its own header as well
-        if len(found) > _MOST_OBJECTS or step.min() <= 0:
+        if len(found) > _MOST_OBJECTS or np.count_nonzero(step <= 0):
             raise ValueError("a heap of texts is damaged")
         at = at + step
         inside = at <= last

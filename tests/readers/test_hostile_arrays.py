@@ -182,10 +182,9 @@ def test_a_damaged_store_is_no_source_and_is_not_to_be_removed(tmp_path: Path, m
     assert "rm " not in str(refused.value) and str(refused.value).splitlines()[1].startswith("  type dataset.source=")
 
 
-@pytest.mark.parametrize("kind", ["npz", "HDF5"])
 @pytest.mark.parametrize("count", [80, pytest.param(1500, marks=pytest.mark.slow)])
-def test_a_damaged_file_is_read_or_refused(tmp_path: Path, kind: str, count: int) -> None:
-    path = npz(tmp_path / "own", arrays()) if kind == "npz" else hdf5(tmp_path / "own", arrays())
+def test_a_damaged_npz_is_read_or_refused(tmp_path: Path, count: int) -> None:
+    path = npz(tmp_path / "own", arrays())
     refused = 0
     for i, changed in enumerate(mutations(path.read_bytes(), count, seed=0)):
         path.write_bytes(changed)

@@ -235,7 +235,7 @@ def test_a_word_with_a_zero_character_is_refused(tmp_path: Path) -> None:
         Tiny(str(tmp_path / "source")).prepare(tmp_path / "stores", progress=False)
 
 
-@pytest.mark.parametrize("count", [60, pytest.param(1500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [30, pytest.param(1500, marks=pytest.mark.slow)])
 def test_a_damaged_sequence_is_read_or_refused(tmp_path: Path, count: int) -> None:
     with_texts(tmp_path / "source", "gzip", shuffle=True)
     files = sorted((tmp_path / "source").iterdir())
