@@ -277,6 +277,8 @@ class Store:
         """
         if wrong := next(contradictions(content, FOLDS), None):
             raise ValueError(wrong)
+        if absent := {"dataset", "sources", "options"} - stated.keys():
+            raise ValueError(f"it states no {min(absent)}")
         dataset, sources, options = stated["dataset"], parsed(stated["sources"]), parsed(stated["options"])
         if not dataset.isprintable() or not all(isinstance(sha256, str) for sha256 in sources.values()):
             raise ValueError("its dataset or its sources are not named as ours")

@@ -110,7 +110,7 @@ class SequenceFile:
             ) from error
         if odd := next((name for name in (self.name, *self.videos) if not name.isprintable()), None):
             self._file.close()
-            raise DataError(f"{path} names a video {printable(odd[:80])}. Download the file again.")
+            raise DataError(f"{path} holds a name that cannot be printed: {printable(odd[:80])}. Download it again.")
 
     def __enter__(self) -> SequenceFile:
         return self
