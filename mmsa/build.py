@@ -29,6 +29,7 @@ from mmsa.model import Learner, MultimodalModel
 from mmsa.parts import built, check_nodes, target_of, values_of
 from mmsa.program import training
 from mmsa.run_folder import check_outputs
+from mmsa.secrets import address
 from mmsa.stages import Task
 from mmsa.tracking.tracker import Tracker
 
@@ -55,6 +56,8 @@ def check(cfg: DictConfig) -> None:
     if "sweep" in cfg:
         raise ConfigError(f"sweep: a sweep is many runs, this is one.\n  type {training()} sweep=…, in a terminal")
     check_nodes(cfg)
+    if cfg.tracking.get("uri"):
+        address("tracking.uri", cfg.tracking.uri)
     dataset = build_dataset(cfg)
     task = build_task(cfg, dataset)
     check_text(cfg, dataset)

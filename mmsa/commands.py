@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from mmsa import config
 from mmsa.config import PACKAGES_VARIABLE
+from mmsa.overrides import without_secret
 from mmsa.program import make, program, training
-from mmsa.tracking.tracker import without_password
+from mmsa.secrets import HIDDEN, VARIABLES, hidden, resolved
 
 
 def train_command(overrides: Sequence[str], config_folders: Sequence[str] = (), folder: Path | None = None) -> str:
@@ -23,7 +25,7 @@ def train_command(overrides: Sequence[str], config_folders: Sequence[str] = (), 
     words = [f"cd {shlex.quote(str(folder))} &&"] if folder else []
     words += [*_admitting(config.PACKAGES), training(folder)]
     words += [f"--config-dir={shlex.quote(folder)}" for folder in config_folders]
-    return " ".join([*words, *map(shlex.quote, overrides)])
+    return " ".join([*words, *map(shlex.quote, map(without_secret, overrides))])
 
 
 def report_command(outputs: str, sweep: str | None = None) -> str:
@@ -65,11 +67,16 @@ def browse_command(outputs: str, uri: str | None = None) -> str:
 
     Args:
         outputs: the outputs folder.
-        uri: an MLflow tracking URI; None is the database in `outputs`.
+        uri: an MLflow tracking URI, as it is stored; None is the database in `outputs`.
     """
     if uri is not None:
-        shown = without_password(uri)
-        return shown if shown.startswith("http") else f"{program('mlflow')} ui --backend-store-uri {shlex.quote(shown)}"
+        true = resolved("tracking.uri", uri)
+        if true.startswith("http"):
+            return re.sub(r"//[^/?]*@", "//", hidden(true)).partition("?")[0]
+        if HIDDEN in uri or uri != true:  # the shell gives it to MLflow, and no list of processes shows it
+            of_shell = f"${{{VARIABLES['tracking.uri']}:?}}" if HIDDEN in uri else re.sub(r"oc\.env:\s*", "", uri)
+            return f'MLFLOW_BACKEND_STORE_URI="{of_shell}" {program("mlflow")} ui'
+        return f"{program('mlflow')} ui --backend-store-uri {shlex.quote(uri)}"
     if outputs == "outputs" and (made := make("ui")):
         return made
     return " ".join([program("mmsa"), "ui", *(["--outputs", shlex.quote(outputs)] if outputs != "outputs" else [])])

@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mmsa.config import conf_folder
 from mmsa.errors import ConfigError
 from mmsa.overrides import explained, native_overrides, quoted
+from mmsa.secrets import conceal
 
 
 def compose(overrides: Sequence[str] = (), config_folders: Sequence[str] = ()) -> DictConfig:
@@ -33,7 +34,8 @@ def compose(overrides: Sequence[str] = (), config_folders: Sequence[str] = ()) -
     try:
         with hydra.initialize_config_dir(str(conf_folder()), job_name="mmsa"):
             further = [f"hydra.searchpath=[{','.join(quoted(f'file://{folder}') for folder in config_folders)}]"]
-            return hydra.compose("config", [*native_overrides(overrides), *(further if config_folders else [])])
+            made = hydra.compose("config", [*native_overrides(overrides), *(further if config_folders else [])])
+            return conceal(made)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         no_text = "Config group override" in str(error)  # of which Hydra tells by a plain ValueError
         if not no_text and not isinstance(error, HydraException | OmegaConfBaseException):

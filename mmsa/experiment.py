@@ -19,8 +19,10 @@ from mmsa.data.store import FOLDS, Store
 from mmsa.display import Display
 from mmsa.journal import Journal, TrialHooks, named_by_fold, source_of_multirun
 from mmsa.model import Learner
+from mmsa.overrides import without_secret
 from mmsa.resume import continued, overrides_of, own_store
 from mmsa.run_folder import closed_to_trials, place_among_runs
+from mmsa.secrets import conceal
 from mmsa.stages import Task
 from mmsa.training.device import make_fabric
 from mmsa.training.seeding import derived_seed, generator, initialisation
@@ -61,6 +63,7 @@ def run(
         MmsaError: an error that the user can fix; the message says how.
         Pruned: the sweep ended the run.
     """
+    cfg, overrides = conceal(cfg), list(map(without_secret, overrides))
     goes_on: list[str] = []
     own: Store | None = None
     if OmegaConf.select(cfg, "trainer.resume") is not None:

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from mmsa import build, provenance
 from mmsa.analysis.rendering import Table, rendered
@@ -25,6 +25,7 @@ from mmsa.errors import DataError, Pruned, TrainingError
 from mmsa.record import DataRecord, RunRecord
 from mmsa.resume import open_folder, resume_line
 from mmsa.run_folder import flat_parameters, run_name, write_history, write_predictions
+from mmsa.secrets import as_stored, hidden
 from mmsa.stages import Task
 from mmsa.tracking.figures import write_figures
 from mmsa.tracking.tracker import RunInfo, Tracker
@@ -142,7 +143,7 @@ class Journal:
 
     def _stopped(self, error: BaseException) -> None:
         """Keep and say why a run ends early."""
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = hidden(str(error).splitlines()[0]) if str(error) else type(error).__name__
         pruned = isinstance(error, Pruned)
         found = {"status": "pruned" if pruned else "failed", "reason": reason}
         resumable = (self.folder / "checkpoints" / "last.pt").exists() and not isinstance(error, TrainingError)
@@ -268,7 +269,7 @@ class Journal:
         if record.mlflow_run_id is None:
             self.display.say(f"all runs in one table: {report_command(outputs)}")
         else:
-            self.display.say(f"browse it: {browse_command(outputs, self.cfg.tracking.uri)}")
+            self.display.say(f"browse it: {browse_command(outputs, as_stored(self.cfg)['tracking']['uri'])}")
 
     def _keep(self, record: RunRecord) -> None:
         """Write the record, with the run's id in MLflow, which may have one late."""
@@ -280,7 +281,7 @@ class Journal:
         return RunInfo(
             name=record.name,
             folder=self.folder,
-            parameters=flat_parameters(OmegaConf.to_container(self.cfg, resolve=True)),  # type: ignore[arg-type]
+            parameters=flat_parameters(as_stored(self.cfg)),
             tags=record.model_dump(include={"sweep", "trial", "seed", "dataset", "task", "planted"}),
             commit=record.git.commit,
             fingerprint=record.data.fingerprint,

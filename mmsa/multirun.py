@@ -29,17 +29,25 @@ class MultirunCallback(Callback):
         from mmsa.build import build_tracker
         from mmsa.journal import SWEEP_VARIABLE
         from mmsa.run_folder import NUM_RUNS_VARIABLE, check_outputs
+        from mmsa.secrets import conceal
 
+        conceal(config)  # before a launcher writes it into a file for its jobs
         if config.get("sweep"):  # which makes its own study, and ends in its own table
             return
         try:
             check_outputs(Path(config.paths.outputs))
+            build_tracker(config, warn=print).prepare()
         except ConfigError as error:
             sys.exit(f"error: {error}")  # of any other exception of a callback Hydra makes a warning
-        build_tracker(config, warn=print).prepare()
         os.environ[SWEEP_VARIABLE] = f"{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
         if num_runs := len(_jobs(config)) or config.hydra.sweeper.get("n_trials"):  # of Optuna's plain sweeper
             os.environ[NUM_RUNS_VARIABLE] = str(num_runs)
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Keep secrets out of the files that Hydra may write."""
+        from mmsa.secrets import conceal
+
+        conceal(config)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print one row per configuration over its seeds; failures have been printed. Name the runs that are left."""

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from mmsa.errors import ConfigError
 from mmsa.program import training
+from mmsa.secrets import VARIABLES, keep, unset
 
 TEXTS = (
     "name",
@@ -41,6 +42,7 @@ def native_overrides(overrides: Sequence[str]) -> list[str]:
     multirun = "-m" in overrides or "--multirun" in overrides or is_sweep(overrides)
 
     def native(override: str) -> str:
+        override = without_secret(override)
         key, equals, value = override.partition("=")
         stage, slash, modality = key.partition("/")
         if equals and slash and stage == "encoder" and modality.isidentifier():
@@ -48,6 +50,16 @@ def native_overrides(overrides: Sequence[str]) -> list[str]:
         return text_override(key, value) if equals and key in TEXTS and not _is_text(override, multirun) else override
 
     return [native(override) for override in [*overrides, *_text_encoder(overrides)]]
+
+
+def without_secret(override: str) -> str:
+    """An override as it may be stored and shown; the secret of its address is kept in the environment."""
+    key, equals, value = override.partition("=")
+    if not equals or key.lstrip("+") not in VARIABLES:
+        return override
+    quote = value[0] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else ""
+    shown = keep(key.lstrip("+"), value.strip(quote) if quote else value)
+    return f"{key}={quote}{shown}{quote}"
 
 
 def check_dashes(arguments: Sequence[str], conf: Path) -> None:
@@ -135,6 +147,8 @@ def explained(message: str, conf: Path) -> str:
         message: text of Hydra's error.
         conf: folder of the configuration files.
     """
+    if found_unset := unset(message):
+        return found_unset
     if found := re.search(r"Could not (?:override|delete)[^']*'([^']+)'", message):
         advised = re.search(r"use \+[^=\s]+=(.+)", message)  # to append it, with the value that came
         value = advised[1] if advised else "VALUE"

@@ -29,6 +29,7 @@ from mmsa.run_folder import (
     write_json,
     write_text,
 )
+from mmsa.secrets import as_stored, conceal
 
 FREE_ON_RESUME = (
     "trainer.max_epochs",
@@ -95,7 +96,7 @@ def continued(cfg: DictConfig, overrides: Sequence[str], of_trial: bool = False)
         lines.append(
             f"{recipe[0]}: changed since the run was started, which keeps its own: {_named(since, then, before, 'now')}"
         )
-    return former, lines
+    return conceal(former), lines
 
 
 def _outputs_here(config: DictConfig, folder: Path) -> None:
@@ -123,8 +124,7 @@ def _check_unfinished(record: RunRecord, folder: Path, of_trial: bool) -> None:
 
 
 def _texts(config: DictConfig) -> dict[str, str]:
-    flat = flat_parameters(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
-    return {key: value_text(value) for key, value in flat.items()}
+    return {key: value_text(value) for key, value in flat_parameters(as_stored(config)).items()}
 
 
 def _free(key: str) -> bool:
@@ -213,7 +213,7 @@ def open_folder(cfg: DictConfig, overrides: Sequence[str], store: Store) -> tupl
         resumed = RunRecord.read(folder)
         _check_data(folder, resumed, overrides, store)
         clear_leftovers(folder)
-    write_text(folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(as_stored(cfg))))
     return folder, resumed
 
 

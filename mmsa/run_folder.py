@@ -23,6 +23,7 @@ from pydantic import TypeAdapter
 from mmsa.errors import ConfigError, DataError, printable
 from mmsa.files import written
 from mmsa.program import program
+from mmsa.secrets import unset
 
 if TYPE_CHECKING:
     from mmsa.data.batches import Fold
@@ -189,6 +190,8 @@ def read_config(folder: Path) -> DictConfig:
         config = OmegaConf.create(stored_config(folder))
         OmegaConf.to_container(config, resolve=True)
     except (OmegaConfBaseException, ValueError, RecursionError) as error:
+        if named := unset(str(error)):
+            raise DataError(f"{folder / 'config.yaml'}: {named}") from None
         raise DataError(
             f"{folder / 'config.yaml'} cannot be read: {str(error).splitlines()[0][:160]}\n  name another run"
         ) from None

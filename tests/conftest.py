@@ -93,6 +93,16 @@ def stores(whole_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
+@pytest.fixture(autouse=True)
+def no_addresses() -> Iterator[None]:
+    """What a test keeps in the environment is its own."""
+    from mmsa.secrets import VARIABLES
+
+    yield
+    for variable in VARIABLES.values():
+        os.environ.pop(variable, None)
+
+
 @pytest.fixture
 def small(stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Overrides of a small, quick, untracked run on the built-in corpus, of which no figures are drawn."""

@@ -17,6 +17,7 @@ from mmsa.config import check_options
 from mmsa.errors import ConfigError
 from mmsa.overrides import typed_overrides
 from mmsa.run_folder import check_outputs, flat_parameters
+from mmsa.secrets import as_stored
 from mmsa.sweep.options import Search, SweepOptions, check_together, is_of_search
 from mmsa.sweep.sampling import is_grid, make_sampler
 from mmsa.sweep.space import Space, as_typed, check_space, first_point, grid_points, overrides_of, read_space
@@ -57,6 +58,7 @@ def check_sweep(
         ConfigError: something is refused; the message has the corrected option.
     """
     options: dict[str, Any] = OmegaConf.to_container(cfg.sweep, resolve=True)  # type: ignore[assignment]
+    options["storage"] = as_stored(cfg.sweep)["storage"]
     check_options(options, SweepOptions, "sweep")
     check_together(options)
     check_outputs(Path(cfg.paths.outputs))

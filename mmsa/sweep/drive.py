@@ -16,12 +16,12 @@ from rich.console import Console
 from rich.text import Text
 
 from mmsa.display import console
+from mmsa.secrets import hidden
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.report import short, standing
 from mmsa.sweep.running import former_record
 from mmsa.sweep.study_run import StudyRun
 from mmsa.sweep.summary import Summary, TrialRecord, summarise
-from mmsa.tracking.tracker import without_password
 
 FIGURES_SECONDS = 60.0
 """How long the figures of a study may be behind: drawing them takes seconds, of which the trials have better use."""
@@ -136,7 +136,7 @@ def opening_lines(
     lines.append(f"  data:    {summary.data}")
     lines.append(f"  trials:  {summary.total}{found}{seeds}; objective: {', '.join(summary.objectives)}")
     lines.append(f"  slots:   {', '.join(slots)}")
-    lines.append(f"  storage: {without_password(spec.storage)}")
+    lines.append(f"  storage: {hidden(spec.storage)}")
     left = summary.total - summary.num_finished
     if left > 0 and seconds is not None:
         rounds = -(-left // num_slots)

@@ -21,6 +21,7 @@ from mmsa.commands import report_command, worker_command
 from mmsa.errors import ConfigError, MmsaError
 from mmsa.overrides import text_override
 from mmsa.resume import config_folders
+from mmsa.secrets import check_place, hidden
 from mmsa.sweep.checking import check_sweep
 from mmsa.sweep.drive import SweepDisplay, opening_lines, usual_seconds, while_running
 from mmsa.sweep.options import SweepSpec
@@ -150,7 +151,8 @@ class Patience:
             action(*arguments)
         except (StorageInternalError, SQLAlchemyError, OSError) as error:
             if not self._told:
-                self.say(f"the storage does not answer; the trials continue: {str(error).splitlines()[0][:160]}")
+                said = hidden(str(error).splitlines()[0])[:160]
+                self.say(f"the storage does not answer; the trials continue: {said}")
             self._told = True
 
 
@@ -229,7 +231,10 @@ def join_here(folder: Path, slots: str | int | list[str], config_folders: Sequen
         MmsaError: an error that the user can fix.
     """
     here, typed = Path.cwd(), [str(slot) for slot in (slots if isinstance(slots, list) else [slots])]
-    made = reopen(entered(SweepSpec.load(folder), config_folders))
+    spec = SweepSpec.load(folder)
+    check_place("sweep.storage", spec.storage)
+    made = reopen(entered(spec, config_folders))
+    build.check(made.base)
     made = replace(made, command=worker_command(folder, typed, config_folders))
     if here != Path.cwd():  # the printed commands are for the folder in which this was typed
         os.chdir(here)

@@ -14,6 +14,7 @@ from annotated_types import Ge, Gt, Lt
 
 from mmsa.errors import ConfigError, DataError
 from mmsa.ranges import Count, NaturalNumber
+from mmsa.secrets import is_of_environment
 
 SPEC_FILE = "sweep.json"
 SQLITE = "sqlite:///"
@@ -111,7 +112,7 @@ class SweepSpec(Search):
         study: the study's name.
         folder: the sweep's folder; its file does not say it, and a file of storage that lies under the same outputs is
             named from it there: people move and copy folders.
-        storage: URL of a database, or path of a journal file.
+        storage: URL of a database, without its secret, or path of a journal file.
         sources: data set -> SHA-256 of the source that was chosen when the sweep was made, by role of the file.
     """
 
@@ -121,7 +122,7 @@ class SweepSpec(Search):
     sources: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def save(self) -> None:
-        """Write it into the sweep's folder, for nobody else to read: a database's URL may hold a password."""
+        """Write it into the sweep's folder, for nobody else to read: it names users and hosts."""
         path = Path(self.folder) / SPEC_FILE
         content = asdict(self) | {"storage": _named_from(Path(self.folder), self.storage)}
         del content["folder"]
@@ -165,7 +166,12 @@ def _placed(folder: Path, storage: str) -> str:
 def _scheme_and_file(storage: str) -> tuple[str, str]:
     """The file of an SQLite database, or of a journal, which has no scheme; "" where it is a server's URL."""
     scheme = SQLITE if storage.startswith(SQLITE) else ""
-    return scheme, "" if "://" in storage and not scheme else storage.removeprefix(scheme)
+    return scheme, "" if is_server(storage) else storage.removeprefix(scheme)
+
+
+def is_server(storage: str) -> bool:
+    """Whether a storage is a server's URL, perhaps one that the environment has; else it is a file."""
+    return not storage.startswith(SQLITE) and ("://" in storage or is_of_environment(storage))
 
 
 def is_of_search(override: str) -> bool:

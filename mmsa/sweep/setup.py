@@ -24,8 +24,9 @@ from mmsa.errors import ConfigError
 from mmsa.locks import Lock
 from mmsa.overrides import text_override, typed_key, typed_overrides
 from mmsa.run_folder import override_key
+from mmsa.secrets import address
 from mmsa.sweep.checking import CheckedSweep, first_configuration
-from mmsa.sweep.options import Search, SweepSpec
+from mmsa.sweep.options import Search, SweepSpec, is_server
 from mmsa.sweep.running import TrialRunner, make_pruner
 from mmsa.sweep.sampling import is_grid, make_sampler, sampler_name
 from mmsa.sweep.space import Space, grid_points, read_space
@@ -33,7 +34,6 @@ from mmsa.sweep.storage import choose_storage, open_storage, open_study
 from mmsa.sweep.summary import ATTRIBUTE, DATA_KEYS, StudyRecord
 from mmsa.sweep.trials import FAILED_BEFORE, TrialDesk, failures, study_lock
 from mmsa.tracking.database import default_uri
-from mmsa.tracking.tracker import without_password
 
 ELSEWHERE = re.compile(r"[+~]*(paths|tracking|device|name)([./@=]|$)")
 """Arguments that change where a search runs and is kept, not the search."""
@@ -77,7 +77,8 @@ def set_up(checked: CheckedSweep, choice: str) -> Sweep:
     folder = sweeps / name
     folder.mkdir(parents=True, exist_ok=True)
     storage, note = choose_storage(search.options["storage"], folder)
-    if storage == (checked.base.tracking.get("uri") or default_uri(checked.base.paths.outputs)):
+    tracking = checked.base.tracking.get("uri") or default_uri(checked.base.paths.outputs)
+    if (address("sweep.storage", storage) if is_server(storage) else storage) == address("tracking.uri", tracking):
         raise ConfigError(
             "sweep.storage and tracking.uri are one database, and the tables of Optuna and MLflow do not go together.\n"
             "  use another database for one of them"
@@ -134,7 +135,7 @@ def _that_search(arguments: Sequence[str]) -> list[str]:
 
 
 def study_record(spec: SweepSpec, space: Space, store: Store, command: str, named: Sequence[str] = ()) -> StudyRecord:
-    """The record of a study, without passwords.
+    """The record of a study.
 
     Args:
         spec: of the sweep.
@@ -158,10 +159,10 @@ def study_record(spec: SweepSpec, space: Space, store: Store, command: str, name
         planted=bool(store.report.get("planted")),
         sampler=sampler_name(spec.sampler),
         pruner=spec.options["pruner"],
-        fixed=[without_password(override) for override in [*typed_overrides(space.fixed), *named]],
+        fixed=[*typed_overrides(space.fixed), *named],
         space={typed_key(key): text for key, text in space.texts.items()},
         config_folders=spec.config_folders,
-        command=without_password(command),
+        command=command,
     )
 
 

@@ -17,9 +17,9 @@ from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from mmsa.errors import ConfigError
-from mmsa.sweep.options import SQLITE, SweepSpec
+from mmsa.secrets import address, hidden, keep, resolved, without_secrets
+from mmsa.sweep.options import SQLITE, SweepSpec, is_server
 from mmsa.tracking.database import can_write_ahead, file_system
-from mmsa.tracking.tracker import without_password
 
 WAIT_SECONDS = 60
 """How long a writer of an SQLite file waits for another one."""
@@ -29,11 +29,14 @@ def choose_storage(option: str | None, folder: Path) -> tuple[str, str | None]:
     """The place of a study, and a note on it.
 
     Args:
-        option: `sweep.storage`: a URL, "journal", or None for the file system's choice.
+        option: `sweep.storage` as written: a URL, "journal", or None for the file system's choice.
         folder: the sweep's folder.
 
+    Returns:
+        The path or URL of a file; a server's URL as written, without its secret.
+
     Raises:
-        ConfigError: an SQLite file on a network file system.
+        ConfigError: an SQLite file on a network file system, or with a password; a variable that is not set.
     """
     journal = str((folder / "journal.log").resolve())
     kind = file_system(folder)
@@ -41,9 +44,11 @@ def choose_storage(option: str | None, folder: Path) -> tuple[str, str | None]:
         if can_write_ahead(folder):
             return f"{SQLITE}{(folder / 'study.db').resolve()}", None
         return journal, f"{folder} lies on {kind or 'an unknown file system'}, where SQLite is not safe: a journal file"
+    written, option = option, resolved("sweep.storage", option)
     if option == "journal":
         return journal, None
     if option.startswith(SQLITE):
+        address("sweep.storage", option)
         path = Path(option.removeprefix(SQLITE)).resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
         if not can_write_ahead(path.parent):
@@ -57,16 +62,18 @@ def choose_storage(option: str | None, folder: Path) -> tuple[str, str | None]:
             f"sweep.storage={option}: needs journal, or the URL of a database.\n"
             "  type for example sweep.storage=journal, or sweep.storage=postgresql+psycopg://USER@HOST/NAME"
         )
-    return option, None
+    return keep("sweep.storage", written), None
 
 
 def open_storage(place: str) -> BaseStorage:
     """Open, and make where it is missing, the storage at a URL or a journal's path.
 
     Raises:
-        ConfigError: it cannot be reached or read.
+        ConfigError: it cannot be reached or read, or its secret is not in the environment.
     """
     quiet_optuna()
+    shown = hidden(place)
+    place = address("sweep.storage", place) if is_server(place) else place
     try:
         try:
             return _open(place)
@@ -74,9 +81,9 @@ def open_storage(place: str) -> BaseStorage:
             time.sleep(1.0)
             return _open(place)
     except Exception as error:  # whatever a driver raises: each database has its own
-        cause = without_password(str(error).strip() or type(error).__name__).splitlines()[0]
+        cause = without_secrets(str(error).strip() or type(error).__name__, place).splitlines()[0]
         raise ConfigError(
-            f"sweep.storage={without_password(place)} cannot be opened: {cause[:200]}\n"
+            f"sweep.storage={shown} cannot be opened: {cause[:200]}\n"
             "  correct the address, start the server, or leave sweep.storage out"
         ) from error
 
@@ -110,7 +117,7 @@ def open_study(folder: Path) -> optuna.Study:
         return optuna.load_study(study_name=spec.study, storage=storage)
     except (KeyError, StorageInternalError) as error:
         raise ConfigError(
-            f"{without_password(spec.storage)} holds no study {spec.study}.\n  run the command of the sweep again"
+            f"{hidden(spec.storage)} holds no study {spec.study}.\n  run the command of the sweep again"
         ) from error
 
 

@@ -16,7 +16,6 @@ from mmsa.data.naming import data_name
 from mmsa.errors import DataError
 from mmsa.run_folder import override_key
 from mmsa.sweep.options import is_of_search
-from mmsa.tracking.tracker import without_password
 
 if TYPE_CHECKING:
     import optuna
@@ -219,7 +218,7 @@ def rerun_command(summary: Summary) -> str | None:
     overrides = rerun_overrides(summary)
     if not overrides:
         return None
-    return without_password(train_command(overrides, summary.config_folders, summary.folder))
+    return train_command(overrides, summary.config_folders, summary.folder)
 
 
 def seed_scores(trial: FrozenTrial) -> list[float]:

@@ -112,6 +112,7 @@ def run_one(desk: TrialDesk, runner: TrialRunner, trial: Trial, stop: threading.
     from optuna.trial import TrialState
 
     from mmsa.reporting import in_few_lines, lacks_memory
+    from mmsa.secrets import hidden
 
     print(f"trial {trial.number}", flush=True)
     began = time.monotonic()
@@ -134,7 +135,7 @@ def run_one(desk: TrialDesk, runner: TrialRunner, trial: Trial, stop: threading.
         reason = in_few_lines(error).splitlines()[0]
         desk.tell(trial, TrialState.PRUNED if teaches else TrialState.FAIL, reason=reason)
         if not isinstance(error, MmsaError):
-            traceback.print_exc()
+            print(hidden(traceback.format_exc()), file=sys.stderr)
             return False
     finally:
         print(f"trial {trial.number} ended", flush=True)

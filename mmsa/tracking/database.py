@@ -54,7 +54,7 @@ def import_client() -> type[MlflowClient]:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     from mlflow import MlflowClient
 
-    for name in ("mlflow", "alembic"):
+    for name in ("mlflow", "alembic", "urllib3"):
         logging.getLogger(name).setLevel(logging.ERROR)  # the tracker tells failures itself
     return MlflowClient
 

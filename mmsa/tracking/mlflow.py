@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 from mmsa.data.naming import data_name
 from mmsa.errors import MmsaError
 from mmsa.record import RunRecord
+from mmsa.secrets import VARIABLES, address, hidden, without_secrets
 from mmsa.tracking.database import default_uri, ensure_database, import_client, require_writable, sqlite_file
-from mmsa.tracking.tracker import RunInfo, Tracker, without_password
+from mmsa.tracking.tracker import RunInfo, Tracker
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -41,13 +42,16 @@ class MLflowTracker(Tracker):
 
     The first failure prints one line. The tracker then pauses, so that an absent server does not hold up a training.
     Later calls, and in any case the end of the run, try again, open the run if it is not open yet, and send the missed
-    epochs. No password of a URI is logged.
+    epochs. No secret of an address is logged.
 
     Args:
         outputs: the outputs folder, where the default database lies.
-        uri: an MLflow tracking URI; None is SQLite in `outputs`.
+        uri: an MLflow tracking URI, as it is stored; None is SQLite in `outputs`.
         experiment: name of the MLflow experiment.
         warn: takes the line about a failure; None is the logger "mmsa".
+
+    Raises:
+        ConfigError: the secret of the URI is not in the environment.
     """
 
     def __init__(
@@ -58,7 +62,7 @@ class MLflowTracker(Tracker):
         warn: Callable[[str], None] | None = None,
     ) -> None:
         self.outputs = Path(outputs)
-        self.uri = uri or default_uri(outputs)
+        self.uri = address("tracking.uri", uri) if uri else default_uri(outputs)
         self.experiment = experiment
         self._warn = warn or logging.getLogger("mmsa").warning
         self._warned = False
@@ -140,8 +144,8 @@ class MLflowTracker(Tracker):
             self._not_before = time.monotonic() + RETRY_SECONDS
             if not self._warned:
                 cause = _cause(error, self.uri)
-                line = f"Tracking failed ({self.uri}): {cause}. The run continues; its folder holds everything."
-                self._warn(without_password(line))
+                shown = hidden(self.uri)
+                self._warn(f"Tracking failed ({shown}): {cause}. The run continues; its folder holds everything.")
             self._warned = True
 
     def _opened(self, run: RunInfo, began: int) -> MlflowClient:
@@ -177,10 +181,12 @@ class MLflowTracker(Tracker):
 def _cause(error: Exception, uri: str) -> str:
     """Why something failed, in one line: a line to type is whole, and a library's own words are cut."""
     if "out-of-date database schema" in str(error):  # of a server; SQLite files are upgraded
-        return f"it is of another version of MLflow; make a copy, then type mlflow db upgrade {shlex.quote(uri)}"
+        typed = shlex.quote(uri) if hidden(uri) == uri else f'"${{{VARIABLES["tracking.uri"]}:?}}"'
+        return f"it is of another version of MLflow; make a copy, then type mlflow db upgrade {typed}"
     if isinstance(error, MmsaError):
         return "; ".join(line.strip() for line in str(error).splitlines()).rstrip(".")
-    return _shortened((str(error).strip() or type(error).__name__).splitlines()[0], 160).rstrip(".")
+    said = without_secrets(str(error).strip() or type(error).__name__, uri)  # before it is cut
+    return _shortened(said.splitlines()[0], 160).rstrip(".")
 
 
 def _shown_files(folder: Path) -> Iterator[Path]:
@@ -191,8 +197,8 @@ def _shown_files(folder: Path) -> Iterator[Path]:
 
 def _log_file(client: MlflowClient, run_id: str, path: Path) -> None:
     text = path.read_text(encoding="utf-8", errors="replace") if path.name in _FILES_WITH_OPTIONS else ""
-    if text != without_password(text):
-        client.log_text(run_id, without_password(text), path.name)
+    if text != hidden(text):  # of an older run
+        client.log_text(run_id, hidden(text), path.name)
     else:
         client.log_artifact(run_id, str(path), _FOLDERS.get(path.suffix))
 
@@ -262,10 +268,10 @@ def _key(name: str) -> str:
 
 
 def _texts(values: Mapping[str, Any], length: int) -> dict[str, str]:
-    """Names and values as MLflow takes them, without passwords; None is left out."""
+    """Names and values as MLflow takes them, without secrets; None is left out."""
     there = {_key(name): value for name, value in values.items() if value is not None}
     texts = {name: value if isinstance(value, str) else json.dumps(value, default=str) for name, value in there.items()}
-    return {name: _shortened(without_password(text), length) for name, text in texts.items()}
+    return {name: _shortened(hidden(text), length) for name, text in texts.items()}
 
 
 def _shortened(text: str, length: int) -> str:

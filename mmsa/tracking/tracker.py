@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,8 +58,3 @@ class Tracker:
 
     def fail(self, folder: Path, reason: str, pruned: bool = False) -> None:
         """Close the run as failed, or as ended early by its sweep, with the reason and the files that there are."""
-
-
-def without_password(text: str) -> str:
-    """The text without the user and password of its URIs."""
-    return re.sub(r"//[^/\s]*@", "//", text)

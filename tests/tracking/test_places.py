@@ -182,4 +182,4 @@ def test_what_mlflow_says_of_a_servers_tables_becomes_a_whole_command() -> None:
         )
 
     tracker._attempt(refuse)
-    assert "type mlflow db upgrade postgresql://host/name. The run continues" in lines[0]
+    assert 'type mlflow db upgrade "${MMSA_TRACKING:?}". The run continues' in lines[0]
