@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import sqlalchemy
 
 import mmsa
+from mmsa.cli import command
+from mmsa.errors import ConfigError
+from mmsa.sweep.report import report
 from mmsa.tracking.database import ensure_database
+from tests.test_secrets import files_with
 from tests.warm import CONTEXT, train
 
 pytest_plugins = ["tests.sweep.postgres"]
@@ -65,6 +72,26 @@ def test_processes_share_a_study_and_lose_nothing(postgres_url: str) -> None:
     assert all(trial.params["x"] == trial.value for trial in study.trials)
 
 
+@contextmanager
+def watched_workers() -> Iterator[set[str]]:
+    """The command lines of the workers that run meanwhile, as the system lists them."""
+    seen: set[str] = set()
+    through = threading.Event()
+
+    def watch() -> None:
+        while not through.wait(0.5):
+            lines = (" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))
+            seen.update(line for line in lines if "mmsa.sweep.worker" in line)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        yield seen
+    finally:
+        through.set()
+        watching.join()
+
+
 def stored_text(url: str) -> str:
     """Every row of every table of a database."""
     engine = sqlalchemy.create_engine(url)
@@ -105,14 +132,18 @@ def test_a_run_is_tracked_and_no_password_is_shown(
     assert password
     database = stored_text(postgres_url)
     assert result.run_id in database and password not in database
-    files = [path for path in artifacts.rglob("*") if path.is_file()] + [result.folder / "run.log"]
-    assert [path.name for path in files if password.encode() in path.read_bytes()] == []
+    assert files_with(password, tmp_path) == []
     printed = capfd.readouterr()
     assert "run folder" in printed.out and password not in printed.out + printed.err
 
 
 def test_a_sweep_keeps_its_study_and_its_runs_in_postgresql(
-    postgres_url: str, second_postgres_url: str, small: list[str]
+    postgres_url: str,
+    second_postgres_url: str,
+    small: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     from mlflow import MlflowClient
 
@@ -126,9 +157,9 @@ def test_a_sweep_keeps_its_study_and_its_runs_in_postgresql(
     places = ["tracking=mlflow", f"sweep.storage={postgres_url}"]
     refused = train(*small, *search, *places, f"tracking.uri={postgres_url}")
     assert refused.returncode == 1 and "are one database" in refused.stderr
-    done = train(
-        *small, *search, *places, f"tracking.uri={second_postgres_url}", "trainer.max_epochs=1", "sweep.slots=1"
-    )
+    more = ["trainer.max_epochs=1", "sweep.slots=1"]
+    with watched_workers() as commands:
+        done = train(*small, *search, *places, f"tracking.uri={second_postgres_url}", *more)
     assert done.returncode == 0 and "3 of 3 trials done" in done.stdout, done.stderr + done.stdout
     client = MlflowClient(tracking_uri=second_postgres_url)
     experiment = client.get_experiment_by_name("mmsa")
@@ -140,7 +171,21 @@ def test_a_sweep_keeps_its_study_and_its_runs_in_postgresql(
     values = [run.data.metrics["valid best/mae"] for run in runs if "trial" in run.data.tags]
     assert study.data.metrics["best/valid/mae"] == pytest.approx(min(values))
     password = sqlalchemy.make_url(postgres_url).password
-    assert password and password not in stored_text(second_postgres_url) + done.stdout + done.stderr
+    assert password and commands and password not in str(commands)
+    assert password not in stored_text(postgres_url) + stored_text(second_postgres_url) + done.stdout + done.stderr
+    assert files_with(password, tmp_path) == []
+
+    folder = tmp_path / "outputs" / "sweeps" / "shared"
+    with pytest.raises(ConfigError, match=r"secret is stored nowhere.\n  type export MMSA_STORAGE=ADDRESS"):
+        command(["worker", str(folder)])
+    monkeypatch.setenv("MMSA_STORAGE", second_postgres_url)
+    with pytest.raises(ConfigError, match=r"MMSA_STORAGE names .*, but sweep\.storage is"):
+        command(["worker", str(folder)])
+    monkeypatch.setenv("MMSA_STORAGE", postgres_url)
+    with pytest.raises(ConfigError, match=r"secret is stored nowhere.\n  type export MMSA_TRACKING=ADDRESS"):
+        command(["worker", str(folder)])
+    assert "3 of 3 trials done" in report(tmp_path / "outputs", "shared")
+    assert password not in "".join(capfd.readouterr())
 
 
 @pytest.mark.slow
