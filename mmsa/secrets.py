@@ -15,7 +15,7 @@ from mmsa.errors import ConfigError
 VARIABLES = {"tracking.uri": "MMSA_TRACKING", "sweep.storage": "MMSA_STORAGE"}
 """Options that hold an address, and the environment variables with the whole address, its secret included."""
 HIDDEN = "***"
-"""What stands for a secret in what is stored and shown."""
+"""Stands for a secret wherever one would be stored or shown."""
 
 _ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*)://(?P<rest>.*)", re.DOTALL)
 _IN_TEXT = re.compile(r"[A-Za-z][\w+.-]*://[^\s\"'`<>]*")
@@ -165,7 +165,7 @@ def unset(message: str) -> str | None:
 
 
 def address(key: str, written: str) -> str:
-    """The true address of an option, from what is stored of it and the environment.
+    """The true address of an option, from its stored form and the environment.
 
     Args:
         key: of VARIABLES.
