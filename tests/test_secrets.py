@@ -31,9 +31,11 @@ from mmsa.reporting import in_few_lines
 from mmsa.resume import continued
 from mmsa.run_folder import read_config
 from mmsa.secrets import address, as_stored, conceal, hidden, without_secrets
+from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.slots import Slot
 from mmsa.sweep.storage import open_storage
 from mmsa.sweep.supervisor import Seat
+from mmsa.tracking.mlflow import MLflowTracker
 from tests.sweep.test_running import LR, base, make, work
 
 __all__ = ["base"]
@@ -76,6 +78,21 @@ def test_what_a_library_says_of_an_address_names_no_part_of_its_secret() -> None
     said = "Max retries with url: /?token=CANARY/api, of http://u:CAN%40ARY@h/?token=CANARY; user u, CAN@ARY"
     shown = without_secrets(said, "http://u:CAN%40ARY@h/?token=CANARY")
     assert "CAN" not in shown and shown.endswith("user u, ***")
+
+
+def test_a_failure_names_no_secret_whatever_a_library_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    true = f"postgresql://me:{CANARY}@host/x"
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError(f"{'long ' * 28}{CANARY} of {true}")
+
+    lines: list[str] = []
+    MLflowTracker(uri=true, warn=lines.append)._attempt(refuse)
+    monkeypatch.setattr("mmsa.sweep.storage._open", refuse)
+    with pytest.raises(ConfigError, match="cannot be opened") as failed:
+        open_storage(true)
+    for text in (lines[0], str(failed.value)):
+        assert "CAN" not in text and "***" in text
 
 
 @pytest.fixture
@@ -165,6 +182,7 @@ def test_a_sweep_keeps_no_secret_and_its_workers_get_it(
     printed = capfd.readouterr()
     assert CANARY not in printed.out + printed.err and files_with(CANARY, tmp_path) == []
     assert "'sweep.storage=${oc.env:STUDY}'" in made.study.user_attrs["mmsa"]["command"]
+    assert SweepSpec.load(Path(made.spec.folder)).options["storage"] == "${oc.env:STUDY}"
 
     started: list[tuple[list[str], dict[str, str]]] = []
 
