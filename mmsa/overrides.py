@@ -58,7 +58,7 @@ def without_secret(override: str) -> str:
     if not equals or key.lstrip("+") not in VARIABLES:
         return override
     quote = value[0] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else ""
-    shown = keep(key.lstrip("+"), value.strip(quote) if quote else value)
+    shown = keep(key.lstrip("+"), value[1:-1] if quote else value)
     return f"{key}={quote}{shown}{quote}"
 
 

@@ -204,7 +204,7 @@ def check_place(key: str, shown: str) -> None:
     """
     variable = VARIABLES[key]
     true = os.environ.get(variable)
-    if true and _place(true) != _place(shown):
+    if true and _place(true) != _place(resolved(key, shown)):
         raise ConfigError(
             f"{variable} names {hidden(true)}, but {key} is {hidden(shown)}.\n"
             f"  type export {variable}=ADDRESS of that place, or unset {variable}"

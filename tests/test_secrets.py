@@ -30,7 +30,7 @@ from mmsa.record import RunRecord
 from mmsa.reporting import in_few_lines
 from mmsa.resume import continued
 from mmsa.run_folder import read_config
-from mmsa.secrets import address, as_stored, conceal, hidden, without_secrets
+from mmsa.secrets import address, as_stored, check_place, conceal, hidden, without_secrets
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.slots import Slot
 from mmsa.sweep.storage import open_storage
@@ -206,6 +206,8 @@ def test_a_storage_is_asked_for_by_its_variable(monkeypatch: pytest.MonkeyPatch)
         open_storage(shown)
     assert CANARY not in str(refusal.value)
     monkeypatch.setenv("MMSA_STORAGE", f"postgresql+psycopg://me:{CANARY}@127.0.0.1:1/none")
+    monkeypatch.setenv("SAME", os.environ["MMSA_STORAGE"])
+    check_place("sweep.storage", "${oc.env:SAME}")
     with pytest.raises(ConfigError, match="cannot be opened") as failed:
         open_storage(shown)
     assert CANARY not in str(failed.value) and shown in str(failed.value)
