@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from mmsa.config import conf_folder
-from mmsa.errors import ConfigError, DataError, MmsaError
+from mmsa.errors import ConfigError, DataError, MmsaError, printable, printable_lines
 from mmsa.program import program
 from mmsa.reporting import report_errors
 
@@ -182,11 +182,11 @@ def report(
     from mmsa.sweep import report as studies
 
     if sweep is not None and studies.is_study(outputs, sweep):
-        print(studies.report(outputs, sweep, style))
+        print(printable_lines(studies.report(outputs, sweep, style)))
         return
-    print(tables.report(outputs, sweep=sweep, format=style))
+    print(printable_lines(tables.report(outputs, sweep=sweep, format=style)))
     if sweep is None and style != "csv" and (lines := studies.study_lines(outputs)):
-        print("\n" + "\n".join(lines))
+        print("\n" + "\n".join(map(printable, lines)))
 
 
 @app.command()
@@ -236,12 +236,16 @@ def evaluate(
     if output is not None and not (missing or masks):
         raise ConfigError("--output needs --missing or --masks, which make the tables.\n  type --missing")
     load = partial(load_run, stores=data)
+
+    def say(text: str) -> None:
+        print(printable_lines(text))
+
     if missing:
-        evaluation.probe_missing(runs, load, fold, output, print)
+        evaluation.probe_missing(runs, load, fold, output, say)
     if masks:
-        evaluation.study_masks(runs, load, fold, output, print)
+        evaluation.study_masks(runs, load, fold, output, say)
     if not (missing or masks):
-        evaluation.score_again(runs, load, fold, print)
+        evaluation.score_again(runs, load, fold, say)
 
 
 @app.command()

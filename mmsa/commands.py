@@ -22,17 +22,17 @@ def train_command(overrides: Sequence[str], config_folders: Sequence[str] = (), 
         config_folders: further folders of configuration files (--config-dir).
         folder: where its relative paths begin; None is the working folder.
     """
-    words = [f"cd {shlex.quote(str(folder))} &&"] if folder else []
+    words = [f"cd {quoted(str(folder))} &&"] if folder else []
     words += [*_admitting(config.PACKAGES), training(folder)]
-    words += [f"--config-dir={shlex.quote(folder)}" for folder in config_folders]
-    return " ".join([*words, *map(shlex.quote, map(without_secret, overrides))])
+    words += [f"--config-dir={quoted(folder)}" for folder in config_folders]
+    return " ".join([*words, *map(quoted, map(without_secret, overrides))])
 
 
 def report_command(outputs: str, sweep: str | None = None) -> str:
     """The command line of the table of all runs, or of one multirun."""
     words = [program("mmsa"), "report"]
-    words += ["--outputs", shlex.quote(outputs)] if outputs != "outputs" else []
-    words += ["--sweep", shlex.quote(sweep)] if sweep else []
+    words += ["--outputs", quoted(outputs)] if outputs != "outputs" else []
+    words += ["--sweep", quoted(sweep)] if sweep else []
     return " ".join(words)
 
 
@@ -48,18 +48,18 @@ def worker_command(
         packages: of the user's own, that a configuration may name; None are those of this process.
     """
     words = [*_admitting(config.PACKAGES if packages is None else packages), program("mmsa"), "worker"]
-    words += [shlex.quote(str(folder)), *(f"--slots {shlex.quote(slot)}" for slot in slots if slot != "auto")]
-    return " ".join([*words, *(f"--config-dir {shlex.quote(given)}" for given in config_folders)])
+    words += [quoted(str(folder)), *(f"--slots {quoted(slot)}" for slot in slots if slot != "auto")]
+    return " ".join([*words, *(f"--config-dir {quoted(given)}" for given in config_folders)])
 
 
 def _admitting(packages: Sequence[str]) -> list[str]:
     """The word before a command that admits packages."""
-    return [f"{PACKAGES_VARIABLE}={shlex.quote(','.join(packages))}"] if packages else []
+    return [f"{PACKAGES_VARIABLE}={quoted(','.join(packages))}"] if packages else []
 
 
 def doctor_command(arguments: Sequence[str]) -> str:
     """The command line of the doctor's report."""
-    return " ".join([program("mmsa"), "doctor", *map(shlex.quote, arguments)])
+    return " ".join([program("mmsa"), "doctor", *map(quoted, arguments)])
 
 
 def browse_command(outputs: str, uri: str | None = None) -> str:
@@ -76,7 +76,24 @@ def browse_command(outputs: str, uri: str | None = None) -> str:
         if HIDDEN in uri or uri != true:  # the shell gives it to MLflow, and no list of processes shows it
             of_shell = f"${{{VARIABLES['tracking.uri']}:?}}" if HIDDEN in uri else re.sub(r"oc\.env:\s*", "", uri)
             return f'MLFLOW_BACKEND_STORE_URI="{of_shell}" {program("mlflow")} ui'
-        return f"{program('mlflow')} ui --backend-store-uri {shlex.quote(uri)}"
+        return f"{program('mlflow')} ui --backend-store-uri {quoted(uri)}"
     if outputs == "outputs" and (made := make("ui")):
         return made
-    return " ".join([program("mmsa"), "ui", *(["--outputs", shlex.quote(outputs)] if outputs != "outputs" else [])])
+    return " ".join([program("mmsa"), "ui", *(["--outputs", quoted(outputs)] if outputs != "outputs" else [])])
+
+
+def quoted(word: str) -> str:
+    """A word of a command line as a shell reads it, without any sign that would control the terminal."""
+    if word.isprintable():
+        return shlex.quote(word)
+    escaped = word.replace("\\", "\\\\").replace("'", "\\'")
+    return "$'" + "".join(sign if sign.isprintable() else _escaped(sign) for sign in escaped) + "'"
+
+
+def _escaped(sign: str) -> str:
+    code = ord(sign)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file's name that is no text
+        code -= 0xDC00
+    elif code > 0x7F:
+        return f"\\U{code:08x}"
+    return f"\\x{code:02x}"

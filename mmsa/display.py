@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from mmsa.errors import printable_lines
+
 SPARSER = 1.5
 """Where there is no terminal, the epoch of a line is at least this many times that of the line before."""
 REFRESH_SECONDS = 0.2
@@ -68,6 +70,7 @@ def console(quiet: bool = False) -> Console:
     return Console(
         file=stream,
         quiet=quiet,
+        emoji=False,
         force_terminal=stream.isatty(),
         highlight=False,
         soft_wrap=True,
@@ -94,20 +97,20 @@ class Display:
 
     def say(self, text: str) -> None:
         """Print lines and log them."""
-        self.console.print(text)
+        self.console.print(printable_lines(text))
         self.keep(text)
 
     def note(self, text: str) -> None:
         """Log lines that do not name their run, and print them unless other runs print on the same screen."""
         if not self._beside_others:
-            self.console.print(text)
+            self.console.print(printable_lines(text))
         self.keep(text)
 
     def keep(self, text: str) -> None:
         """Log lines only."""
         if self.log is not None:
             with suppress(OSError), self.log.open("a", encoding="utf-8", errors="replace") as log:
-                log.write(text + "\n")
+                log.write(printable_lines(text) + "\n")
 
     @contextmanager
     def training(self, epoch: int, max_epochs: int, monitor: str) -> Iterator[None]:

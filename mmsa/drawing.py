@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +20,18 @@ def canvas(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def save(figure: Figure, path: Path, **options: Any) -> None:
+    """Write a figure as PNG; a link in the file's place is replaced, not followed."""
+    if path.is_symlink():
+        path.unlink()
+    figure.savefig(path, dpi=150, **options)
+
+
+def words(text: str) -> str:
+    """A name as a figure writes it: no formula."""
+    return text.replace("$", r"\$")
 
 
 def plain(panel: Axes) -> Axes:

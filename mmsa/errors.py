@@ -2,7 +2,13 @@
 
 
 class MmsaError(Exception):
-    """Base of every error that the user can fix; shown as a few lines, without a traceback."""
+    """Base of every error that the user can fix; shown as a few lines, without a traceback.
+
+    Whatever of a file it quotes, its text is safe on a terminal.
+    """
+
+    def __str__(self) -> str:
+        return printable_lines(super().__str__())
 
 
 class ConfigError(MmsaError):
@@ -22,5 +28,12 @@ class Pruned(Exception):
 
 
 def printable(text: str) -> str:
-    """A file's own text as a terminal may be shown it."""
-    return "".join(character if character.isprintable() else "?" for character in text)
+    """A file's own text in one line of a terminal: signs that control it, or that nobody sees, are escaped."""
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text)
+
+
+def printable_lines(text: str) -> str:
+    """As `printable`, of a text in lines."""
+    return "\n".join(map(printable, text.split("\n")))

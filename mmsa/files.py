@@ -1,12 +1,32 @@
-"""Files that are whole at every moment, however their writer ends."""
+"""Files that are whole at every moment, however their writer ends; and those that anybody may have written."""
 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+LARGEST = 2**24
+"""Bytes of the largest file of values or of a table that is read whole."""
+
+
+def content_of(path: Path, largest: int = LARGEST) -> bytes:
+    """The bytes of a file that anybody may have written; a pipe or a device there is not waited for.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no file, or has more than `largest` bytes.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("is no file")
+    with path.open("rb") as file:
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise ValueError(f"has more than {largest:,} bytes")
+    return content
 
 
 @contextmanager

@@ -7,17 +7,38 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from annotated_types import Ge, Le, MaxLen, MinLen
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints, ValidationError
 
-from mmsa.errors import DataError
+from mmsa.errors import DataError, printable
+from mmsa.files import content_of
 from mmsa.run_folder import write_text
 
 FORMAT = 1
 """Version of result.json; a file that states none is of version 1."""
 FILE = "result.json"
 
-Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+_LARGEST = 1e100
+"""A score beyond it is no score: its square, and a sum of many, have to be numbers too."""
+
+
+def _bounded(value: float) -> float:
+    if math.isfinite(value) and abs(value) > _LARGEST:
+        raise ValueError(f"beyond {_LARGEST:.0e}")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value), AfterValidator(_bounded)]
 """A number that JSON holds as null where it is not finite."""
+Whole = Annotated[int, Ge(-(2**63)), Le(2**63 - 1)]
+"""A whole number of 64 bits."""
+Seconds = Annotated[
+    float | None,
+    BeforeValidator(lambda value: None if isinstance(value, float) and not math.isfinite(value) else value),
+]
+"""A time; None where it is not known."""
+Name = Annotated[str, StringConstraints(pattern=r"^[\w-]{1,128}$")]
+"""A text that may be part of a file's name."""
 Scores = Mapping[str, Number]
 """Name of a metric, fold/metric -> value."""
 
@@ -36,11 +57,11 @@ class Git(_Part):
 class DataRecord(_Part):
     """The store that a run read: docs/results.md describes each field."""
 
-    fingerprint: str
+    fingerprint: Name
     store: str
     source: str | None = None
     hashes: Mapping[str, str] = {}
-    utterances: Mapping[str, int] = {}
+    utterances: Mapping[str, Whole] = {}
 
 
 class RunRecord(_Part):
@@ -51,48 +72,49 @@ class RunRecord(_Part):
 
     name: str
     status: Literal["running", "finished", "failed", "pruned"]
-    seed: int
+    seed: Whole
     dataset: str
     task: str
     data: DataRecord
     monitor: str
     mode: Literal["min", "max"]
-    primary: tuple[str, ...]
-    num_parameters: int
+    primary: Annotated[
+        tuple[str, ...], MinLen(1), MaxLen(200), AfterValidator(lambda names: tuple(dict.fromkeys(names)))
+    ]
+    num_parameters: Whole
     planted: bool
     overrides: tuple[str, ...]
     started: str | None = None
     git: Git = Git()
     environment: Mapping[str, str] = {}
     sweep: str | None = None
-    trial: int | None = None
+    trial: Whole | None = None
     mlflow_run_id: str | None = None
     reason: str | None = None
-    best_epoch: int | None = None
-    epochs: int | None = None
+    best_epoch: Whole | None = None
+    epochs: Whole | None = None
     weights: str | None = None
     metrics: Scores = {}
     baselines: Mapping[str, Scores] = {}
-    training_seconds: float | None = None
-    seconds: float | None = None
-    format: int = FORMAT
+    training_seconds: Seconds = None
+    seconds: Seconds = None
+    format: Whole = FORMAT
 
     @classmethod
     def read(cls, folder: Path) -> RunRecord:
-        """The record of a run's folder.
+        """The record of a run's folder, which anybody may have written: every value is of the type that stands here.
 
         Raises:
             DataError: the folder is not a run's, or a newer mmsa wrote it.
         """
         try:
-            record = cls.model_validate_json((folder / FILE).read_bytes())
-        except OSError as error:
-            raise DataError(_not_a_run(folder, f"{FILE} is missing")) from error
+            record = cls.model_validate_json(content_of(folder / FILE), strict=True)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            part = ".".join(map(str, first["loc"]))
-            what = f"{FILE} lacks {part}" if first["type"] == "missing" else f"{FILE} is damaged"
-            raise DataError(_not_a_run(folder, what)) from error
+            raise DataError(_not_a_run(folder, f"{FILE} {damage(error)}")) from error
+        except FileNotFoundError as error:
+            raise DataError(_not_a_run(folder, f"{FILE} is missing")) from error
+        except (OSError, ValueError) as error:
+            raise DataError(_not_a_run(folder, f"{FILE} cannot be read")) from error
         if record.format > FORMAT:
             raise DataError(
                 f"{folder}: a newer mmsa wrote {FILE} (version {record.format}, this one reads {FORMAT}).\n"
@@ -108,6 +130,15 @@ class RunRecord(_Part):
     def fold(self) -> str:
         """The fold that tables and figures show: test, or valid where the test fold was not scored."""
         return "test" if any(name.startswith("test/") for name in self.metrics) else "valid"
+
+
+def damage(error: ValidationError) -> str:
+    """The first fault of a file of values, in a few words: lacks seed, or is damaged (seed: …)."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    part = printable(".".join(map(str, first["loc"])))[:100]
+    if first["type"] == "missing":
+        return f"lacks {part}"
+    return f"is damaged ({f'{part}: ' if part else ''}{printable(first['msg'])[:100]})"
 
 
 def _not_a_run(folder: Path, why: str) -> str:

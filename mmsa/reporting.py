@@ -13,12 +13,13 @@ from typing import Any, TextIO
 
 from mmsa.config import conf_folder
 from mmsa.display import screen
-from mmsa.errors import MmsaError
+from mmsa.errors import MmsaError, printable
 from mmsa.overrides import explained
 from mmsa.program import program
 from mmsa.secrets import hidden
 
 MAX_LINES = 8
+_WIDEST = 4000  # a line to type may be long
 
 
 def report_errors(action: Callable[[], object], show_traceback: bool) -> int:
@@ -101,7 +102,7 @@ def in_few_lines(error: Exception) -> str:
     else:
         kind = type(error).__name__
         text = f"{kind}: {error}\n  this error is unexpected: HYDRA_FULL_ERROR=1 before the command shows the traceback"
-    lines = [line for line in hidden(text).splitlines() if line.strip()]
+    lines = [printable(line)[:_WIDEST] for line in hidden(text).splitlines() if line.strip()]
     return "\n".join(lines if len(lines) <= MAX_LINES else [*lines[: MAX_LINES - 1], "…", lines[-1]])
 
 

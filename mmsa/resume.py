@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -19,6 +20,7 @@ from mmsa.files import clear_leftovers
 from mmsa.overrides import MODALITIES, option_content
 from mmsa.record import DataRecord, RunRecord
 from mmsa.run_folder import (
+    check_own,
     create_folder,
     flat_parameters,
     is_hidden,
@@ -59,11 +61,12 @@ def continued(cfg: DictConfig, overrides: Sequence[str], of_trial: bool = False)
 
     Raises:
         ConfigError: the run cannot resume, or an override would change its result.
-        DataError: the folder is not a run's.
+        DataError: the folder is not a run's, or has a link in it.
     """
     folder = Path(cfg.trainer.resume)
     record, former = RunRecord.read(folder), read_config(folder)
     _check_unfinished(record, folder, of_trial)
+    check_own(folder)
     started, changed, known = cfg, cfg, not of_trial
     typed = {override_key(override) for override in overrides}
     if known:
@@ -170,7 +173,7 @@ def find_store(folder: Path, record: DataRecord, of_run: str, named: Path | None
     refusals, asked = [], []
     for place in _places(folder, record, of_run, named):
         asked.append(str(place))
-        for path in sorted(place.glob(f"*-{record.fingerprint}.h5")):
+        for path in _stores(place, record.fingerprint):
             try:
                 store = Store.open(path)
             except DataError as error:  # a whole copy may lie elsewhere
@@ -185,6 +188,13 @@ def find_store(folder: Path, record: DataRecord, of_run: str, named: Path | None
         f"No store {record.fingerprint}{of}, which the run was trained on, in {', '.join(dict.fromkeys(asked))}.\n"
         "  type --data FOLDER with the folder of the store (in Python: mmsa.load(RUN, data=FOLDER))"
     )
+
+
+def _stores(place: Path, fingerprint: str) -> list[Path]:
+    """The files in a folder that are named as a store of this fingerprint; none in what is no folder."""
+    with suppress(OSError, ValueError):
+        return sorted(place.glob(f"*-{fingerprint}.h5"))
+    return []
 
 
 def _places(folder: Path, record: DataRecord, of_run: str, named: Path | None) -> Iterator[Path]:

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -21,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter
 
 from mmsa.errors import ConfigError, DataError, printable
-from mmsa.files import written
+from mmsa.files import content_of, written
 from mmsa.program import program
 from mmsa.secrets import unset
 
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from mmsa.data.batches import Fold
 
 NAME_LENGTH = 100
-_YAML_BYTES, _YAML_DEPTH = 2**20, 200
+_YAML_BYTES, _YAML_DEPTH, _YAML_INDENT = 2**20, 200, 100
+_NUMBER_LENGTH = 60
 _FILES_OF_DATA = ("dataset.source", "dataset.glove")
 NUM_RUNS_VARIABLE = "MMSA_NUM_RUNS"
 """Environment variable: how many runs a multirun has."""
@@ -119,6 +121,21 @@ def create_folder(outputs: Path, name: str) -> Path:
     raise ConfigError(f"{outputs / 'runs'} already has 999 runs of this second and name.\n  type name=ANOTHER")
 
 
+def check_own(folder: Path) -> None:
+    """Check that whoever writes into a folder of a run or of a sweep, which others may have made, writes there only.
+
+    Raises:
+        DataError: something in it leads elsewhere.
+    """
+    for path in folder.rglob("*"):
+        mode = path.lstat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise DataError(
+                f"{path} is a link, a pipe or a device, and what is written into it would go elsewhere.\n"
+                "  replace it by a copy of what it leads to"
+            )
+
+
 def flat_parameters(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """A nested configuration as `group.key` -> value; lists and empty mappings stay values."""
     flat: dict[str, Any] = {}
@@ -172,6 +189,23 @@ def write_predictions(
     write_text(path, text.getvalue())
 
 
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a table of a run's folder; none where it is missing.
+
+    Raises:
+        DataError: it is no table.
+    """
+    try:
+        rows = list(csv.DictReader(io.StringIO(content_of(path).decode("utf-8"), newline=""), strict=True))
+        if any(None in row or None in row.values() for row in rows):
+            raise ValueError("has rows of other lengths than its first")
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{path} is damaged: {error}.\n  name another run") from None
+    return rows
+
+
 def closed_to_trials(run: str, sweep: str) -> str:
     """Why a trial of a search has no test fold, and the command to use instead."""
     return (
@@ -218,6 +252,21 @@ def stored_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Plain values; that in C, where there is one, is ten times as fast: a report reads hundreds of files."""
+
+    def number(self, node: Any) -> float:
+        """A number; one of a thousand digits, or parts to the base of 60, would take hours, or no print."""
+        if len(node.value) > _NUMBER_LENGTH:
+            raise ValueError(f"a number of {len(node.value)} characters")
+        read = self.construct_yaml_int if node.tag.endswith(":int") else self.construct_yaml_float
+        return read(node)
+
+
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.number)
+
+
 def load_yaml(path: Path) -> Any:
     """The plain values of a file of YAML that anybody may have written.
 
@@ -225,21 +274,18 @@ def load_yaml(path: Path) -> Any:
         OSError, ValueError, yaml.YAMLError: it cannot be read, is larger than a configuration is, or has more than
             plain values.
     """
-    with path.open("rb") as file:
-        content = file.read(_YAML_BYTES + 1)
-    if len(content) > _YAML_BYTES:
-        raise ValueError(f"more than {_YAML_BYTES} bytes")
-    text = content.decode("utf-8")
-    # The loaders in C, where there are any, are ten times as fast: a report reads hundreds of these.
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    text = content_of(path, _YAML_BYTES).decode("utf-8")
     # That in C ends the interpreter at some depth, and a few references to references become billions of values.
-    if "*" in text or sum(map(text.count, "[{-?")) > _YAML_DEPTH:
+    if "*" in text or " " * _YAML_INDENT in text or sum(map(text.count, "[{-?")) > _YAML_DEPTH:
         depth = 0
-        for event in yaml.parse(text, Loader=loader):
+        for event in yaml.parse(text, Loader=_Loader):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > _YAML_DEPTH or isinstance(event, yaml.AliasEvent):
                 raise ValueError("deeper than a configuration is, or with references")
-    return yaml.load(text, Loader=loader)
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (ArithmeticError, TypeError, AttributeError, LookupError, RecursionError) as error:
+        raise ValueError("values that cannot be read") from error  # such as dates that there are not
 
 
 def _as_today(node: dict[Any, Any]) -> dict[Any, Any]:

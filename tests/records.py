@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -69,7 +69,7 @@ def fits(value: Any, words: str) -> bool:
 
 
 def _words(annotation: Any) -> str:
-    if get_origin(annotation) is UnionType:
+    if get_origin(annotation) in (Union, UnionType):
         (kind,) = [part for part in get_args(annotation) if part is not NoneType]
         return "true, false or null" if kind is bool else f"{_words(kind)} or null"
     if get_origin(annotation) is Literal:

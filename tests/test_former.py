@@ -59,7 +59,7 @@ def test_a_new_run_of_its_configuration_stands_in_its_row_and_takes_its_store(fo
     assert [path.stat().st_mtime_ns for path in kept] == before
     found = read_runs(former / "outputs")
     (group,) = by_configuration(found.runs)
-    assert [run.seed for run in group.runs] == [1, 2] and (found.num_unfinished, found.num_damaged) == (1, 0)
+    assert [run.seed for run in group.runs] == [1, 2] and (found.num_unfinished, len(found.damaged)) == (1, 0)
 
 
 def test_a_stopped_run_that_was_moved_goes_on_there_to_what_the_whole_one_came_to(former: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from mmsa.analysis.probe_figures import draw_masks, draw_robustness
 from mmsa.analysis.rendering import Table, number, rendered
 from mmsa.analysis.runs import Group, read_run
 from mmsa.analysis.tables import data_line
+from mmsa.drawing import save
 from mmsa.run_folder import write_json, write_text
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def _write(folder: Path, name: str, content: Mapping[str, Any], tables: Sequence
     numbers, text, picture = paths = [folder / f"{name}.{kind}" for kind in ("json", "md", "png")]
     write_json(numbers, content)
     write_text(text, rendered(tables, "markdown") + "\n")
-    figure.savefig(picture, dpi=150)
+    save(figure, picture)
     return paths
 
 

@@ -12,7 +12,7 @@ from mmsa.analysis.robustness import Probe
 from mmsa.analysis.runs import Group, Run
 from mmsa.analysis.tables import Estimate
 from mmsa.data.naming import data_name
-from mmsa.drawing import BLUE, INK, ORANGE, canvas, plain
+from mmsa.drawing import BLUE, INK, ORANGE, canvas, plain, words
 from mmsa.training.metrics import metric_mode
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def draw_masks(study: MaskStudy) -> Figure:
     figure = canvas(0.8 + 4.0 * len(modalities), 1.3 + 3.1 * num_rows)
     for group, part in zip(study.groups, figure.subfigures(num_rows, 1, squeeze=False)[:, 0], strict=True):
         if num_rows > 1:
-            part.suptitle(_short(group.label), fontsize=10, parse_math=False)
+            part.suptitle(_short(group.label), fontsize=10)
         for column, modality in enumerate(modalities, start=1):
             panel = plain(part.add_subplot(1, len(modalities), column))
             _draw_distribution(panel, study, group, modality)
@@ -86,7 +86,9 @@ def _draw_subsets(panel: Axes, probed: Probe) -> None:
             error_kw={"linewidth": 1.0},
             label=_short(group.label),
         )
-    panel.set_xticks(range(len(subsets)), [" +\n".join(condition.modalities) for condition in subsets], fontsize=9)
+    panel.set_xticks(
+        range(len(subsets)), [words(" +\n".join(condition.modalities)) for condition in subsets], fontsize=9
+    )
     panel.tick_params(axis="x", length=0)
     panel.set_ylabel(probed.metric)
     panel.set_title("only these modalities are present", fontsize=10)
@@ -126,7 +128,7 @@ def _draw_distribution(panel: Axes, study: MaskStudy, group: Group, modality: st
     panel.locator_params(axis="x", nbins=5)
     difference = study.difference(group, modality)
     title = modality if difference is None else f"{modality}\n{' − '.join(study.kinds)}: {difference.text(4)}"
-    panel.set_title(title, fontsize=8.5)
+    panel.set_title(words(title), fontsize=8.5)
 
 
 def _head(figure: Figure, run: Run, shown: str, explained: str) -> None:
@@ -142,4 +144,4 @@ def _legend(figure: Figure, panel: Axes) -> None:
 
 
 def _short(label: str) -> str:
-    return label if len(label) <= LONGEST else f"{label[: LONGEST - 1]}…"
+    return words(label if len(label) <= LONGEST else f"{label[: LONGEST - 1]}…")

@@ -7,17 +7,18 @@ import io
 import math
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Literal, NamedTuple, get_args
 
 from mmsa.display import screen
-from mmsa.errors import DataError
+from mmsa.errors import DataError, printable
 
 Style = Literal["table", "markdown", "csv"]
 
 _PIPED_WIDTH, _WIDEST = 100, 140
+_LONGEST = 400  # characters of a text in a table that somebody reads
 _GAP = 3  # columns of the screen between two of the table
 _BREAKS = re.compile(r"(?<=[._/])(?=[a-z])| (?=\(|\S+=)")  # where a head may go on in the next line
 
@@ -94,21 +95,38 @@ def rendered(tables: Sequence[Table], style: Style = "table", width: int | None 
     Raises:
         DataError: there is no such style.
     """
-    if style == "table":
-        return _terminal(tables, width)
     if style not in get_args(Style):
         raise DataError(f"format={style}: no such format of a table.\n  choose from {', '.join(get_args(Style))}")
+    tables = [_with_texts(table, {"table": _short, "markdown": _plain, "csv": _cell}[style]) for table in tables]
+    if style == "table":
+        return _terminal(tables, width)
     return _markdown(tables) if style == "markdown" else _comma_separated(tables)
 
 
 def number(value: float) -> str:
     """A metric as it is printed."""
-    return f"{value:.3f}" if math.isfinite(value) else "–"
+    if not math.isfinite(value):
+        return "–"
+    return f"{value:.3f}" if abs(value) < 1e9 else f"{value:.3e}"
 
 
 def headed(name: str, mode: str) -> str:
     """The head of a column of values, of which the smallest ("min") or the largest is the best."""
     return f"{name} {'↓' if mode == 'min' else '↑'}"
+
+
+def _with_texts(table: Table, written: Callable[[str], str]) -> Table:
+    """The table with every text, which may be a file's, as a style writes it."""
+    return replace(
+        table,
+        title=written(table.title),
+        notes=list(map(written, table.notes)),
+        columns=[replace(column, head=written(column.head)) for column in table.columns],
+        blocks=[[tuple(Cell(written(text), best) for text, best in row) for row in block] for block in table.blocks],
+        foot=list(map(written, table.foot)),
+        fields=list(map(written, table.fields)),
+        records=[[written(v) if isinstance(v, str) else v for v in record] for record in table.records],
+    )
 
 
 def _terminal(tables: Sequence[Table], width: int | None) -> str:
@@ -127,13 +145,13 @@ def _markdown(tables: Sequence[Table]) -> str:
     """The best values are bold, and terms are explained below all tables."""
     parts = []
     for table in tables:
-        parts.append("  \n".join([f"**{_plain(table.title)}**", *(f"*{_plain(note)}*" for note in table.notes)]))
+        parts.append("  \n".join([f"**{table.title}**", *(f"*{note}*" for note in table.notes)]))
         if table.rows:
-            cells = [[_plain(column.head) for column in table.columns]]
+            cells = [[column.head for column in table.columns]]
             cells += [["---:" if column.folds_to is None else ":---" for column in table.columns]]
-            cells += [[f"**{_plain(text)}**" if best else _plain(text) for text, best in row] for row in table.rows]
+            cells += [[f"**{text}**" if best else text for text, best in row] for row in table.rows]
             parts.append("\n".join(f"| {' | '.join(line)} |" for line in cells))
-        parts.append("  \n".join(map(_plain, table.foot)))
+        parts.append("  \n".join(table.foot))
     terms = {name: meaning for table in tables for name, meaning in table.terms.items()}
     return "\n\n".join(filter(None, [*parts, "\n".join(f"- `{name}`: {meaning}" for name, meaning in terms.items())]))
 
@@ -171,6 +189,7 @@ def _grid(table: Table, width: int) -> str:
         width=max(width, _needed(columns)),  # a narrower screen folds lines rather than losing them
         color_system=None,
         markup=False,
+        emoji=False,
         highlight=False,
         force_jupyter=False,  # else a notebook shows the lines at once and the page stays empty
     )
@@ -197,6 +216,16 @@ def _needed(columns: Sequence[tuple[Column, Sequence[str]]]) -> int:
     return sum(min(width, column.folds_to or width) + _GAP for column, width in widths) - _GAP
 
 
+def _short(text: str) -> str:
+    """Text as a terminal shows it."""
+    return printable(text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…")
+
+
 def _plain(text: str) -> str:
     """Text that Markdown shows as it is, as readable as that allows: signs within words and numbers change nothing."""
-    return re.sub(r"[\\|*<]|(?<!\w)_|_(?!\w)|\](?=[(\[:])", r"\\\g<0>", text)
+    return re.sub(r"[\\|*<`$~]|(?<!\w)_|_(?!\w)|\](?=[(\[:])", r"\\\g<0>", _short(text))
+
+
+def _cell(text: str) -> str:
+    """Text that no spreadsheet computes; a number, or a name that begins with a sign, is as it was."""
+    return re.sub(r"^\s*([=@]|[+-].*[(|!])", r"'\g<0>", printable(text))

@@ -51,23 +51,23 @@ class Group:
 
 @dataclass(frozen=True)
 class FoundRuns:
-    """The finished runs under an outputs folder in the order of their names, and how many were left out.
+    """The finished runs under an outputs folder in the order of their names, and those that were left out.
 
     Args:
         runs: the runs.
         num_unfinished: run folders without a result.
-        num_damaged: run folders that cannot be read.
+        damaged: why run folders cannot be read, one line each.
         trials: study -> run folders of its trials.
     """
 
     runs: tuple[Run, ...]
     num_unfinished: int
-    num_damaged: int
+    damaged: tuple[str, ...]
     trials: Mapping[str, int]
 
 
 def read_runs(outputs: Path, sweep: str | None = None) -> FoundRuns:
-    """Read every finished run; unfinished and damaged folders are counted and left out.
+    """Read every finished run; unfinished folders are counted and left out, damaged ones named and left out.
 
     So are the trials of a search, which are not scored on the test fold, unless their study is asked for.
 
@@ -77,7 +77,8 @@ def read_runs(outputs: Path, sweep: str | None = None) -> FoundRuns:
     """
     runs: list[Run] = []
     trials: Counter[str] = Counter()
-    num_unfinished = num_damaged = 0
+    damaged: list[str] = []
+    num_unfinished = 0
     root = outputs / "runs"
     for folder in sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []:
         try:
@@ -91,9 +92,9 @@ def read_runs(outputs: Path, sweep: str | None = None) -> FoundRuns:
                 num_unfinished += 1
                 continue
             runs.append(run_of(folder, record))
-        except DataError:
-            num_damaged += 1
-    return FoundRuns(tuple(runs), num_unfinished, num_damaged, trials)
+        except DataError as error:
+            damaged.append(str(error).splitlines()[0])
+    return FoundRuns(tuple(runs), num_unfinished, tuple(damaged), trials)
 
 
 def read_run(folder: Path) -> Run:

@@ -18,6 +18,7 @@ from mmsa.training.metrics import METRICS, metric_mode
 PLANTED = "planted data: built-in corpus, not a result on human speech"
 SPREAD = "± sample standard deviation over"
 MAJORITY = "majority: each column has its own class, the largest of the train fold"
+_NUM_NAMED = 3
 _FIELDS = ("dataset", "source", "fingerprint", "planted", "task", "fold", "kind", "label", "seeds")
 
 
@@ -66,7 +67,7 @@ def report(outputs: Path, sweep: str | None = None, format: Style = "table", wid
     tables = make_tables(found.runs)
     tables = tables or [Table(f"{outputs} holds no finished run beside the trials of studies.", fields=_FIELDS)]
     left_out = _left_out(found)
-    tables[-1] = replace(tables[-1], foot=[f"{left_out} left out."] if left_out else [])
+    tables[-1] = replace(tables[-1], foot=[f"{left_out} left out.", *_named(found)] if left_out else [])
     return rendered(tables, format, width)
 
 
@@ -176,16 +177,23 @@ def _record(runs: Sequence[Run], row: Scored) -> list[object]:
 
 
 def _left_out(found: FoundRuns) -> str:
-    parts = {"unfinished": found.num_unfinished, "damaged": found.num_damaged}
+    parts = {"unfinished": found.num_unfinished, "damaged": len(found.damaged)}
     named = [f"{count} {kind}" for kind, count in parts.items() if count]
     return f"{' and '.join(named)} run folder{'s' if sum(parts.values()) > 1 else ''}" if named else ""
+
+
+def _named(found: FoundRuns) -> list[str]:
+    """The first of the folders that cannot be read, and why."""
+    more = [f"and {len(found.damaged) - _NUM_NAMED} more"] if len(found.damaged) > _NUM_NAMED else []
+    return [*found.damaged[:_NUM_NAMED], *more]
 
 
 def _nothing_found(outputs: Path, sweep: str | None, found: FoundRuns) -> str:
     left_out = _left_out(found)
     others = f" ({left_out})" if left_out else ""
     if sweep is None:
-        return f"{outputs} holds no finished run{others}.\n  type {training()}, or name the folder of the runs"
+        reasons = "".join(f"\n  {line}" for line in _named(found))
+        return f"{outputs} holds no finished run{others}.{reasons}\n  type {training()}, or name the folder of the runs"
     there = read_runs(outputs)
     sweeps = sorted({*(run.sweep for run in there.runs if run.sweep), *there.trials})[-5:]
     known = f"one of {', '.join(sweeps)}" if sweeps else "no sweep, to see all runs"

@@ -16,7 +16,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from optuna.trial import FrozenTrial
 
-from mmsa.drawing import BLUE, ORANGE
+from mmsa.drawing import BLUE, ORANGE, save
 from mmsa.sweep.summary import Summary, summarise
 
 _LEAST_TRIALS = 2
@@ -41,7 +41,7 @@ def write_study_figures(study: optuna.Study, folder: Path) -> list[Path]:
                 panel.set_title("", loc="left")  # one of Optuna's titles stands there
                 panel.set_title(_title(summary), fontsize=11, parse_math=False)
                 folder.mkdir(parents=True, exist_ok=True)
-                pyplot.gcf().savefig(folder / name, dpi=150, bbox_inches="tight")
+                save(pyplot.gcf(), folder / name, bbox_inches="tight")
                 written.append(folder / name)
         # A figure shows what the study holds anyway: an odd value, a full disk or a font must not end a sweep.
         except Exception:  # noqa: BLE001

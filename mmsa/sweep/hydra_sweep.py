@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mmsa import build
 from mmsa.commands import report_command, worker_command
-from mmsa.errors import ConfigError, MmsaError
+from mmsa.errors import ConfigError, MmsaError, printable
 from mmsa.overrides import text_override
 from mmsa.resume import config_folders
 from mmsa.secrets import check_place, hidden
@@ -214,7 +214,7 @@ def conclude(made: Sweep, display: SweepDisplay, ended: int | None) -> None:
         if failed := [row.reason or "for an unknown reason" for row in summary.rows if row.state == "failed"]:
             why = f"{len(failed)} trials failed, the last one: {failed[-1]}"
         raise MmsaError(f"{why}\n  {left}\n  output of the workers: {spec.folder}/workers")
-    print(left)
+    print(printable(left))
     if ended:
         sys.exit(ended)
 
@@ -248,7 +248,9 @@ def join(folder: Path) -> None:
     Args:
         folder: the sweep's folder.
     """
-    minutes = SweepSpec.load(folder).options["timeout"]
+    spec = SweepSpec.load(folder)
+    spec.check_complete()
+    minutes = spec.options["timeout"]
     until = time.time() + 60 * minutes if minutes else None
     slot = Slot(f"job {os.getpid()} on {os.uname().nodename}", lock=f"job {os.getpid()}", environment={})
     with Supervisor(folder, (slot,), until, print, config_folders=config_folders()) as supervisor:

@@ -6,14 +6,19 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 from annotated_types import Ge, Gt, Lt
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json, to_json
 
+from mmsa.config import check_value
 from mmsa.errors import ConfigError, DataError
+from mmsa.files import content_of
 from mmsa.ranges import Count, NaturalNumber
+from mmsa.record import damage
 from mmsa.secrets import is_of_environment
 
 SPEC_FILE = "sweep.json"
@@ -133,22 +138,45 @@ class SweepSpec(Search):
 
     @classmethod
     def load(cls, folder: Path) -> SweepSpec:
-        """Read it from a sweep's folder.
+        """Read it from a sweep's folder, which anybody may have written: every value is of the type that stands here.
 
         Raises:
             DataError: the folder is not a sweep's.
         """
         try:
-            content = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
-            if former := content.pop("folder", None):  # sweeps were made with absolute paths before
-                content["storage"] = _named_from(Path(former), content["storage"])
-            content["storage"] = _placed(folder.resolve(), content["storage"])
-            return cls(**content, folder=str(folder.resolve()))
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            content = from_json(content_of(folder / SPEC_FILE))
+            former = content.pop("folder", None)  # sweeps were made with absolute paths before
+            content["folder"] = str(folder.resolve())
+            spec: SweepSpec = TypeAdapter(cls).validate_json(to_json(content), strict=True)
+            storage = _named_from(Path(former), spec.storage) if former else spec.storage
+            known = get_type_hints(SweepOptions, include_extras=True)
+            for key in known.keys() & spec.options.keys():
+                check_value(f"sweep.{key}", spec.options[key], known[key])
+            return replace(spec, storage=_placed(folder.resolve(), storage))
+        except (OSError, ValueError, TypeError, AttributeError, ConfigError) as error:
+            what = damage(error) if isinstance(error, ValidationError) else "is missing or damaged"
             raise DataError(
-                f"{folder} is not the folder of a sweep: its {SPEC_FILE} is missing or damaged.\n"
+                f"{folder} is not the folder of a sweep: its {SPEC_FILE} {what}.\n"
                 "  name a folder that a sweep has made, as in outputs/sweeps"
             ) from error
+
+    def check_complete(self) -> None:
+        """Check that a worker finds every option.
+
+        Raises:
+            DataError: one is missing.
+        """
+        if lacking := [name for name in get_type_hints(SweepOptions) if name not in self.options]:
+            raise DataError(
+                f"{self.folder}: its {SPEC_FILE} lacks sweep.{lacking[0]}, as of another version of mmsa.\n"
+                "  run the command of the sweep again"
+            )
+
+    @property
+    def file(self) -> Path | None:
+        """The file of its storage; None where that is a server's."""
+        path = _scheme_and_file(self.storage)[1]
+        return Path(path) if path else None
 
 
 def _named_from(folder: Path, storage: str) -> str:

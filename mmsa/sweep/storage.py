@@ -16,7 +16,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
-from mmsa.errors import ConfigError
+from mmsa.errors import ConfigError, DataError, MmsaError
 from mmsa.secrets import address, hidden, keep, resolved, without_secrets
 from mmsa.sweep.options import SQLITE, SweepSpec, is_server
 from mmsa.tracking.database import can_write_ahead, file_system
@@ -108,17 +108,39 @@ def open_study(folder: Path) -> optuna.Study:
     """The study of a sweep's folder, to look at.
 
     Raises:
-        DataError: the folder is not a sweep's.
+        DataError: the folder is not a sweep's, or its study is damaged.
         ConfigError: its storage cannot be reached, or does not hold the study.
     """
     spec = SweepSpec.load(folder)
-    storage = open_storage(spec.storage)
     try:
-        return optuna.load_study(study_name=spec.study, storage=storage)
+        if not _has_studies(spec):
+            raise KeyError(spec.study)
+        return optuna.load_study(study_name=spec.study, storage=open_storage(spec.storage))
     except (KeyError, StorageInternalError) as error:
         raise ConfigError(
             f"{hidden(spec.storage)} holds no study {spec.study}.\n  run the command of the sweep again"
         ) from error
+    except MmsaError:
+        raise
+    except Exception as error:  # whatever a damaged file makes of Optuna's own reading
+        raise DataError(
+            f"{hidden(spec.storage)}: its study {spec.study} cannot be read.\n  name another study"
+        ) from error
+
+
+def _has_studies(spec: SweepSpec) -> bool:
+    """Whether a storage that is a file has studies: opening it to look at makes no file, and no tables in another's."""
+    if spec.file is None:
+        return not spec.storage.lower().startswith("sqlite")  # by another driver's name
+    if not spec.file.is_file():
+        return False
+    if not spec.storage.startswith(SQLITE):
+        return True
+    try:
+        with closing(sqlite3.connect(f"{spec.file.as_uri()}?mode=ro", timeout=WAIT_SECONDS, uri=True)) as connection:
+            return bool(connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'studies'").fetchall())
+    except sqlite3.Error:
+        return False
 
 
 def quiet_optuna() -> None:

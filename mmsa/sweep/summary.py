@@ -9,11 +9,16 @@ from dataclasses import dataclass, field
 from operator import mul
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from annotated_types import MinLen
+from pydantic import BaseModel, BeforeValidator, StringConstraints, TypeAdapter, ValidationError
+from pydantic_core import to_json
 
 from mmsa.commands import train_command
 from mmsa.data.naming import data_name
 from mmsa.errors import DataError
+from mmsa.record import Number, Whole, damage
 from mmsa.run_folder import override_key
 from mmsa.sweep.options import is_of_search
 
@@ -102,18 +107,18 @@ class StudyRecord:
     """
 
     study: str
-    objectives: list[str]
-    modes: list[str]
-    total: int
-    seeds: int
-    seed: int
+    objectives: Annotated[list[Annotated[str, StringConstraints(pattern=r"^[\w/]{1,200}$")]], MinLen(1)]
+    modes: list[Annotated[str, StringConstraints(pattern=r"^(min|max)$")]]
+    total: Whole
+    seeds: Whole
+    seed: Whole
     final: bool
     dataset: str
     fingerprint: str
     planted: bool
     sampler: str
     pruner: str
-    fixed: list[str]
+    fixed: list[Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]]
     space: dict[str, str]
     config_folders: list[str]
     command: str
@@ -174,25 +179,32 @@ def summarise(study: optuna.Study) -> Summary:
     Raises:
         DataError: it is not a study of ours.
     """
-    about: Mapping[str, Any] | None = study.user_attrs.get(ATTRIBUTE)
-    if about is None:
+    held = study.user_attrs.get(ATTRIBUTE)
+    if held is None:
         raise DataError(
             f"the study {study.study_name} was not made by a sweep of mmsa, and lacks the data of a table.\n"
             "  name another study"
         )
-    trials = study.get_trials(deepcopy=False)
-    rows = tuple(_record(trial) for trial in trials if not trial.user_attrs.get("surplus"))  # withdrawn before they ran
+    try:
+        about = TypeAdapter(StudyRecord).validate_json(to_json(held), strict=True)
+        if not len(about.objectives) == len(about.modes) == len(study.directions):
+            raise ValueError("has other objectives than it was made with")
+        trials = study.get_trials(deepcopy=False)
+        rows = tuple(_record(trial, about) for trial in trials if not trial.user_attrs.get("surplus"))  # were withdrawn
+    except Exception as error:  # of the record, of Optuna's own, or of a database
+        what = damage(error) if isinstance(error, ValidationError) else "cannot be read"
+        raise DataError(f"the study {study.study_name} {what}.\n  name another study") from error
     states = Counter(row.state for row in rows)
-    signs = [1.0 if mode == "min" else -1.0 for mode in about["modes"]]
+    signs = [1.0 if mode == "min" else -1.0 for mode in about.modes]
     done = sorted((row for row in rows if row.state == "done"), key=lambda row: [*map(mul, signs, row.values)])
     front = {trial.number for trial in study.best_trials} if len(signs) > 1 else {row.number for row in done[:1]}
     best = tuple(row for row in done if row.number in front)
     failures = Counter(row.reason or "without a reason" for row in rows if row.state == "failed")
     return Summary(
-        **about,
+        **vars(about),
         counts={state: states[state] for state in STATES.values()},
         rows=rows,
-        best=() if about["final"] else best,
+        best=() if about.final else best,
         ranked=(*best, *(row for row in done if row.number not in front)),
         reasons=dict(failures.most_common()),
     )
@@ -226,15 +238,31 @@ def seed_scores(trial: FrozenTrial) -> list[float]:
     return [run["score"] for run in trial.user_attrs.get("seeds", {}).values() if "score" in run]
 
 
-def _record(trial: FrozenTrial) -> TrialRecord:
-    attributes = trial.user_attrs
+class _Seed(BaseModel):
+    score: Number | None = None
+
+
+class _Attributes(BaseModel):
+    """What a worker keeps with a trial, as far as a summary reads it."""
+
+    overrides: tuple[str, ...] = ()
+    seeds: Mapping[str, _Seed] = {}
+    seconds: Number = math.nan
+    reason: Annotated[str, BeforeValidator(lambda value: value or "")] = ""
+
+
+def _record(trial: FrozenTrial, about: StudyRecord) -> TrialRecord:
+    attributes = _Attributes.model_validate_json(to_json(trial.user_attrs), strict=True)
     state = STATES[trial.state.name]
+    values = tuple(trial.values) if state == "done" else ()
+    if values and len(values) != len(about.objectives):
+        raise ValueError(f"trial {trial.number} has other objectives")
     return TrialRecord(
         number=trial.number,
         state=state,
-        values=tuple(trial.values) if state == "done" else (),
-        typed=tuple(attributes.get("overrides", ())),
-        scores=tuple(seed_scores(trial)),
-        seconds=float(attributes.get("seconds", math.nan)),
-        reason=next(iter(str(attributes.get("reason") or "").splitlines()), ""),
+        values=values,
+        typed=attributes.overrides,
+        scores=tuple(seed.score for seed in attributes.seeds.values() if seed.score is not None),
+        seconds=attributes.seconds,
+        reason=next(iter(attributes.reason.splitlines()), ""),
     )

@@ -19,6 +19,7 @@ from mmsa import config
 from mmsa.commands import worker_command
 from mmsa.errors import ConfigError, MmsaError, Pruned, TrainingError
 from mmsa.locks import Lock, lock_file
+from mmsa.run_folder import check_own
 from mmsa.sweep.options import SweepSpec
 
 if TYPE_CHECKING:
@@ -87,9 +88,12 @@ def entered(spec: SweepSpec, config_folders: Sequence[str]) -> SweepSpec:
         The sweep, with these folders.
 
     Raises:
+        DataError: its folder lacks an option, or has a link in it.
         ConfigError: it needs packages or folders that this process was not given, or this machine does not see where
             it was started.
     """
+    spec.check_complete()
+    check_own(Path(spec.folder))
     packages = list(filter(None, spec.packages.split(",")))
     if not set(packages) <= set(config.PACKAGES) or len(config_folders) != len(spec.config_folders):
         again = worker_command(Path(spec.folder), (), spec.config_folders, packages)

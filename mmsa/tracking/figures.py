@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmsa.data.naming import data_name
-from mmsa.drawing import BLUE, GREY, INK, ORANGE, canvas, plain
+from mmsa.drawing import BLUE, GREY, INK, ORANGE, canvas, plain, save, words
 from mmsa.record import RunRecord
+from mmsa.run_folder import read_rows
 from mmsa.training.metrics import METRICS, metric_mode
 
 if TYPE_CHECKING:
@@ -43,13 +43,13 @@ def write_figures(folder: Path, record: RunRecord) -> list[Path]:
         figure = draw(folder, record)
         if figure is not None:
             figure.suptitle(run_title(record), parse_math=False)
-            figure.savefig(folder / "figures" / name, dpi=150)
+            save(figure, folder / "figures" / name)
             written.append(folder / "figures" / name)
     return written
 
 
 def _learning_curves(folder: Path, record: RunRecord) -> Figure | None:
-    epochs = _rows(folder / "history.csv")
+    epochs = read_rows(folder / "history.csv")
     history = {name: np.array([_number(row[name]) for row in epochs]) for name in (epochs[0] if epochs else ())}
     monitor = record.monitor
     shown: list[str] = [name for name in ("train/loss", "valid/loss") if name in history]
@@ -81,7 +81,7 @@ def _predictions(folder: Path, record: RunRecord) -> Figure | None:
     if not any(name.endswith("/mae") for name in record.metrics):
         return None
     fold = record.fold
-    rows = _rows(folder / "predictions.csv")
+    rows = read_rows(folder / "predictions.csv")
     pairs = [(_number(row.get("target")), _number(row.get("prediction"))) for row in rows if row.get("fold") == fold]
     points = np.array([pair for pair in pairs if all(map(math.isfinite, pair))])  # (N, 2)
     if not points.size:
@@ -115,7 +115,7 @@ def _baselines(folder: Path, record: RunRecord) -> Figure | None:
         return None
     figure, (panel,) = _panels(6.4, 1.5 + 0.42 * len(bars), 1)
     colours = [ORANGE if label == "this model" else GREY for _, label in bars]
-    drawn = panel.barh([label for _, label in bars], [value for value, _ in bars], color=colours, height=0.68)
+    drawn = panel.barh([words(label) for _, label in bars], [value for value, _ in bars], color=colours, height=0.68)
     panel.bar_label(drawn, fmt="%.3f", padding=4)
     panel.margins(x=0.14)
     panel.tick_params(axis="y", length=0)
@@ -138,15 +138,7 @@ def run_title(record: RunRecord) -> str:
 
 def _label(name: str) -> str:
     fold, _, metric = name.rpartition("/")
-    return f"{_NAMES.get(metric, metric)} ({fold})" if fold else _NAMES.get(metric, metric)
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a table; none where it is missing."""
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    return words(f"{_NAMES.get(metric, metric)} ({fold})" if fold else _NAMES.get(metric, metric))
 
 
 def _number(text: Any) -> float:

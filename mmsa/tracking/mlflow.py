@@ -155,7 +155,9 @@ class MLflowTracker(Tracker):
         resumed = self.run_id is not None and _reopen(client, self.run_id)
         if self.run_id is None or not resumed:
             tags = _texts(_tags(run), _TAG_LENGTH)
-            made = client.create_run(experiment_id, start_time=began, run_name=run.name, tags=tags)
+            made = client.create_run(
+                experiment_id, start_time=began, run_name=_shortened(run.name, _KEY_LENGTH), tags=tags
+            )
             self.run_id = str(made.info.run_id)
         _log_parameters(client, self.run_id, run.parameters)
         if not resumed and run.fingerprint:
@@ -210,7 +212,7 @@ def _reopen(client: MlflowClient, run_id: str) -> bool:
     try:
         client.update_run(run_id, status="RUNNING")
     except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # or is no run's id
             raise
         return False
     return True
@@ -236,7 +238,7 @@ def _log_data(client: MlflowClient, run_id: str, run: RunInfo) -> None:
     fingerprint = str(run.fingerprint)
     name = data_name(str(run.tags.get("dataset") or "data"), run.source)
     source = json.dumps({"store": fingerprint, "source": run.source})
-    client.log_inputs(run_id, [DatasetInput(Dataset(name, fingerprint[:36], "local", source))])
+    client.log_inputs(run_id, [DatasetInput(Dataset(_shortened(name, _KEY_LENGTH), fingerprint[:36], "local", source))])
 
 
 def _tags(run: RunInfo) -> dict[str, Any]:
@@ -264,7 +266,9 @@ def _final_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def _key(name: str) -> str:
-    return re.sub(r"[^\w .:/-]", "_", str(name))[:_KEY_LENGTH]
+    """A name as MLflow takes it: of allowed signs, and no path that could be written in another way."""
+    allowed = re.sub(r"[^\w .:/-]", "_", str(name))[:_KEY_LENGTH]
+    return "/".join(part for part in allowed.split("/") if part.strip(".")) or "_"
 
 
 def _texts(values: Mapping[str, Any], length: int) -> dict[str, str]:

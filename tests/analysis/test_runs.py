@@ -23,7 +23,7 @@ def test_unfinished_and_damaged_runs_are_counted_and_left_out(outputs: Path, add
     (add_run(0.7) / "config.yaml").write_text("")
     (outputs / "runs" / "a file").write_text("not a run")
     found = read_runs(outputs)
-    assert (len(found.runs), found.num_unfinished, found.num_damaged) == (1, 2, 6)
+    assert (len(found.runs), found.num_unfinished, len(found.damaged)) == (1, 2, 6)
 
 
 def test_an_outputs_folder_without_runs_holds_none(tmp_path: Path) -> None:

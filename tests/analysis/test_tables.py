@@ -135,11 +135,16 @@ def test_one_run_stands_beside_its_baselines(add_run: AddRun) -> None:
     assert "*0.800" in text and len(text.splitlines()) <= 12
 
 
-def test_left_out_runs_are_counted_below(outputs: Path, add_run: AddRun) -> None:
+def test_left_out_runs_are_counted_and_the_first_damaged_ones_named_below(outputs: Path, add_run: AddRun) -> None:
     add_run(0.8)
     add_run(0.8, status="failed")
-    (add_run(0.8) / "result.json").write_text("{")
-    assert report(outputs).endswith("1 unfinished and 1 damaged run folders left out.")
+    damaged = [add_run(0.8) for _ in range(5)]
+    for folder in damaged:
+        (folder / "result.json").write_text("{")
+    *_, counted, first, second, third, more = report(outputs).splitlines()
+    assert counted == "1 unfinished and 5 damaged run folders left out." and more == "and 2 more"
+    for folder, line in zip(damaged, (first, second, third), strict=False):
+        assert line.startswith(f"{folder} is not the folder of a run: its result.json is damaged (Invalid JSON: ")
     assert "left out" not in report(outputs, format="csv")
 
 
