@@ -64,7 +64,8 @@ def check_nodes(cfg: DictConfig) -> None:
     for group, schema in PLAIN_GROUPS.items():
         check_options(values_of(cfg, group), schema, group)
     for group in GIVEN:
-        for place in [group] if group != "encoder" else [f"encoder.{name}" for name in cfg.encoder]:
+        several = group == "encoder" and isinstance(cfg.get(group), DictConfig)
+        for place in [f"{group}.{name}" for name in cfg[group]] if several else [group]:
             check_node(cfg, place)
 
 

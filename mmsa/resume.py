@@ -18,6 +18,7 @@ from mmsa.data.store import Store
 from mmsa.errors import ConfigError, DataError
 from mmsa.files import clear_leftovers
 from mmsa.overrides import MODALITIES, option_content
+from mmsa.parts import check_nodes
 from mmsa.record import DataRecord, RunRecord
 from mmsa.run_folder import (
     check_own,
@@ -67,6 +68,7 @@ def continued(cfg: DictConfig, overrides: Sequence[str], of_trial: bool = False)
     record, former = RunRecord.read(folder), read_config(folder)
     _check_unfinished(record, folder, of_trial)
     check_own(folder)
+    check_nodes(former)
     started, changed, known = cfg, cfg, not of_trial
     typed = {override_key(override) for override in overrides}
     if known:

@@ -1,13 +1,15 @@
-"""Files with damage in them: bytes, and what HDF5 holds."""
+"""Damage to files, from a seed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+import math
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import h5py
 import numpy as np
 
 
@@ -49,171 +51,202 @@ def mutations(content: bytes, count: int, seed: int) -> Iterator[bytes]:
         yield bytes(changed) if i % 2 else mutated(content, rng)
 
 
-def bent(file: h5py.File, other: Path, rng: np.random.Generator) -> None:
-    """Change one thing in an HDF5 file: a type, a shape, a layout, a value, a link, a name or an attribute.
+NAMES = [
+    "../../x", "/tmp/absolute", "..", "", " ", "a\nb", "a\r\x1b[2Kb", "\x1b[31mred",
+    "\x1b]8;;http://x\x07link\x1b]8;;\x07",
+    "\x1b]52;c;YQ==\x07", "\x9b31m", "\u202egnp.x", "\u2066a\u2069", "\x00", "<script>alert(1)</script>",
+    "</td></table>", "\\input{/etc/passwd}", "$x^2$", "$$", "a|b", "| a |", "`id`", "```", "[x](javascript:1)",
+    "![x](http://x/y)", "[x]: y", "=cmd()", "=1+1", "@SUM(1)", "+cmd|' /C calc'!A0", "-2+3+cmd|' /C x'!A0", "\t=1",
+    "${oc.env:HOME}", "${a}", "%s%n", "{0.__class__}", "*", "**/*", "?", "~", "_x_", ":warning:", "[bold]x[/bold]",
+    "valid/mae", "mlflow.runName", "x" * 3000, "\ud7ff\uffff", "é" * 300, "1e999", "nan", "null", "true",
+    "!!python/name:os.system", "&a", "*a", "<<",
+]  # fmt: skip
+"""Texts that a terminal, a page, a spreadsheet, a tracker or a path would take for more than a name."""
+
+
+def odd_value(rng: np.random.Generator) -> Any:
+    """A value, of those that JSON and YAML can write, that is not where it belongs."""
+    deep: Any = 1
+    for _ in range(int(rng.integers(1, 60))):
+        deep = [deep] if rng.random() < 0.5 else {"a": deep}
+    values: list[Any] = [
+        *(None, True, False, -1, 0, 1, 2**31, 2**63, -(2**64), 10**399, 1e300, -1e300, 1e100, 0.5),
+        *(
+            math.nan,
+            math.inf,
+            -math.inf,
+            [],
+            {},
+            [[]],
+            [None],
+            [1, "a"],
+            {"a": None},
+            {"": 1},
+            deep,
+            "text",
+            "1",
+            "0.5",
+        ),
+        *(list(NAMES[:5]), dict.fromkeys(NAMES[:9], 1.0), ["mae", "mae"], [0] * 500, {str(i): i for i in range(300)}),
+    ]
+    name = NAMES[int(rng.integers(0, len(NAMES)))]
+    values += [name] * (len(values) // 2) + [[name], {name: 1.0}, {name: {name: name}}]
+    return values[int(rng.integers(0, len(values)))]
+
+
+def disarranged(content: Any, rng: np.random.Generator) -> Any:
+    """The same with one value, somewhere in it, replaced by an odd one, left out, renamed or doubled."""
+    if isinstance(content, dict | list) and content and rng.random() < 0.9:
+        changed = dict(content) if isinstance(content, dict) else list(content)
+        keys = list(content) if isinstance(content, dict) else list(range(len(content)))
+        key, fate = keys[int(rng.integers(0, len(keys)))], rng.random()
+        if fate < 0.8:
+            changed[key] = disarranged(content[key], rng)
+        elif fate < 0.9:
+            del changed[key]
+        elif isinstance(changed, list):
+            changed.append(changed[key])
+        else:
+            changed[NAMES[int(rng.integers(0, len(NAMES)))]] = changed.pop(key)
+        return changed
+    return odd_value(rng)
+
+
+RAW = [
+    "9" * 400,
+    "9" * 5000,
+    "1e999",
+    "-1e999",
+    "NaN",
+    "Infinity",
+    "0x" + "f" * 9000,
+    "1" + ":59" * 3000,
+    "0o" + "7" * 400,
+]
+RAW += ["[" * 100_000, "{'a':" * 50_000, "- " * 100_000, "? " * 50_000, "[" * 150 + "]" * 150, '"\\ud800"', '"\\u0000"']
+RAW += [
+    "!!timestamp x",
+    "!!bool x",
+    "!!float ''",
+    "!!int ''",
+    "2001-99-99",
+    "!!set {a}",
+    "!!binary x",
+    "&a [*a]",
+    "\x1b[31m",
+]
+RAW += ["2001-01-01 00:00:00 +99:99", ".inf", "{[a]: 1}", "{null: 1, 1: 2, 1.5: 3}", "!!omap [{a: 1}]", "!!pairs [a]"]
+"""Values as a file of JSON or YAML may have them, and as nobody means them."""
+
+WHOLE = [b"", b"[]", b'"text"', b"null", b"0", b"{}", b"\xff\xfe{\x00}\x00", b"\xe9", b"\x00" * 99, b"{" * 100_000]
+WHOLE += [
+    b"a:\n" + b"".join(b" " * i + b"a:\n" for i in range(1, 1300)),
+    b"x" * (2**24 + 1),
+    b"\xef\xbb\xbf{}",
+    b"---\n---\n",
+]
+WHOLE += [b"a,a,a\n1,2,3\n", b"a\n1,2\n", b'"' * 99, b'"' + b"x" * 200_000, b"id,fold\n" + b"=cmd(),\x1b[31m\n" * 9]
+"""Contents of a file that are of another kind."""
+PLACES = ["folder", "pipe", "device", "link", "broken link", "missing", "unreadable"]
+
+
+def spoil(path: Path, rng: np.random.Generator, load: Callable[[bytes], Any], dump: Callable[[Any], str]) -> None:
+    """Damage a file of values: one of them, its text, its bytes, all of it, or what it is at all.
 
     Args:
-        file: open for writing.
-        other: another HDF5 file, to refer to.
-        rng: which, and how.
+        path: the file.
+        rng: decides.
+        load, dump: of its values.
     """
-    places: list[str] = []
-    file.visit(places.append)
-    bend = _one((_retyped, _reshaped, _laid_out, _valued, _linked, _renamed, _attributed), rng)
-    if bend not in (_linked, _renamed, _attributed):
-        places = [place for place in places if isinstance(file[place], h5py.Dataset)]
-    with suppress(*_REFUSED_BY_HDF5):  # what HDF5 itself does not write
-        bend(file, _one(places, rng), other, rng)
-
-
-_REFUSED_BY_HDF5 = (KeyError, OSError, OverflowError, RuntimeError, TypeError, ValueError)
-_ODD_TEXTS = [
-    "",
-    "{",
-    "[]",
-    "null",
-    "[" * 3000,
-    '{"dropped": 1}',
-    '{"a": "\\ud800"}',
-    "a\x1b[2Jb",
-    "x" * 70_000,
-    "é",
-    "1" * 9999,
-]
-_ODD_NUMBERS = [-1, 0, 1, 2, 10**9, 2**31, 2**62, -(2**63), 1e300, -1e300, float("nan"), float("inf"), 0.5]
-_ODD_NAMES = ["a\x1b[2J", "a\nb", "..", ".", "é", "x" * 300, "words", "values", "data", "ids", "a b", "-rf", "<b>"]
-
-
-def _one(choices: Sequence[Any], rng: np.random.Generator) -> Any:
-    return choices[int(rng.integers(0, len(choices)))]
-
-
-def _types() -> list[Any]:
-    nested = h5py.h5t.NATIVE_FLOAT
-    for _ in range(200):
-        nested = h5py.h5t.array_create(nested, (1,))
-    custom = h5py.h5t.IEEE_F32LE.copy()
-    custom.set_ebias(20)
-    wrapped = [h5py.Datatype(kind) for kind in (nested, custom)]
-    vlen = [h5py.vlen_dtype(np.dtype("f4")), h5py.string_dtype(), h5py.string_dtype("ascii"), h5py.ref_dtype]
-    plain = ["f4", ">f4", "f2", "f8", "i1", "u8", "i8", ">i8", "?", "c8", "S1", "S300", "V4", "V8"]
-    compound = np.dtype([("a", "f4"), ("b", "i4", (2,))])
-    return [*wrapped, *vlen, *map(np.dtype, plain), compound, h5py.enum_dtype({"a": 0, "b": 1}), np.dtype("(3,)f4")]
-
-
-def _shape(file: h5py.File, place: str) -> tuple[int, ...]:
-    return getattr(file[place], "shape", None) or (3,)
-
-
-def _stored(file: h5py.File, place: str, shape: tuple[int, ...], dtype: Any, **layout: Any) -> None:
-    del file[place]
-    file.create_dataset(place, shape, dtype, **layout)
-
-
-def _retyped(file: h5py.File, place: str, other: Path, rng: np.random.Generator) -> None:
-    shape, dtype = _shape(file, place), _one(_types(), rng)
-    if isinstance(dtype, h5py.Datatype):
-        del file[place]
-        space = h5py.h5s.create_simple(shape)
-        group, _, name = place.rpartition("/")
-        stored = h5py.h5d.create((file[group] if group else file).id, name.encode(), dtype.id, space)
-        if dtype.id.get_class() == h5py.h5t.FLOAT:
-            stored.write(h5py.h5s.ALL, h5py.h5s.ALL, np.ones(4 * int(np.prod(shape)), "u1"), dtype.id)
-        return
-    _stored(file, place, shape, dtype, fillvalue=None)
-    if rng.random() < 0.2:
-        name = f"{place}_type"
-        file[name] = np.dtype("f4")
-        del file[place]
-        file.create_dataset(place, shape, file[name])
-    elif dtype.kind in "fiu":
-        file[place][...] = rng.integers(0, 100, shape)
-
-
-def _reshaped(file: h5py.File, place: str, other: Path, rng: np.random.Generator) -> None:
-    shape, dtype = _shape(file, place), getattr(file[place], "dtype", np.dtype("f4"))
-    first, rest = (shape or (1,))[0], shape[1:]
-    shapes: list[Any] = [(), (0,), (0, *rest), (first, 0), (first + 1, *rest), (max(0, first - 1), *rest), (*shape, 2)]
-    shapes += [(10**9, *rest), (2**33, 2**33), (first, 10**12), (2**62,), (1,) * 32]
-    if rng.random() < 0.1:
-        del file[place]
-        file[place] = h5py.Empty(dtype)
-        return
-    chosen = _one(shapes, rng)
-    chunks = tuple(max(1, min(side, 100)) for side in chosen) if chosen and rng.random() < 0.5 else None
-    _stored(file, place, chosen, dtype, chunks=chunks)
-
-
-def _laid_out(file: h5py.File, place: str, other: Path, rng: np.random.Generator) -> None:
-    content = file[place][()]
-    shape, dtype = _shape(file, place), file[place].dtype
-    packed: list[dict[str, Any]] = [{"chunks": True}, *({"compression": kind} for kind in ("gzip", "lzf"))]
-    packed += [
-        {"shuffle": True, "compression": "gzip"},
-        {"fletcher32": True},
-        {"scaleoffset": 2},
-        {"maxshape": (None,)},
-    ]
-    kind = rng.integers(0, 5)
-    del file[place]
-    if kind == 0:
-        file.create_dataset(place, shape, dtype, external=[(str(other), 0, 10**6)])
-    elif kind == 1:
-        layout = h5py.VirtualLayout(shape, dtype)
-        layout[...] = h5py.VirtualSource(str(other), place, shape)
-        file.create_virtual_dataset(place, layout)
-    elif kind == 2:
-        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        properties.set_layout(h5py.h5d.COMPACT)
-        space = h5py.h5s.create_simple(shape)
-        h5py.h5d.create(file.id, place.encode(), h5py.h5t.py_create(dtype, logical=True), space, properties)
+    whole, kind = path.read_bytes(), rng.random()
+    if kind < 0.6:
+        content = load(whole)
+        for _ in range(int(rng.integers(1, 3))):
+            content = disarranged(content, rng)
+        path.write_text(dump(content), encoding="utf-8", errors="surrogatepass")
+    elif kind < 0.75:
+        values = list(re.finditer(rb"(?<=[:,\n] )[^\s,{}\[\]]+|(?<=,)[^,\n]+", whole)) or list(
+            re.finditer(rb".+", whole)
+        )
+        place = values[int(rng.integers(0, len(values)))]
+        raw = RAW[int(rng.integers(0, len(RAW)))].encode()
+        path.write_bytes(whole[: place.start()] + raw + whole[place.end() :])
+    elif kind < 0.9:
+        path.write_bytes(mutated(whole, rng))
+    elif kind < 0.96:
+        path.write_bytes(WHOLE[int(rng.integers(0, len(WHOLE)))])
     else:
-        file.create_dataset(place, data=content, dtype=dtype, **_one(packed, rng))
+        path.unlink()
+        what = PLACES[int(rng.integers(0, len(PLACES)))]
+        if what == "folder":
+            path.mkdir()
+        elif what == "pipe":
+            os.mkfifo(path)
+        elif what in ("device", "link", "broken link"):
+            path.symlink_to({"device": "/dev/zero", "link": "/etc/passwd", "broken link": "nowhere"}[what])
+        elif what == "unreadable":
+            path.write_bytes(whole)
+            path.chmod(0)
 
 
-def _valued(file: h5py.File, place: str, other: Path, rng: np.random.Generator) -> None:
-    dataset = file[place]
-    odd = _one(_ODD_TEXTS if dataset.dtype.hasobject else _ODD_NUMBERS, rng)
-    where = tuple(int(rng.integers(0, side)) for side in dataset.shape)
-    with np.errstate(all="ignore"):
-        dataset[where] = odd if dataset.dtype.kind in "OS" else np.array(odd).astype(dataset.dtype)
+class Watch:
+    """What happened while it was on: processes, connections, and files that were written outside of a folder.
 
+    Args:
+        folder: in which a file may be written.
+    """
 
-def _linked(file: h5py.File, place: str, other: Path, rng: np.random.Generator) -> None:
-    places: list[str] = []
-    file.visit(places.append)
-    targets = [h5py.ExternalLink(str(other), place), h5py.ExternalLink("/dev/zero", place), h5py.SoftLink(f"/{place}")]
-    targets += [file[_one(places, rng)], file["/"], h5py.SoftLink(_one(places, rng)), np.dtype("f4")]
-    del file[place]
-    file[place] = _one(targets, rng)
+    _on: ClassVar[Watch | None] = None
+    _hooked: ClassVar[bool] = False
 
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.seen = str(folder.resolve()), list[str]()
 
-def _renamed(file: h5py.File, place: str, other: Path, rng: np.random.Generator) -> None:
-    kind = rng.integers(0, 3)
-    group = place.rpartition("/")[0]
-    if kind == 0:
-        del file[place]
-    elif kind == 1:
-        file.move(place, f"{group}/{_one(_ODD_NAMES, rng)}")
-    else:
-        file.copy(place, f"{_one(['', group, place], rng)}/{_one(_ODD_NAMES, rng)}")
+    def __enter__(self) -> Watch:
+        if not Watch._hooked:
+            sys.addaudithook(Watch._hook)
+            Watch._hooked = True
+        Watch._on = self
+        return self
 
+    def __exit__(self, *error: object) -> None:
+        Watch._on = None
 
-def _attributed(file: h5py.File, place: str, other: Path, rng: np.random.Generator) -> None:
-    holder = file if len(file.attrs) else file[place]
-    name = _one([*holder.attrs, "format", "x"], rng)
-    values = [
-        *_ODD_TEXTS,
-        *_ODD_NUMBERS,
-        b"bytes",
-        np.zeros(3),
-        np.zeros(7000),
-        ["a", "b"],
-        np.bool_(True),
-        h5py.Empty("f4"),
-    ]
-    values += [np.zeros(2, [("a", "f4")]), file.ref, np.array([file.ref] * 2, h5py.ref_dtype), np.bytes_(b"mmsa store")]
-    if rng.random() < 0.2:
-        del holder.attrs[name]
-    else:
-        holder.attrs[name] = _one(values, rng)
+    @staticmethod
+    def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if Watch._on is not None and (event in Watch._WRITES or event.startswith(Watch._ALARMING)):
+            Watch._on._see(event, arguments)
+
+    _WRITES = (
+        "open",
+        "os.mkdir",
+        "os.remove",
+        "os.rename",
+        "os.rmdir",
+        "os.link",
+        "os.symlink",
+        "os.truncate",
+        "os.chmod",
+    )
+    _ALARMING = (
+        "subprocess.",
+        "os.system",
+        "os.exec",
+        "os.posix_spawn",
+        "os.fork",
+        "socket.connect",
+        "ctypes.dlopen",
+        "pty.",
+    )
+
+    def _see(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event in Watch._WRITES:
+            flags = arguments[2] if event == "open" else os.O_WRONLY
+            places = arguments[:2] if event in ("os.rename", "os.link") else arguments[:1]
+            if not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) or all(self._inside(place) for place in places):
+                return
+        self.seen.append(f"{event} {str(arguments)[:200]}")
+
+    def _inside(self, place: Any) -> bool:
+        named = isinstance(place, str | bytes | os.PathLike)
+        return not named or os.path.realpath(os.fsdecode(place)).startswith((self.folder, "/dev/null"))

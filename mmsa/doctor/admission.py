@@ -7,13 +7,15 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
+from pydantic_core import from_json
+
 from mmsa.data.prepare import announce
 from mmsa.data.store import Store
 from mmsa.dataset.dataset import Dataset
 from mmsa.doctor.examination import Diagnosis, examine
 from mmsa.doctor.finding import Finding, counted
 from mmsa.errors import DataError
-from mmsa.files import written
+from mmsa.files import content_of, written
 
 _SHOWN = 2
 
@@ -26,9 +28,9 @@ def diagnosed(store: Store, dataset: Dataset) -> tuple[Diagnosis, bool]:
         dataset: what states its title, sizes, ranges and kinds.
     """
     path = _place(store, dataset)
-    with suppress(OSError, ValueError, KeyError, TypeError):  # there is none yet, or it was cut short
+    with suppress(OSError, ValueError, KeyError, AttributeError):  # there is none yet, or it was cut short
         if path.stat().st_mtime_ns >= store.path.stat().st_mtime_ns:
-            return Diagnosis.from_json(json.loads(path.read_text(encoding="utf-8"))), False
+            return Diagnosis.from_json(from_json(content_of(path))), False
     diagnosis = examine(store, dataset)
     keep(diagnosis, store, dataset)
     return diagnosis, True

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from mmsa.data.naming import data_name
 from mmsa.data.store import EMOTIONS, Store
@@ -60,9 +61,13 @@ class Diagnosis:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Diagnosis:
-        """The diagnosis of an `as_json`."""
+        """The diagnosis of an `as_json`.
+
+        Raises:
+            ValueError, KeyError, AttributeError: it is none.
+        """
         numbers = {name: value for name, value in content.items() if name not in ("counts", "findings")}
-        return cls(tuple(Finding(**finding) for finding in content["findings"]), numbers)
+        return cls(TypeAdapter(tuple[Finding, ...]).validate_python(content["findings"]), numbers)
 
 
 def examine(store: Store, dataset: Dataset) -> Diagnosis:

@@ -293,7 +293,8 @@ from mmsa.errors import DataError
 from mmsa.readers.arrays import read_arrays
 from mmsa.readers.sequence_file import SequenceFile, write_sequence
 from tests.data.test_store import prepared, write
-from tests.fuzzing import bent, mutations
+from tests.bending import bent
+from tests.fuzzing import mutations
 
 folder, count = Path(sys.argv[1]), int(sys.argv[2])
 

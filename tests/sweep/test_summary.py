@@ -211,7 +211,11 @@ def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[optuna.S
 
     def draw(study: optuna.Study) -> dict[str, Figure]:
         kept: dict[str, Figure] = {}
-        monkeypatch.setattr(Figure, "savefig", lambda figure, path, **options: kept.update({path.name: figure}))
+        monkeypatch.setattr(
+            Figure,
+            "savefig",
+            lambda figure, path, **options: kept.update({Path(path.name).name.split(".", 2)[1] + ".png": figure}),
+        )
         write_study_figures(study, tmp_path)
         return kept
 

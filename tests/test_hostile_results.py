@@ -1,0 +1,350 @@
+"""Folders of runs and of sweeps that somebody has changed are read, or left out by name, or refused in a few lines."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, redirect_stderr, redirect_stdout, suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+import mmsa
+from mmsa import cli
+from mmsa.analysis.comparison import comparable_groups
+from mmsa.commands import quoted
+from mmsa.errors import printable_lines
+from mmsa.parts import check_nodes
+from mmsa.record import RunRecord
+from mmsa.reporting import report_errors
+from mmsa.resume import find_store
+from mmsa.run_folder import read_config, read_rows
+from mmsa.sweep.options import SweepSpec
+from mmsa.sweep.report import rerun_note, study_line, text
+from mmsa.sweep.summary import summarise
+from mmsa.tracking.figures import write_figures
+from mmsa.tracking.mlflow import _key
+from tests.fuzzing import NAMES, RAW, Watch, disarranged, mutated, spoil
+from tests.records import record
+from tests.sweep.studies import about, new_study, realistic_study, trial
+from tests.test_former import WRITTEN, former
+
+__all__ = ["former"]
+
+YAML = (lambda content: yaml.load(content, getattr(yaml, "CSafeLoader", yaml.SafeLoader))), yaml.safe_dump
+JSON = json.loads, json.dumps
+TABLE = (lambda content: list(csv.reader(content.decode().splitlines()))), (lambda rows: _as_table(rows))
+KINDS: dict[str, Any] = {"result.json": JSON, "config.yaml": YAML, "history.csv": TABLE, "predictions.csv": TABLE}
+STYLES = ("table", "markdown", "csv")
+SECONDS = 5.0
+"""Processor-seconds of the slowest answer."""
+
+
+def _as_table(rows: Any) -> str:
+    listed = [row if isinstance(row, list) else [row] for row in (rows if isinstance(rows, list) else [rows])]
+    return "\n".join(",".join(map(str, row)) for row in listed)
+
+
+def answer(folder: Path, action: Callable[[], Any]) -> str:
+    """What a door says of a folder: its lines, which hold to the laws."""
+    out, err, began = io.StringIO(), io.StringIO(), time.process_time()
+    with Watch(folder) as watch, redirect_stdout(out), redirect_stderr(err):
+        code = report_errors(action, show_traceback=False)
+    said, refusal = out.getvalue(), err.getvalue()
+    assert not watch.seen, watch.seen[:3]
+    assert time.process_time() - began < SECONDS
+    assert "Traceback" not in refusal and "error is unexpected" not in refusal, refusal
+    assert code in (0, 1) and len(refusal.splitlines()) <= 10, refusal
+    odd = {sign for sign in said + refusal if sign != "\n" and not sign.isprintable()}
+    assert not odd, (odd, said, refusal)
+    return said + refusal
+
+
+def reported(outputs: Path, style: str, *more: str) -> str:
+    arguments = ["report", "--outputs", str(outputs), "--format", style, *more]
+    return answer(outputs, lambda: cli.command(arguments))
+
+
+def runs_of(outputs: Path) -> Path:
+    """Two finished runs, one of them to be changed, without their weights."""
+    for name in ("changed", "kept"):
+        folder = outputs / "runs" / name
+        folder.mkdir(parents=True)
+        for file in KINDS:
+            shutil.copy(WRITTEN / "outputs" / "runs" / "whole" / file, folder / file)
+    return outputs / "runs" / "changed"
+
+
+def damaged(folder: Path, files: dict[str, Any], count: int, seed: int) -> Iterator[str]:
+    """The names of the files of a folder, each time damaged in another way."""
+    rng = np.random.default_rng(seed)
+    whole = {name: (folder / name).read_bytes() for name in files}
+    for _ in range(count):
+        name = sorted(files)[int(rng.integers(0, len(files)))]
+        spoil(folder / name, rng, *files[name])
+        yield name
+        if (folder / name).is_dir():
+            (folder / name).rmdir()
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).write_bytes(whole[name])
+
+
+def enter(folder: Path) -> None:
+    """The doors that open a run, as far as they read its record and its configuration."""
+    groups = comparable_groups([folder, folder.parent / "kept"])
+    assert groups
+    cfg = read_config(folder)
+    check_nodes(cfg)
+    find_store(folder, RunRecord.read(folder).data, cfg.paths.data)
+
+
+@pytest.mark.parametrize("count", [120, pytest.param(6000, marks=pytest.mark.slow)])
+def test_a_changed_run_is_read_or_left_out_and_refused_in_a_few_lines(count: int, tmp_path: Path) -> None:
+    folder = runs_of(tmp_path / "outputs")
+    left_out = refused = 0
+    for number, name in enumerate(damaged(folder, KINDS, count, seed=1)):
+        if name.endswith(".csv"):
+            answer(tmp_path, lambda: [read_rows(folder / name)])  # noqa: B023
+            continue
+        page = reported(tmp_path / "outputs", STYLES[number % 3])
+        assert "error:" not in page, "the other run is whole"
+        left_out += "damaged run folder" in page
+        refused += "error:" in answer(tmp_path, lambda: enter(folder))
+    assert left_out > count / 20 and refused > count / 5
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["outputs"]
+
+
+LOADED = pytest.param("whole", mmsa.load, 1000, marks=pytest.mark.slow)
+RESUMED = pytest.param(
+    "stopped", lambda folder: mmsa.run([f"trainer.resume={folder}"], quiet=True), 500, marks=pytest.mark.slow
+)
+
+
+@pytest.mark.parametrize(("run", "door", "count"), [("whole", mmsa.load, 20), LOADED, RESUMED])
+def test_a_changed_run_opens_or_is_refused_in_a_few_lines(
+    former: Path, run: str, door: Callable[[Path], Any], count: int
+) -> None:
+    folder = former / "outputs" / "runs" / run
+    whole = shutil.copytree(folder, former / "kept")
+    files = {name: KINDS[name] for name in ("config.yaml", "result.json")}
+    refused = 0
+    for _ in damaged(folder, files, count, seed=6):
+        refused += "error:" in answer(former, lambda: door(folder))
+        if door is not mmsa.load:
+            shutil.rmtree(folder)
+            shutil.copytree(whole, folder)
+    assert refused > count / 2
+
+
+SPEC = SweepSpec(
+    working_folder="/tmp", space={"optimizer.lr": "interval(1e-4, 1e-1)"}, arguments=["dataset=synthetic"],
+    sampler={"_target_": "optuna.samplers.TPESampler"}, seed=1, objectives=["valid/mae"], modes=["min"],
+    num_points=None, config_folders=[], packages="", study="mmlatch", folder="", storage="",
+    options={"trials": 5, "seeds": 1, "timeout": None, "slots": "auto", "final": False, "workers": None},
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def kept_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The outputs with a small sweep of made-up trials."""
+    outputs = tmp_path_factory.mktemp("sweeps") / "outputs"
+    folder = outputs / "sweeps" / "mmlatch"
+    folder.mkdir(parents=True)
+    storage = f"sqlite:///{folder / 'study.db'}"
+    study = realistic_study(done=4, pruned=1, failed=1, storage=storage)
+    study._storage._backend.engine.dispose()  # type: ignore[attr-defined]
+    replace(SPEC, folder=str(folder), storage=storage).save()
+    with closing(sqlite3.connect(folder / "study.db")) as database:
+        database.execute("PRAGMA journal_mode=DELETE")
+    return outputs
+
+
+@pytest.mark.parametrize(("specs", "databases"), [(60, 8), pytest.param(1000, 500, marks=pytest.mark.slow)])
+def test_a_changed_sweep_is_read_or_refused_in_a_few_lines(
+    kept_sweep: Path, specs: int, databases: int, tmp_path: Path
+) -> None:
+    outputs = tmp_path / "outputs"
+    shutil.copytree(kept_sweep, outputs)
+    folder = outputs / "sweeps" / "mmlatch"
+    assert "mmlatch: 5 of 5 trials done" in reported(outputs, "table", "--sweep", "mmlatch")
+    refused = 0
+    for _ in damaged(folder, {"sweep.json": JSON}, specs, seed=2):
+        refused += "is not the folder of a sweep" in answer(outputs, lambda: SweepSpec.load(folder).check_complete())
+    assert refused > specs / 4
+    rng, database = np.random.default_rng(3), folder / "study.db"
+    whole = database.read_bytes()
+    for number in range(databases):
+        if number % 2:
+            database.write_bytes(mutated(whole, rng))
+        else:
+            _change_attribute(database, rng)
+        reported(outputs, STYLES[number % 3], *(["--sweep", "mmlatch"] if rng.random() < 0.7 else []))
+        for path in folder.glob("study.db-*"):
+            path.unlink()
+        database.write_bytes(whole)
+
+
+def _change_attribute(path: Path, rng: np.random.Generator) -> None:
+    """Change one text of a study's database."""
+    columns = [("study_user_attributes", "value_json"), ("trial_user_attributes", "value_json")]
+    columns += [("trial_params", "distribution_json"), ("trial_values", "value"), ("trials", "state")]
+    table, column = columns[int(rng.integers(0, len(columns)))]
+    with closing(sqlite3.connect(path)) as database:
+        rows = database.execute(f"SELECT rowid, {column} FROM {table}").fetchall()
+        row, value = rows[int(rng.integers(0, len(rows)))]
+        with suppress(ValueError, TypeError):
+            value = json.loads(value)
+        changed = json.dumps(disarranged(value, rng)) if rng.random() < 0.9 else RAW[int(rng.integers(0, len(RAW)))]
+        database.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (changed, row))
+        database.commit()
+
+
+@pytest.mark.parametrize("count", [100, pytest.param(1500, marks=pytest.mark.slow)])
+def test_a_study_with_other_attributes_is_summarised_or_refused(count: int, tmp_path: Path) -> None:
+    rng, refused = np.random.default_rng(5), 0
+    made = [trial([0.7], scores={1: 0.7, 2: 0.71}), trial(state="failed", reason="memory"), trial(state="pruned")]
+
+    def show(study: optuna.Study, style: Any) -> None:
+        summary = summarise(study)
+        page = [text(summary, style), rerun_note(summary, style), study_line(summary, "outputs")]
+        print(printable_lines("\n".join(page)))
+
+    for number in range(count):
+        study = new_study()
+        if number % 2:
+            study.set_user_attr("mmsa", disarranged(about(), rng))
+        for one in made:
+            changed = copy.copy(one)
+            changed.user_attrs = disarranged(one.user_attrs, rng) if number % 4 != 1 else one.user_attrs
+            if isinstance(changed.user_attrs, dict):
+                study.add_trial(changed)
+        refused += "name another study" in answer(tmp_path, partial(show, study, STYLES[number % 3]))
+    assert count / 5 < refused < count
+
+
+# --- Names ------------------------------------------------------------------------------------------------------------
+
+
+def named(name: str) -> dict[str, Any]:
+    """A record with one name in every text that may be any."""
+    scores = {f"test/{name}": 0.5, "test/mae": 0.7}
+    texts = dict.fromkeys(["name", "dataset", "monitor", "reason", "sweep", "task", "mlflow_run_id"], name)
+    return texts | {
+        "overrides": [f"a={name}", name, f"+{name}=1"],
+        "data": {"fingerprint": "a", "store": f"/tmp/{name}", "source": name, "hashes": {name: name}},
+        "primary": ["mae", name or "x"],
+        "metrics": scores,
+        "baselines": {name: scores},
+        "environment": {name: name},
+        "git": {"commit": name},
+    }
+
+
+def cells(line: str) -> int:
+    """The cells of a row of Markdown."""
+    return len(re.findall(r"(?<!\\)(?:\\\\)*\|", line))
+
+
+@pytest.mark.parametrize("half", [0, 1])
+def test_a_name_is_a_name_in_every_format(half: int, tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    for number, name in enumerate(NAMES[half::2]):
+        folder = outputs / "runs" / f"{number:03}"
+        folder.mkdir(parents=True)
+        shutil.copy(WRITTEN / "outputs" / "runs" / "whole" / "config.yaml", folder)
+        (folder / "result.json").write_text(json.dumps(record().model_dump(mode="json") | named(name)))
+    assert "damaged" not in reported(outputs, "table")
+    page = reported(outputs, "markdown")
+    rows: list[int] = []
+    for line in [*page.splitlines(), ""]:
+        if line.startswith("|"):
+            rows.append(cells(line))
+        else:
+            assert len(set(rows)) <= 1, line
+            rows = []
+        for sign in "<`$":
+            assert re.search(rf"(?<!\\)(\\\\)*{re.escape(sign)}", line) is None or line.startswith("- `"), line
+    table = reported(outputs, "csv")
+    texts = [cell for row in csv.reader(io.StringIO(table)) for cell in row]
+    assert not [cell for cell in texts if cell.lstrip()[:1] in ("=", "@") or ("cmd|" in cell[:9] and cell[0] in "+-")]
+    assert "'=cmd()" in table or half
+
+
+def test_a_tracker_gets_only_names_that_it_takes() -> None:
+    from mlflow.utils.validation import _validate_metric_name, _validate_param_name, _validate_tag_name
+
+    for name in [*NAMES, "a//b", "./a", "a/../b", "/a", "a/", "valid/mae", "head.weight: x"]:
+        for validate in (_validate_metric_name, _validate_param_name, _validate_tag_name):
+            validate(_key(name))
+    assert _key("valid best/f1 non0") == "valid best/f1 non0"
+
+
+def test_a_word_of_a_command_line_is_read_as_it_was() -> None:
+    words = [
+        *(name for name in NAMES if "\0" not in name and len(name) < 999),
+        "a'b\x1b\\c",
+        "\udc80\udcff",
+        "\u00a0",
+        "it's",
+    ]
+    line = " ".join(map(quoted, words))
+    assert line.isprintable()
+    read = subprocess.run(
+        ["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, env={"LC_ALL": "C.UTF-8"}
+    ).stdout
+    assert read == b"".join(os.fsencode(word) + b"\0" for word in words)
+
+
+def test_a_name_is_no_formula_and_no_path_in_a_figure(tmp_path: Path) -> None:
+    (tmp_path / "history.csv").write_text("epoch,train/loss,valid/$\\frac$\n1,1,2\n2,9" + "9" * 400 + ",nan\n")
+    odd = record(**named("$\\frac$") | {"monitor": "valid/$\\frac$"})
+    outside = tmp_path / "outside.png"
+    outside.write_bytes(b"mine")
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "learning_curves.png").symlink_to(outside)
+    written = write_figures(tmp_path, odd)
+    assert {path.name for path in written} == {"learning_curves.png", "baselines.png"}
+    assert outside.read_bytes() == b"mine" and {path.parent for path in written} == {tmp_path / "figures"}
+
+
+@pytest.mark.parametrize("name", ["run.log", "figures", "checkpoints/last.pt", "predictions.csv"])
+def test_nobody_writes_through_a_link_of_a_folder_that_is_resumed(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "outputs" / "runs" / "stopped"
+    shutil.copytree(WRITTEN / "outputs" / "runs" / "stopped", folder)
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    said = answer(tmp_path, lambda: mmsa.run([f"trainer.resume={folder}"], quiet=True))
+    assert f"{folder / name} is a link" in said and not (tmp_path / "elsewhere").exists()
+
+
+def test_looking_at_a_sweep_makes_no_file_and_no_tables(tmp_path: Path) -> None:
+    folder = tmp_path / "outputs" / "sweeps" / "mmlatch"
+    folder.mkdir(parents=True)
+    other = tmp_path / "other.db"
+    with closing(sqlite3.connect(other)) as database:
+        database.execute("CREATE TABLE mine (a)")
+    before = other.read_bytes()
+    for storage in (
+        f"sqlite:///{other}",
+        f"sqlite:///{tmp_path / 'new.db'}",
+        str(tmp_path / "new.log"),
+        "sqlite+pysqlite:///x",
+    ):
+        replace(SPEC, folder=str(folder), storage=storage).save()
+        assert "holds no study mmlatch" in reported(tmp_path / "outputs", "table", "--sweep", "mmlatch")
+    assert other.read_bytes() == before and sorted(path.name for path in tmp_path.iterdir()) == ["other.db", "outputs"]
