@@ -193,7 +193,7 @@ def find_store(folder: Path, record: DataRecord, of_run: str, named: Path | None
 
 
 def _stores(place: Path, fingerprint: str) -> list[Path]:
-    """The files in a folder that are named as a store of this fingerprint; none in what is no folder."""
+    """The files in a folder that are named as a store of this fingerprint; none where there is no such folder."""
     with suppress(OSError, ValueError):
         return sorted(place.glob(f"*-{fingerprint}.h5"))
     return []

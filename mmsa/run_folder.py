@@ -131,7 +131,7 @@ def check_own(folder: Path) -> None:
         mode = path.lstat().st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             raise DataError(
-                f"{path} is a link, a pipe or a device, and what is written into it would go elsewhere.\n"
+                f"{path} is a link, a pipe or a device: writing into it would write elsewhere.\n"
                 "  replace it by a copy of what it leads to"
             )
 
