@@ -228,6 +228,7 @@ class Watch:
         "os.truncate",
         "os.chmod",
     )
+    _OURS = re.compile(r"^subprocess.Popen \('git', |/matplotlib'")  # the state of our code, and the folder of fonts
     _ALARMING = (
         "subprocess.",
         "os.system",
@@ -245,7 +246,9 @@ class Watch:
             places = arguments[:2] if event in ("os.rename", "os.link") else arguments[:1]
             if not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) or all(self._inside(place) for place in places):
                 return
-        self.seen.append(f"{event} {str(arguments)[:200]}")
+        said = f"{event} {str(arguments)[:200]}"
+        if not Watch._OURS.search(said):
+            self.seen.append(said)
 
     def _inside(self, place: Any) -> bool:
         named = isinstance(place, str | bytes | os.PathLike)

@@ -161,8 +161,9 @@ SPEC = SweepSpec(
 
 @pytest.fixture(scope="module")
 def kept_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The outputs with a small sweep of made-up trials."""
+    """Outputs with two runs and a small sweep of made-up trials."""
     outputs = tmp_path_factory.mktemp("sweeps") / "outputs"
+    runs_of(outputs)
     folder = outputs / "sweeps" / "mmlatch"
     folder.mkdir(parents=True)
     storage = f"sqlite:///{folder / 'study.db'}"
@@ -194,7 +195,7 @@ def test_a_changed_sweep_is_read_or_refused_in_a_few_lines(
         else:
             _change_attribute(database, rng)
         reported(outputs, STYLES[number % 3], *(["--sweep", "mmlatch"] if rng.random() < 0.7 else []))
-        for path in folder.glob("study.db-*"):
+        for path in folder.glob("study.db*"):  # a reader of the former file may still hold it
             path.unlink()
         database.write_bytes(whole)
 

@@ -17,7 +17,7 @@ from pydantic_core import to_json
 
 from mmsa.commands import train_command
 from mmsa.data.naming import data_name
-from mmsa.errors import DataError
+from mmsa.errors import DataError, MmsaError
 from mmsa.record import Number, Whole, damage
 from mmsa.run_folder import override_key
 from mmsa.sweep.options import is_of_search
@@ -177,22 +177,15 @@ def summarise(study: optuna.Study) -> Summary:
     """Read a study once.
 
     Raises:
-        DataError: it is not a study of ours.
+        DataError: it is not a study of ours, or it is damaged.
     """
-    held = study.user_attrs.get(ATTRIBUTE)
-    if held is None:
-        raise DataError(
-            f"the study {study.study_name} was not made by a sweep of mmsa, and lacks the data of a table.\n"
-            "  name another study"
-        )
     try:
-        about = TypeAdapter(StudyRecord).validate_json(to_json(held), strict=True)
-        if not len(about.objectives) == len(about.modes) == len(study.directions):
-            raise ValueError("has other objectives than it was made with")
-        trials = study.get_trials(deepcopy=False)
-        rows = tuple(_record(trial, about) for trial in trials if not trial.user_attrs.get("surplus"))  # were withdrawn
-    except Exception as error:  # of the record, of Optuna's own, or of a database
-        what = damage(error) if isinstance(error, ValidationError) else "cannot be read"
+        about, rows = _read(study)
+    except MmsaError:
+        raise
+    except Exception as error:  # of a value, of Optuna's own reading, or of a database
+        cause = next(iter(str(error).splitlines()), "")[:100]
+        what = damage(error) if isinstance(error, ValidationError) else f"cannot be read: {cause}"
         raise DataError(f"the study {study.study_name} {what}.\n  name another study") from error
     states = Counter(row.state for row in rows)
     signs = [1.0 if mode == "min" else -1.0 for mode in about.modes]
@@ -208,6 +201,21 @@ def summarise(study: optuna.Study) -> Summary:
         ranked=(*best, *(row for row in done if row.number not in front)),
         reasons=dict(failures.most_common()),
     )
+
+
+def _read(study: optuna.Study) -> tuple[StudyRecord, tuple[TrialRecord, ...]]:
+    """The record of a study, and those of its trials but the ones that were withdrawn before they ran."""
+    held = study.user_attrs.get(ATTRIBUTE)
+    if held is None:
+        raise DataError(
+            f"the study {study.study_name} was not made by a sweep of mmsa, and lacks the data of a table.\n"
+            "  name another study"
+        )
+    about = TypeAdapter(StudyRecord).validate_json(to_json(held), strict=True)
+    if not len(about.objectives) == len(about.modes) == len(study.directions):
+        raise ValueError("it has other objectives than it was made with")
+    trials = study.get_trials(deepcopy=False)
+    return about, tuple(_record(trial, about) for trial in trials if not trial.user_attrs.get("surplus"))
 
 
 def rerun_overrides(summary: Summary) -> list[str]:
@@ -243,8 +251,9 @@ class _Seed(BaseModel):
 
 
 class _Attributes(BaseModel):
-    """What a worker keeps with a trial, as far as a summary reads it."""
+    """What a worker keeps with a trial, as far as a summary reads it, and the values of one that is done."""
 
+    values: tuple[Number, ...]
     overrides: tuple[str, ...] = ()
     seeds: Mapping[str, _Seed] = {}
     seconds: Number = math.nan
@@ -252,15 +261,15 @@ class _Attributes(BaseModel):
 
 
 def _record(trial: FrozenTrial, about: StudyRecord) -> TrialRecord:
-    attributes = _Attributes.model_validate_json(to_json(trial.user_attrs), strict=True)
     state = STATES[trial.state.name]
-    values = tuple(trial.values) if state == "done" else ()
-    if values and len(values) != len(about.objectives):
+    known = {**trial.user_attrs, "values": trial.values if state == "done" else ()}
+    attributes = _Attributes.model_validate_json(to_json(known), strict=True)
+    if len(attributes.values) != (len(about.objectives) if state == "done" else 0):
         raise ValueError(f"trial {trial.number} has other objectives")
     return TrialRecord(
         number=trial.number,
         state=state,
-        values=values,
+        values=attributes.values,
         typed=attributes.overrides,
         scores=tuple(seed.score for seed in attributes.seeds.values() if seed.score is not None),
         seconds=attributes.seconds,
