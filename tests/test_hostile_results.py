@@ -129,6 +129,23 @@ def test_a_changed_run_is_read_or_left_out_and_refused_in_a_few_lines(count: int
     assert sorted(path.name for path in tmp_path.iterdir()) == ["outputs"]
 
 
+@pytest.mark.parametrize("number", ["0x" + "f" * 9000, "1" + ":59" * 3000, "-" + "9" * 400, "1" + ":59" * 900 + ".5"])
+def test_a_number_of_a_thousand_digits_is_refused_before_it_is_computed(number: str, tmp_path: Path) -> None:
+    folder = runs_of(tmp_path / "outputs")
+    (folder / "config.yaml").write_text(f"seed: {number}\n")
+    assert "is missing or damaged" in answer(tmp_path, lambda: read_config(folder))
+    assert "1 damaged run folder left out" in reported(tmp_path / "outputs", "table")
+
+
+@pytest.mark.parametrize("change", ["paths: .nan", "encoder: .inf", "paths: {outputs: [], data: 1}"])
+def test_a_run_whose_configuration_has_other_types_is_not_resumed(change: str, former: Path) -> None:
+    folder = former / "outputs" / "runs" / "stopped"
+    kept = YAML[0]((folder / "config.yaml").read_bytes()) | YAML[0](change.encode())
+    (folder / "config.yaml").write_text(yaml.safe_dump(kept))
+    said = answer(former, lambda: mmsa.run([f"trainer.resume={folder}"], quiet=True))
+    assert said.startswith(f"error: {change.partition(':')[0]}")
+
+
 LOADED = pytest.param("whole", mmsa.load, 1000, marks=pytest.mark.slow)
 RESUMED = pytest.param(
     "stopped", lambda folder: mmsa.run([f"trainer.resume={folder}"], quiet=True), 500, marks=pytest.mark.slow
