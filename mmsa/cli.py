@@ -211,6 +211,38 @@ def worker(
 
 
 @app.command()
+def track(
+    runs: Annotated[list[Path] | None, typer.Argument(help="Folders of runs.", metavar="[RUN...]")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All runs of --outputs.")] = False,
+    outputs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("outputs"),
+    uri: Annotated[
+        str | None, typer.Option(help="MLflow's address.", show_default="the database in the outputs folder")
+    ] = None,
+) -> None:
+    """Hand runs in to MLflow that it lacks, and close those that died.
+
+    Runs from a machine without network, ended while MLflow was away, or killed. Each is handed in once. What you
+    have deleted in MLflow comes back only where RUN names it.
+    """
+    from mmsa.compose import compose
+    from mmsa.occupancy import run_folders
+    from mmsa.overrides import text_override
+    from mmsa.settling import track as hand_in
+    from mmsa.sweep.study_run import renew_studies
+
+    if bool(runs) == every:
+        again = program("mmsa")
+        raise ConfigError(f"track needs the folders of runs, or --all.\n  type {again} track --all")
+    for place in dict.fromkeys(run.absolute().parents[1] for run in runs or ()) or [outputs]:
+        given = [text_override("tracking.uri", uri)] if uri else []
+        cfg = compose(["tracking=mlflow", text_override("paths.outputs", str(place)), *given])
+        named = [run for run in runs or () if run.absolute().parents[1] == place]
+        hand_in(named or run_folders(place), cfg, print, even_deleted=bool(named))
+        if every:
+            renew_studies(place, cfg, print)
+
+
+@app.command()
 def evaluate(
     runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.", metavar="RUN...")],
     missing: Annotated[bool, typer.Option("--missing", help="Evaluate with modalities and steps missing.")] = False,

@@ -68,10 +68,11 @@ class DeviceOptions:
 
 @dataclass(frozen=True)
 class TrainerOptions:
-    """Options of `mmsa.training.trainer.Trainer`, and the run to resume.
+    """Options of `mmsa.training.trainer.Trainer`, and those of the run.
 
     Args: as there, where null is None, and
         resume: folder of a run to resume; null starts a new one.
+        keep_last: keep last.pt, from which nobody resumes a finished run.
     """
 
     max_epochs: Count
@@ -81,6 +82,11 @@ class TrainerOptions:
     clip_norm: Positive | None
     clip_value: Positive | None
     resume: str | None
+    keep_last: bool
+
+
+OF_THE_RUN = ("resume", "keep_last")
+"""Options of the trainer's group that the run takes, not the trainer."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmsa.files import written
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -24,9 +26,8 @@ def canvas(width: float, height: float) -> Figure:
 
 def save(figure: Figure, path: Path, **options: Any) -> None:
     """Write a figure as PNG; a link in the file's place is replaced, not followed."""
-    if path.is_symlink():
-        path.unlink()
-    figure.savefig(path, dpi=150, **options)
+    with written(path) as file:
+        figure.savefig(file, format="png", dpi=150, **options)
 
 
 def words(text: str) -> str:

@@ -13,6 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from mmsa import build, learning
 from mmsa.analysis.baselines import fit_baselines
+from mmsa.analysis.rendering import rendered
+from mmsa.analysis.runs import run_of
+from mmsa.analysis.tables import make_tables
+from mmsa.config import OF_THE_RUN
 from mmsa.data.batches import Data, Fold
 from mmsa.data.naming import data_name
 from mmsa.data.store import FOLDS, Store
@@ -20,9 +24,11 @@ from mmsa.display import Display
 from mmsa.journal import Journal, TrialHooks, named_by_fold, source_of_multirun
 from mmsa.model import Learner
 from mmsa.overrides import without_secret
+from mmsa.record import RunRecord
 from mmsa.resume import continued, overrides_of, own_store
-from mmsa.run_folder import closed_to_trials, place_among_runs
+from mmsa.run_folder import closed_to_trials, place_among_runs, read_rows
 from mmsa.secrets import conceal
+from mmsa.settling import track
 from mmsa.stages import Task
 from mmsa.training.device import make_fabric
 from mmsa.training.seeding import derived_seed, generator, initialisation
@@ -68,6 +74,9 @@ def run(
     own: Store | None = None
     if OmegaConf.select(cfg, "trainer.resume") is not None:
         cfg, goes_on = continued(cfg, overrides, of_trial=trial is not None)
+        record = RunRecord.read(Path(cfg.trainer.resume))
+        if record.status == "finished":
+            return shown_again(cfg, record, Display(quiet))
         own = own_store(cfg, overrides)
     elif trial is None:
         overrides = overrides_of(cfg, overrides)
@@ -104,7 +113,7 @@ def run(
         for line in goes_on:
             journal.display.say(line)
         say_what_is_read(journal, data, task, train, valid)
-        options = {key: value for key, value in cfg.trainer.items() if key != "resume"}
+        options = {key: value for key, value in cfg.trainer.items() if key not in OF_THE_RUN}
         checkpoints, told = journal.folder / "checkpoints", journal.display.batch
         trainer = Trainer(fabric, task, checkpoints, generators, on_batch=told, **options)
         learner, *ready = fabric.setup(learner, *optimizers.values())
@@ -128,6 +137,21 @@ def run(
         run_id=journal.record.mlflow_run_id,
         folder=journal.folder,
     )
+
+
+def shown_again(cfg: DictConfig, record: RunRecord, display: Display) -> RunResult:
+    """The result of a finished run, which its tracker gets where it lacks it."""
+    folder = Path(cfg.trainer.resume)
+    display.say(f"{folder} is finished: nothing is left to train")
+    display.say(rendered(make_tables([run_of(folder, record)]), "table"))
+    track([folder], cfg, display.say, even_deleted=True)
+    record = RunRecord.read(folder)
+    predictions: dict[str, dict[str, Any]] = {}
+    for row in read_rows(folder / "predictions.csv"):
+        columns = [float(value) for name, value in row.items() if name.startswith("prediction")]
+        predictions.setdefault(row["fold"], {})[row["id"]] = columns[0] if len(columns) == 1 else columns
+    score = record.metrics[record.monitor]
+    return RunResult(dict(record.metrics), predictions, score, record.mlflow_run_id, folder)
 
 
 def say_what_is_read(journal: Journal, data: Data, task: Task, train: Fold, valid: Fold) -> None:

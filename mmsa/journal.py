@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,13 +23,15 @@ from mmsa.data.batches import Data, Fold
 from mmsa.data.store import FOLDS, Store
 from mmsa.display import Display, duration
 from mmsa.errors import DataError, Pruned, TrainingError
+from mmsa.occupancy import give_back, named, run_folders
 from mmsa.record import DataRecord, RunRecord
 from mmsa.resume import open_folder, resume_line
-from mmsa.run_folder import flat_parameters, run_name, write_history, write_predictions
+from mmsa.run_folder import run_name, write_history, write_predictions
 from mmsa.secrets import as_stored, hidden
+from mmsa.settling import description, drop_last, info_of, settle
 from mmsa.stages import Task
 from mmsa.tracking.figures import write_figures
-from mmsa.tracking.tracker import RunInfo, Tracker
+from mmsa.tracking.tracker import Tracker
 from mmsa.training.trainer import TrainingState
 
 SWEEP_VARIABLE = "MMSA_SWEEP"
@@ -99,15 +102,15 @@ class Journal:
             if self.record.status == "running":
                 self._stopped(error)
             raise
+        finally:
+            give_back(self.folder, self._lock, self.record.status != "running" and self.tracker.settled)
 
     def _open(self, store: Store, task: Task, num_parameters: int, device: str) -> RunRecord | None:
         cfg, trial = self.cfg, self.trial
-        self.folder, former = open_folder(cfg, self.overrides, store)
-        self.display.log = self.folder / "run.log"
-        if trial:
-            trial.started(self.folder)
+        folder, self._lock, former = open_folder(cfg, self.overrides, store, of_trial=trial is not None)
         held = np.asarray(store.folds)
-        record = RunRecord(
+        self.record = RunRecord(
+            id=former.id if former else uuid.uuid4().hex,
             name=former.name if former else cfg.name or run_name(self.overrides),
             status="running",
             seed=cfg.seed,
@@ -133,13 +136,20 @@ class Journal:
             trial=trial.number if trial and not trial.final else None,
             mlflow_run_id=former.mlflow_run_id if former else None,
         )
-        self._keep(record)
+        self.record.write(folder)
+        self.folder = folder if former else named(folder, self.record.name)
+        self.display.log = self.folder / "run.log"
+        if trial:
+            trial.started(self.folder)
         return former
 
     def _track(self, former: RunRecord | None) -> None:
         self.tracker = build.build_tracker(self.cfg, warn=self.display.say)
-        self.tracker.start(self._shown(self.record), run_id=former.mlflow_run_id if former else None)
+        info = info_of(self.folder, self.record, as_stored(self.cfg))
+        self.tracker.start(info, self.record.mlflow_run_id, again=former is not None)
         self._keep(self.record)
+        if self.trial is None:
+            settle(self.cfg, self.display.say)
 
     def _stopped(self, error: BaseException) -> None:
         """Keep and say why a run ends early."""
@@ -174,6 +184,9 @@ class Journal:
         self._state, self._resumed = state, state.epoch > 0
         if self._resumed:
             self.display.note(f"resumes after {self._so_far()}")
+            write_history(self.folder / "history.csv", state.history)
+            for number, metrics in enumerate(state.history, start=1):  # what the tracker has is not sent again
+                self.tracker.log_epoch(metrics, number)
         with self.display.training(state.epoch, self.cfg.trainer.max_epochs, self.record.monitor):
             yield
 
@@ -235,11 +248,11 @@ class Journal:
         rows = [(fold, task.truths(fold.targets), predictions) for fold, _, predictions in scored]
         write_predictions(self.folder / "predictions.csv", rows, task.columns)
         self._keep(record)
-        description = rendered(result, "markdown") if shown else f"trial {record.trial} of {record.sweep}"
         trouble = _each(
             lambda: self._draw(record) if shown else None,
-            lambda: self.tracker.finish(self.folder, record, description=description),
+            lambda: self.tracker.finish(self.folder, record, description=description(self.folder, record)),
             lambda: self._keep(record),
+            lambda: drop_last(self.folder, self.cfg),
             lambda: self._say_next(self.record),
         )
         if trouble is not None:
@@ -276,19 +289,6 @@ class Journal:
         self.record = record.model_copy(update={"mlflow_run_id": self.tracker.run_id or record.mlflow_run_id})
         self.record.write(self.folder)
 
-    def _shown(self, record: RunRecord) -> RunInfo:
-        """The tracker's view of a run when it starts."""
-        return RunInfo(
-            name=record.name,
-            folder=self.folder,
-            parameters=flat_parameters(as_stored(self.cfg)),
-            tags=record.model_dump(include={"sweep", "trial", "seed", "dataset", "task", "planted"}),
-            commit=record.git.commit,
-            fingerprint=record.data.fingerprint,
-            source=record.data.source,
-            environment=record.environment,
-        )
-
 
 def _each(*steps: Callable[[], object]) -> BaseException | None:
     """Try every step of closing, so that one which fails or is interrupted costs no other; returns the first error."""
@@ -305,7 +305,7 @@ def source_of_multirun(outputs: Path, dataset: str) -> Mapping[str, str]:
     """The hashes of a data set's source, as the first run of this multirun has read it; none before that, or alone."""
     sweep = os.environ.get(SWEEP_VARIABLE)
     began = (sweep or "")[: len("20260101-000000")]  # as the names of folders of runs do
-    for folder in sorted((outputs / "runs").glob("*/")) if sweep else []:
+    for folder in run_folders(outputs) if sweep else []:
         if folder.name >= began:
             with suppress(DataError):
                 record = RunRecord.read(folder)

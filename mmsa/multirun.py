@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import uuid
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -56,6 +55,7 @@ class MultirunCallback(Callback):
         from mmsa.commands import report_command
         from mmsa.journal import SWEEP_VARIABLE
         from mmsa.run_folder import NUM_RUNS_VARIABLE
+        from mmsa.settling import settle
 
         os.environ.pop(NUM_RUNS_VARIABLE, None)
         sweep, outputs = os.environ.pop(SWEEP_VARIABLE, None), Path(config.paths.outputs)
@@ -67,30 +67,8 @@ class MultirunCallback(Callback):
             print(f"the same table later: {report_command(config.paths.outputs, sweep)}")
         if isinstance(sys.exc_info()[1], KeyboardInterrupt):
             if config.hydra.launcher._target_.endswith("JoblibLauncher"):  # which has killed its workers by now
-                _close(config, sweep)
+                settle(config, print)
             print("\n".join(_rest(config, {run.overrides for run in runs})))
-
-
-def _close(config: DictConfig, sweep: str) -> None:
-    """Keep and print the end of the runs whose workers were killed, which could not do so themselves."""
-    from mmsa.build import build_tracker
-    from mmsa.errors import DataError
-    from mmsa.record import RunRecord
-    from mmsa.resume import resume_line
-    from mmsa.tracking.tracker import RunInfo
-
-    reason = "its worker was killed when the multirun was stopped"
-    for folder in sorted(Path(config.paths.outputs, "runs").glob("*/")):
-        with suppress(DataError):
-            record = RunRecord.read(folder)
-            if record.sweep == sweep and record.status == "running":
-                record.model_copy(update={"status": "failed", "reason": reason}).write(folder)
-                if record.mlflow_run_id is not None:
-                    tracker = build_tracker(config, warn=print)
-                    tracker.start(RunInfo(record.name, folder), record.mlflow_run_id)
-                    tracker.fail(folder, reason)
-                if (folder / "checkpoints" / "last.pt").exists():
-                    print(resume_line(folder))
 
 
 def _jobs(config: DictConfig) -> list[tuple[str, ...]]:

@@ -12,11 +12,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Str
 
 from mmsa.errors import DataError, printable
 from mmsa.files import content_of
+from mmsa.occupancy import is_under_way
 from mmsa.run_folder import write_text
 
 FORMAT = 1
 """Version of result.json; a file that states none is of version 1."""
 FILE = "result.json"
+DIED = "its process died"
 
 _LARGEST = 1e100
 """A score beyond it is no score: its square, and a sum of many, have to be numbers too."""
@@ -70,6 +72,7 @@ class RunRecord(_Part):
     A resumed run keeps name, overrides and tracking.
     """
 
+    id: Name | None = None
     name: str
     status: Literal["running", "finished", "failed", "pruned"]
     seed: Whole
@@ -104,6 +107,8 @@ class RunRecord(_Part):
     def read(cls, folder: Path) -> RunRecord:
         """The record of a run's folder, which anybody may have written: every value is of the type that stands here.
 
+        A run whose process died is a failed one.
+
         Raises:
             DataError: the folder is not a run's, or a newer mmsa wrote it.
         """
@@ -120,6 +125,8 @@ class RunRecord(_Part):
                 f"{folder}: a newer mmsa wrote {FILE} (version {record.format}, this one reads {FORMAT}).\n"
                 "  update mmsa, or name another run"
             )
+        if record.status == "running" and not is_under_way(folder):
+            return record.model_copy(update={"status": "failed", "reason": DIED})
         return record
 
     def write(self, folder: Path) -> None:

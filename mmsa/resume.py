@@ -17,17 +17,17 @@ from mmsa.data.naming import data_name
 from mmsa.data.store import Store
 from mmsa.errors import ConfigError, DataError
 from mmsa.files import clear_leftovers
+from mmsa.locks import Lock
+from mmsa.occupancy import new_folder, take
 from mmsa.overrides import MODALITIES, option_content
 from mmsa.parts import check_nodes
 from mmsa.record import DataRecord, RunRecord
 from mmsa.run_folder import (
     check_own,
-    create_folder,
     flat_parameters,
     is_hidden,
     override_key,
     read_config,
-    run_name,
     value_text,
     write_json,
     write_text,
@@ -38,6 +38,7 @@ FREE_ON_RESUME = (
     "trainer.max_epochs",
     "trainer.patience",
     "trainer.resume",
+    "trainer.keep_last",
     "dataset.source",
     "dataset.glove",
     "dataset.doctor",
@@ -66,11 +67,11 @@ def continued(cfg: DictConfig, overrides: Sequence[str], of_trial: bool = False)
     """
     folder = Path(cfg.trainer.resume)
     record, former = RunRecord.read(folder), read_config(folder)
-    _check_unfinished(record, folder, of_trial)
+    typed = {override_key(override) for override in overrides}
+    _check_unfinished(record, folder, of_trial, typed)
     check_own(folder)
     check_nodes(former)
     started, changed, known = cfg, cfg, not of_trial
-    typed = {override_key(override) for override in overrides}
     if known:
         kept = [override for override in record.overrides if override_key(override) not in typed]
         try:
@@ -115,13 +116,15 @@ def _outputs_here(config: DictConfig, folder: Path) -> None:
     config.paths.outputs = str(place)
 
 
-def _check_unfinished(record: RunRecord, folder: Path, of_trial: bool) -> None:
+def _check_unfinished(record: RunRecord, folder: Path, of_trial: bool, typed: set[str]) -> None:
+    """Refuse to train a trial of a search by itself, and a finished run further; it may be shown, also elsewhere."""
     if record.trial is not None and not of_trial:
         raise ConfigError(
             f"trainer.resume={folder}: this run is a trial of the search {record.sweep}, which resumes "
             "it by itself and never reads the test fold.\n  run the command of the search again"
         )
-    if record.status == "finished":
+    asked = {key for key in typed if key != "trainer.resume" and not key.startswith(("tracking", "paths."))}
+    if record.status == "finished" and asked:
         raise ConfigError(
             f"trainer.resume={folder}: this run is finished and its test fold is scored, so it trains no further.\n"
             "  leave trainer.resume out, with a larger trainer.max_epochs or trainer.patience"
@@ -209,24 +212,33 @@ def _places(folder: Path, record: DataRecord, of_run: str, named: Path | None) -
     yield Path(_composed([]).paths.data)
 
 
-def open_folder(cfg: DictConfig, overrides: Sequence[str], store: Store) -> tuple[Path, RunRecord | None]:
-    """The run's folder with its configuration, and the former record of a run that is resumed.
+def open_folder(
+    cfg: DictConfig, overrides: Sequence[str], store: Store, of_trial: bool
+) -> tuple[Path, Lock, RunRecord | None]:
+    """The run's folder with its configuration, taken by this process, and the former record of a resumed run.
+
+    That of a new run is hidden until it has a record and its name.
 
     Args:
         cfg: the composed configuration; of a run that is resumed, as `continued` returns it.
         overrides: as typed.
         store: the data.
+        of_trial: a sweep runs it.
+
+    Raises:
+        ConfigError: another process works in the run, or its data are others.
     """
     if cfg.trainer.resume is None:
-        folder, resumed = create_folder(Path(cfg.paths.outputs), cfg.name or run_name(overrides)), None
+        (folder, lock), resumed = new_folder(Path(cfg.paths.outputs)), None
         write_json(folder / "overrides.json", list(overrides))
     else:
         folder = Path(cfg.trainer.resume)
+        lock = take(folder, of_trial)
         resumed = RunRecord.read(folder)
         _check_data(folder, resumed, overrides, store)
         clear_leftovers(folder)
     write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(as_stored(cfg))))
-    return folder, resumed
+    return folder, lock, resumed
 
 
 def _check_data(folder: Path, run: RunRecord, overrides: Sequence[str], store: Store) -> None:

@@ -7,11 +7,8 @@ import csv
 import io
 import json
 import os
-import re
 import stat
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +26,6 @@ from mmsa.secrets import unset
 if TYPE_CHECKING:
     from mmsa.data.batches import Fold
 
-NAME_LENGTH = 100
 _YAML_BYTES, _YAML_DEPTH, _YAML_INDENT = 2**20, 200, 100
 _NUMBER_LENGTH = 60
 _FILES_OF_DATA = ("dataset.source", "dataset.glove")
@@ -73,7 +69,12 @@ def place_among_runs() -> str:
 
 def is_hidden(key: str) -> bool:
     """Whether an option, or a whole group, does not distinguish runs."""
-    return key.startswith(("paths.", "tracking", "hydra")) or key in ("dataset.doctor", "trainer.resume", "name")
+    return key.startswith(("paths.", "tracking", "hydra")) or key in (
+        "dataset.doctor",
+        "trainer.resume",
+        "trainer.keep_last",
+        "name",
+    )
 
 
 def shown_value(key: str, value: str) -> str:
@@ -97,28 +98,6 @@ def check_outputs(outputs: Path) -> None:
             raise ConfigError(
                 f"paths.outputs={outputs}: {path} is a file, a folder is needed.\n  type paths.outputs=FOLDER"
             )
-
-
-def create_folder(outputs: Path, name: str) -> Path:
-    """A new folder of its own under `outputs`/runs.
-
-    Raises:
-        ConfigError: `outputs` is not a folder that can be written to.
-    """
-    safe = re.sub(r"[^A-Za-z0-9_.]+", "-", name).strip("-")[:NAME_LENGTH].rstrip("-")  # to be typed without quotes
-    stem = f"{datetime.now():%Y%m%d-%H%M%S}_{safe}"
-    try:
-        (outputs / "runs").mkdir(parents=True, exist_ok=True)
-        for attempt in range(1, 1000):
-            folder = outputs / "runs" / (stem if attempt == 1 else f"{stem}_{attempt}")
-            with suppress(FileExistsError):
-                folder.mkdir()
-                return folder
-    except OSError as error:
-        raise ConfigError(
-            f"paths.outputs={outputs}: runs cannot be written there ({error.strerror}).\n  type paths.outputs=FOLDER"
-        ) from error
-    raise ConfigError(f"{outputs / 'runs'} already has 999 runs of this second and name.\n  type name=ANOTHER")
 
 
 def check_own(folder: Path) -> None:
@@ -247,7 +226,7 @@ def stored_config(folder: Path) -> dict[str, Any]:
             f"{path} is missing or damaged, and a run cannot be read without it.\n  name another run"
         ) from None
     if isinstance(config.get("trainer"), dict):
-        config["trainer"].setdefault("accumulate", 1)
+        config["trainer"] = {"accumulate": 1, "keep_last": False} | config["trainer"]
     config.setdefault("objective", {"_target_": "mmsa.objective.task.TaskObjective"})
     return config
 

@@ -114,6 +114,7 @@ def small(stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list
         "device=cpu",
         "hidden_dim=6",
         "trainer.max_epochs=2",
+        "trainer.keep_last=true",
     ]
 
 

@@ -12,7 +12,7 @@ from mmsa.completion import SCRIPT
 from tests.conftest import ROOT
 
 OFFERED = {
-    "mmsa tr": ["train "],
+    "mmsa tr": ["train ", "track "],
     "mmsa prepare mus": ["mustard "],
     "mmsa report --s": ["--sweep "],
     "mmsa report --format ": ["table ", "markdown ", "csv "],

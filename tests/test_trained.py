@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import mmsa
@@ -52,7 +53,8 @@ def test_a_store_elsewhere_is_found_in_todays_folder_of_stores_or_is_named(
 def test_another_store_under_its_name_and_a_damaged_one_are_passed_over(moved: Path, tmp_path: Path) -> None:
     beside, elsewhere = moved.parents[1] / "data", tmp_path / "elsewhere"
     shutil.copytree(beside, elsewhere)
-    other = Prepared(["v[0]"], ["v"], ["train"], {}, {"text": Ragged.join([[[0.0]]])})  # type: ignore[list-item]
+    targets, features = {"sentiment": np.zeros(1, "f4")}, {"text": Ragged.join([np.zeros((1, 1), "f4")])}
+    other = Prepared(["v[0]"], ["v"], ["train"], targets, features)
     write_store(beside / STORE, other, dataset="former", sources={}, options={})
     assert is_as_recorded(moved, elsewhere)
     with pytest.raises(DataError, match="No store a16450e13cdd"):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmsa.errors import DataError, printable
+from mmsa.occupancy import run_folders
 from mmsa.record import RunRecord
 from mmsa.run_folder import flat_parameters, override_key, stored_config, value_text
 
@@ -21,6 +22,7 @@ _NOT_CONFIGURATION = (
     "dataset.glove",
     "dataset.doctor",
     "trainer.resume",
+    "trainer.keep_last",
     "tracking",
     "paths",
     "hydra",
@@ -79,8 +81,7 @@ def read_runs(outputs: Path, sweep: str | None = None) -> FoundRuns:
     trials: Counter[str] = Counter()
     damaged: list[str] = []
     num_unfinished = 0
-    root = outputs / "runs"
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []:
+    for folder in run_folders(outputs):
         try:
             record = RunRecord.read(folder)
             if sweep is not None and record.sweep != sweep:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mmsa.display import console
+from mmsa.occupancy import run_folders
 from mmsa.secrets import hidden
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.report import short, standing
@@ -152,7 +153,7 @@ def opening_lines(
 
 def usual_seconds(outputs: Path, fingerprint: str) -> float | None:
     """How long finished runs on these data took, in the median; None without any."""
-    folders = sorted((outputs / "runs").glob("*/"))[-200:]
+    folders = run_folders(outputs)[-200:]
     records = [record for record in map(former_record, folders) if record and record.status == "finished"]
     seconds = [record.seconds or 0.0 for record in records if record.data.fingerprint == fingerprint]
     return statistics.median(seconds) if seconds else None

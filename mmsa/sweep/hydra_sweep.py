@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,24 +20,25 @@ from sqlalchemy.exc import SQLAlchemyError
 from mmsa import build
 from mmsa.commands import report_command, worker_command
 from mmsa.errors import ConfigError, MmsaError, printable
+from mmsa.occupancy import give_back, take
 from mmsa.overrides import text_override
 from mmsa.resume import config_folders
 from mmsa.secrets import check_place, hidden
+from mmsa.settling import settle
 from mmsa.sweep.checking import check_sweep
 from mmsa.sweep.drive import SweepDisplay, opening_lines, usual_seconds, while_running
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.report import report
 from mmsa.sweep.setup import Sweep, reopen, set_up
 from mmsa.sweep.slots import Slot, SlotPlan, SlotRules, choose_slots
-from mmsa.sweep.study_run import StudyRun
+from mmsa.sweep.study_run import RUN_ID, StudyRun, ended_as
 from mmsa.sweep.summary import summarise
 from mmsa.sweep.supervisor import POLL_SECONDS, Supervisor
-from mmsa.sweep.trials import note_death, num_failed
+from mmsa.sweep.trials import note_death
 from mmsa.sweep.worker import entered
 from mmsa.tracking.mlflow import MLflowTracker
 
 EXIT_INTERRUPTED = 130
-RUN_ID = "mlflow_run_id"
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 
@@ -106,6 +108,7 @@ def on_slots(made: Sweep, plan: SlotPlan, until: float | None, run: StudyRun | N
     died = partial(guarded, note_death, made.study)
     with (
         display,
+        watched(Path(made.spec.folder)),
         Supervisor(
             Path(made.spec.folder), plan.slots, until, display.say, died, made.spec.config_folders
         ) as supervisor,
@@ -124,7 +127,7 @@ def by_launcher(made: Sweep, launcher: Any, choice: str) -> None:
     display = announce(made, [f"{workers} jobs of {type(launcher).__name__}"], workers, (), study_run(made))
     jobs = [[f"sweep={choice}", text_override("sweep.join", made.spec.folder)] for _ in range(workers)]
     ended = None
-    with display:
+    with display, watched(Path(made.spec.folder)):
         try:
             while_running(
                 lambda: launcher.launch(jobs, initial_job_idx=0), partial(Patience(display.say), display.refresh)
@@ -133,6 +136,16 @@ def by_launcher(made: Sweep, launcher: Any, choice: str) -> None:
             display.say("the jobs continue without this display; the cluster's own command ends them")
             ended = EXIT_INTERRUPTED
     conclude(made, display, ended)
+
+
+@contextmanager
+def watched(folder: Path) -> Iterator[None]:
+    """While this process looks after a sweep; a second one that does so may find it taken, which costs nothing."""
+    lock = take(folder, of_trial=True)
+    try:
+        yield
+    finally:
+        give_back(folder, lock, settled=lock.is_mine)
 
 
 @dataclass
@@ -173,6 +186,7 @@ def study_run(made: Sweep) -> StudyRun | None:
     """The study's run in MLflow, whose database is made here, before any worker starts; None where nothing is shown."""
     tracker = build.build_tracker(made.base, warn=print)
     tracker.prepare()
+    settle(made.base, print)
     if not isinstance(tracker, MLflowTracker) or made.spec.options["final"]:
         return None
     run = StudyRun(tracker)
@@ -193,12 +207,12 @@ def conclude(made: Sweep, display: SweepDisplay, ended: int | None) -> None:
         MmsaError: it is not complete, for another reason.
     """
     spec, summary = made.spec, summarise(made.study)
-    too_many = num_failed(made.study, made.study.get_trials(deepcopy=False)) >= spec.options["max_failures"]
     complete = summary.num_finished >= summary.total
+    settle(made.base, print)
     if not spec.options["final"]:
         display.draw()
     if display.run is not None:
-        display.run.finish(summary, "FINISHED" if complete else "FAILED" if too_many else "KILLED")
+        display.run.finish(summary, ended_as(made.study, summary, spec.options["max_failures"]))
         made.study.set_user_attr(RUN_ID, display.run.tracker.run_id)  # it may have been opened late
     if summary.counts["done"]:
         print(report(Path(spec.folder).parents[1], spec.study))

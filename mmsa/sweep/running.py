@@ -96,6 +96,8 @@ class TrialRunner:
             whole = "seconds" in self.spec.objectives  # what a dead worker took is not known
             if former and record is not None and not whole and (former / "checkpoints" / "last.pt").is_file():
                 resumed = [text_override("trainer.resume", str(former))]
+            elif former:
+                (former / "checkpoints" / "last.pt").unlink(missing_ok=True)  # nobody resumes it, and it may go
             self._run(trial, overrides, resumed, key, watched)
             record = RunRecord.read(self._runs / trial.user_attrs["seeds"][key]["folder"])
         known = {**record.metrics, "num_parameters": record.num_parameters, "seconds": record.seconds}

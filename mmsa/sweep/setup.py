@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -190,7 +191,8 @@ def make_study(spec: SweepSpec, searched: Mapping[str, Any], record: StudyRecord
     if differ:
         raise _other_search(spec.study, f"{differ[0]}: {known.get(differ[0])}, not {now[differ[0]]}")
     study.set_user_attr("searched", now)
-    study.set_user_attr(ATTRIBUTE, asdict(record))
+    former = study.user_attrs.get(ATTRIBUTE) or {}
+    study.set_user_attr(ATTRIBUTE, {**asdict(record), "id": former.get("id") or uuid.uuid4().hex})
     study.set_user_attr(FAILED_BEFORE, len(failures(study.get_trials(deepcopy=False))))
     return study
 

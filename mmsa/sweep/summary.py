@@ -18,7 +18,7 @@ from pydantic_core import to_json
 from mmsa.commands import train_command
 from mmsa.data.naming import data_name
 from mmsa.errors import DataError, MmsaError
-from mmsa.record import Number, Whole, damage
+from mmsa.record import Name, Number, Whole, damage
 from mmsa.run_folder import override_key
 from mmsa.sweep.options import is_of_search
 
@@ -104,6 +104,7 @@ class StudyRecord:
         space: key -> search space as typed.
         config_folders: further folders of configuration files.
         command: the command that resumes it.
+        id: the study's own, by which its entry in a tracker is found again; older ones have none.
     """
 
     study: str
@@ -123,6 +124,7 @@ class StudyRecord:
     config_folders: list[str]
     command: str
     source: str | None = field(default=None, kw_only=True)
+    id: Name | None = field(default=None, kw_only=True)
 
     @property
     def varies_in_data(self) -> bool:

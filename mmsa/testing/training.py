@@ -15,6 +15,7 @@ from lightning_fabric import Fabric
 from omegaconf import DictConfig, OmegaConf
 
 from mmsa import learning
+from mmsa.config import OF_THE_RUN
 from mmsa.model import Learner
 from mmsa.testing.batches import select
 from mmsa.testing.laws import Subject
@@ -85,7 +86,7 @@ def fitted(
     optimizers = learning.build_optimizers(cfg, learner)
     task, phases = subject.task, learner.objective.phases
     schedule = learning.build_schedule(cfg, optimizers["main"], task.mode, phases, len(train))
-    options = {key: value for key, value in cfg.trainer.items() if key != "resume"}
+    options = {key: value for key, value in cfg.trainer.items() if key not in OF_THE_RUN}
     trainer = Trainer(Fabric(accelerator="cpu", devices=1), task, folder, generators, **options)
     torch.manual_seed(0)
     progress = trainer.restored(learner, optimizers, schedule) if resume else None

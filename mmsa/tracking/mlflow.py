@@ -14,22 +14,26 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from mmsa.data.naming import data_name
 from mmsa.errors import MmsaError
 from mmsa.record import RunRecord
 from mmsa.secrets import VARIABLES, address, hidden, without_secrets
 from mmsa.tracking.database import default_uri, ensure_database, import_client, require_writable, sqlite_file
-from mmsa.tracking.tracker import RunInfo, Tracker
+from mmsa.tracking.tracker import Entry, RunInfo, Tracker
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 # MLflow's own limits, below which it refuses the whole batch.
 _PARAMETER_LENGTH, _TAG_LENGTH, _KEY_LENGTH = 6000, 8000, 250
 _METRICS_PER_CALL, _PARAMETERS_PER_CALL = 1000, 100
 _FILES_WITH_OPTIONS = ("config.yaml", "overrides.json", "result.json", "run.log")
 _FILES = (*_FILES_WITH_OPTIONS, "predictions.csv", "history.csv", "checkpoints/best.pt")
+RUN, WHOLE = "run", "whole"
+"""Tags: the run's own id, and whether an entry lacks nothing."""
 RETRY_SECONDS = 300.0
 """How long MLflow is left alone after a failure."""
 _LOCKED_SECONDS = 60.0
@@ -70,18 +74,64 @@ class MLflowTracker(Tracker):
         self._open: Callable[[], MlflowClient] | None = None
         self._pending: list[tuple[str, float, int, int]] = []  # name, value, time in ms, epoch
         self._client: MlflowClient | None = None
+        self._there: set[tuple[str, int]] = set()  # name and epoch of what an earlier attempt has sent
 
     def prepare(self) -> None:
         self._attempt(lambda: ensure_database(self.uri, self.outputs, self.experiment, self._warn))
 
-    def start(self, run: RunInfo, run_id: str | None = None) -> str | None:
-        self.run_id = run_id
-        self._open = partial(self._opened, run, int(time.time() * 1000))
+    def start(self, run: RunInfo, run_id: str | None = None, again: bool = False) -> str | None:
+        self.run_id, self.settled = run_id, False
+        began = run.began or time.time()
+        self._open = partial(self._opened, run, int(began * 1000), again or run_id is not None)
         self._send(lambda client, run_id: None)
         return self.run_id
 
-    def log_epoch(self, metrics: Mapping[str, float], epoch: int) -> None:
-        self._keep(metrics, epoch)
+    def entry(self, run: RunInfo, run_id: str | None) -> Entry | None:
+        found: list[Entry] = []
+
+        def look() -> None:
+            shown = _found(*self._connected(), run.id, run_id)
+            if shown is None:
+                found.append("missing")
+            elif shown.info.lifecycle_stage == "deleted":
+                found.append("deleted")
+            else:
+                # Entries of former versions have no sign, and are taken as they are.
+                whole = shown.data.tags.get(WHOLE, "true" if RUN not in shown.data.tags else "") == "true"
+                found.append("whole" if whole and shown.info.status != "RUNNING" else "unfinished")
+
+        return found[0] if self._attempt(look) else None
+
+    def discard(self, run: RunInfo, run_id: str | None) -> bool:
+        def delete() -> None:
+            client, experiment = self._connected()
+            shown = _found(client, experiment, run.id, run_id)
+            if shown is not None and shown.info.lifecycle_stage != "deleted":
+                client.delete_run(shown.info.run_id)
+
+        return self._attempt(delete)
+
+    def close_lost(self, is_lost: Callable[[Mapping[str, str]], bool]) -> list[str]:
+        """Close the entries that are open although nobody works on them; returns their names.
+
+        Args:
+            is_lost: whether that is so, by an entry's tags.
+        """
+        closed: list[str] = []
+
+        def close() -> None:
+            client, experiment = self._connected()
+            for shown in client.search_runs([experiment], "attributes.status = 'RUNNING'", max_results=1000):
+                if is_lost(shown.data.tags):
+                    client.set_tag(shown.info.run_id, "failure", "its folder is gone")
+                    client.set_terminated(shown.info.run_id, "KILLED")
+                    closed.append(str(shown.info.run_name))
+
+        self._attempt(close)
+        return closed
+
+    def log_epoch(self, metrics: Mapping[str, float], epoch: int, at: float | None = None) -> None:
+        self._keep(metrics, epoch, at)
         self._send(self._flush)
 
     def annotate(
@@ -99,17 +149,21 @@ class MLflowTracker(Tracker):
         def send(client: MlflowClient, run_id: str) -> None:
             from mlflow.entities import RunTag
 
-            if status is not None:  # first, lest a file that cannot be copied leaves it running for ever
-                client.set_terminated(run_id, status)
-            self._flush(client, run_id)
-            texts = _texts({**tags, "mlflow.note.content": description or None}, _TAG_LENGTH)
-            shown = [RunTag(*tag) for tag in texts.items()]
-            for start in range(0, len(shown), _PARAMETERS_PER_CALL):
-                client.log_batch(run_id, tags=shown[start : start + _PARAMETERS_PER_CALL])
-            for path in files:
-                _log_file(client, run_id, path)
+            try:
+                self._flush(client, run_id)
+                texts = _texts({**tags, "mlflow.note.content": description or None}, _TAG_LENGTH)
+                shown = [RunTag(*tag) for tag in texts.items()]
+                for start in range(0, len(shown), _PARAMETERS_PER_CALL):
+                    client.log_batch(run_id, tags=shown[start : start + _PARAMETERS_PER_CALL])
+                for path in files:
+                    _log_file(client, run_id, path)
+                if status is not None:
+                    client.set_tag(run_id, WHOLE, "true")
+            finally:  # lest a file that cannot be copied leaves it running for ever
+                if status is not None:
+                    client.set_terminated(run_id, status)
 
-        self._send(send, last=status is not None)
+        self.settled = self._send(send, last=status is not None) and status is not None
 
     def finish(self, folder: Path, record: RunRecord, description: str = "") -> None:
         self._keep(_final_metrics(record.metrics), record.best_epoch or 0)
@@ -119,7 +173,7 @@ class MLflowTracker(Tracker):
         tag, status = ("pruned", "KILLED") if pruned else ("failure", "FAILED")
         self.annotate({tag: reason}, files=_shown_files(folder), status=status)
 
-    def _send(self, action: Callable[[MlflowClient, str], None], last: bool = False) -> None:
+    def _send(self, action: Callable[[MlflowClient, str], None], last: bool = False) -> bool:
         """Do something with the run, which is opened where it is not yet; the last time nothing is left untried."""
 
         def send() -> None:
@@ -131,10 +185,10 @@ class MLflowTracker(Tracker):
                 self._client = self._open()
             action(self._client, str(self.run_id))
 
-        if last or time.monotonic() >= self._not_before:
-            self._attempt(send)
+        return (last or time.monotonic() >= self._not_before) and self._attempt(send)
 
-    def _attempt(self, action: Callable[[], object]) -> None:
+    def _attempt(self, action: Callable[[], object]) -> bool:
+        """Do something with MLflow; False where that fails, of which the first time prints a line."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # MLflow's own, not the user's to mend
@@ -147,25 +201,39 @@ class MLflowTracker(Tracker):
                 shown = hidden(self.uri)
                 self._warn(f"Tracking failed ({shown}): {cause}. The run continues; its folder holds everything.")
             self._warned = True
+            return False
+        return True
 
-    def _opened(self, run: RunInfo, began: int) -> MlflowClient:
-        """The client, with the resumed run, or a new one that began at a time in ms."""
-        experiment_id = ensure_database(self.uri, self.outputs, self.experiment, self._warn)
-        client = import_client()(tracking_uri=self.uri)
-        resumed = self.run_id is not None and _reopen(client, self.run_id)
-        if self.run_id is None or not resumed:
+    def _connected(self) -> tuple[MlflowClient, str]:
+        """The client, and the id of the experiment."""
+        experiment = ensure_database(self.uri, self.outputs, self.experiment, self._warn)
+        return import_client()(tracking_uri=self.uri), experiment
+
+    def _opened(self, run: RunInfo, began: int, again: bool) -> MlflowClient:
+        """The client, with the run's entry, or a new one that began at a time in ms."""
+        client, experiment = self._connected()
+        shown = _found(client, experiment, run.id, self.run_id) if again else None
+        if shown is None:
             tags = _texts(_tags(run), _TAG_LENGTH)
-            made = client.create_run(
-                experiment_id, start_time=began, run_name=_shortened(run.name, _KEY_LENGTH), tags=tags
-            )
-            self.run_id = str(made.info.run_id)
+            named = _shortened(run.name, _KEY_LENGTH)
+            shown = client.create_run(experiment, start_time=began, run_name=named, tags=tags)
+            self.run_id = str(shown.info.run_id)
+        else:
+            self.run_id = str(shown.info.run_id)
+            if shown.info.lifecycle_stage == "deleted":
+                client.restore_run(self.run_id)
+            client.set_tag(self.run_id, WHOLE, "false")
+            client.update_run(self.run_id, status="RUNNING")
+            _clear_uploads(str(shown.info.artifact_uri))
+            for name in shown.data.metrics:
+                self._there |= {(name, point.step) for point in client.get_metric_history(self.run_id, name)}
         _log_parameters(client, self.run_id, run.parameters)
-        if not resumed and run.fingerprint:
+        if run.fingerprint and not (again and shown.inputs and shown.inputs.dataset_inputs):
             _log_data(client, self.run_id, run)
         return client
 
-    def _keep(self, metrics: Mapping[str, float], epoch: int) -> None:
-        now = int(time.time() * 1000)
+    def _keep(self, metrics: Mapping[str, float], epoch: int, at: float | None = None) -> None:
+        now = int((at or time.time()) * 1000)
         # The UI draws NaN and infinity as gaps and giants; the run's history keeps them.
         finite = {name: float(value) for name, value in metrics.items() if value is not None and math.isfinite(value)}
         self._pending += [(_key(name), value, now, epoch) for name, value in finite.items()]
@@ -174,6 +242,7 @@ class MLflowTracker(Tracker):
         """Send the metrics that are kept, with those that an earlier failure kept back."""
         from mlflow.entities import Metric
 
+        self._pending = [metric for metric in self._pending if (metric[0], metric[3]) not in self._there]
         while self._pending:
             part = self._pending[:_METRICS_PER_CALL]
             client.log_batch(run_id, metrics=[Metric(*metric) for metric in part])
@@ -205,17 +274,28 @@ def _log_file(client: MlflowClient, run_id: str, path: Path) -> None:
         client.log_artifact(run_id, str(path), _FOLDERS.get(path.suffix))
 
 
-def _reopen(client: MlflowClient, run_id: str) -> bool:
-    """Set an earlier run to running; False where the database does not know it."""
+def _found(client: MlflowClient, experiment: str, of_run: str | None, run_id: str | None) -> Run | None:
+    """The entry of a run, by its id in MLflow or the run's own; deleted ones too."""
+    from mlflow.entities import ViewType
     from mlflow.exceptions import MlflowException
 
-    try:
-        client.update_run(run_id, status="RUNNING")
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # or is no run's id
-            raise
-        return False
-    return True
+    if run_id is not None:
+        try:
+            return client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+    if of_run is None:
+        return None
+    shown = client.search_runs([experiment], f"tags.`{RUN}` = '{of_run}'", ViewType.ALL, max_results=1)
+    return shown[0] if shown else None
+
+
+def _clear_uploads(artifacts: str) -> None:
+    """Remove what MLflow leaves of a file in a local folder when it is killed while it copies it."""
+    if artifacts.startswith("file:"):
+        for leftover in Path(unquote(urlsplit(artifacts).path)).rglob(".artifact.uploading.*"):
+            leftover.unlink(missing_ok=True)
 
 
 def _log_parameters(client: MlflowClient, run_id: str, parameters: Mapping[str, Any]) -> None:
@@ -244,6 +324,7 @@ def _log_data(client: MlflowClient, run_id: str, run: RunInfo) -> None:
 def _tags(run: RunInfo) -> dict[str, Any]:
     return {
         **run.tags,
+        RUN: run.id,
         "folder": str(run.folder.resolve()),
         "data fingerprint": run.fingerprint,
         "data source": run.source,

@@ -41,7 +41,7 @@ def test_only_the_runs_of_a_sweep(outputs: Path, add_run: AddRun) -> None:
 def test_reading_a_folder_that_is_no_finished_run_says_so(tmp_path: Path, add_run: AddRun) -> None:
     with pytest.raises(DataError, match="not the folder of a run"):
         read_run(tmp_path)
-    with pytest.raises(DataError, match="this one is running"):
+    with pytest.raises(DataError, match="this one is failed"):
         read_run(add_run(0.7, status="running"))
 
 

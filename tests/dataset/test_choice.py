@@ -141,7 +141,7 @@ def test_a_store_of_other_options_is_not_taken_for_one_of_these(source: Path, st
         ({"files": {"pickle": "a.pkl"}}, "a.pkl"),
         ({"files": {"words": "W.csd", "text": "T.csd", "audio": "A.csd"}}, "W.csd and 2 more"),
         ({"files": {"words": "W.csd", "glove": "g.txt"}, "source": "/data/mosi"}, "mosi with g.txt"),
-        ({"files": {"pickle": "a\x1b.pkl"}}, "a?.pkl"),
+        ({"files": {"pickle": "a\x1b.pkl"}}, r"a\x1b.pkl"),
         ({"files": {"words": "W.csd"}, "source": "/drawn", "planted": True}, None),
         ({}, None),
     ],

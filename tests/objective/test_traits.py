@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from mmsa import build, learning
+from mmsa.config import OF_THE_RUN
 from mmsa.errors import ConfigError
 from mmsa.model import Learner
 from mmsa.run_folder import write_history
@@ -65,7 +66,7 @@ def test_every_parameter_of_it_learns(trait: str) -> None:
 
 
 def trainer_of(cfg: DictConfig, folder: Path) -> Trainer:
-    options = {key: value for key, value in cfg.trainer.items() if key != "resume"}
+    options = {key: value for key, value in cfg.trainer.items() if key not in OF_THE_RUN}
     return Trainer(Fabric(accelerator="cpu", devices=1), build.build_task(cfg), folder, {}, **options)
 
 

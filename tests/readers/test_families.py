@@ -121,7 +121,7 @@ def test_a_folder_is_known_by_its_files(make: Callable[[Path], Path], family: st
         ([{}, {}, {}], "a list of 3 dict,"),
         ([(1, 2), "a"], "a list of 2 str and tuple,"),
         ([], "an empty list,"),
-        ({"\x1b[2Jgone": 1}, r"a dict of \?\[2Jgone,"),
+        ({"\x1b[2Jgone": 1}, r"a dict of \\x1b\[2Jgone,"),
         ({}, "an empty dict,"),
         ({"text": 1, "audio": 2}, "a dict of text, audio,"),
         ({i: i for i in range(99)}, "a dict of 0, 1, 2, 3, 4, 5, 6, 7, …,"),

@@ -114,7 +114,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "buffer from elsewhere": (b"\x97", "NEXT_BUFFER"),
     "attribute of an admitted name": (named("numpy", "ndarray.__class__"), "numpy.ndarray.__class__"),
     "name of another module": (named("numpy.core.multiarray", "fromfile"), "fromfile"),
-    "name that moves the cursor": (named("os\x1b[2J", "system\n"), r"os\?\[2J\.system\?"),
+    "name that moves the cursor": (named("os\x1b[2J", "system\n"), r"os\\x1b\[2J\.system\\n"),
     "rot13": (named("_codecs", "encode") + short("x") + short("rot13") + b"\x86R", "rot13"),
     "unpacking": (named("_codecs", "encode") + b"C\x01x" + short("zlib") + b"\x86R", "zlib"),
     "state of a dictionary": (b"}}b", "state"),

@@ -9,6 +9,7 @@ import torch
 from lightning_fabric import Fabric
 
 from mmsa import learning
+from mmsa.config import OF_THE_RUN
 from mmsa.model import Learner
 from mmsa.testing.batches import select
 from mmsa.testing.laws import MOMENT, Subject
@@ -32,7 +33,7 @@ SCHEDULES = {
 
 
 def trainer_of(subject: Subject, folder: Path) -> Trainer:
-    chosen = {key: value for key, value in subject.cfg.trainer.items() if key != "resume"}
+    chosen = {key: value for key, value in subject.cfg.trainer.items() if key not in OF_THE_RUN}
     return Trainer(Fabric(accelerator="cpu", devices=1), subject.task, folder, {}, **chosen)
 
 

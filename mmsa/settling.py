@@ -1,0 +1,247 @@
+"""What a process that died, or a tracker that was away, has left to do.
+
+A run's folder is the truth, and the rest follows from it. A run that died before its first checkpoint came to nothing
+and goes; a later one has failed, and can be resumed. What a tracker lacks of a run is handed in, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+
+from mmsa import build
+from mmsa.analysis.rendering import rendered
+from mmsa.analysis.runs import run_of
+from mmsa.analysis.tables import make_tables
+from mmsa.errors import ConfigError, DataError, MmsaError
+from mmsa.files import clear_leftovers
+from mmsa.occupancy import give_back, remove, take, unsettled
+from mmsa.record import DIED, RunRecord
+from mmsa.resume import resume_line
+from mmsa.run_folder import flat_parameters, read_config, read_rows
+from mmsa.secrets import as_stored, hidden
+from mmsa.tracking.figures import write_figures
+from mmsa.tracking.tracker import RunInfo, Tracker
+
+Outcome = Literal["handed in", "there", "deleted", "away"]
+"""Of handing in: it was needed, it was not, the user has deleted the entry, or the tracker does not answer."""
+
+
+def settle(cfg: DictConfig, say: Callable[[str], None]) -> None:
+    """Bring to their end the runs that were left before everything was done for them, where their tracker is this one.
+
+    Args:
+        cfg: a configuration, with the outputs folder and the tracker.
+        say: takes a line for each run that died and can be resumed.
+    """
+    away = False
+    for folder in unsettled(Path(cfg.paths.outputs)):
+        with suppress(ConfigError, DataError, OSError):  # of a living process; damaged; or on a full disk
+            away = _settle(folder, cfg, say, away) or away
+
+
+def _settle(folder: Path, cfg: DictConfig, say: Callable[[str], None], away: bool) -> bool:
+    """Bring one run to its end, as far as that is possible; returns whether the tracker does not answer."""
+    lock = take(folder)
+    done = not lock.is_mine  # where there are no locks, nobody can know whether it lives
+    try:
+        if done:
+            return away
+        record = closed(folder, say, cut_short=True)
+        done = record is not None and _shown_by(folder) is None
+        if not done and not away and _shown_by(folder) == _tracking(cfg.tracking):
+            tracker = build.build_tracker(cfg, warn=say)
+            if record is None:
+                done = tracker.discard(_info(folder, RunRecord.read(folder)), RunRecord.read(folder).mlflow_run_id)
+            else:
+                done = hand_in(folder, record, tracker) != "away"
+            away = not done
+        if done and record is None:
+            remove(folder)
+        return away
+    finally:
+        give_back(folder, lock, settled=done)
+
+
+def track(folders: Sequence[Path], cfg: DictConfig, say: Callable[[str], None], even_deleted: bool) -> None:
+    """Hand runs in to a tracker, and say what became of each.
+
+    Args:
+        folders: of the runs.
+        cfg: a configuration, with the tracker.
+        say: takes lines.
+        even_deleted: an entry that its user has deleted too.
+
+    Raises:
+        MmsaError: the tracker does not answer, after a line about it.
+        DataError: a folder is not a run's.
+    """
+    there = 0
+    for folder in folders:
+        try:
+            lock = take(folder)
+        except ConfigError:
+            say(f"{folder}: under way, and shown by its own process")
+            continue
+        marked, done = folder in unsettled(folder.parents[1]), False
+        try:
+            record = closed(folder, say, cut_short=marked)
+            tracker = build.build_tracker(cfg, warn=say)
+            if record is None:
+                died = RunRecord.read(folder)
+                outcome: Outcome = "there" if tracker.discard(_info(folder, died), died.mlflow_run_id) else "away"
+            else:
+                outcome = hand_in(folder, record, tracker, even_deleted)
+            if outcome == "away":
+                again = "the same command hands it in when the tracker answers"
+                raise MmsaError(f"{folder}: the tracker has not taken it.\n  {again}")
+            done = not marked or _shown_by(folder) in (None, _tracking(cfg.tracking))
+            if record is None and done:
+                remove(folder)
+            if record is None:
+                say(f"{folder}: died before its first checkpoint, and is removed")
+            elif outcome == "there":
+                there += 1
+            else:
+                say(f"{folder}: {outcome}" + (" by you; name it to bring it back" if outcome == "deleted" else ""))
+        finally:
+            give_back(folder, lock, settled=done)
+    if there:
+        say(f"{there} run{'' if there == 1 else 's'} there already")
+
+
+def closed(folder: Path, say: Callable[[str], None], cut_short: bool) -> RunRecord | None:
+    """The record of a run that nobody works on, whose end is kept where it died; None where it came to nothing.
+
+    Args:
+        folder: of the run.
+        say: takes a line if it died and can be resumed.
+        cut_short: its process did not come to its end, so that figures may be missing.
+
+    Raises:
+        DataError: the folder is not a run's.
+    """
+    record = RunRecord.read(folder)
+    clear_leftovers(folder)
+    if record.status == "finished":
+        drop_last(folder, read_config(folder))
+        if cut_short and record.trial is None:
+            write_figures(folder, record)
+    if record.status != "running" and record.reason != DIED:
+        return record
+    if not (folder / "checkpoints" / "last.pt").exists():
+        return None
+    record = record.model_copy(update={"status": "failed", "reason": DIED})
+    record.write(folder)
+    if record.trial is None:
+        epochs = len(read_rows(folder / "history.csv"))
+        say(f"{folder}: {DIED} after {epochs} epoch{'' if epochs == 1 else 's'}; {resume_line(folder)}")
+    return record
+
+
+def drop_last(folder: Path, cfg: DictConfig) -> None:
+    """Remove the last checkpoint of a finished run, which nobody resumes, unless it is to be kept."""
+    if not cfg.trainer.get("keep_last"):
+        (folder / "checkpoints" / "last.pt").unlink(missing_ok=True)
+
+
+def hand_in(folder: Path, record: RunRecord, tracker: Tracker, even_deleted: bool = False) -> Outcome:
+    """Show a run that has ended in a tracker, as far as that lacks it.
+
+    Args:
+        folder: of the run.
+        record: its record, with how it ended.
+        tracker: not started.
+        even_deleted: an entry that its user has deleted too.
+
+    Raises:
+        DataError: a file of the folder is damaged.
+    """
+    info = _info(folder, record)
+    entry = tracker.entry(info, record.mlflow_run_id)
+    if entry is None:
+        return "away"
+    if entry == "deleted" and not even_deleted:
+        return "deleted"
+    if entry == "whole":
+        return "there"
+    history = _history(folder)
+    tracker.start(info, record.mlflow_run_id, again=True)
+    for epoch, metrics in history.items():
+        share = (record.training_seconds or 0.0) * epoch / len(history)
+        tracker.log_epoch(metrics, epoch, at=(info.began or 0.0) + share)
+    if record.status == "finished":
+        tracker.finish(folder, record, description(folder, record))
+    else:
+        tracker.fail(folder, record.reason or record.status, record.status == "pruned")
+    if tracker.run_id and record.mlflow_run_id is None:
+        record.model_copy(update={"mlflow_run_id": tracker.run_id}).write(folder)
+    return "handed in" if tracker.settled else "away"
+
+
+def description(folder: Path, record: RunRecord) -> str:
+    """The Markdown description of a finished run: its table, or the search that it is a trial of."""
+    if record.trial is not None:  # a search makes hundreds of them, and looks at the study
+        return f"trial {record.trial} of {record.sweep}"
+    return rendered(make_tables([run_of(folder, record)]), "markdown")
+
+
+def info_of(folder: Path, record: RunRecord, config: Mapping[str, Any]) -> RunInfo:
+    """A run as a tracker shows it.
+
+    Args:
+        folder: of the run.
+        record: its record.
+        config: its configuration, plain.
+    """
+    return RunInfo(
+        name=record.name,
+        folder=folder,
+        parameters=flat_parameters(config),
+        tags=record.model_dump(include={"sweep", "trial", "seed", "dataset", "task", "planted"}),
+        commit=record.git.commit,
+        fingerprint=record.data.fingerprint,
+        source=record.data.source,
+        environment=record.environment,
+        began=_unix_time(record.started),
+        id=record.id,
+    )
+
+
+def _info(folder: Path, record: RunRecord) -> RunInfo:
+    return info_of(folder, record, as_stored(read_config(folder)))
+
+
+def _history(folder: Path) -> dict[int, dict[str, float]]:
+    """Epoch -> its metrics."""
+    path = folder / "history.csv"
+    try:
+        return {
+            int(row.pop("epoch")): {name: float(value) for name, value in row.items() if value}
+            for row in read_rows(path)
+        }
+    except (KeyError, ValueError) as error:
+        raise DataError(f"{path} is damaged: an epoch or a metric is no number.\n  name another run") from error
+
+
+def _unix_time(text: str | None) -> float | None:
+    with suppress(ValueError, OverflowError, OSError):
+        return datetime.fromisoformat(text).timestamp() if text else None
+    return None
+
+
+def _shown_by(folder: Path) -> Any:
+    """The tracker that a run was started with, as its configuration names it; None where it has none."""
+    return _tracking(read_config(folder).get("tracking"))
+
+
+def _tracking(node: DictConfig | None) -> Any:
+    found: Any = OmegaConf.to_container(node, resolve=True) if node is not None else {}
+    if str(found.get("_target_", "")).endswith("NullTracker"):
+        return None
+    return {name: hidden(str(value)) for name, value in found.items()}

@@ -1,0 +1,41 @@
+"""From the crash at any write, the same command, or one that is printed, comes to the state of an undisturbed run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.crash_scenarios import FirstRun, Preparation, ResumedRun, Scenario, Search, TypedAgain, points
+from tests.warm import CONTEXT
+
+
+def tried(scenario: Scenario, root: Path, data: Path, every: int = 1, first: int = 1) -> int:
+    """Crash at some writes, and return how many there are in all."""
+    process = CONTEXT.Process(target=points, args=(scenario, root, data, every, first, root / "found.json"))
+    process.start()
+    process.join()
+    found = json.loads((root / "found.json").read_text())
+    assert not found["wrong"], "\n".join(f"{point}: {lines[-1]}" for point, lines in found["wrong"].items())
+    assert found["points"] > 1
+    return int(found["writes"])
+
+
+@pytest.mark.parametrize(
+    ("scenario", "first"), [(FirstRun(), 13), (ResumedRun(), 5), (Search(), 40)], ids=lambda value: type(value).__name__
+)
+def test_some_crashes_leave_nothing(scenario: Scenario, first: int, stores: Path, tmp_path: Path) -> None:
+    assert tried(scenario, tmp_path, stores, every=59, first=first) > 2
+
+
+def test_a_crash_of_a_preparation_leaves_nothing(stores: Path, tmp_path: Path) -> None:
+    assert tried(Preparation(), tmp_path, stores) > 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "scenario", [FirstRun(), TypedAgain(), ResumedRun(), Search()], ids=lambda value: type(value).__name__
+)
+def test_no_crash_leaves_anything(scenario: Scenario, stores: Path, tmp_path: Path) -> None:
+    assert tried(scenario, tmp_path, stores) > 20
