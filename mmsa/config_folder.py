@@ -80,12 +80,13 @@ def _of_hydra(path: Path, relative: Path) -> Iterator[str]:
     if relative.parts[0] == "hydra":
         yield "hydra"
     try:
-        text, content = path.read_text(encoding="utf-8"), load_yaml(path)
+        content, text = load_yaml(path), path.read_text(encoding="utf-8")
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} is not a file of YAML.\n  mend it, or take it out of the folder") from error
     yield from (f"@package {name}" for name in _PACKAGE.findall(text) if _names_hydra(name))
-    if not isinstance(content, dict):
-        return
+    if content is not None and not isinstance(content, dict):
+        raise ConfigError(f"{path} has no options, which are KEY: VALUE.\n  mend it, or take it out of the folder")
+    content = content or {}
     yield from (str(key) for key in content if str(key).partition(".")[0] == "hydra")
     entries = content.get("defaults")
     for entry in entries if isinstance(entries, list) else []:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from types import FrameType
@@ -90,6 +91,11 @@ def in_few_lines(error: Exception) -> str:
         text = _misused(error)
     elif package in ("hydra", "omegaconf") or "Config group override" in str(error):  # which Hydra lets be a ValueError
         text = explained(str(error), conf_folder())
+    elif "hydra._internal.config_loader_impl" in _modules(error):
+        text = (
+            f"the configuration cannot be composed: {type(error).__name__}: {error}\n"
+            "  mend the option files of --config-dir"
+        )
     elif isinstance(error, OSError) and error.strerror:
         place = f"{error.filename} cannot be read or written: " if error.filename else ""
         text = (
@@ -104,6 +110,11 @@ def in_few_lines(error: Exception) -> str:
         text = f"{kind}: {error}\n  this error is unexpected: HYDRA_FULL_ERROR=1 before the command shows the traceback"
     lines = [printable(line)[:_WIDEST] for line in hidden(text).splitlines() if line.strip()]
     return "\n".join(lines if len(lines) <= MAX_LINES else [*lines[: MAX_LINES - 1], "…", lines[-1]])
+
+
+def _modules(error: Exception) -> set[str]:
+    """Names of the modules that an error came through."""
+    return {str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)}
 
 
 def lacks_memory(error: Exception) -> bool:

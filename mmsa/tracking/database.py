@@ -121,7 +121,7 @@ def _make(database: Path) -> None:
         beside = Path(folder, database.name)
         store = SqlAlchemyStore(default_uri(folder, database.name), (database.parent / _ARTIFACTS).as_uri())
         store.engine.dispose()
-        if can_write_ahead(database.parent):
+        if can_write_ahead(Path(folder)):
             with closing(sqlite3.connect(beside)) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")  # stays with the file
         os.replace(beside, database)

@@ -225,6 +225,8 @@ class MLflowTracker(Tracker):
             client.set_tag(self.run_id, WHOLE, "false")
             client.update_run(self.run_id, status="RUNNING")
             _clear_uploads(str(shown.info.artifact_uri))
+            for name in {"failure", "pruned"} & set(shown.data.tags):  # how it ended before
+                client.delete_tag(self.run_id, name)
             for name in shown.data.metrics:
                 self._there |= {(name, point.step) for point in client.get_metric_history(self.run_id, name)}
         _log_parameters(client, self.run_id, run.parameters)

@@ -49,8 +49,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         )
     try:
         with zipfile.ZipFile(path) as archive:
-            if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+            if any(one.compress_type != zipfile.ZIP_STORED for one in archive.infolist()):
                 raise ValueError("compressed, as torch never writes one")
+            if (part := archive.testzip()) is not None:  # torch itself does not look
+                raise ValueError(f"{part} has another checksum")
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         written_by, expected = content.pop("format", None), content.pop("hash", None)
         if written_by is None and expected is not None:

@@ -17,6 +17,7 @@ import torch
 import mmsa
 from mmsa.errors import DataError
 from mmsa.training.checkpoints import content_hash, load_checkpoint, restore_weights, save_checkpoint
+from tests.fuzzing import Watch, mutated
 from tests.test_former import WRITTEN
 
 
@@ -81,6 +82,31 @@ def test_content_that_was_changed_and_packed_again_is_refused(tmp_path: Path) ->
     torch.save(stored | {"format": 99}, tmp_path / "c.pt")
     with pytest.raises(DataError, match="a newer mmsa wrote it"):
         load_checkpoint(tmp_path / "c.pt")
+
+
+@pytest.mark.parametrize("count", [150, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_a_checkpoint_with_other_instructions_is_refused(tmp_path: Path, count: int) -> None:
+    """What says which tensor has which bytes is a program: whatever it says, nothing is run and nothing crashes."""
+    path, expected, random = tmp_path / "c.pt", content_hash(content()), np.random.default_rng(1)
+    save_checkpoint(path, content())
+    with zipfile.ZipFile(path) as archive:
+        parts = {part.filename: archive.read(part) for part in archive.infolist()}
+    program = next(name for name in parts if name.endswith("data.pkl"))
+    num_refused = 0
+    for _ in range(count):
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, whole in parts.items():
+                archive.writestr(name, mutated(whole, random) if name == program else whole)
+        try:
+            with Watch(tmp_path) as watch:
+                found = content_hash(load_checkpoint(path))
+                restore_weights(path, torch.nn.Linear(3, 4, bias=False))
+            assert found == expected or "hash" not in torch.load(path, weights_only=True), "as of a former mmsa"
+        except DataError as error:
+            num_refused += 1
+            assert len(str(error).splitlines()) == 2
+        assert not watch.seen
+    assert num_refused > count / 2
 
 
 class Evil:
