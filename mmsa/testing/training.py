@@ -11,7 +11,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from omegaconf import DictConfig, OmegaConf
 
 from mmsa import learning
@@ -19,6 +18,7 @@ from mmsa.config import OF_THE_RUN
 from mmsa.model import Learner
 from mmsa.testing.batches import select
 from mmsa.testing.laws import Subject
+from mmsa.training.device import one_device
 from mmsa.training.trainer import Trainer, TrainingState
 from mmsa.types import Batch
 
@@ -87,7 +87,7 @@ def fitted(
     task, phases = subject.task, learner.objective.phases
     schedule = learning.build_schedule(cfg, optimizers["main"], task.mode, phases, len(train))
     options = {key: value for key, value in cfg.trainer.items() if key not in OF_THE_RUN}
-    trainer = Trainer(Fabric(accelerator="cpu", devices=1), task, folder, generators, **options)
+    trainer = Trainer(one_device(), task, folder, generators, **options)
     torch.manual_seed(0)
     progress = trainer.restored(learner, optimizers, schedule) if resume else None
     return trainer.fit(learner, optimizers, schedule, train, valid, lambda *_: None, progress), learner

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
 
 from mmsa.errors import ConfigError
 from mmsa.program import make, program
@@ -39,8 +40,13 @@ def make_fabric(
     torch.set_num_threads(threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic cuda products need
     torch.use_deterministic_algorithms(deterministic, warn_only=chosen == "mps")
+    return one_device(chosen, precision)
+
+
+def one_device(accelerator: str = "cpu", precision: Literal["32-true", "bf16-mixed"] = "32-true") -> Fabric:
+    """Fabric for one process on one device, also in a job of SLURM, MPI or torchrun, which it must not guess from."""
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    return Fabric(accelerator=chosen, devices=1, precision=precision)
+    return Fabric(accelerator=accelerator, devices=1, precision=precision, plugins=LightningEnvironment())
 
 
 def build_without_cuda() -> ConfigError | None:

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from lightning_fabric import Fabric
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
@@ -24,6 +23,7 @@ from mmsa.stages import Phase
 from mmsa.testing.batches import make_batch
 from mmsa.testing.laws import MOMENT, Subject, every_element_learns, targets_are_not_seen
 from mmsa.testing.training import a_stopped_training_goes_on_to_the_same_bits, fitted
+from mmsa.training.device import one_device
 from mmsa.training.trainer import Trainer
 from mmsa.types import Moment
 from tests.contracts.conftest import configuration
@@ -67,7 +67,7 @@ def test_every_parameter_of_it_learns(trait: str) -> None:
 
 def trainer_of(cfg: DictConfig, folder: Path) -> Trainer:
     options = {key: value for key, value in cfg.trainer.items() if key not in OF_THE_RUN}
-    return Trainer(Fabric(accelerator="cpu", devices=1), build.build_task(cfg), folder, {}, **options)
+    return Trainer(one_device(), build.build_task(cfg), folder, {}, **options)
 
 
 def stepped_by(learner: Learner, phase: Phase, trainer: Trainer, optimizers: Mapping[str, Any]) -> set[str]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -16,6 +15,7 @@ from mmsa.fusion.lmf import LmfFusion
 from mmsa.model import Learner, MultimodalModel
 from mmsa.objective.task import TaskObjective
 from mmsa.regularizer.none import NoRegularizer
+from mmsa.training.device import one_device
 from mmsa.training.optimizers import adam
 from mmsa.training.regression import Regression
 from mmsa.training.trainer import MAIN, Trainer
@@ -180,7 +180,7 @@ def test_training_follows_the_reference(golden_file: Path, tmp_path: Path) -> No
     assert [len(group["params"]) for group in groups] == [group.pop("num_tensors") for group in groups]
     optimizer = adam(groups, lr=rest[0]["lr"])
     trainer = Trainer(
-        Fabric(accelerator="cpu", devices=1),
+        one_device(),
         learner.objective.task,
         tmp_path,
         {},

@@ -9,13 +9,13 @@ from typing import Any, Literal, cast
 
 import pytest
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from mmsa.data.batches import Fold
 from mmsa.model import Learner, MultimodalModel
 from mmsa.objective.task import TaskObjective
 from mmsa.stages import Task
+from mmsa.training.device import one_device
 from mmsa.training.optimizers import adam
 from mmsa.training.regression import Regression
 from mmsa.training.schedules import plateau
@@ -118,7 +118,7 @@ def test_training_follows_the_reference(golden_file: Path, tmp_path: Path) -> No
             optimizer, schedule["mode"], schedule["factor"], schedule["patience"], schedule["cooldown"], lowest
         )
     trainer = Trainer(
-        Fabric(accelerator="cpu", devices=1),
+        one_device(),
         task,
         tmp_path,
         {},

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning_fabric import Fabric
 
 from mmsa import learning
 from mmsa.config import OF_THE_RUN
@@ -14,6 +13,7 @@ from mmsa.model import Learner
 from mmsa.testing.batches import select
 from mmsa.testing.laws import MOMENT, Subject
 from mmsa.testing.training import LENGTHS, SIZES, STOPPED_IN, a_stopped_training_goes_on_to_the_same_bits, fitted
+from mmsa.training.device import one_device
 from mmsa.training.trainer import Trainer
 from tests.contracts.conftest import configuration, options
 
@@ -34,7 +34,7 @@ SCHEDULES = {
 
 def trainer_of(subject: Subject, folder: Path) -> Trainer:
     chosen = {key: value for key, value in subject.cfg.trainer.items() if key not in OF_THE_RUN}
-    return Trainer(Fabric(accelerator="cpu", devices=1), subject.task, folder, {}, **chosen)
+    return Trainer(one_device(), subject.task, folder, {}, **chosen)
 
 
 def gradients(learner: Learner) -> torch.Tensor:

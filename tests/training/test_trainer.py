@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 
 from mmsa.build import build_model, build_task
@@ -23,6 +22,7 @@ from mmsa.model import Learner, MultimodalModel
 from mmsa.objective.task import TaskObjective
 from mmsa.stages import Phase
 from mmsa.training.checkpoints import load_checkpoint
+from mmsa.training.device import one_device
 from mmsa.training.schedules import Schedule, plateau
 from mmsa.training.trainer import Trainer, TrainingState
 from mmsa.types import Moment
@@ -34,7 +34,7 @@ class Scripted(Trainer):
     """A trainer whose epochs add 1 to the only weight, and whose validation values are given."""
 
     def __init__(self, folder: Path, scores: Sequence[float], patience: int = 99) -> None:
-        fabric, task = Fabric(accelerator="cpu", devices=1), build_task(configuration())
+        fabric, task = one_device(), build_task(configuration())
         super().__init__(fabric, task, folder, {}, max_epochs=len(scores), batch_size=4, patience=patience)
         self.scores = iter(scores)
 
@@ -174,7 +174,7 @@ def test_metrics_are_those_of_the_whole_fold_whatever_the_batch_size(tmp_path: P
     found = []
     for batch_size in (len(fold), len(fold) - 1, 13, 1):
         assert batch_size in (len(fold), 1) or len(fold) % batch_size == 1
-        fabric = Fabric(accelerator="cpu", devices=1)
+        fabric = one_device()
         trainer = Trainer(fabric, build_task(cfg), tmp_path, {}, max_epochs=1, batch_size=batch_size, patience=1)
         metrics, predictions = trainer.evaluate(model, fold)
         assert predictions.shape == (len(fold),)
@@ -197,7 +197,7 @@ def test_a_batch_of_one_takes_a_training_step(tmp_path: Path) -> None:
         cfg = configuration(f"task={task}", "regularizer=m3_slp", "fusion=misa", "encoder=misa")
         model = model_of_widths(cfg, {"text": 4, "audio": 3}).train()
         fold = Data(store, ["text", "audio"]).fold("train")
-        fabric = Fabric(accelerator="cpu", devices=1)
+        fabric = one_device()
         trainer = Trainer(fabric, build_task(cfg), tmp_path, {}, max_epochs=1, batch_size=1, patience=1)
         learner = Learner(model, TaskObjective(build_task(cfg)))
         learner, optimizer = fabric.setup(learner, torch.optim.Adam(learner.parameters(), lr=1e-3))
