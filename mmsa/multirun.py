@@ -26,6 +26,7 @@ class MultirunCallback(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Name the multirun, count its runs, and make the tracking database before any worker starts."""
         from mmsa.build import build_tracker
+        from mmsa.cluster import watched
         from mmsa.journal import SWEEP_VARIABLE
         from mmsa.run_folder import NUM_RUNS_VARIABLE, check_outputs
         from mmsa.secrets import conceal
@@ -33,6 +34,7 @@ class MultirunCallback(Callback):
         conceal(config)  # before a launcher writes it into a file for its jobs
         if config.get("sweep"):  # which makes its own study, and ends in its own table
             return
+        watched(config.hydra.launcher)
         try:
             check_outputs(Path(config.paths.outputs))
             build_tracker(config, warn=print).prepare()

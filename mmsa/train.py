@@ -77,7 +77,7 @@ def join_sweep(cfg: DictConfig) -> None:
     """A job that a launcher has started for a sweep."""
     if cfg.sweep.join is None:
         raise ConfigError("sweep=…: its runs are made by hydra/sweeper=mmsa.\n  leave hydra/sweeper out")
-    from mmsa.sweep.hydra_sweep import join
+    from mmsa.sweep.joining import join
 
     join(Path(cfg.sweep.join))
 

@@ -46,6 +46,7 @@ class SweepDisplay:
     def __post_init__(self) -> None:
         self._states: list[TrialState] | None = None
         self._told = {trial.number for trial in self.study.get_trials(deepcopy=False) if trial.state.is_finished()}
+        self.complete, self.num_ended = False, len(self._told)
         self._new: list[float] = []
         self._began = time.monotonic()
         self._drawn = 0.0
@@ -83,6 +84,7 @@ class SweepDisplay:
         text = Text(self._standing(summary))
         text.truncate(self.console.width - 3, overflow="ellipsis")  # one line, beside the sign that turns
         self._status.update(text)
+        self.complete, self.num_ended = summary.num_finished >= summary.total, len(self._told)
         self._states = states
 
     def draw(self) -> None:
@@ -159,8 +161,20 @@ def usual_seconds(outputs: Path, fingerprint: str) -> float | None:
     return statistics.median(seconds) if seconds else None
 
 
-def while_running(work: Callable[[], None], refresh: Callable[[], None], every: float = 1.0) -> None:
-    """Do what blocks in a thread of its own, and refresh the display until it is through; its errors are raised."""
+def while_running(
+    work: Callable[[], None],
+    refresh: Callable[[], None],
+    enough: Callable[[], bool] = lambda: False,
+    every: float = 1.0,
+) -> None:
+    """Do what blocks in a thread of its own, and refresh the display until it is through; its errors are raised.
+
+    Args:
+        work: what blocks.
+        refresh: of the display.
+        enough: whether to wait no longer.
+        every: seconds between two calls.
+    """
     errors: list[BaseException] = []
 
     def guarded() -> None:
@@ -171,7 +185,7 @@ def while_running(work: Callable[[], None], refresh: Callable[[], None], every: 
 
     thread = threading.Thread(target=guarded, daemon=True)
     thread.start()
-    while thread.is_alive():
+    while thread.is_alive() and not enough():
         refresh()
         thread.join(every)
     refresh()

@@ -18,19 +18,20 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from mmsa import build
+from mmsa.cluster import Jobs, requeue_by_default, watched
 from mmsa.commands import report_command, worker_command
 from mmsa.errors import ConfigError, MmsaError, printable
 from mmsa.occupancy import give_back, take
 from mmsa.overrides import text_override
-from mmsa.resume import config_folders
 from mmsa.secrets import check_place, hidden
 from mmsa.settling import settle
 from mmsa.sweep.checking import check_sweep
-from mmsa.sweep.drive import SweepDisplay, opening_lines, usual_seconds, while_running
+from mmsa.sweep.drive import SweepDisplay, opening_lines, usual_seconds
+from mmsa.sweep.launching import Launched
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.report import report
 from mmsa.sweep.setup import Sweep, reopen, set_up
-from mmsa.sweep.slots import Slot, SlotPlan, SlotRules, choose_slots
+from mmsa.sweep.slots import SlotPlan, SlotRules, choose_slots
 from mmsa.sweep.study_run import RUN_ID, StudyRun, ended_as
 from mmsa.sweep.summary import summarise
 from mmsa.sweep.supervisor import POLL_SECONDS, Supervisor
@@ -72,7 +73,11 @@ def sweep(
         raise ConfigError("a launcher needs to know how many workers to start.\n  type sweep.workers=8")
     else:
         made = set_up(checked, choice)
-        by_launcher(made, Plugins.instance().instantiate_launcher(**launching), choice)
+        jobs = watched(config.hydra.launcher)
+        launcher: Any = Plugins.instance().instantiate_launcher(**launching)
+        if jobs is not None:
+            requeue_by_default(launcher.params, config.hydra.overrides.hydra)
+        by_launcher(made, launcher, jobs, choice)
 
 
 def plan_slots(base: DictConfig, options: Mapping[str, Any], slots: str | int | list[str]) -> SlotPlan:
@@ -108,7 +113,7 @@ def on_slots(made: Sweep, plan: SlotPlan, until: float | None, run: StudyRun | N
     died = partial(guarded, note_death, made.study)
     with (
         display,
-        watched(Path(made.spec.folder)),
+        looked_after(Path(made.spec.folder)),
         Supervisor(
             Path(made.spec.folder), plan.slots, until, display.say, died, made.spec.config_folders
         ) as supervisor,
@@ -121,25 +126,35 @@ def on_slots(made: Sweep, plan: SlotPlan, until: float | None, run: StudyRun | N
     conclude(made, display, EXIT_INTERRUPTED if supervisor.interrupts else 0 if late else None)
 
 
-def by_launcher(made: Sweep, launcher: Any, choice: str) -> None:
-    """Run a sweep by the jobs of a launcher, each of which is a worker."""
+def by_launcher(made: Sweep, launcher: Any, jobs: Jobs | None, choice: str) -> None:
+    """Run a sweep by the jobs of a launcher, each of which is a worker.
+
+    Args:
+        made: the sweep.
+        launcher: Hydra's.
+        jobs: what SLURM does with them; None under another launcher.
+        choice: option of the group sweep.
+
+    Raises:
+        MmsaError: the launcher started none, or the sweep ended before its total.
+    """
     workers = made.spec.options["workers"]
     display = announce(made, [f"{workers} jobs of {type(launcher).__name__}"], workers, (), study_run(made))
-    jobs = [[f"sweep={choice}", text_override("sweep.join", made.spec.folder)] for _ in range(workers)]
-    ended = None
-    with display, watched(Path(made.spec.folder)):
+    words = [[f"sweep={choice}", text_override("sweep.join", made.spec.folder)] for _ in range(workers)]
+    refresh = partial(Patience(display.say), display.refresh)
+    launched = Launched(partial(launcher.launch, words, initial_job_idx=0), jobs, display, refresh)
+    ended, reason = None, ""
+    with display, looked_after(Path(made.spec.folder)):
         try:
-            while_running(
-                lambda: launcher.launch(jobs, initial_job_idx=0), partial(Patience(display.say), display.refresh)
-            )
+            reason = launched.wait()
         except KeyboardInterrupt:
             display.say("the jobs continue without this display; the cluster's own command ends them")
             ended = EXIT_INTERRUPTED
-    conclude(made, display, ended)
+    conclude(made, display, ended, reason)
 
 
 @contextmanager
-def watched(folder: Path) -> Iterator[None]:
+def looked_after(folder: Path) -> Iterator[None]:
     """While this process looks after a sweep; a second one that does so may find it taken, which costs nothing."""
     lock = take(folder, of_trial=True)
     try:
@@ -195,24 +210,26 @@ def study_run(made: Sweep) -> StudyRun | None:
     return run
 
 
-def conclude(made: Sweep, display: SweepDisplay, ended: int | None) -> None:
+def conclude(made: Sweep, display: SweepDisplay, ended: int | None, reason: str = "") -> None:
     """Print the outcome of a sweep, and the next command.
 
     Args:
         made: the sweep.
         display: its display.
         ended: exit code where it was ended before its total, by a signal or by its time; None where it was not.
+        reason: how a launcher's jobs ended.
 
     Raises:
         MmsaError: it is not complete, for another reason.
     """
     spec, summary = made.spec, summarise(made.study)
     complete = summary.num_finished >= summary.total
+    standing = ended_as(made.study, summary, spec.options["max_failures"])
     settle(made.base, print)
     if not spec.options["final"]:
         display.draw()
     if display.run is not None:
-        display.run.finish(summary, ended_as(made.study, summary, spec.options["max_failures"]))
+        display.run.finish(summary, standing)
         made.study.set_user_attr(RUN_ID, display.run.tracker.run_id)  # it may have been opened late
     if summary.counts["done"]:
         print(report(Path(spec.folder).parents[1], spec.study))
@@ -224,8 +241,10 @@ def conclude(made: Sweep, display: SweepDisplay, ended: int | None) -> None:
         return
     left = f"{summary.num_finished} of {summary.total} trials are done; resume it: {made.command or summary.command}"
     if ended is None:
-        why = "no slot is left whose workers start"
-        if failed := [row.reason or "for an unknown reason" for row in summary.rows if row.state == "failed"]:
+        why = reason or "no slot is left whose workers start"
+        if (standing == "FAILED" or not reason) and (
+            failed := [row.reason or "for an unknown reason" for row in summary.rows if row.state == "failed"]
+        ):
             why = f"{len(failed)} trials failed, the last one: {failed[-1]}"
         raise MmsaError(f"{why}\n  {left}\n  output of the workers: {spec.folder}/workers")
     print(printable(left))
@@ -254,19 +273,3 @@ def join_here(folder: Path, slots: str | int | list[str], config_folders: Sequen
         os.chdir(here)
         made.base.paths.outputs = str(Path(made.spec.folder).parents[1])
     on_slots(made, plan_slots(made.base, made.spec.options, slots), None, None)
-
-
-def join(folder: Path) -> None:
-    """Work on a sweep in a job that a launcher has started, on what the launcher gave to the job.
-
-    Args:
-        folder: the sweep's folder.
-    """
-    spec = SweepSpec.load(folder)
-    spec.check_complete()
-    minutes = spec.options["timeout"]
-    until = time.time() + 60 * minutes if minutes else None
-    slot = Slot(f"job {os.getpid()} on {os.uname().nodename}", lock=f"job {os.getpid()}", environment={})
-    with Supervisor(folder, (slot,), until, print, config_folders=config_folders()) as supervisor:
-        while supervisor.step():
-            time.sleep(POLL_SECONDS)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import joblib
-import torch
 
 from mmsa.errors import ConfigError
 
@@ -128,6 +127,8 @@ def _torch_gpus(visible: str | None) -> list[Gpu]:
 
 def num_torch_gpus() -> int:
     """How many GPUs this PyTorch can compute on."""
+    import torch  # seconds, which a process that supervises a given slot does without
+
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
@@ -153,3 +154,10 @@ def _visible_gpus(gpus: Sequence[Gpu], tokens: Sequence[str]) -> list[Gpu]:
 def _is_named(gpu: Gpu, token: str) -> bool:
     """Whether a token is the GPU's index, or its UUID, which may be cut short."""
     return int(token) == gpu.index if token.isdecimal() else token.startswith("GPU-") and gpu.id.startswith(token)
+
+
+def has_mps() -> bool:
+    """Whether this is a Mac whose GPU PyTorch can use."""
+    import torch
+
+    return torch.backends.mps.is_available()

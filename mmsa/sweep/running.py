@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 from omegaconf import DictConfig, OmegaConf
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner, WilcoxonPruner
-from optuna.trial import Trial, TrialState, create_trial
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from mmsa import build, experiment
 from mmsa.compose import Composer
@@ -81,6 +81,13 @@ class TrialRunner:
                 self._compare_seeds(trial, [value[0] for value in values])
         by_objective = zip(*values, strict=True)
         return [self._objective(list(found), mode) for found, mode in zip(by_objective, self.spec.modes, strict=True)]
+
+    def epochs_of(self, trial: FrozenTrial) -> int:
+        """How many epochs the runs of a trial have behind them, those of all seeds together."""
+        histories = [
+            self._runs / Path(run["folder"]).name / "history.csv" for run in trial.user_attrs.get("seeds", {}).values()
+        ]
+        return sum(len(history.read_text().splitlines()) - 1 for history in histories if history.is_file())
 
     def _seed(self, trial: Trial, varying: Sequence[str], seed: int | None, watched: bool) -> list[float]:
         """The objectives of one run, which resumes where a dead worker left it."""

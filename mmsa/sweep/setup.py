@@ -243,8 +243,9 @@ def open_sweep(spec: SweepSpec, slot: str) -> tuple[TrialDesk, TrialRunner]:
         pruner=make_pruner(options["pruner"], options["min_epochs"]),
     )
     total = None if grid else spec.total
-    desk = TrialDesk(study, space.distributions, total, options["retries"], options["max_failures"], slot)
-    return desk, TrialRunner(spec, space, study)
+    runner = TrialRunner(spec, space, study)
+    limits = options["retries"], options["max_failures"]
+    return TrialDesk(study, space.distributions, total, *limits, slot, runner.epochs_of), runner
 
 
 def _other_search(study: str, difference: str) -> ConfigError:

@@ -8,11 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-
 from mmsa.errors import ConfigError
-from mmsa.sweep.machine import GIB, Gpu, cores, found_gpus, gpus_are_chosen, num_cores
-from mmsa.training.device import build_without_cuda
+from mmsa.sweep.machine import GIB, Gpu, cores, found_gpus, gpus_are_chosen, has_mps, num_cores
 
 Accelerator = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -135,8 +132,10 @@ def _automatic(rules: SlotRules) -> tuple[list[Slot], list[str]]:
     if gpus:
         return _on_free_gpus(gpus, rules)
     if rules.accelerator == "cuda":
+        from mmsa.training.device import build_without_cuda
+
         raise build_without_cuda() or ConfigError(f"device=cuda: {_here(gpus)}.\n  type device=cpu, or device=auto")
-    if rules.accelerator == "mps" or (rules.accelerator == "auto" and torch.backends.mps.is_available()):
+    if rules.accelerator == "mps" or (rules.accelerator == "auto" and has_mps()):
         _require_mps("device=mps")
         return [rules.on_mps()], []
     return [rules.on_cpu(number) for number in range(1, max(1, num_cores() // rules.threads) + 1)], []
@@ -210,7 +209,7 @@ def _named_gpu(word: str, given: str, gpus: Sequence[Gpu], rules: SlotRules) -> 
 
 
 def _require_mps(given: str) -> None:
-    if not torch.backends.mps.is_available():
+    if not has_mps():
         raise ConfigError(
             f"{given}: here is no Apple GPU that PyTorch can use.\n  type device=auto and sweep.slots=auto"
         )

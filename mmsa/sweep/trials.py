@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +46,7 @@ class TrialDesk:
         retries: how often a trial whose worker died is resumed.
         max_failures: failed trials since the command last ran at which the sweep ends.
         slot: what the worker computes on, for people.
+        reached: how far a trial has come, by its checkpoints.
     """
 
     study: Study
@@ -54,6 +55,7 @@ class TrialDesk:
     retries: int
     max_failures: int
     slot: str = ""
+    reached: Callable[[FrozenTrial], int] = lambda trial: 0
     worker: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def __post_init__(self) -> None:
@@ -160,7 +162,7 @@ class TrialDesk:
 
     def _adopt(self, left: FrozenTrial) -> Trial | None:
         """Resume a trial whose worker died; None where its retries are used up, or another host was faster."""
-        attempts = int(left.user_attrs.get("attempts", 0))
+        attempts = self._attempts(left)
         if attempts > self.retries:
             reason = left.user_attrs.get("death", f"its worker died, {attempts} times in all")
             self.study._storage.set_trial_user_attr(left._trial_id, "reason", reason)
@@ -176,6 +178,14 @@ class TrialDesk:
                 return None
         self._suggest(trial)
         return trial
+
+    def _attempts(self, left: FrozenTrial) -> int:
+        """How often a trial was begun; not those times that came to a later checkpoint before their worker died."""
+        attempts, reached = int(left.user_attrs.get("attempts", 0)), self.reached(left)
+        if reached <= int(left.user_attrs.get("reached", 0)):
+            return attempts
+        self.study._storage.set_trial_user_attr(left._trial_id, "reached", reached)
+        return max(0, attempts - 1)
 
     def _claim(self, trial: Trial, attempts: int) -> None:
         trial.set_user_attr("lease", time.time() + LEASE_SECONDS)

@@ -155,7 +155,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config-dir", action="append", default=[], help="a folder of configuration files")
     parser.add_argument("--until", type=float, help="Unix time after which no trial starts")
     options = parser.parse_args(arguments)
-    for number in (signal.SIGINT, signal.SIGHUP):  # a terminal's Ctrl-C and its end are the parent's to interpret
+    # A terminal's Ctrl-C and its end, and a cluster's warnings, are the parent's to interpret.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop_now)
     lock = Lock(lock_file(options.lock), str(options.folder)) if options.lock else None

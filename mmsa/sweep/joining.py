@@ -1,0 +1,61 @@
+"""A job of a launcher that works on a sweep."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmsa.errors import MmsaError
+from mmsa.resume import config_folders
+from mmsa.sweep.options import SweepSpec
+from mmsa.sweep.slots import Slot
+from mmsa.sweep.supervisor import POLL_SECONDS, Supervisor
+
+WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
+"""What a cluster sends before it ends a job; submitit takes one of them and has the job start again."""
+
+
+def join(folder: Path) -> None:
+    """Work on a sweep in a job that a launcher has started, on what the launcher gave to the job.
+
+    A job that the cluster is about to end hands its trial back, and then lets the launcher have it start again.
+
+    Args:
+        folder: the sweep's folder.
+
+    Raises:
+        MmsaError: its time limit is reached, and the launcher does not have it start again.
+    """
+    spec = SweepSpec.load(folder)
+    spec.check_complete()
+    minutes = spec.options["timeout"]
+    until = time.time() + 60 * minutes if minutes else None
+    slot = Slot(f"job {os.getpid()} on {os.uname().nodename}", lock=f"job {os.getpid()}", environment={})
+    came: list[int] = []
+    with Supervisor(folder, (slot,), until, print, config_folders=config_folders()) as supervisor:
+        formers = {n: signal.signal(n, lambda number, frame: came.append(number)) for n in (signal.SIGTERM, *WARNINGS)}
+        while not came and supervisor.step():
+            time.sleep(POLL_SECONDS)
+    launchers = {number: formers[number] for number in WARNINGS if callable(formers[number])}
+    for number in WARNINGS:
+        signal.signal(number, formers[number] or signal.SIG_DFL)
+    if came and launchers:
+        _have_it_start_again(came, launchers)
+
+
+def _have_it_start_again(came: Sequence[int], launchers: Mapping[int, Any]) -> None:
+    """End this job without a result: it is for the cluster to say what becomes of it."""
+    try:
+        for number in came:
+            if number in launchers:
+                launchers[number](number, None)
+    except Exception as error:
+        raise MmsaError(
+            f"a job reached its time limit, and does not start again: {error}\n  type hydra.launcher.max_num_timeout=10"
+        ) from error
+    sys.exit(128 + came[0])
