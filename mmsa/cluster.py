@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig
 
@@ -125,7 +125,7 @@ def watched(launcher: DictConfig) -> Jobs | None:
     if not launcher._target_.endswith("SlurmLauncher"):
         return None
     jobs = Jobs()
-    submitit.SlurmJob.watcher = jobs
+    submitit.SlurmJob.watcher = cast(Any, jobs)
     return jobs
 
 

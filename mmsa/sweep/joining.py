@@ -41,7 +41,7 @@ def join(folder: Path) -> None:
         formers = {n: signal.signal(n, lambda number, frame: came.append(number)) for n in (signal.SIGTERM, *WARNINGS)}
         while not came and supervisor.step():
             time.sleep(POLL_SECONDS)
-    launchers = {number: formers[number] for number in WARNINGS if callable(formers[number])}
+    launchers: dict[int, Any] = {number: formers[number] for number in WARNINGS if callable(formers[number])}
     for number in WARNINGS:
         signal.signal(number, formers[number] or signal.SIG_DFL)
     if came and launchers:

@@ -79,7 +79,7 @@ class Launched:
 
     def _reason(self) -> str:
         failed = [job._return_value for job in self._returned if job and job.status == JobStatus.FAILED]
-        return _line(failed[0]) if failed else ""
+        return in_few_lines(failed[0]) if failed else ""
 
 
 def _line(error: Exception) -> str:

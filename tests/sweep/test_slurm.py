@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 from optuna import Study
-from optuna.trial import TrialState
 
 from mmsa.sweep.storage import open_study
 from tests.sweep.test_running import make, work
@@ -22,8 +21,9 @@ if TYPE_CHECKING:
 pytest_plugins = ["tests.slurm"]
 
 OURS = re.compile(
-    r"sweep study: |  (data|trials|slots|storage|time|to resume): |trial +\d+  |job \d+(_\d+)? |study study: |synthetic, "
-    r"|sampler |planted |values of |\* best|trial   |─+$|[* \d.]+$|[\d.]+ s per|the best |  python |the same table"
+    r"sweep study: |  (data|trials|slots|storage|time|to resume): |trial +\d+  |job \d+(_\d+)? |"
+    r"study study: |synthetic, |sampler |planted |values of |\* best|trial   |─+$|[* \d.]+$|[\d.]+ s per"
+    r"|the best |  python |the same table"
 )
 """How the lines of a sweep begin."""
 

@@ -140,6 +140,20 @@ def test_a_trial_whose_workers_die_again_and_again_fails_with_the_reason(url: st
     assert failed.state == TrialState.FAIL and failed.user_attrs["reason"] == "its worker died (killed by signal 9)"
 
 
+def test_a_death_does_not_count_that_came_after_a_later_checkpoint(url: str) -> None:
+    counted = []
+    for epochs in (0, 2, 5, 6, 6):
+        desk = make_desk(url, 1, retries=1, reached=lambda trial, epochs=epochs: epochs)
+        trial = desk.next()
+        assert trial is not None and trial.number == 0
+        counted.append(trial.user_attrs["attempts"])
+        desk.close()
+    assert counted == [1, 1, 1, 1, 2]
+    desk = make_desk(url, 1, retries=1, reached=lambda trial: 6)
+    following = desk.next()
+    assert following is not None and following.number == 1 and desk.study.trials[0].state == TrialState.FAIL
+
+
 def test_a_released_trial_does_not_count_as_a_death(url: str) -> None:
     for _ in range(5):
         desk = make_desk(url, 1, retries=0)

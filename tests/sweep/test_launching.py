@@ -1,0 +1,141 @@
+"""Jobs of a launcher: what is made of their ends, and of the warnings that they get before."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hydra.core.utils import JobReturn, JobStatus
+
+from mmsa.cluster import Jobs
+from mmsa.errors import MmsaError
+from mmsa.sweep import joining
+from mmsa.sweep.launching import MOST_LOST, Launched
+from mmsa.sweep.supervisor import Seat
+
+
+class Screen:
+    """Of a sweep of three trials, one of which ends with each look."""
+
+    def __init__(self, each: int = 1) -> None:
+        self.said: list[str] = []
+        self.num_ended, self.each = 0, each
+        self.say = self.said.append
+
+    @property
+    def complete(self) -> bool:
+        return self.num_ended >= 3
+
+    def look(self) -> None:
+        self.num_ended += self.each
+
+
+def launched(launch: Callable[[], Any], screen: Screen, jobs: Jobs | None = None) -> Launched:
+    return Launched(launch, jobs, screen, screen.look)  # type: ignore[arg-type]
+
+
+def lost() -> Any:
+    raise OSError("worker crashed\n  and more")
+
+
+def test_lost_workers_are_replaced_as_long_as_trials_end() -> None:
+    screen = Screen()
+    launched(lost, screen).wait()
+    assert screen.complete and screen.said[0] == "the launcher lost workers, and starts others: OSError: worker crashed"
+    stuck = Screen(each=0)
+    reason = launched(lost, stuck).wait()
+    assert len(stuck.said) == MOST_LOST and reason == "the launcher loses its workers: OSError: worker crashed"
+
+
+def test_a_job_that_cannot_go_on_says_why() -> None:
+    job = JobReturn(status=JobStatus.FAILED)
+    job.return_value = MmsaError("no such folder\n  mount it")
+    assert (
+        launched(lambda: [JobReturn(status=JobStatus.COMPLETED), job], Screen(each=0)).wait()
+        == "no such folder\n  mount it"
+    )
+
+
+def cancelled(states: dict[str, str]) -> Jobs:
+    jobs = Jobs()
+    jobs.states = states
+    jobs._ask = lambda now=False: None  # type: ignore[method-assign]
+    return jobs
+
+
+def test_the_last_line_says_what_the_cluster_did() -> None:
+    jobs = cancelled({"7_0": "CANCELLED", "7_1": "CANCELLED", "7_2": "FAILED"})
+    trace = "Job (task=0) failed:\nTraceback (most recent call last):\n  here\nhydra.errors.OddError: no such node\n---"
+
+    def launch() -> Any:
+        raise RuntimeError(trace)
+
+    reason = launched(launch, Screen(each=0), jobs).wait()
+    assert reason == "SLURM left no worker: 2 jobs cancelled, 1 job failed; hydra.errors.OddError: no such node"
+    with pytest.raises(MmsaError, match="started no job: RuntimeError: no srun"):
+        launched(lambda: (_ for _ in ()).throw(RuntimeError("no srun")), Screen(), cancelled({})).wait()
+
+
+def test_a_complete_sweep_waits_for_no_job_in_the_queue() -> None:
+    held = threading.Event()
+    jobs = cancelled({"7_0": "COMPLETED", "7_1": "PENDING"})
+    assert launched(held.wait, Screen(each=3), jobs).wait() == "" and jobs.states["7_1"] == "CANCELLED"  # type: ignore[arg-type]
+    held.set()
+
+
+@contextmanager
+def handled(number: int, handler: Any) -> Iterator[None]:
+    former = signal.signal(number, handler)
+    yield
+    signal.signal(number, former)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGUSR2, signal.SIGTERM])
+def test_a_job_that_is_about_to_end_hands_its_trial_back_first(
+    sent: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = """
+import os, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: (sys.stdin.read(), print("handed back"), os._exit(0)))
+print("started", flush=True)
+signal.pause()
+"""
+    log = tmp_path / "workers.log"
+
+    def start(self: Seat, folder: Path, until: float | None) -> None:
+        with log.open("wb") as out:
+            self.process = subprocess.Popen([sys.executable, "-uc", code], stdin=subprocess.PIPE, stdout=out)
+
+    def warn() -> None:
+        while not (log.exists() and "started" in log.read_text()):
+            pass
+        os.kill(os.getpid(), sent)
+
+    monkeypatch.setattr(Seat, "start", start)
+    monkeypatch.setattr(
+        joining, "SweepSpec", SimpleNamespace(load=lambda folder: SimpleNamespace(options={"timeout": 1}))
+    )
+    asked: list[str] = []
+    with handled(signal.SIGUSR2, lambda *_: asked.append(log.read_text())):
+        threading.Thread(target=warn, daemon=True).start()
+        with pytest.raises(SystemExit):
+            joining.join(tmp_path)
+    assert "handed back" in log.read_text()
+    assert ["handed back" in text for text in asked] == ([True] if sent == signal.SIGUSR2 else [])
+
+
+def test_a_job_without_another_start_says_so(tmp_path: Path) -> None:
+    def used_up(*_: Any) -> None:
+        raise RuntimeError("timed-out too many times")
+
+    with pytest.raises(MmsaError, match=r"too many times\n  type hydra.launcher.max_num_timeout=10"):
+        joining._have_it_start_again([signal.SIGUSR2], {signal.SIGUSR2: used_up})
