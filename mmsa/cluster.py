@@ -46,14 +46,15 @@ class Jobs:
         self._asking = threading.Lock()
 
     def register_job(self, job_id: str) -> None:
-        """Watch a job from now on."""
-        self.states[job_id] = "UNKNOWN"
+        """Watch a job from now on; the tasks of an array stand for it."""
+        self.states.pop(job_id.partition("_")[0], None)
+        self.states[job_id] = "PENDING"
         self._began = self._asked = time.monotonic()
 
     def get_state(self, job_id: str, mode: str = "standard") -> str:
         """The state of a job in SLURM's words."""
         self._ask(now=mode == "force")
-        return self.states.get(job_id, "UNKNOWN")
+        return self.states.get(job_id, "PENDING")
 
     def is_done(self, job_id: str, mode: str = "standard") -> bool:
         """Whether a job has ended and does not start again."""
@@ -92,16 +93,16 @@ class Jobs:
             pause = min(MOST_SECONDS, max(2.0, (time.monotonic() - self._began) / 10))
             if not self.states or not (now or time.monotonic() > self._asked + pause):
                 return
-            self._asked = time.monotonic()
+            self._asked, watched = time.monotonic(), dict(self.states)
             command = ["squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}", "--format=%i|%T"]
             try:
                 told = subprocess.run(command, capture_output=True, text=True, timeout=MOST_SECONDS, check=True)
             except (OSError, subprocess.SubprocessError):
                 return
             found = dict(line.strip().split("|") for line in told.stdout.splitlines() if line.count("|") == 1)
-            for job, former in self.states.items():
-                if former not in ENDS:
-                    self._note(job, former, found.get(job, "GONE"))
+            for job, former in watched.items():
+                if former not in ENDS:  # a task of an array that is cancelled in the queue leaves no trace
+                    self._note(job, former, found.get(job, "CANCELLED" if former == "PENDING" else "GONE"))
 
     def _note(self, job: str, former: str, state: str) -> None:
         self.states[job] = state

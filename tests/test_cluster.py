@@ -35,18 +35,21 @@ def states(jobs: Jobs) -> dict[str, str]:
 def test_the_states_of_jobs_are_those_of_squeue(cluster: Callable[[str], None]) -> None:
     jobs = Jobs()
     cluster("7_0|RUNNING\n7_1|PENDING\n")
-    for job in ("7_0", "7_1"):
+    for job in ("7", "7_0", "7_1", "7_2"):
         jobs.register_job(job)
-    assert states(jobs) == {"7_0": "RUNNING", "7_1": "PENDING"} and not jobs.news()
+    assert states(jobs) == {"7_0": "RUNNING", "7_1": "PENDING", "7_2": "CANCELLED"}, "an array's task, in the queue"
+    assert jobs.news() == ["job 7_2: cancelled"] and not jobs.news()
     cluster("7_0|PENDING\n7_1|TIMEOUT\n")
     assert states(jobs)["7_0"] == "PENDING" and jobs.is_done("7_1") and not jobs.is_done("7_0")
     limit = "stopped by the time limit (hydra.launcher.timeout_min)"
     assert jobs.news() == ["job 7_0 waits in the queue again", f"job 7_1: {limit}"] and not jobs.news()
     cluster("away")
-    assert states(jobs) == {"7_0": "PENDING", "7_1": "TIMEOUT"}, "it knows no better"
+    assert states(jobs) == {"7_0": "PENDING", "7_1": "TIMEOUT", "7_2": "CANCELLED"}, "it knows no better"
+    cluster("7_0|RUNNING\n")
+    states(jobs)
     cluster("")
     assert states(jobs)["7_0"] == "GONE" and jobs.left() == []
-    assert jobs.ended() == f"1 job no longer known, 1 job {limit}"
+    assert jobs.ended() == f"1 job no longer known, 1 job {limit}, 1 job cancelled"
 
 
 def test_squeue_is_asked_now_and_then(cluster: Callable[[str], None]) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from optuna import Study
+from optuna.trial import TrialState
 
 from mmsa.sweep.storage import open_study
-from tests.sweep.test_running import make, work
+from tests.sweep.test_running import RANDOM, make, work
 from tests.sweep.test_sweep import TPE, points, wait_for
 from tests.warm import Program
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 pytest_plugins = ["tests.slurm"]
 
 OURS = re.compile(
-    r"sweep study: |  (data|trials|slots|storage|time|to resume): |trial +\d+  |job \d+(_\d+)? |"
-    r"study study: |synthetic, |sampler |planted |values of |\* best|trial   |─+$|[* \d.]+$|[\d.]+ s per"
+    r"sweep study: |  (data|trials|slots|storage|time|to resume): |trial +\d+  |job \d+(_\d+)?[: ]"
+    r"|study study: |synthetic, |sampler |planted |values of |\* best|trial   |─+$|[* \d.]+$|[\d.]+ s per"
     r"|the best |  python |the same table"
 )
 """How the lines of a sweep begin."""
@@ -40,9 +41,9 @@ def jobs(slurm: Cluster, stores: Path, tmp_path: Path) -> Iterator[list[str]]:
     slurm.ask("scancel", "--full", *slurm.jobs("all"))
 
 
-def undisturbed(jobs: list[str], tmp_path: Path, *sizes: str) -> Study:
+def undisturbed(jobs: list[str], tmp_path: Path, *sizes: str, sampler: dict[str, Any] = TPE) -> Study:
     asked = [word for word in (*jobs, *sizes) if not word.startswith(("sweep=", "hydra", "sweep.workers"))]
-    return work(make(*asked, f"paths.outputs={tmp_path}/undisturbed", sampler=TPE))
+    return work(make(*asked, f"paths.outputs={tmp_path}/undisturbed", sampler=sampler))
 
 
 def study_of(tmp_path: Path) -> Study:
@@ -69,3 +70,59 @@ def test_a_job_at_its_time_limit_hands_its_trial_back_and_starts_again(
     assert re.search(r"^job \d+ waits in the queue again$", out, flags=re.MULTILINE)
     assert not err and all(OURS.match(line) for line in out.splitlines() if line), out + err
     assert len(list((tmp_path / "outputs").glob("runs/*"))) == 3, "it resumed the run of its trial"
+
+
+def test_a_sweep_whose_jobs_are_cancelled_says_so(jobs: list[str], slurm: Cluster, tmp_path: Path) -> None:
+    slurm.ask("scontrol", "update", "PartitionName=main", "State=DOWN")
+    try:
+        with Program(*jobs, "sweep.trials=3", "sweep.workers=2", environment=slurm.environment) as sweep:
+            wait_for(lambda: len(slurm.jobs("PENDING")) == 2)
+            slurm.ask("scancel", *slurm.jobs("PENDING"))
+            out, err = sweep.communicate(120)
+    finally:
+        slurm.ask("scontrol", "update", "PartitionName=main", "State=UP")
+    assert sweep.returncode == 1 and all(OURS.match(line) for line in out.splitlines() if line), out
+    assert err.startswith("error: SLURM left no worker: 2 jobs cancelled\n  0 of 3 trials are done; resume it: "), err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_jobs_that_the_cluster_ends_in_every_way_come_to_the_end_of_an_undisturbed_sweep(
+    jobs: list[str], slurm: Cluster, tmp_path: Path
+) -> None:
+    sizes = ["sweep.trials=4", "sweep.workers=3", "trainer.max_epochs=200", "trainer.patience=200", "sweep.retries=0"]
+    limit = ["hydra.launcher.timeout_min=1", "hydra/sweeper/sampler=random"]
+    with Program(*jobs[:-2], jobs[-1], *sizes, *limit, environment=slurm.environment) as sweep:
+        wait_for(lambda: len(slurm.jobs("RUNNING")) == 2 and epochs(tmp_path) >= 10)
+        first, second = slurm.jobs("RUNNING")
+        slurm.ask("scancel", first)
+        wait_for(lambda: len(slurm.jobs("RUNNING")) == 2)  # the third has waited for a place
+        reached = epochs(tmp_path)
+        wait_for(lambda: epochs(tmp_path) >= reached + 10)
+        slurm.ask("scontrol", "requeue", second)
+        out, err = sweep.communicate(1200)
+    assert sweep.returncode == 0, out + err
+    study = study_of(tmp_path)
+    whole = undisturbed(jobs, tmp_path, *sizes, sampler=RANDOM)
+    assert points(study) == points(whole)
+    assert f"job {first}: cancelled\n" in out and "waits in the queue again\n" in out
+    (third,) = {f"{first[:-1]}{task}" for task in range(3)} - {first, second}
+    restarts = [re.findall(r"Restarts=(\d+)", slurm.ask("scontrol", "show", "job", job)) for job in (second, third)]
+    assert all(int(count) >= 1 for (count,) in restarts), "by the administrator, and by the time limit"
+
+
+@pytest.mark.slow
+def test_a_time_limit_that_the_user_wants_to_stand_is_the_end(jobs: list[str], slurm: Cluster, tmp_path: Path) -> None:
+    sizes = ["sweep.trials=2", "sweep.workers=1", "trainer.max_epochs=150", "trainer.patience=150"]
+    limit = ["hydra.launcher.max_num_timeout=0"]
+    with Program(*jobs, *sizes, *limit, environment=slurm.environment) as sweep:
+        wait_for(lambda: epochs(tmp_path) >= 2)
+        slurm.ask("scancel", "--signal=USR2", *slurm.jobs("RUNNING"))
+        out, err = sweep.communicate(120)
+    assert sweep.returncode == 1 and not slurm.jobs("PENDING,RUNNING"), out + err
+    assert err.startswith(
+        "error: a job reached its time limit, and does not start again: Job not requeued because: "
+    ), err
+    assert "\n  type hydra.launcher.max_num_timeout=10\n  0 of 2 trials are done; resume it: " in err
+    (trial,) = study_of(tmp_path).trials
+    assert trial.state == TrialState.RUNNING and trial.user_attrs["attempts"] == 0, "it is for the next worker"
