@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import re
 import runpy
 import shlex
 import signal
@@ -21,6 +22,13 @@ from tests.conftest import ROOT
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.preloaded"])
+
+FOREIGN = re.compile(
+    r"^(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d [A-Z]+ |[A-Z]+ +\[|submitit [A-Z]+ )"  # how their loggers begin
+    r"|(mlflow|sqlalchemy|alembic|submitit|lightning_\w+)/\S+\.py:\d+: |sqlalche\.me/|GPU available: |View run ",
+    re.MULTILINE,
+)
+"""Lines of MLflow's, SQLAlchemy's, Alembic's, submitit's and Lightning's own, which belong on no screen."""
 
 
 def train_py() -> None:
@@ -101,7 +109,9 @@ class Program:
         if self.returncode is None:
             raise subprocess.TimeoutExpired(self.args, timeout or 0)
         with self._folder as folder:
-            return Path(folder, "out").read_text(), Path(folder, "err").read_text()
+            out, err = Path(folder, "out").read_text(), Path(folder, "err").read_text()
+        assert not FOREIGN.search(out + err), out + err
+        return out, err
 
     def __enter__(self) -> Program:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 import warnings
@@ -144,6 +145,7 @@ def _has_studies(spec: SweepSpec) -> bool:
 
 
 def quiet_optuna() -> None:
-    """Keep Optuna's notes on experimental features off the screen: they do not concern our users."""
+    """Keep lines of Optuna and of its database off the screen: failures are told by the sweep itself."""
+    logging.getLogger("sqlalchemy").setLevel(logging.CRITICAL)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)

@@ -45,7 +45,7 @@ def default_uri(outputs: Path | str, name: str = "mlflow.db") -> str:
 
 
 def import_client() -> type[MlflowClient]:
-    """MLflow's client class, imported with telemetry off and without its information lines."""
+    """MLflow's client class, imported with telemetry off and without lines of its own."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
@@ -54,8 +54,8 @@ def import_client() -> type[MlflowClient]:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     from mlflow import MlflowClient
 
-    for name in ("mlflow", "alembic", "urllib3"):
-        logging.getLogger(name).setLevel(logging.ERROR)  # the tracker tells failures itself
+    for name in ("mlflow", "alembic", "sqlalchemy", "urllib3"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # the tracker tells failures itself
     return MlflowClient
 
 

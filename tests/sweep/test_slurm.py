@@ -27,6 +27,7 @@ OURS = re.compile(
     r"|the best |  python |the same table"
 )
 """How the lines of a sweep begin."""
+LIMIT = "hydra.launcher.timeout_min=5"  # of so short a job submitit believes at any time that its limit is reached
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def epochs(tmp_path: Path) -> int:
 def test_a_job_at_its_time_limit_hands_its_trial_back_and_starts_again(
     jobs: list[str], slurm: Cluster, tmp_path: Path
 ) -> None:
-    sizes = ["sweep.trials=3", "sweep.workers=1", "trainer.max_epochs=12", "sweep.retries=0"]
+    sizes = ["sweep.trials=3", "sweep.workers=1", "trainer.max_epochs=12", "sweep.retries=0", LIMIT]
     with Program(*jobs, *sizes, environment=slurm.environment) as sweep:
         wait_for(lambda: epochs(tmp_path) >= 14)
         slurm.ask("scancel", "--signal=USR2", *slurm.jobs("RUNNING"))  # as SLURM does before the limit
@@ -114,7 +115,7 @@ def test_jobs_that_the_cluster_ends_in_every_way_come_to_the_end_of_an_undisturb
 @pytest.mark.slow
 def test_a_time_limit_that_the_user_wants_to_stand_is_the_end(jobs: list[str], slurm: Cluster, tmp_path: Path) -> None:
     sizes = ["sweep.trials=2", "sweep.workers=1", "trainer.max_epochs=150", "trainer.patience=150"]
-    limit = ["hydra.launcher.max_num_timeout=0"]
+    limit = ["hydra.launcher.max_num_timeout=0", LIMIT]
     with Program(*jobs, *sizes, *limit, environment=slurm.environment) as sweep:
         wait_for(lambda: epochs(tmp_path) >= 2)
         slurm.ask("scancel", "--signal=USR2", *slurm.jobs("RUNNING"))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import subprocess
 import threading
@@ -224,6 +225,20 @@ def test_a_database_that_cannot_be_opened_is_told_at_once(tmp_path: Path, capfd:
     assert MLflowTracker(tmp_path, warn=lines.append).start(RunInfo("run", tmp_path)) is None
     assert "is not an MLflow database" in lines[0] and time.monotonic() - begin < 5
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_database_that_breaks_in_mid_run_is_told_in_one_line(
+    outputs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lines: list[str] = []
+    shutil.copy(outputs / "mlflow.db", tmp_path)
+    tracker = MLflowTracker(tmp_path, warn=lines.append)
+    started(tracker, RunInfo("run", tmp_path))
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
+        connection.execute("DROP TABLE metrics")
+    tracker.log_epoch({"valid/mae": 0.5}, 1)
+    assert len(lines) == 1 and lines[0].startswith("Tracking failed (sqlite:///")
+    assert capfd.readouterr() == ("", ""), "MLflow has a traceback for it"
 
 
 def test_signs_of_a_uri_in_the_path_are_only_signs(tmp_path: Path) -> None:
