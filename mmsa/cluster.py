@@ -36,7 +36,7 @@ ENDS = {
 class Jobs:
     """The states of jobs by squeue: submitit asks sacct, which not every cluster has.
 
-    It stands in the place of submitit's own watcher, whose methods it has.
+    It has the methods of submitit's own watcher, which it replaces.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class Jobs:
         return self.get_state(job_id, mode) in ENDS
 
     def get_info(self, job_id: str, mode: str = "standard") -> dict[str, str]:
-        """What is known of a job."""
+        """The state of a job, as submitit asks for it."""
         return {"State": self.get_state(job_id, mode)}
 
     def left(self) -> list[str]:

@@ -145,7 +145,7 @@ def _has_studies(spec: SweepSpec) -> bool:
 
 
 def quiet_optuna() -> None:
-    """Keep lines of Optuna and of its database off the screen: failures are told by the sweep itself."""
+    """Keep lines of Optuna and of its database off the screen: the sweep itself prints failures."""
     logging.getLogger("sqlalchemy").setLevel(logging.CRITICAL)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)

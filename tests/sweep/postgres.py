@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import unavailable
+
 _USER = "mmsa:not-to-be-shown"  # the server trusts whoever reaches its socket; the password is there to be looked for
 _START_SECONDS = 60
 _PLACES = ("/usr/lib/postgresql/*/bin", "/opt/homebrew/opt/postgresql*/bin", "/usr/local/opt/postgresql*/bin")
@@ -140,13 +142,13 @@ def _last_line(text: str) -> str:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
-    """The folder of a running server's socket; tests that need one are skipped where none can be started."""
+    """The folder of a running server's socket, for which a test needs one."""
     pytest.importorskip("psycopg", reason="the driver is not installed: pip install psycopg[binary]")
     with ExitStack() as stack:
         try:
             folder = stack.enter_context(server())
         except ServerUnavailableError as error:
-            pytest.skip(str(error))
+            unavailable(str(error))
         yield folder
 
 

@@ -231,6 +231,7 @@ def test_a_database_that_breaks_in_mid_run_is_told_in_one_line(
     outputs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     lines: list[str] = []
+    tracker_of(outputs).prepare()
     shutil.copy(outputs / "mlflow.db", tmp_path)
     tracker = MLflowTracker(tmp_path, warn=lines.append)
     started(tracker, RunInfo("run", tmp_path))
