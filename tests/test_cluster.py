@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
-from mmsa.cluster import REQUEUES, Jobs, requeue_by_default
+from mmsa.cluster import REQUEUES, Jobs, requeue_by_default, watched
 
 OTHERS = "12|RUNNING\n"
 
@@ -80,3 +81,18 @@ def test_the_jobs_of_a_sweep_start_again_unless_the_user_says_otherwise() -> Non
     typed = ["hydra.launcher.max_num_timeout=0", "+hydra.launcher.signal_delay_s=100"]
     requeue_by_default(launcher := {**options, "timeout_min": 2, "signal_delay_s": 100}, typed)
     assert launcher == {"timeout_min": 2, "signal_delay_s": 100, "max_num_timeout": 0}
+
+
+@pytest.mark.parametrize("launcher", ["SlurmLauncher", "LocalLauncher"])
+def test_submitit_asks_us_and_writes_nothing(
+    launcher: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    submitit = pytest.importorskip("submitit")
+    monkeypatch.setattr(submitit.SlurmJob, "watcher", former := submitit.SlurmJob.watcher)
+    jobs = watched(
+        OmegaConf.create({"_target_": f"hydra_plugins.hydra_submitit_launcher.submitit_launcher.{launcher}"})
+    )
+    assert submitit.SlurmJob.watcher is (jobs or former) and (jobs is None) == (launcher == "LocalLauncher")
+    submitit.core.logger.get_logger().warning("Bypassing sacct error")
+    assert capfd.readouterr() == ("", "")
+    assert watched(OmegaConf.create({"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"})) is None

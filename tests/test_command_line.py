@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.conftest import ROOT
-from tests.warm import Program, train, typed
+from tests.warm import FOREIGN, Program, in_a_job, train, typed
 
 MAX_LINES = 10
 MAX_LINES_OF_A_RUN = 40
@@ -136,8 +136,10 @@ def test_ctrl_c_keeps_what_was_learnt_and_the_line_to_paste_goes_on(small: list[
     stopped, line = out.splitlines()[-2:]
     assert re.match(r"stopped by Ctrl-C after \d+ s and \d+ epochs?; best so far: epoch \d+, valid/mae \d", stopped)
     assert line.startswith("resume it: python train.py ")
-    done = subprocess.run(line.removeprefix("resume it: "), shell=True, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    job = in_a_job(tmp_path)
+    line = line.removeprefix("resume it: ")
+    done = subprocess.run(line, shell=True, cwd=ROOT, env=job, capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr and not FOREIGN.search(done.stdout), done.stderr + done.stdout
     assert re.search(r"^resumes after \d+ epochs?; best so far: epoch \d", done.stdout, flags=re.MULTILINE)
     assert "; stopped: trainer.max_epochs=30 reached; " in done.stdout
     assert len(list(tmp_path.glob("*/runs/*"))) == 1

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import ROOT
-from tests.warm import FOREIGN
-
-TASK_OF_TWO = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "1"}
-"""Variables of the second task of `#SBATCH --ntasks=2`."""
+from tests.warm import FOREIGN, in_a_job
 
 
-def test_a_first_run_in_a_job_of_slurm_shows_no_line_of_a_library(small: list[str], tmp_path: Path) -> None:
-    (tmp_path / "srun").write_text("#!/bin/sh\n")
-    (tmp_path / "srun").chmod(stat.S_IRWXU)
-    command = [sys.executable, "train.py", *small, "tracking=mlflow", "fusion=concat", "trainer.max_epochs=1"]
-    environment = {**os.environ, **TASK_OF_TWO, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+def screen(*words: str, cwd: Path, environment: Mapping[str, str]) -> str:
+    """All that a program prints in a Python of its own."""
+    done = subprocess.run([sys.executable, *words], cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and not done.stderr, done.stderr
     assert not FOREIGN.search(done.stdout), done.stdout
-    assert list(tmp_path.glob("outputs/runs/*/checkpoints/best.pt")), "although its number is not 0"
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_no_program_shows_a_line_of_a_library(small: list[str], tmp_path: Path) -> None:
+    typed = [str(ROOT / "train.py"), *small, "tracking=mlflow", "fusion=concat", "trainer.max_epochs=1"]
+    where: dict[str, Any] = {"cwd": tmp_path, "environment": in_a_job(tmp_path)}
+    assert "browse it: " in screen(*typed, **where)
+    (run,) = tmp_path.glob("outputs/runs/*")
+    (run / "result.json").write_text((run / "result.json").read_text().replace('"finished"', '"failed"'))
+    assert "resumes after 1 epoch" in screen(typed[0], f"trainer.resume={run}", **where)
+    assert "(2 seeds)" in screen(*typed, "-m", "seed=1,2", "hydra/launcher=submitit_local", **where)
+    search = ["sweep=search", "optimizer.lr=tag(log,interval(1e-3,1e-2))", "sweep.trials=2", "sweep.study=study"]
+    assert "2 of 2 trials done" in screen(*typed, *search, "sweep.slots=1", **where)
+    jobs = ["sweep.trials=3", "sweep.workers=1", "hydra/launcher=submitit_local"]
+    assert "3 of 3 trials done" in screen(*typed, *search, *jobs, **where)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import re
 import runpy
 import shlex
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,15 @@ FOREIGN = re.compile(
     re.MULTILINE,
 )
 """Lines of MLflow's, SQLAlchemy's, Alembic's, submitit's and Lightning's own, which belong on no screen."""
+TASK_OF_TWO = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "1"}
+"""Variables of the second task of `#SBATCH --ntasks=2`."""
+
+
+def in_a_job(folder: Path) -> dict[str, str]:
+    """The environment of a job where srun is on the path."""
+    (folder / "srun").write_text("#!/bin/sh\n")
+    (folder / "srun").chmod(stat.S_IRWXU)
+    return {**os.environ, **TASK_OF_TWO, "PATH": f"{folder}:{os.environ['PATH']}"}
 
 
 def train_py() -> None:

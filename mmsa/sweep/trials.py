@@ -116,6 +116,7 @@ class TrialDesk:
             frozen = self.study._storage.get_trial(trial._trial_id)
             if self._is_mine(frozen):
                 trial.set_user_attr("attempts", frozen.user_attrs["attempts"] - 1)
+                trial.set_user_attr("reached", self.reached(frozen))
 
     def close(self) -> None:
         """This worker takes no further trials."""

@@ -60,17 +60,19 @@ def epochs(tmp_path: Path) -> int:
 def test_a_job_at_its_time_limit_hands_its_trial_back_and_starts_again(
     jobs: list[str], slurm: Cluster, tmp_path: Path
 ) -> None:
-    sizes = ["sweep.trials=3", "sweep.workers=1", "trainer.max_epochs=12", "sweep.retries=0", LIMIT]
+    sizes = ["sweep.trials=2", "sweep.workers=1", "trainer.max_epochs=10", "sweep.retries=0", LIMIT]
     with Program(*jobs, *sizes, environment=slurm.environment) as sweep:
-        wait_for(lambda: epochs(tmp_path) >= 14)
+        wait_for(lambda: epochs(tmp_path) >= 12)
         slurm.ask("scancel", "--signal=USR2", *slurm.jobs("RUNNING"))  # as SLURM does before the limit
         out, err = sweep.communicate(120)
     assert sweep.returncode == 0, out + err
     assert points(study_of(tmp_path)) == points(undisturbed(jobs, tmp_path, *sizes))
     assert {trial.user_attrs["attempts"] for trial in study_of(tmp_path).trials} == {1}
+    (log,) = (tmp_path / "outputs").glob("sweeps/*/.submitit/*/*_log.out")
+    assert "Requeued job" in log.read_text() and "died" not in log.read_text()
     assert re.search(r"^job \d+ waits in the queue again$", out, flags=re.MULTILINE)
     assert not err and all(OURS.match(line) for line in out.splitlines() if line), out + err
-    assert len(list((tmp_path / "outputs").glob("runs/*"))) == 3, "it resumed the run of its trial"
+    assert len(list((tmp_path / "outputs").glob("runs/*"))) == 2, "it resumed the run of its trial"
 
 
 def test_a_sweep_whose_jobs_are_cancelled_says_so(jobs: list[str], slurm: Cluster, tmp_path: Path) -> None:

@@ -154,6 +154,19 @@ def test_a_death_does_not_count_that_came_after_a_later_checkpoint(url: str) -> 
     assert following is not None and following.number == 1 and desk.study.trials[0].state == TrialState.FAIL
 
 
+def test_a_trial_that_is_handed_back_keeps_the_count_of_its_deaths(url: str) -> None:
+    counted = []
+    for epochs in (0, 0, 3, 3):
+        desk = make_desk(url, 1, reached=lambda trial, epochs=epochs: epochs)
+        trial = desk.next()
+        assert trial is not None
+        counted.append(trial.user_attrs["attempts"])
+        if epochs == 3:
+            desk.release(trial)
+        desk.close()
+    assert counted == [1, 2, 2, 2]
+
+
 def test_a_released_trial_does_not_count_as_a_death(url: str) -> None:
     for _ in range(5):
         desk = make_desk(url, 1, retries=0)
