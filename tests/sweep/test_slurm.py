@@ -69,7 +69,13 @@ def test_a_job_at_its_time_limit_hands_its_trial_back_and_starts_again(
     assert points(study_of(tmp_path)) == points(undisturbed(jobs, tmp_path, *sizes))
     assert {trial.user_attrs["attempts"] for trial in study_of(tmp_path).trials} == {1}
     (log,) = (tmp_path / "outputs").glob("sweeps/*/.submitit/*/*_log.out")
-    assert "Requeued job" in log.read_text() and "died" not in log.read_text()
+    assert "Requeued job" in log.read_text()
+    workers = "".join(path.read_text() for path in (tmp_path / "outputs").glob("sweeps/study/workers/*"))
+    began, ended = (
+        re.findall(r"^trial (\d+)$", workers, re.MULTILINE),
+        re.findall(r"^trial (\d+) ended$", workers, re.MULTILINE),
+    )
+    assert sorted(began) == sorted(ended) == ["0", "1", "1"], "no worker was killed by the warning"
     assert re.search(r"^job \d+ waits in the queue again$", out, flags=re.MULTILINE)
     assert not err and all(OURS.match(line) for line in out.splitlines() if line), out + err
     assert len(list((tmp_path / "outputs").glob("runs/*"))) == 2, "it resumed the run of its trial"
