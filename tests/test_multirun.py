@@ -157,7 +157,8 @@ def test_the_parent_makes_the_database_names_the_multirun_and_counts_its_runs_be
     tracker = SimpleNamespace(prepare=lambda: named.append(os.environ.get(SWEEP_VARIABLE)))
     monkeypatch.setattr(build, "build_tracker", lambda config, warn: tracker)
     config, callback = compose([f"paths.outputs={tmp_path}"]), MultirunCallback()
-    OmegaConf.update(config, "hydra", {"sweeper": sweeper, "overrides": {"task": typed}}, force_add=True)
+    of_hydra = {"launcher": {"_target_": "a.Launcher"}, "sweeper": sweeper, "overrides": {"task": typed}}
+    OmegaConf.update(config, "hydra", of_hydra, force_add=True)
     callback.on_multirun_start(config)
     assert named == [None] and re.fullmatch(r"\d{8}-\d{6}-\w{6}", os.environ[SWEEP_VARIABLE])
     assert os.environ.get(NUM_RUNS_VARIABLE) == num_runs

@@ -83,4 +83,4 @@ class Launched:
 
 
 def _line(error: Exception) -> str:
-    return in_few_lines(error).splitlines()[0]
+    return in_few_lines(error).splitlines()[0].partition(". ")[0]
