@@ -64,7 +64,10 @@ class Launched:
     def _wait_for_the_others(self, jobs: Jobs, error: Exception) -> str:
         """The launcher stops waiting at the first job that has no result."""
         if not jobs.states:
-            raise MmsaError(f"the launcher started no job: {_line(error)}") from error
+            raise MmsaError(
+                f"the launcher started no job: {_line(error)}\n"
+                "  correct its options hydra.launcher.…, or leave hydra/launcher out to run on this machine"
+            ) from error
         while jobs.left() and not self._enough():
             self._look()
             time.sleep(1.0)
