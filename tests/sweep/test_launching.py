@@ -122,7 +122,9 @@ signal.pause()
 
     monkeypatch.setattr(Seat, "start", start)
     monkeypatch.setattr(
-        joining, "SweepSpec", SimpleNamespace(load=lambda folder: SimpleNamespace(options={"timeout": 1}))
+        joining,
+        "SweepSpec",
+        SimpleNamespace(load=lambda folder: SimpleNamespace(options={"timeout": 1}, check_complete=lambda: None)),
     )
     asked: list[str] = []
     with handled(signal.SIGUSR2, lambda *_: asked.append(log.read_text())):
