@@ -81,11 +81,19 @@ def take(folder: Path, of_trial: bool = False) -> Lock:
     lock = Lock(folder / _FILE, "in this run")
     with suppress(LockError):
         if not lock.acquire(blocking=False) and not of_trial:
-            raise ConfigError(
-                f"{folder}: another process works in this run ({holder(lock.path) or 'it has just ended'}).\n"
-                "  wait until it has ended, or stop it first"
-            )
+            raise _taken(folder)
     return lock
+
+
+def check_free(folder: Path) -> None:
+    """Refuse a run's folder in which another process works, before hours of preparation.
+
+    Raises:
+        ConfigError: it is not free.
+    """
+    with suppress(LockError):
+        if holder(folder / _FILE) is not None:
+            raise _taken(folder)
 
 
 def give_back(folder: Path, lock: Lock, settled: bool) -> None:
@@ -114,6 +122,13 @@ def is_under_way(folder: Path) -> bool:
         return holder(folder / _FILE) is not None
     except LockError:
         return True
+
+
+def _taken(folder: Path) -> ConfigError:
+    who = holder(folder / _FILE) or "it has just ended"
+    return ConfigError(
+        f"{folder}: another process works in this run ({who}).\n  wait until it has ended, or stop it first"
+    )
 
 
 def unsettled(outputs: Path) -> list[Path]:

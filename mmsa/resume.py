@@ -18,7 +18,7 @@ from mmsa.data.store import Store
 from mmsa.errors import ConfigError, DataError
 from mmsa.files import clear_leftovers
 from mmsa.locks import Lock
-from mmsa.occupancy import new_folder, take
+from mmsa.occupancy import check_free, new_folder, take
 from mmsa.overrides import MODALITIES, option_content
 from mmsa.parts import check_nodes
 from mmsa.record import DataRecord, RunRecord
@@ -70,6 +70,8 @@ def continued(cfg: DictConfig, overrides: Sequence[str], of_trial: bool = False)
     typed = {override_key(override) for override in overrides}
     _check_unfinished(record, folder, of_trial, typed)
     check_own(folder)
+    if not of_trial:
+        check_free(folder)
     check_nodes(former)
     started, changed, known = cfg, cfg, not of_trial
     if known:

@@ -6,6 +6,7 @@ and goes; a later one has failed, and can be resumed. What a tracker lacks of a 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -209,7 +210,7 @@ def info_of(folder: Path, record: RunRecord, config: Mapping[str, Any]) -> RunIn
         source=record.data.source,
         environment=record.environment,
         began=_unix_time(record.started),
-        id=record.id,
+        id=record.id or hashlib.sha256(folder.name.encode()).hexdigest()[:32],  # older runs have none
     )
 
 

@@ -18,7 +18,8 @@ from typing import Any
 
 from tests.crashing import Writes, copies
 
-Say = Callable[[], str]
+ELSEWHERE = ("trainer.resume", "paths.outputs", "paths.data")
+"""Options that say where a run is, or that it was resumed."""
 
 
 def forked(action: Callable[[], Any], log: Path) -> int:
@@ -82,7 +83,7 @@ def state(outputs: Path) -> dict[str, Any]:
                 {
                     "status": status,
                     "metrics": sorted(metrics if tags.get("kind") != "study" else {metric[0] for metric in metrics}),
-                    "params": {name: value for name, value in params.items() if name != "trainer.resume"},
+                    "params": {name: value for name, value in params.items() if name not in ELSEWHERE},
                     "tags": sorted(name for name in tags if name != "resumed with"),
                     "text": re.sub(r"\b\d+(\.\d+)? s\b|\| \d+\.\d \|", "", tags.get("mlflow.note.content", "")),
                     "folder": names.get(Path(tags["folder"]).name),
