@@ -43,30 +43,21 @@ def settle(cfg: DictConfig, say: Callable[[str], None]) -> None:
     away = False
     for folder in unsettled(Path(cfg.paths.outputs)):
         with suppress(ConfigError, DataError, OSError):  # of a living process; damaged; or on a full disk
-            away = _settle(folder, cfg, say, away) or away
-
-
-def _settle(folder: Path, cfg: DictConfig, say: Callable[[str], None], away: bool) -> bool:
-    """Bring one run to its end, as far as that is possible; returns whether the tracker does not answer."""
-    lock = take(folder)
-    done = not lock.is_mine  # where there are no locks, nobody can know whether it lives
-    try:
-        if done:
-            return away
-        record = closed(folder, say, cut_short=True)
-        done = record is not None and _shown_by(folder) is None
-        if not done and not away and _shown_by(folder) == _tracking(cfg.tracking):
-            tracker = build.build_tracker(cfg, warn=say)
-            if record is None:
-                done = tracker.discard(_info(folder, RunRecord.read(folder)), RunRecord.read(folder).mlflow_run_id)
-            else:
-                done = hand_in(folder, record, tracker) != "away"
-            away = not done
-        if done and record is None:
-            remove(folder)
-        return away
-    finally:
-        give_back(folder, lock, settled=done)
+            lock = take(folder)
+            if not lock.is_mine:  # where there are no locks, nobody can know whether it lives
+                continue
+            done = False
+            try:
+                record, shown_by = closed(folder, say, cut_short=True), _shown_by(folder)
+                if shown_by is None:
+                    done = True
+                elif not away and shown_by == _tracking(cfg.tracking):
+                    done = _shown(folder, record, build.build_tracker(cfg, warn=say), even_deleted=False) != "away"
+                    away = not done
+                if done and record is None:
+                    remove(folder)
+            finally:
+                give_back(folder, lock, settled=done)
 
 
 def track(folders: Sequence[Path], cfg: DictConfig, say: Callable[[str], None], even_deleted: bool) -> None:
@@ -84,40 +75,36 @@ def track(folders: Sequence[Path], cfg: DictConfig, say: Callable[[str], None], 
     """
     there = 0
     for folder in folders:
-        try:
+        marked = folder in unsettled(folder.parents[1])
+        lock = None
+        with suppress(ConfigError):  # of who works in it
             lock = take(folder)
-        except ConfigError:
+        if lock is None or (not lock.is_mine and RunRecord.read(folder).status == "running"):
             say(f"{folder}: under way, and shown by its own process")
             continue
-        marked, done = folder in unsettled(folder.parents[1]), False
+        done = not marked
         try:
             record = closed(folder, say, cut_short=marked)
-            tracker = build.build_tracker(cfg, warn=say)
-            if record is None:
-                died = RunRecord.read(folder)
-                outcome: Outcome = "there" if tracker.discard(_info(folder, died), died.mlflow_run_id) else "away"
-            else:
-                outcome = hand_in(folder, record, tracker, even_deleted)
+            outcome = _shown(folder, record, build.build_tracker(cfg, warn=say), even_deleted)
             if outcome == "away":
                 again = "the same command hands it in when the tracker answers"
                 raise MmsaError(f"{folder}: the tracker has not taken it.\n  {again}")
-            done = not marked or _shown_by(folder) in (None, _tracking(cfg.tracking))
-            if record is None and done:
-                remove(folder)
+            done = done or _shown_by(folder) in (None, _tracking(cfg.tracking))
             if record is None:
+                remove(folder)
                 say(f"{folder}: died before its first checkpoint, and is removed")
             elif outcome == "there":
                 there += 1
             else:
                 say(f"{folder}: {outcome}" + (" by you; name it to bring it back" if outcome == "deleted" else ""))
         finally:
-            give_back(folder, lock, settled=done)
+            give_back(folder, lock, settled=done and lock.is_mine)
     if there:
         say(f"{there} run{'' if there == 1 else 's'} there already")
 
 
 def closed(folder: Path, say: Callable[[str], None], cut_short: bool) -> RunRecord | None:
-    """The record of a run that nobody works on, whose end is kept where it died; None where it came to nothing.
+    """The record of a run that this process has taken, whose end is kept if it died; None if it came to nothing.
 
     Args:
         folder: of the run.
@@ -127,22 +114,29 @@ def closed(folder: Path, say: Callable[[str], None], cut_short: bool) -> RunReco
     Raises:
         DataError: the folder is not a run's.
     """
-    record = RunRecord.read(folder)
+    record, last = RunRecord.read(folder), folder / "checkpoints" / "last.pt"
     clear_leftovers(folder)
     if record.status == "finished":
         drop_last(folder, read_config(folder))
         if cut_short and record.trial is None:
             write_figures(folder, record)
-    if record.status != "running" and record.reason != DIED:
-        return record
-    if not (folder / "checkpoints" / "last.pt").exists():
-        return None
-    record = record.model_copy(update={"status": "failed", "reason": DIED})
-    record.write(folder)
-    if record.trial is None:
+    elif record.status == "running":
+        if not last.exists():
+            return None
+        record = record.model_copy(update={"status": "failed", "reason": DIED})
+        record.write(folder)
+    if record.reason == DIED and record.trial is None and last.exists():
         epochs = len(read_rows(folder / "history.csv"))
         say(f"{folder}: {DIED} after {epochs} epoch{'' if epochs == 1 else 's'}; {resume_line(folder)}")
     return record
+
+
+def _shown(folder: Path, record: RunRecord | None, tracker: Tracker, even_deleted: bool) -> Outcome:
+    """Show a run in a tracker; take one out that came to nothing."""
+    if record is not None:
+        return hand_in(folder, record, tracker, even_deleted)
+    died = RunRecord.read(folder)
+    return "there" if tracker.discard(_info(folder, died), died.mlflow_run_id) else "away"
 
 
 def drop_last(folder: Path, cfg: DictConfig) -> None:
@@ -151,7 +145,7 @@ def drop_last(folder: Path, cfg: DictConfig) -> None:
         (folder / "checkpoints" / "last.pt").unlink(missing_ok=True)
 
 
-def hand_in(folder: Path, record: RunRecord, tracker: Tracker, even_deleted: bool = False) -> Outcome:
+def hand_in(folder: Path, record: RunRecord, tracker: Tracker, even_deleted: bool) -> Outcome:
     """Show a run that has ended in a tracker, as far as that lacks it.
 
     Args:
