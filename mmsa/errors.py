@@ -27,6 +27,10 @@ class Pruned(Exception):
     """A run that its sweep ends early, because of its score alone."""
 
 
+class Disowned(BaseException):
+    """Another worker has taken this run over: nothing more is written to its folder, its tracker or its study."""
+
+
 def printable(text: str) -> str:
     """A file's own text in one line of a terminal: signs that control it, or that nobody sees, are escaped."""
     if text.isprintable():

@@ -22,7 +22,7 @@ from mmsa.commands import browse_command, report_command
 from mmsa.data.batches import Data, Fold
 from mmsa.data.store import FOLDS, Store
 from mmsa.display import Display, duration
-from mmsa.errors import DataError, Pruned, TrainingError
+from mmsa.errors import DataError, Disowned, MmsaError, Pruned, TrainingError
 from mmsa.occupancy import give_back, named, run_folders
 from mmsa.record import DataRecord, RunRecord
 from mmsa.resume import open_folder, resume_line
@@ -51,6 +51,7 @@ class TrialHooks:
         started: takes the run's folder as soon as there is one.
         epoch: takes the metrics of every epoch so far, after each; may raise Pruned to end the run.
         data: opens the data of a configuration, which a worker keeps from one trial to the next.
+        check: raises Disowned where another worker has taken the run over; called before anything is written.
     """
 
     sweep: str
@@ -59,6 +60,7 @@ class TrialHooks:
     started: Callable[[Path], None]
     epoch: Callable[[Sequence[Mapping[str, float]]], None]
     data: Callable[[DictConfig], tuple[Store, Data]] = build.open_data
+    check: Callable[[], None] = lambda: None
 
 
 class Journal:
@@ -99,14 +101,32 @@ class Journal:
             self._track(former)
             yield former is not None
         except BaseException as error:
-            if self.record.status == "running":
+            if self.record.status == "running" and self._is_ours():
                 self._stopped(error)
             raise
         finally:
             give_back(self.folder, self._lock, self.record.status != "running" and self.tracker.settled)
 
+    def check(self) -> None:
+        """See that the run is still this process's, before anything of it is written.
+
+        Raises:
+            Disowned: another worker of its sweep has taken it over.
+            MmsaError: nobody can say.
+        """
+        if self.trial:
+            self.trial.check()
+
+    def _is_ours(self) -> bool:
+        try:
+            self.check()
+        except (Disowned, MmsaError):
+            return False
+        return True
+
     def _open(self, store: Store, task: Task, num_parameters: int, device: str) -> RunRecord | None:
         cfg, trial = self.cfg, self.trial
+        self.check()
         folder, self._lock, former = open_folder(cfg, self.overrides, store, of_trial=trial is not None)
         held = np.asarray(store.folds)
         self.record = RunRecord(
@@ -240,6 +260,7 @@ class Journal:
             "baselines": baselines,
             "seconds": time.monotonic() - self._began,
         }
+        self.check()
         record = self.record.model_copy(update=found)
         shown = record.trial is None  # a search makes hundreds of them, and looks at the study
         result = make_tables([run_of(self.folder, record)]) if shown else []

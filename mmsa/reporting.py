@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -102,7 +103,9 @@ def in_few_lines(error: Exception) -> str:
             f"{place}{error.strerror}.\n  correct that, or name another folder: paths.outputs=FOLDER, paths.data=FOLDER"
         )
     elif lacks_memory(error):
-        said = next(iter(str(error).partition(". ")[0].splitlines()), "") or "The memory of this machine ran out"
+        asked = re.search(r"tried to allocate (\d+) bytes", str(error))  # PyTorch's own, behind the place in its source
+        said = f"The memory of this machine ran out: {int(asked[1]):,} bytes were asked for" if asked else ""
+        said = said or next(iter(str(error).partition(". ")[0].splitlines()), "The memory of this machine ran out")
         elsewhere = ", or type device=cpu" if "CUDA" in said else ""
         text = f"{said}.\n  reduce trainer.batch_size or hidden_dim{elsewhere}"
     else:

@@ -28,7 +28,7 @@ OFFERED = {
     "mmsa train paths.data=": [],
     "python train.py regular": ["regularizer.", "regularizer="],
     "python train.py dataset=cmu_mosi dataset.keep": ["dataset.keep_pauses="],
-    ".venv/bin/python ../a/train.py sweep=search sweep.tri": ["sweep.trials="],
+    ".venv/bin/python ../a/train.py sweep=search sweep.tri": ["sweep.trial_minutes=", "sweep.trials="],
     "python train.py trainer.resume=out": ["trainer.resume=outputs/"],
 }
 

@@ -19,18 +19,20 @@ from mmsa.display import console
 from mmsa.occupancy import run_folders
 from mmsa.secrets import hidden
 from mmsa.sweep.options import SweepSpec
-from mmsa.sweep.report import short, standing
+from mmsa.sweep.report import short, standing, under_way
 from mmsa.sweep.running import former_record
 from mmsa.sweep.study_run import StudyRun
 from mmsa.sweep.summary import Summary, TrialRecord, summarise
 
 FIGURES_SECONDS = 60.0
 """How long the figures of a study may be behind: drawing them takes seconds, of which the trials have better use."""
+RUNNING_SECONDS = 600.0
+"""How often the running trials are printed where there is no live line."""
 
 
 @dataclass
 class SweepDisplay:
-    """Shows the progress of a sweep: a line for each trial that ends, and on a terminal one live line below.
+    """Shows the progress of a sweep: a line for each trial that ends, and on a terminal live lines below.
 
     Args:
         folder: the sweep's.
@@ -44,11 +46,11 @@ class SweepDisplay:
     console: Console = field(default_factory=console)
 
     def __post_init__(self) -> None:
-        self._states: list[TrialState] | None = None
+        self._states: list[tuple[TrialState, object]] | None = None
         self._told = {trial.number for trial in self.study.get_trials(deepcopy=False) if trial.state.is_finished()}
         self.complete, self.num_ended = False, len(self._told)
         self._new: list[float] = []
-        self._began = time.monotonic()
+        self._began = self._shown = time.monotonic()
         self._drawn = 0.0
         self._status = self.console.status("")  # shows nothing where there is no terminal
 
@@ -64,10 +66,11 @@ class SweepDisplay:
         self._status.stop()
 
     def refresh(self) -> None:
-        """Print the trials that ended since the last call."""
+        """Print the trials that ended since the last call, and from time to time those that run."""
         trials = self.study.get_trials(deepcopy=False)
-        states = [trial.state for trial in trials]
-        if states == self._states:
+        states = [(trial.state, trial.user_attrs.get("owner")) for trial in trials]
+        is_due = not self.console.is_terminal and time.monotonic() > self._shown + RUNNING_SECONDS
+        if states == self._states and not is_due:
             return
         summary = summarise(self.study)
         rows = {row.number: row for row in summary.rows}
@@ -81,10 +84,15 @@ class SweepDisplay:
             self.run.update(summary)
             if time.monotonic() > self._drawn + FIGURES_SECONDS:
                 self.draw()
-        text = Text(self._standing(summary))
-        text.truncate(self.console.width - 3, overflow="ellipsis")  # one line, beside the sign that turns
-        self._status.update(text)
         self.complete, self.num_ended = summary.num_finished >= summary.total, len(self._told)
+        running = under_way(summary)
+        if is_due and running:
+            self.say(running)
+            self._shown = time.monotonic()
+        lines = [Text(line) for line in (self._standing(summary), running) if line]
+        for line in lines:
+            line.truncate(self.console.width - 3, overflow="ellipsis")  # beside the sign that turns
+        self._status.update(Text("\n").join(lines))
         self._states = states
 
     def draw(self) -> None:
@@ -163,7 +171,7 @@ def usual_seconds(outputs: Path, fingerprint: str) -> float | None:
 
 def while_running(
     work: Callable[[], None],
-    refresh: Callable[[], None],
+    refresh: Callable[[], object],
     enough: Callable[[], bool] = lambda: False,
     every: float = 1.0,
 ) -> None:

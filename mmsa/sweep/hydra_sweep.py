@@ -6,16 +6,15 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import optuna
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
-from optuna.exceptions import StorageInternalError
-from sqlalchemy.exc import SQLAlchemyError
 
 from mmsa import build
 from mmsa.cluster import Jobs, requeue_by_default, watched
@@ -27,6 +26,7 @@ from mmsa.secrets import check_place, hidden
 from mmsa.settling import settle
 from mmsa.sweep.checking import check_sweep
 from mmsa.sweep.drive import SweepDisplay, opening_lines, usual_seconds
+from mmsa.sweep.lasting import StorageAway, at_once
 from mmsa.sweep.launching import Launched
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.report import report
@@ -34,8 +34,8 @@ from mmsa.sweep.setup import Sweep, reopen, set_up
 from mmsa.sweep.slots import SlotPlan, SlotRules, choose_slots
 from mmsa.sweep.study_run import RUN_ID, StudyRun, ended_as
 from mmsa.sweep.summary import summarise
-from mmsa.sweep.supervisor import POLL_SECONDS, Supervisor
-from mmsa.sweep.trials import note_death
+from mmsa.sweep.supervisor import POLL_SECONDS, Limits, Supervisor
+from mmsa.sweep.trials import end_overdue, note_death
 from mmsa.sweep.worker import entered
 from mmsa.tracking.mlflow import MLflowTracker
 
@@ -66,9 +66,9 @@ def sweep(
     options = checked.search.options
     if config.hydra.launcher._target_ == BASIC_LAUNCHER:
         plan = plan_slots(checked.base, options, options["slots"])
-        until = time.time() + 60 * options["timeout"] if options["timeout"] else None
+        limits = Limits.of(options)
         made = set_up(checked, choice)
-        on_slots(made, plan, until, study_run(made))
+        on_slots(made, plan, limits, study_run(made))
     elif options["workers"] is None:
         raise ConfigError("a launcher needs to know how many workers to start.\n  type sweep.workers=8")
     else:
@@ -96,13 +96,13 @@ def plan_slots(base: DictConfig, options: Mapping[str, Any], slots: str | int | 
     return choose_slots(slots, rules)
 
 
-def on_slots(made: Sweep, plan: SlotPlan, until: float | None, run: StudyRun | None) -> None:
+def on_slots(made: Sweep, plan: SlotPlan, limits: Limits, run: StudyRun | None) -> None:
     """Run a sweep by worker processes on slots of this machine.
 
     Args:
         made: the sweep.
         plan: its slots.
-        until: Unix time after which no trial starts; None has no limit.
+        limits: its times.
         run: shows the study in MLflow; None does not.
 
     Raises:
@@ -110,20 +110,39 @@ def on_slots(made: Sweep, plan: SlotPlan, until: float | None, run: StudyRun | N
     """
     display = announce(made, [slot.name for slot in plan.slots], len(plan.slots), plan.notes, run)
     guarded = Patience(display.say)
-    died = partial(guarded, note_death, made.study)
+    noted = of_trials(guarded, lambda: made.study, made.spec)
+    folder, folders = Path(made.spec.folder), made.spec.config_folders
     with (
         display,
-        looked_after(Path(made.spec.folder)),
-        Supervisor(
-            Path(made.spec.folder), plan.slots, until, display.say, died, made.spec.config_folders
-        ) as supervisor,
+        looked_after(folder),
+        Supervisor(folder, plan.slots, limits, display.say, *noted, folders) as supervisor,
     ):
         while supervisor.step():
             guarded(display.refresh)
             time.sleep(POLL_SECONDS)
         guarded(display.refresh)
-    late = until is not None and time.time() > until
-    conclude(made, display, EXIT_INTERRUPTED if supervisor.interrupts else 0 if late else None)
+    ended = EXIT_INTERRUPTED if supervisor.interrupts else 0 if limits.are_over() else None
+    with at_once() if supervisor.away else nullcontext():  # the workers have waited long enough
+        conclude(
+            made, display, ended, "the storage was away" if supervisor.away else "no slot is left whose workers start"
+        )
+
+
+def of_trials(
+    guarded: Patience, study: Callable[[], optuna.Study], spec: SweepSpec
+) -> tuple[Callable[[int, str], bool], Callable[[int, str], bool]]:
+    """The calls of a supervisor about a trial whose worker died, and about one that takes too long.
+
+    Args:
+        guarded: calls them.
+        study: opens the study.
+        spec: of the sweep.
+    """
+    teaches = not spec.options["final"]
+    return (
+        lambda number, reason: guarded(lambda: note_death(study(), number, reason), later=True),
+        lambda number, reason: guarded(lambda: end_overdue(study(), number, reason, teaches)),
+    )
 
 
 def by_launcher(made: Sweep, launcher: Any, jobs: Jobs | None, choice: str) -> None:
@@ -150,7 +169,7 @@ def by_launcher(made: Sweep, launcher: Any, jobs: Jobs | None, choice: str) -> N
         except KeyboardInterrupt:
             display.say("the jobs continue without this display; the cluster's own command ends them")
             ended = EXIT_INTERRUPTED
-    conclude(made, display, ended, reason)
+    conclude(made, display, ended, "no job is left that works", reason)
 
 
 @contextmanager
@@ -165,23 +184,36 @@ def looked_after(folder: Path) -> Iterator[None]:
 
 @dataclass
 class Patience:
-    """Calls functions that read the storage, and outlasts a storage that is away for a while.
+    """Calls functions that use the storage once, as a sweep's parent has to look after its workers meanwhile.
 
     Args:
-        say: takes the line about the first failure.
+        say: takes the line about the first failure, and that about its end.
     """
 
     say: Callable[[str], None]
-    _told: bool = False
+    _away: bool = False
+    _later: list[Callable[[], None]] = field(default_factory=list)
 
-    def __call__(self, action: Callable[..., None], *arguments: Any) -> None:
+    def __call__(self, action: Callable[[], None], later: bool = False) -> bool:
+        """Whether the storage answered; where it did not, an action for `later` is done with the next call."""
         try:
-            action(*arguments)
-        except (StorageInternalError, SQLAlchemyError, OSError) as error:
-            if not self._told:
+            with at_once():
+                for missed in [*self._later]:
+                    missed()
+                    self._later.remove(missed)
+                action()
+        except (MmsaError, OSError) as error:
+            if later:
+                self._later.append(action)
+            if not self._away:
                 said = hidden(str(error).splitlines()[0])[:160]
                 self.say(f"the storage does not answer; the trials continue: {said}")
-            self._told = True
+            self._away = True
+            return False
+        if self._away:
+            self.say("the storage answers again")
+        self._away = False
+        return True
 
 
 def announce(made: Sweep, slots: list[str], num_slots: int, notes: Sequence[str], run: StudyRun | None) -> SweepDisplay:
@@ -190,7 +222,7 @@ def announce(made: Sweep, slots: list[str], num_slots: int, notes: Sequence[str]
     summary = summarise(made.study)
     seconds = usual_seconds(Path(made.base.paths.outputs), summary.fingerprint)
     display = SweepDisplay(Path(spec.folder), made.study, run)
-    for line in opening_lines(spec, made.command or summary.command, summary, slots, num_slots, seconds):
+    for line in opening_lines(spec, made.command, summary, slots, num_slots, seconds):
         display.say(line)
     for note in [*([made.note] if made.note else []), *notes]:
         display.say(f"  note: {note}")
@@ -210,18 +242,27 @@ def study_run(made: Sweep) -> StudyRun | None:
     return run
 
 
-def conclude(made: Sweep, display: SweepDisplay, ended: int | None, reason: str = "") -> None:
+def conclude(made: Sweep, display: SweepDisplay, ended: int | None, otherwise: str, reason: str = "") -> None:
     """Print the outcome of a sweep, and the next command.
 
     Args:
         made: the sweep.
         display: its display.
         ended: exit code where it was ended before its total, by a signal or by its time; None where it was not.
-        reason: how a launcher's jobs ended.
+        otherwise: why it ended, where no trial failed.
+        reason: how a launcher's jobs ended, where that is known.
 
     Raises:
         MmsaError: it is not complete, for another reason.
     """
+    try:
+        _conclude(made, display, ended, otherwise, reason)
+    except StorageAway as away:
+        said = str(away).splitlines()[0]
+        raise StorageAway(f"{said}\n  the trials are kept; when it answers, resume: {made.command}") from away
+
+
+def _conclude(made: Sweep, display: SweepDisplay, ended: int | None, otherwise: str, reason: str) -> None:
     spec, summary = made.spec, summarise(made.study)
     complete = summary.num_finished >= summary.total
     standing = ended_as(made.study, summary, spec.options["max_failures"])
@@ -239,9 +280,9 @@ def conclude(made: Sweep, display: SweepDisplay, ended: int | None, reason: str 
         raise MmsaError(f"none of {summary.total} trials has a value, the last one: {last}\n  try another range")
     if complete:
         return
-    left = f"{summary.num_finished} of {summary.total} trials are done; resume it: {made.command or summary.command}"
+    left = f"{summary.num_finished} of {summary.total} trials are done; resume it: {made.command}"
     if ended is None:
-        why = reason or "no slot is left whose workers start"
+        why = reason or otherwise
         if (standing == "FAILED" or not reason) and (
             failed := [row.reason or "for an unknown reason" for row in summary.rows if row.state == "failed"]
         ):
@@ -266,10 +307,10 @@ def join_here(folder: Path, slots: str | int | list[str], config_folders: Sequen
     here, typed = Path.cwd(), [str(slot) for slot in (slots if isinstance(slots, list) else [slots])]
     spec = SweepSpec.load(folder)
     check_place("sweep.storage", spec.storage)
-    made = reopen(entered(spec, config_folders))
+    made = reopen(entered(spec, config_folders), worker_command(folder, typed, config_folders))
     build.check(made.base)
-    made = replace(made, command=worker_command(folder, typed, config_folders))
     if here != Path.cwd():  # the printed commands are for the folder in which this was typed
         os.chdir(here)
         made.base.paths.outputs = str(Path(made.spec.folder).parents[1])
-    on_slots(made, plan_slots(made.base, made.spec.options, slots), None, None)
+    limits = replace(Limits.of(made.spec.options), until=None)
+    on_slots(made, plan_slots(made.base, made.spec.options, slots), limits, None)

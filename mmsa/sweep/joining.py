@@ -6,7 +6,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from mmsa.errors import MmsaError
 from mmsa.resume import config_folders
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.slots import Slot
-from mmsa.sweep.supervisor import POLL_SECONDS, Supervisor
+from mmsa.sweep.supervisor import POLL_SECONDS, Limits, Supervisor
 
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
 """What a cluster sends before it ends a job; submitit takes one of them and has the job start again."""
@@ -33,11 +34,9 @@ def join(folder: Path) -> None:
     """
     spec = SweepSpec.load(folder)
     spec.check_complete()
-    minutes = spec.options["timeout"]
-    until = time.time() + 60 * minutes if minutes else None
     slot = Slot(f"job {os.getpid()} on {os.uname().nodename}", lock=f"job {os.getpid()}", environment={})
     came: list[int] = []
-    with Supervisor(folder, (slot,), until, print, config_folders=config_folders()) as supervisor:
+    with Supervisor(folder, (slot,), Limits.of(spec.options), print, *_of_trials(spec), config_folders()) as supervisor:
         formers = {n: signal.signal(n, lambda number, frame: came.append(number)) for n in (signal.SIGTERM, *WARNINGS)}
         while not came and supervisor.step():
             time.sleep(POLL_SECONDS)
@@ -46,6 +45,21 @@ def join(folder: Path) -> None:
         signal.signal(number, formers[number] or signal.SIG_DFL)
     if came and launchers:
         _have_it_start_again(came, launchers)
+
+
+def _of_trials(spec: SweepSpec) -> tuple[Callable[[int, str], bool], Callable[[int, str], bool]]:
+    """The calls of a supervisor about trials, whose imports take seconds that most jobs have no use for."""
+    made: list[Callable[[int, str], bool]] = []
+
+    def call(which: int, number: int, reason: str) -> bool:
+        if not made:
+            from mmsa.sweep.hydra_sweep import Patience, of_trials
+            from mmsa.sweep.storage import open_study
+
+            made.extend(of_trials(Patience(print), lambda: open_study(Path(spec.folder)), spec))
+        return made[which](number, reason)
+
+    return partial(call, 0), partial(call, 1)
 
 
 def _have_it_start_again(came: Sequence[int], launchers: Mapping[int, Any]) -> None:

@@ -32,7 +32,7 @@ class Launched:
     launch: Callable[[], Sequence[JobReturn]]
     jobs: Jobs | None
     display: SweepDisplay
-    refresh: Callable[[], None]
+    refresh: Callable[[], object]
     _returned: Sequence[JobReturn] = ()
 
     def wait(self) -> str:

@@ -23,6 +23,8 @@ from mmsa.secrets import is_of_environment
 
 SPEC_FILE = "sweep.json"
 SQLITE = "sqlite:///"
+LATER_OPTIONS = {"grace": 10, "trial_minutes": None, "storage_minutes": 10}
+"""Options that the record of an earlier sweep lacks, with their values for it."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,11 @@ class SweepOptions:
             of their number; with several seeds also trials whose seeds are behind those of the best (Wilcoxon).
         min_epochs: epochs before a trial may be pruned, >= 1.
         timeout: minutes after which no trial starts; None has no limit.
+        grace: minutes after `timeout` that running trials get, >= 0; then they are stopped, and can be resumed.
+        trial_minutes: minutes that a trial may take on a slot; None has no limit.
         storage: URL of a database, or "journal" for a file that network file systems can hold; None is SQLite in the
             sweep's folder.
+        storage_minutes: how long each call of a storage that is away is tried again, >= 0.
         study: the study's name; None makes it from the search, so the same command resumes it.
         slots: "auto", a number, or a list such as [cuda:0, cuda:1, cpu].
         slots_per_gpu: trials side by side on a GPU, >= 1.
@@ -60,7 +65,10 @@ class SweepOptions:
     pruner: Literal["none", "median", "halving"]
     min_epochs: Count
     timeout: Annotated[float | int, Gt(0)] | None
+    grace: Annotated[float | int, Ge(0)]
+    trial_minutes: Annotated[float | int, Gt(0)] | None
     storage: str | None
+    storage_minutes: Annotated[float | int, Ge(0)]
     study: str | None
     slots: Count | str | list[str]
     slots_per_gpu: Count
@@ -146,6 +154,7 @@ class SweepSpec(Search):
         try:
             content = from_json(content_of(folder / SPEC_FILE))
             former = content.pop("folder", None)  # sweeps were made with absolute paths before
+            content["options"] = LATER_OPTIONS | content["options"]
             content["folder"] = str(folder.resolve())
             spec: SweepSpec = TypeAdapter(cls).validate_json(to_json(content), strict=True)
             storage = _named_from(Path(former), spec.storage) if former else spec.storage
@@ -153,7 +162,7 @@ class SweepSpec(Search):
             for key in known.keys() & spec.options.keys():
                 check_value(f"sweep.{key}", spec.options[key], known[key])
             return replace(spec, storage=_placed(folder.resolve(), storage))
-        except (OSError, ValueError, TypeError, AttributeError, ConfigError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, ConfigError) as error:
             what = damage(error) if isinstance(error, ValidationError) else "is missing or damaged"
             raise DataError(
                 f"{folder} is not the folder of a sweep: its {SPEC_FILE} {what}.\n"

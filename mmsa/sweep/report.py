@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from statistics import fmean
 
@@ -130,6 +131,16 @@ def standing(summary: Summary) -> str:
     return ", ".join([*parts, *(f"{counts[state]} {state}" for state in ("failed", "running") if counts[state])])
 
 
+def under_way(summary: Summary) -> str:
+    """The running trials, each with its slot and its beginning, the longest first; empty where none is known."""
+    rows = [row for row in summary.rows if row.state == "running" and math.isfinite(row.since)]
+    parts = [
+        f"trial {row.number}{f' on {row.slot}' if row.slot else ''} since {datetime.fromtimestamp(row.since):%a %H:%M}"
+        for row in sorted(rows, key=lambda row: row.since)
+    ]
+    return f"running: {', '.join(parts)}" if parts else ""
+
+
 def _table(summary: Summary, shown: Sequence[TrialRecord]) -> Table:
     keys, objectives = summary.varying(), summary.objectives
     heads = ["trial", *map(headed, objectives, summary.modes), "seconds"]
@@ -185,6 +196,7 @@ def _foot(summary: Summary, shown: Sequence[TrialRecord]) -> list[str]:
         of_done = [row.seconds for row in summary.ranked if math.isfinite(row.seconds)]
         mean = fmean(of_done) if of_done else math.nan
         lines.append(f"{_seconds(mean)} s per trial, {_seconds(math.fsum(spent))} s all together")
+    lines += [running] if (running := under_way(summary)) else []
     lines += [f"failed: {number} × {reason}" for reason, number in list(summary.reasons.items())[:_REASONS]]
     more = sum(list(summary.reasons.values())[_REASONS:])
     return [*lines, f"failed: {more} × for other reasons"] if more else lines

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,15 @@ from mmsa.errors import DataError, Pruned, TrainingError
 from mmsa.journal import TrialHooks
 from mmsa.overrides import text_override, typed_overrides
 from mmsa.record import RunRecord
+from mmsa.sweep.lasting import StorageAway, at_once
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.space import Space, overrides_of
 from mmsa.sweep.summary import seed_scores
 
 WILCOXON_P = 0.13
 """Below it a trial's seeds are behind those of the best: three worse ones of three have 0.125."""
+REPORT_PAUSE = 30.0
+"""Seconds for which a trial reports no epoch to a storage that did not answer; it reports the missed ones later."""
 
 
 def make_pruner(name: str, min_epochs: int) -> BasePruner:
@@ -52,11 +56,13 @@ class TrialRunner:
         spec: the sweep.
         space: its dimensions.
         study: the study, with its pruner.
+        check: raises Disowned where the trial in hand is no longer this worker's; called before anything is written.
     """
 
     spec: SweepSpec
     space: Space
     study: optuna.Study
+    check: Callable[[], None]
 
     def __post_init__(self) -> None:
         self._compose = Composer(self.spec.config_folders)
@@ -113,6 +119,7 @@ class TrialRunner:
             shown = ", ".join(f"{n} is {v}" for n, v in zip(self.spec.objectives, found, strict=True))
             raise TrainingError(f"an objective is not finite: {shown}.")
         runs = dict(trial.user_attrs.get("seeds", {}))
+        self.check()
         known_of = {"score": found[0], "epochs": record.epochs, "seconds": record.seconds}
         runs[key] = {**runs[key], **known_of, "run_id": record.mlflow_run_id}
         trial.set_user_attr("seeds", runs)
@@ -127,18 +134,27 @@ class TrialRunner:
         reported = trial._get_latest_trial().intermediate_values  # to which `report` adds
         objective = self.spec.objectives[0]
 
+        not_before = 0.0
+
         def epoch(history: Sequence[Mapping[str, float]]) -> None:
-            if not watched or isinstance(self.study.pruner, NopPruner):
+            nonlocal not_before
+            if not watched or isinstance(self.study.pruner, NopPruner) or time.monotonic() < not_before:
                 return
             for number, metrics in enumerate(history, start=1):  # those too that a dead worker did not report
                 if number in reported or objective not in metrics:
                     continue
-                trial.report(metrics[objective], number)
-                if trial.should_prune():
+                try:
+                    with at_once():
+                        trial.report(metrics[objective], number)
+                        behind = trial.should_prune()
+                except StorageAway:  # training continues meanwhile
+                    not_before = time.monotonic() + REPORT_PAUSE
+                    return
+                if behind:
                     raise Pruned(f"epoch {number} with {objective} {metrics[objective]:.4g}: behind the other trials")
 
         final = self.spec.options["final"]
-        hooks = TrialHooks(self.spec.study, trial.number, final, started, epoch, self._data)
+        hooks = TrialHooks(self.spec.study, trial.number, final, started, epoch, self._data, self.check)
         experiment.run(cfg, typed_overrides(overrides), quiet=True, trial=hooks)
 
     def _data(self, cfg: DictConfig) -> tuple[Store, Data]:

@@ -50,14 +50,14 @@ class Sweep:
         study: the study.
         base: configuration of the first point.
         note: a line for the user; None is nothing.
-        command: resumes it here; None is the study's own.
+        command: resumes it here.
     """
 
     spec: SweepSpec
     study: optuna.Study
     base: DictConfig
+    command: str
     note: str | None = None
-    command: str | None = None
 
 
 def set_up(checked: CheckedSweep, choice: str) -> Sweep:
@@ -93,7 +93,7 @@ def set_up(checked: CheckedSweep, choice: str) -> Sweep:
         if spec.num_points is not None:
             enqueue_missing(study, grid_points(checked.space))
         spec.save()
-    return Sweep(spec, study, checked.base, note)
+    return Sweep(spec, study, checked.base, command, note)
 
 
 def _name(choice: str, searched: Mapping[str, Any], search: Search, sweeps: Path) -> str:
@@ -178,7 +178,7 @@ def make_study(spec: SweepSpec, searched: Mapping[str, Any], record: StudyRecord
     Raises:
         ConfigError: a study of that name searches something else, or the storage cannot be reached.
     """
-    storage = open_storage(spec.storage)
+    storage = open_storage(spec.storage, spec.options["storage_minutes"])
     directions = [StudyDirection.MINIMIZE if mode == "min" else StudyDirection.MAXIMIZE for mode in spec.modes]
     try:
         study = optuna.create_study(study_name=spec.study, storage=storage, directions=directions, load_if_exists=True)
@@ -207,17 +207,18 @@ def enqueue_missing(study: optuna.Study, points: Sequence[Mapping[str, Any]]) ->
             study.enqueue_trial(dict(point), user_attrs={"point": name})
 
 
-def reopen(spec: SweepSpec) -> Sweep:
+def reopen(spec: SweepSpec, command: str) -> Sweep:
     """A sweep that was set up before.
 
     Args:
         spec: of its folder.
+        command: resumes it here.
 
     Raises:
         MmsaError: the folder is not a sweep's, or its storage cannot be reached.
     """
-    study = open_study(Path(spec.folder))
-    return Sweep(spec, study, first_configuration(space_of(spec), spec.config_folders))
+    study = open_study(Path(spec.folder), spec.options["storage_minutes"])
+    return Sweep(spec, study, first_configuration(space_of(spec), spec.config_folders), command)
 
 
 def space_of(spec: SweepSpec) -> Space:
@@ -238,14 +239,15 @@ def open_sweep(spec: SweepSpec, slot: str) -> tuple[TrialDesk, TrialRunner]:
     grid = is_grid(spec.sampler)
     study = optuna.load_study(
         study_name=spec.study,
-        storage=open_storage(spec.storage),
+        storage=open_storage(spec.storage, options["storage_minutes"], waits=True),
         sampler=optuna.samplers.RandomSampler(seed=0) if grid else make_sampler(spec.sampler, spec.seed),
         pruner=make_pruner(options["pruner"], options["min_epochs"]),
     )
     total = None if grid else spec.total
-    runner = TrialRunner(spec, space, study)
     limits = options["retries"], options["max_failures"]
-    return TrialDesk(study, space.distributions, total, *limits, slot, runner.epochs_of), runner
+    desk = TrialDesk(study, space.distributions, total, *limits, slot, lambda trial: runner.epochs_of(trial))
+    runner = TrialRunner(spec, space, study, desk.check)
+    return desk, runner
 
 
 def _other_search(study: str, difference: str) -> ConfigError:

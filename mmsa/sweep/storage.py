@@ -13,17 +13,18 @@ from pathlib import Path
 
 import optuna
 from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from mmsa.errors import ConfigError, DataError, MmsaError
 from mmsa.secrets import address, hidden, keep, resolved, without_secrets
+from mmsa.sweep.lasting import LastingStorage, cause_of, insist
 from mmsa.sweep.options import SQLITE, SweepSpec, is_server
 from mmsa.tracking.database import can_write_ahead, file_system
 
-WAIT_SECONDS = 60
-"""How long a writer of an SQLite file waits for another one."""
+WAIT_SECONDS = 10
+"""How long a writer of an SQLite file, or one who connects to PostgreSQL, waits before the call is tried again."""
 
 
 def choose_storage(option: str | None, folder: Path) -> tuple[str, str | None]:
@@ -66,27 +67,39 @@ def choose_storage(option: str | None, folder: Path) -> tuple[str, str | None]:
     return keep("sweep.storage", written), None
 
 
-def open_storage(place: str) -> BaseStorage:
+def open_storage(place: str, minutes: float = 0.0, waits: bool = False) -> BaseStorage:
     """Open, and make where it is missing, the storage at a URL or a journal's path.
+
+    Args:
+        place: the URL or the path.
+        minutes: how long each later call is tried again while the storage is away, >= 0.
+        waits: opening is tried again as well; otherwise it is refused at once, as a mistyped address should be.
 
     Raises:
         ConfigError: it cannot be reached or read, or its secret is not in the environment.
+        StorageAway: it was away for longer.
     """
     quiet_optuna()
     shown = hidden(place)
     place = address("sweep.storage", place) if is_server(place) else place
-    try:
+
+    def opened() -> BaseStorage:
         try:
             return _open(place)
         except (IntegrityError, ProgrammingError):  # another host made the tables in this second
             time.sleep(1.0)
             return _open(place)
+
+    try:
+        storage = insist(opened, minutes) if waits else opened()
+    except MmsaError:
+        raise
     except Exception as error:  # whatever a driver raises: each database has its own
-        cause = without_secrets(str(error).strip() or type(error).__name__, place).splitlines()[0]
         raise ConfigError(
-            f"sweep.storage={shown} cannot be opened: {cause[:200]}\n"
+            f"sweep.storage={shown} cannot be opened: {without_secrets(cause_of(error), place)[:200]}\n"
             "  correct the address, start the server, or leave sweep.storage out"
         ) from error
+    return LastingStorage(get_storage(storage), minutes)  # type: ignore[return-value]
 
 
 def _open(place: str) -> BaseStorage:
@@ -100,13 +113,19 @@ def _open(place: str) -> BaseStorage:
             connection.execute("PRAGMA journal_mode=WAL")  # stays with the file; choose_storage knows the disk
         # By the path itself, whose signs (%, ?, {) SQLAlchemy and Optuna would take for theirs in a URL.
         place, options = f"{SQLITE}study.db", {"creator": connect}
+    elif place.startswith(("postgresql:", "postgresql+psycopg")):
+        options["connect_args"] = {"connect_timeout": WAIT_SECONDS}
     storage = RDBStorage(place, engine_kwargs=options)
     weakref.finalize(storage, storage.engine.dispose)  # Optuna leaves the connections to the collector
     return storage
 
 
-def open_study(folder: Path) -> optuna.Study:
+def open_study(folder: Path, minutes: float = 0.0) -> optuna.Study:
     """The study of a sweep's folder, to look at.
+
+    Args:
+        folder: the sweep's.
+        minutes: how long its later calls are tried again while the storage is away.
 
     Raises:
         DataError: the folder is not a sweep's, or its study is damaged.
@@ -116,7 +135,7 @@ def open_study(folder: Path) -> optuna.Study:
     try:
         if not _has_studies(spec):
             raise KeyError(spec.study)
-        return optuna.load_study(study_name=spec.study, storage=open_storage(spec.storage))
+        return optuna.load_study(study_name=spec.study, storage=open_storage(spec.storage, minutes))
     except (KeyError, StorageInternalError) as error:
         raise ConfigError(
             f"{hidden(spec.storage)} holds no study {spec.study}.\n  run the command of the sweep again"

@@ -54,6 +54,8 @@ class TrialRecord:
         scores: the first objective of each seed that ended.
         seconds: seconds that it took; NaN where it has not ended.
         reason: why it was pruned or failed.
+        slot: where it runs, or ran last; empty before it began.
+        since: Unix time of that place's host at which it began there; NaN before.
     """
 
     number: int
@@ -63,6 +65,8 @@ class TrialRecord:
     scores: tuple[float, ...]
     seconds: float
     reason: str
+    slot: str = ""
+    since: float = math.nan
 
     @property
     def overrides(self) -> dict[str, str]:
@@ -252,6 +256,11 @@ class _Seed(BaseModel):
     score: Number | None = None
 
 
+class _Owner(BaseModel):
+    slot: str = ""
+    since: Number = math.nan
+
+
 class _Attributes(BaseModel):
     """What a worker keeps with a trial, as far as a summary reads it, and the values of one that is done."""
 
@@ -259,6 +268,7 @@ class _Attributes(BaseModel):
     overrides: tuple[str, ...] = ()
     seeds: Mapping[str, _Seed] = {}
     seconds: Number = math.nan
+    owner: Annotated[_Owner, BeforeValidator(lambda value: value or {})] = _Owner()
     reason: Annotated[str, BeforeValidator(lambda value: value or "")] = ""
 
 
@@ -275,5 +285,7 @@ def _record(trial: FrozenTrial, about: StudyRecord) -> TrialRecord:
         typed=attributes.overrides,
         scores=tuple(seed.score for seed in attributes.seeds.values() if seed.score is not None),
         seconds=attributes.seconds,
+        slot=attributes.owner.slot,
+        since=attributes.owner.since,
         reason=next(iter(attributes.reason.splitlines()), ""),
     )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,10 +14,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from mmsa.errors import MmsaError
 from mmsa.locks import Lock, holder, lock_file, place
+from mmsa.sweep.claims import LEASE_SECONDS, OWNER, Claim, Watch, claim_number
+from mmsa.sweep.lasting import ASKED
 
-LEASE_SECONDS = 300.0
-"""How long the trial of a worker on another host is left alone after the last sign of life."""
-RENEW_SECONDS = 60.0
 SETTLE_SECONDS = 2.0
 """How long two hosts that claim the same abandoned trial wait to see whose name stands."""
 FAILED_BEFORE = "failed before"
@@ -36,8 +33,8 @@ class TrialDesk:
     """Hands the trials of a study to the workers of all hosts, and takes their values.
 
     Exactly `total` trials are finished or pruned at the end, each recorded once. A trial belongs to the worker in its
-    attribute "owner". A worker holds a lock for as long as it lives, by which workers of the same host know the dead;
-    those of other hosts are known by a lease that the worker renews.
+    attribute "owner", by a claim with a number. A worker holds a lock for as long as it lives, by which workers of the
+    same host know the dead; those of other hosts are known by a counter that stands still.
 
     Args:
         study: with the sampler that suggests.
@@ -62,7 +59,8 @@ class TrialDesk:
         self.place = place()
         self._alive = Lock(worker_lock(self.worker), "a worker")
         self._asking = Lock(study_lock(self.study.study_name), "a worker that asks for a trial")
-        self._lease = threading.Event()  # set where none is renewed
+        self._claimed: Claim | None = None
+        self._watch = Watch()
 
     def open(self) -> None:
         """Show that this worker lives, and that its host takes part."""
@@ -79,6 +77,9 @@ class TrialDesk:
             trials = self.study.get_trials(deepcopy=False)
             if num_failed(self.study, trials) >= self.max_failures:
                 raise TooManyFailures(f"{num_failed(self.study, trials)} trials failed.")
+            for double in [trial for trial in trials if self._is_double(trial, trials)]:
+                self._withdraw(double._trial_id)
+                trials.remove(double)
             abandoned = [trial for trial in trials if trial.state == TrialState.RUNNING and self._is_abandoned(trial)]
             for left in abandoned:
                 if (adopted := self._adopt(left)) is not None:
@@ -97,13 +98,31 @@ class TrialDesk:
             return not any(trial.state in (TrialState.WAITING, TrialState.RUNNING) for trial in trials)
         return sum(trial.state in DONE for trial in trials) >= self.total
 
-    def tell(self, trial: Trial, state: TrialState, values: Sequence[float] | None = None, reason: str = "") -> bool:
-        """End a trial; False where it was no longer this worker's."""
+    def check(self) -> None:
+        """See that the trial in hand is still this worker's.
+
+        Raises:
+            Disowned: it is not.
+            StorageAway: nobody can say.
+        """
+        if self._claimed is not None:
+            self._claimed.check()
+
+    def tell(
+        self,
+        trial: Trial,
+        state: TrialState,
+        values: Sequence[float] | None = None,
+        reason: str = "",
+        seconds: float | None = None,
+    ) -> bool:
+        """End a trial; False where it was no longer this worker's, which leaves it as it is."""
         self.let_go()
         with self._asking:
-            frozen = self.study._storage.get_trial(trial._trial_id)
-            if not self._is_mine(frozen):
+            if not self._is_mine(trial):
                 return False
+            if seconds is not None:
+                trial.set_user_attr("seconds", seconds)
             if reason:
                 trial.set_user_attr("reason", reason)
             self.study.tell(trial.number, values=values, state=state)
@@ -113,8 +132,8 @@ class TrialDesk:
         """Leave a trial for whoever comes next; it does not count as a death."""
         self.let_go()
         with self._asking:
-            frozen = self.study._storage.get_trial(trial._trial_id)
-            if self._is_mine(frozen):
+            if self._is_mine(trial):
+                frozen = self.study._storage.get_trial(trial._trial_id)
                 trial.set_user_attr("attempts", frozen.user_attrs["attempts"] - 1)
                 trial.set_user_attr("reached", self.reached(frozen))
 
@@ -125,11 +144,12 @@ class TrialDesk:
         self._alive.release()
 
     def let_go(self) -> None:
-        """Renew the lease no longer."""
-        self._lease.set()
+        """Show no further sign of life for the trial in hand."""
+        if self._claimed is not None:
+            self._claimed.let_go()
 
-    def _is_mine(self, trial: FrozenTrial) -> bool:
-        return trial.state == TrialState.RUNNING and trial.user_attrs["owner"]["worker"] == self.worker
+    def _is_mine(self, trial: Trial) -> bool:
+        return self._claimed is not None and self._claimed.stands(self.study._storage.get_trial(trial._trial_id))
 
     def _may_ask(self, trials: Sequence[FrozenTrial], abandoned: set[int]) -> bool:
         if self.total is None:
@@ -146,20 +166,32 @@ class TrialDesk:
             taken = (other.state in (*DONE, TrialState.RUNNING) for other in before)
             wanted = len(self._places()) == 1 or sum(taken) < self.total
         if not wanted:
-            trial.set_user_attr("surplus", True)
-            self.tell(trial, TrialState.FAIL, reason="one more than asked for")
+            self.let_go()
+            self._withdraw(trial._trial_id)
         return wanted
 
+    def _withdraw(self, trial_id: int) -> None:
+        self.study._storage.set_trial_user_attr(trial_id, "surplus", True)
+        self.study._storage.set_trial_user_attr(trial_id, "reason", "one more than asked for")
+        self.study._storage.set_trial_state_values(trial_id, TrialState.FAIL)
+
+    def _is_double(self, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> bool:
+        """Whether a trial answers a request that another one answers: its own answer did not arrive."""
+        asked = trial.system_attrs.get(ASKED)
+        if trial.state != TrialState.RUNNING or OWNER in trial.user_attrs or asked is None:
+            return False
+        return any(other.system_attrs.get(ASKED) == asked and OWNER in other.user_attrs for other in trials)
+
     def _is_abandoned(self, trial: FrozenTrial) -> bool:
-        owner = trial.user_attrs.get("owner")
+        still = self._watch.still_for(trial)
+        owner = trial.user_attrs.get(OWNER)
         if owner is None:  # its worker was between asking and claiming, which on this host it does under our lock
-            started = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
-            return len(self._places()) == 1 or time.time() > started + LEASE_SECONDS
+            return len(self._places()) == 1 or still > LEASE_SECONDS
         if owner["worker"] == self.worker:
             return True  # we ask, so we do not run it
         if owner["place"] == self.place:
             return holder(worker_lock(owner["worker"])) is None
-        return time.time() > float(trial.user_attrs.get("lease", 0.0))
+        return still > LEASE_SECONDS
 
     def _adopt(self, left: FrozenTrial) -> Trial | None:
         """Resume a trial whose worker died; None where its retries are used up, or another host was faster."""
@@ -169,12 +201,12 @@ class TrialDesk:
             self.study._storage.set_trial_user_attr(left._trial_id, "reason", reason)
             self.study.tell(left.number, state=TrialState.FAIL)
             return None
-        foreign = (left.user_attrs.get("owner") or {}).get("place", self.place) != self.place
+        foreign = (left.user_attrs.get(OWNER) or {}).get("place", self.place) != self.place
         trial = Trial(self.study, left._trial_id)
-        self._claim(trial, attempts + 1)
+        self._claim(trial, attempts + 1, claim_number(left) + 1)
         if foreign:
             time.sleep(SETTLE_SECONDS)
-            if self.study._storage.get_trial(left._trial_id).user_attrs["owner"]["worker"] != self.worker:
+            if not self._is_mine(trial):
                 self.let_go()
                 return None
         self._suggest(trial)
@@ -188,18 +220,11 @@ class TrialDesk:
         self.study._storage.set_trial_user_attr(left._trial_id, "reached", reached)
         return max(0, attempts - 1)
 
-    def _claim(self, trial: Trial, attempts: int) -> None:
-        trial.set_user_attr("lease", time.time() + LEASE_SECONDS)
-        owner = {"worker": self.worker, "place": self.place, "slot": self.slot, "since": time.time()}
-        trial.set_user_attr("owner", owner)
+    def _claim(self, trial: Trial, attempts: int, number: int = 1) -> None:
+        """Make a trial this worker's, by its claim of this number."""
+        owner = {"worker": self.worker, "place": self.place, "slot": self.slot, "since": time.time(), "claim": number}
+        self._claimed = Claim(trial, owner)
         trial.set_user_attr("attempts", attempts)
-        self._lease = threading.Event()
-        threading.Thread(target=self._renew, args=(trial, self._lease), daemon=True).start()
-
-    def _renew(self, trial: Trial, ended: threading.Event) -> None:
-        while not ended.wait(RENEW_SECONDS):
-            with suppress(Exception):  # a database that is away for a moment: the next renewal will do
-                trial.set_user_attr("lease", time.time() + LEASE_SECONDS)
 
     def _suggest(self, trial: Trial) -> None:
         """Every parameter of a trial; those that a dead worker had are kept."""
@@ -233,5 +258,20 @@ def failures(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 def note_death(study: Study, number: int, reason: str) -> None:
     """Keep how a worker of this host died, for the case that nobody brings its trial to an end."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if trial.number == number and (trial.user_attrs.get("owner") or {}).get("place") == place():
+        if trial.number == number and (trial.user_attrs.get(OWNER) or {}).get("place") == place():
             study._storage.set_trial_user_attr(trial._trial_id, "death", reason)
+
+
+def end_overdue(study: Study, number: int, reason: str, teaches: bool) -> None:
+    """End a trial of a worker of this host, which is then stopped and finds that it is no longer its own.
+
+    Args:
+        study: the study.
+        number: of the trial.
+        reason: why it is ended.
+        teaches: it counts as pruned, from which a sampler learns; otherwise as failed.
+    """
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if trial.number == number and (trial.user_attrs.get(OWNER) or {}).get("place") == place():
+            study._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
+            study.tell(number, state=TrialState.PRUNED if teaches else TrialState.FAIL)

@@ -10,6 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -17,19 +18,23 @@ from typing import TYPE_CHECKING
 
 from mmsa import config
 from mmsa.commands import worker_command
-from mmsa.errors import ConfigError, MmsaError, Pruned, TrainingError
+from mmsa.errors import ConfigError, Disowned, MmsaError, Pruned, TrainingError
 from mmsa.locks import Lock, lock_file
 from mmsa.run_folder import check_own
 from mmsa.sweep.options import SweepSpec
+from mmsa.tracking.pause import share_pauses
 
 if TYPE_CHECKING:
-    from optuna.trial import Trial
+    from optuna.trial import Trial, TrialState
 
     from mmsa.sweep.running import TrialRunner
     from mmsa.sweep.trials import TrialDesk
 
-DONE, SLOT_TAKEN, REPLACE = 0, 75, 76
-"""Exit codes: nothing is left to do; another process holds the slot; a trial may have left the process unsound."""
+DONE, AWAY, SLOT_TAKEN, REPLACE = 0, 74, 75, 76
+"""Exit codes: nothing is left to do; the storage is away; another process holds the slot; a trial may have left the
+process unsound."""
+DONE_LINE = "no trial is left for this worker"
+"""Printed before the exit code DONE, which a method could return as well."""
 POLL_SECONDS = 0.5
 
 
@@ -53,13 +58,18 @@ def work(
         stop: set when no further trial is to start.
         config_folders: this process's own folders of configuration files, absolute.
     """
+    from mmsa.sweep.lasting import StorageAway
     from mmsa.sweep.setup import open_sweep
     from mmsa.sweep.trials import TooManyFailures
 
     spec = entered(SweepSpec.load(folder), config_folders)
     stop = stop or threading.Event()
-    desk, runner = open_sweep(spec, slot)
-    desk.open()
+    try:
+        desk, runner = open_sweep(spec, slot)
+        desk.open()
+    except StorageAway as away:
+        print(str(away).splitlines()[0], flush=True)
+        return AWAY
     try:
         while not stop.is_set() and (until is None or time.time() < until):
             trial = desk.next()
@@ -72,8 +82,12 @@ def work(
                 stop.wait(POLL_SECONDS)
     except TooManyFailures:
         pass
+    except StorageAway as away:
+        print(str(away).splitlines()[0], flush=True)
+        return AWAY
     finally:
         desk.close()
+    print(DONE_LINE, flush=True)
     return DONE
 
 
@@ -115,35 +129,52 @@ def run_one(desk: TrialDesk, runner: TrialRunner, trial: Trial, stop: threading.
     """Run one trial to its end; False where the process had better not run another."""
     from optuna.trial import TrialState
 
-    from mmsa.reporting import in_few_lines, lacks_memory
     from mmsa.secrets import hidden
+    from mmsa.sweep.lasting import StorageAway, at_once
 
     print(f"trial {trial.number}", flush=True)
-    began = time.monotonic()
+    began, values, reason, is_sound = time.monotonic(), None, "", True
     try:
-        values = runner.run(trial)
-        trial.set_user_attr("seconds", time.monotonic() - began)
-        desk.tell(trial, TrialState.COMPLETE, values)
-    except Pruned as pruned:
-        trial.set_user_attr("seconds", time.monotonic() - began)
-        desk.tell(trial, TrialState.PRUNED, reason=str(pruned))
+        try:
+            values, state = runner.run(trial), TrialState.COMPLETE
+        except Pruned as pruned:
+            state, reason = TrialState.PRUNED, str(pruned)
+        except StorageAway:
+            raise  # no fault of the trial, which can be resumed
+        except (Exception, SystemExit) as error:  # noqa: BLE001  (any fault of a trial is its own; the sweep continues)
+            state, reason = _verdict(error, teaches=not runner.spec.options["final"])
+            is_sound = isinstance(error, MmsaError)
+            if not is_sound:
+                print(hidden(traceback.format_exc()), file=sys.stderr)
+        desk.tell(trial, state, values, reason, time.monotonic() - began)
+    except Disowned:
+        desk.let_go()
+        print(f"trial {trial.number}: another worker has it now", flush=True)
     except Stopped:
         if stop.wait(1.0):  # by the parent; what else sends a signal may do so for ever, and counts as a death
-            desk.release(trial)
+            with suppress(StorageAway), at_once():
+                desk.release(trial)
         raise
-    except Exception as error:  # noqa: BLE001  (any fault of a trial is its own; the sweep goes on in a new process)
-        # A sampler learns from pruned trials, not from failed ones; a grid retries the failed points.
-        is_bad = isinstance(error, TrainingError) or lacks_memory(error)
-        teaches = is_bad and not runner.spec.options["final"]
-        trial.set_user_attr("seconds", time.monotonic() - began)
-        reason = in_few_lines(error).splitlines()[0]
-        desk.tell(trial, TrialState.PRUNED if teaches else TrialState.FAIL, reason=reason)
-        if not isinstance(error, MmsaError):
-            print(hidden(traceback.format_exc()), file=sys.stderr)
-            return False
     finally:
         print(f"trial {trial.number} ended", flush=True)
-    return True
+    return is_sound
+
+
+def _verdict(error: Exception | SystemExit, teaches: bool) -> tuple[TrialState, str]:
+    """The state of a trial that an error ended, and the reason in one line.
+
+    Args:
+        error: of the run.
+        teaches: a sampler learns from pruned trials, not from failed ones; a grid retries the failed points.
+    """
+    from optuna.trial import TrialState
+
+    from mmsa.reporting import in_few_lines, lacks_memory
+
+    if isinstance(error, SystemExit):
+        return TrialState.FAIL, f"sys.exit({'' if error.code is None else repr(error.code)}) was called in its run"
+    is_bad = isinstance(error, TrainingError) or lacks_memory(error)
+    return TrialState.PRUNED if is_bad and teaches else TrialState.FAIL, in_few_lines(error).splitlines()[0]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -162,6 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lock = Lock(lock_file(options.lock), str(options.folder)) if options.lock else None
     if lock is not None and not lock.acquire(blocking=False):
         return SLOT_TAKEN
+    share_pauses(str(options.folder.resolve()))
     stop = threading.Event()
     threading.Thread(target=_until_parent_closes, args=(stop,), daemon=True).start()
     try:

@@ -21,6 +21,7 @@ from mmsa.errors import MmsaError
 from mmsa.record import RunRecord
 from mmsa.secrets import VARIABLES, address, hidden, without_secrets
 from mmsa.tracking.database import default_uri, ensure_database, import_client, require_writable, sqlite_file
+from mmsa.tracking.pause import Pause
 from mmsa.tracking.tracker import Entry, RunInfo, Tracker
 
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ _FILES_WITH_OPTIONS = ("config.yaml", "overrides.json", "result.json", "run.log"
 _FILES = (*_FILES_WITH_OPTIONS, "predictions.csv", "history.csv", "checkpoints/best.pt")
 RUN, WHOLE = "run", "whole"
 """Tags: the run's own id, and whether an entry lacks nothing."""
-RETRY_SECONDS = 300.0
-"""How long MLflow is left alone after a failure."""
 _LOCKED_SECONDS = 60.0
 """How long the end of a run waits for a database that another process holds."""
 _FOLDERS = {".pt": "checkpoints", ".png": "figures"}
@@ -46,7 +45,7 @@ class MLflowTracker(Tracker):
 
     The first failure prints one line. The tracker then pauses, so that an absent server does not hold up a training.
     Later calls, and in any case the end of the run, try again, open the run if it is not open yet, and send the missed
-    epochs. No secret of an address is logged.
+    epochs; the trials of a sweep share one pause, and their ends wait for it too. No secret of an address is logged.
 
     Args:
         outputs: the outputs folder, where the default database lies.
@@ -70,7 +69,7 @@ class MLflowTracker(Tracker):
         self.experiment = experiment
         self._warn = warn or logging.getLogger("mmsa").warning
         self._warned = False
-        self._not_before = 0.0
+        self._pause = Pause(self.uri)
         self._open: Callable[[], MlflowClient] | None = None
         self._pending: list[tuple[str, float, int, int]] = []  # name, value, time in ms, epoch
         self._client: MlflowClient | None = None
@@ -185,17 +184,20 @@ class MLflowTracker(Tracker):
                 self._client = self._open()
             action(self._client, str(self.run_id))
 
-        return (last or time.monotonic() >= self._not_before) and self._attempt(send)
+        may_try = not self._pause.lasts() or (last and not self._pause.is_shared)
+        return may_try and self._attempt(send)
 
     def _attempt(self, action: Callable[[], object]) -> bool:
         """Do something with MLflow; False where that fails, of which the first time prints a line."""
+        self._pause.trying()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # MLflow's own, not the user's to mend
                 action()
+            self._pause.over()
         # Whatever goes wrong in a database, a network or a disk that only shows the run must not end the run.
         except Exception as error:  # noqa: BLE001
-            self._not_before = time.monotonic() + RETRY_SECONDS
+            self._pause.begin()
             if not self._warned:
                 cause = _cause(error, self.uri)
                 shown = hidden(self.uri)

@@ -92,6 +92,7 @@ class Trainer:
         clip_norm: largest norm of the gradient; None does not clip. Single elements are clipped before.
         clip_value: largest absolute element of the gradient; None does not clip.
         on_batch: called after each step with the epoch and the share of its batches that are done.
+        before_save: called before each checkpoint is written.
     """
 
     def __init__(
@@ -108,12 +109,13 @@ class Trainer:
         clip_norm: float | None = None,
         clip_value: float | None = None,
         on_batch: BatchCallback = lambda epoch, share: None,
+        before_save: Callable[[], None] = lambda: None,
     ) -> None:
         self.fabric, self.task, self.folder, self.generators = fabric, task, folder, generators
         self.max_epochs, self.batch_size, self.patience = max_epochs, batch_size, patience
         self.accumulate = accumulate
         self.clip_norm, self.clip_value = clip_norm, clip_value
-        self.on_batch = on_batch
+        self.on_batch, self.before_save = on_batch, before_save
 
     def fit(
         self,
@@ -153,7 +155,7 @@ class Trainer:
                 schedule.after_epoch(score)
             if self._better(score, progress.best_score):
                 progress.best_epoch, progress.best_score = progress.epoch, score
-                save_checkpoint(self.folder / "best.pt", {"model": learner.model.state_dict(), "epoch": progress.epoch})
+                self._keep("best.pt", {"model": learner.model.state_dict(), "epoch": progress.epoch})
             self._save(learner, optimizers, schedule, progress)
             on_epoch(progress, record)
         if not progress.best_epoch:
@@ -267,8 +269,8 @@ class Trainer:
         self, learner: Learner, optimizers: Mapping[str, Optimizer], schedule: Schedule | None, progress: TrainingState
     ) -> None:
         accelerator = self._accelerator()
-        save_checkpoint(
-            self.folder / "last.pt",
+        self._keep(
+            "last.pt",
             {
                 "model": learner.model.state_dict(),
                 "objective": learner.objective.state_dict(),
@@ -281,6 +283,10 @@ class Trainer:
                 "dropout_device": accelerator.get_rng_state() if accelerator else None,
             },
         )
+
+    def _keep(self, name: str, content: dict[str, Any]) -> None:
+        self.before_save()
+        save_checkpoint(self.folder / name, content)
 
     def restored(
         self, learner: Learner, optimizers: Mapping[str, Optimizer], schedule: Schedule | None

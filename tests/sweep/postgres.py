@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -62,27 +62,43 @@ def ordinary_user() -> dict[str, Any]:
     raise ServerUnavailableError("PostgreSQL refuses to run as root, and there is neither a user postgres nor nobody")
 
 
-@contextmanager
-def server() -> Iterator[str]:
-    """Run a server on a Unix socket in a temporary folder and yield that folder; everything is gone at the end.
+class Server:
+    """A server on a Unix socket in a temporary folder, which is gone at the end; it can be stopped and started again.
 
     Raises:
         ServerUnavailableError: it cannot be started here.
     """
-    found, user = programs(), ordinary_user()
-    # Not in pytest's folder: that is closed to other users, and a socket's path may have about 100 characters only.
-    folder = Path(tempfile.mkdtemp(prefix="mmsa-postgres-"))
-    try:
-        started = {"cwd": folder, "env": os.environ | {"LC_ALL": "C", "HOME": str(folder)}, **user}
-        _make_cluster(found / "initdb", folder, started)
-        process = _start(found / "postgres", folder, started)
+
+    def __init__(self) -> None:
+        self._programs, user = programs(), ordinary_user()
+        # Not in pytest's folder: that is closed to other users, and a socket's path may have about 100 characters only.
+        self.folder = Path(tempfile.mkdtemp(prefix="mmsa-postgres-"))
+        self._started = {"cwd": self.folder, "env": os.environ | {"LC_ALL": "C", "HOME": str(self.folder)}, **user}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Server:
         try:
-            _wait_until_ready(process, folder)
-            yield str(folder)
-        finally:
-            _stop(process)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+            _make_cluster(self._programs / "initdb", self.folder, self._started)
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        self._process = _start(self._programs / "postgres", self.folder, self._started)
+        _wait_until_ready(self._process, self.folder)
+
+    def stop(self) -> None:
+        """End it, although clients are connected."""
+        if self._process is not None:
+            _stop(self._process)
+        self._process = None
 
 
 def _make_cluster(initdb: Path, folder: Path, started: dict[str, Any]) -> None:
@@ -146,7 +162,7 @@ def postgres_server() -> Iterator[str]:
     pytest.importorskip("psycopg", reason="the driver is not installed: pip install psycopg[binary]")
     with ExitStack() as stack:
         try:
-            folder = stack.enter_context(server())
+            folder = str(stack.enter_context(Server()).folder)
         except ServerUnavailableError as error:
             unavailable(str(error))
         yield folder

@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 from statistics import fmean
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -26,9 +27,10 @@ from mmsa.compose import compose
 from mmsa.data.batches import Data, Fold
 from mmsa.errors import ConfigError, DataError
 from mmsa.overrides import native_overrides
-from mmsa.sweep import running, worker
+from mmsa.sweep import claims, running, worker
 from mmsa.sweep.checking import check_sweep
 from mmsa.sweep.hydra_sweep import plan_slots
+from mmsa.sweep.lasting import StorageAway
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.sampling import make_sampler
 from mmsa.sweep.setup import Sweep, open_sweep, set_up
@@ -182,6 +184,135 @@ def test_an_unexpected_error_ends_the_process_after_it_is_told(
     assert worker.work(Path(made.spec.folder)) == worker.REPLACE
     (trial,) = open_study(Path(made.spec.folder)).trials
     assert trial.state == TrialState.FAIL and "ZeroDivisionError" in trial.user_attrs["reason"]
+
+
+ALLOCATOR = (
+    "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate "
+    "4000000000000 bytes. Error code 12 (Cannot allocate memory)"
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "reason"),
+    [
+        (SystemExit("no data"), "FAIL", "sys.exit('no data') was called in its run"),
+        (SystemExit(), "FAIL", "sys.exit() was called in its run"),
+        (MemoryError(), "PRUNED", "The memory of this machine ran out."),
+        (
+            RuntimeError(ALLOCATOR),
+            "PRUNED",
+            "The memory of this machine ran out: 4,000,000,000,000 bytes were asked for.",
+        ),
+    ],
+)
+def test_what_ends_a_run_is_the_trials_reason_in_plain_words(error: BaseException, state: str, reason: str) -> None:
+    ended: list[Any] = []
+    desk = SimpleNamespace(tell=lambda *arguments: ended.append(arguments))
+    runner = SimpleNamespace(run=lambda trial: raised(error), spec=SimpleNamespace(options={"final": False}))
+    trial: Any = SimpleNamespace(number=0)
+    assert not worker.run_one(desk, runner, trial, threading.Event())  # type: ignore[arg-type]
+    assert [(told[1].name, told[3]) for told in ended] == [(state, reason)]
+
+
+def raised(error: BaseException) -> Any:
+    raise error
+
+
+def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file of a folder, with its time of change."""
+    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_that_another_worker_took_over_is_left_without_a_trace(
+    base: list[str], runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(*base, LR, "sweep.trials=3", "trainer.patience=9")
+    desk, runner = open_sweep(made.spec, "")
+    desk.open()
+    ended: list[Any] = []
+    monkeypatch.setattr("mmsa.tracking.tracker.Tracker.fail", lambda *arguments: ended.append("fail"))
+    monkeypatch.setattr("mmsa.tracking.tracker.Tracker.finish", lambda *arguments, **more: ended.append("finish"))
+    train, restore = Trainer._train_epoch, Trainer.restore_best
+    before: list[Any] = []
+
+    def taken_over() -> None:
+        """As a worker of another host does, while this one sleeps; then this one wakes."""
+        trial = made.study.trials[-1]
+        owner = {"worker": "w", "place": "elsewhere:1", "slot": "", "since": 0.0, "claim": 2}
+        made.study._storage.set_trial_user_attr(trial._trial_id, "owner", owner)
+        monkeypatch.setattr(claims, "now", lambda: math.inf)
+        before[:] = contents(runs), made.study.trials
+
+    def trains(trainer: Trainer, *arguments: Any) -> Any:
+        found = train(trainer, *arguments)
+        if arguments[-1] == 2 and moment != "end":
+            taken_over()
+            return found if moment == "epoch" else raised(ValueError("whatever it is"))
+        return found
+
+    def restores(trainer: Trainer, model: Any) -> str:
+        if moment == "end":
+            taken_over()
+        return restore(trainer, model)
+
+    monkeypatch.setattr(Trainer, "_train_epoch", trains)
+    monkeypatch.setattr(Trainer, "restore_best", restores)
+    for moment in ("epoch", "end", "error"):
+        monkeypatch.setattr(claims, "now", lambda: 0.0)
+        trial = desk.next()
+        assert trial is not None
+        assert worker.run_one(desk, runner, trial, threading.Event()) is (moment != "error")
+        assert (contents(runs), made.study.trials) == tuple(before) and not ended, moment
+    desk.close()
+
+
+def test_a_finished_trial_never_becomes_a_failed_one_while_the_storage_is_away(
+    base: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(*base, LR, "sweep.trials=2", "sweep.storage_minutes=0")
+    tell, check, train, restore = optuna.Study.tell, TrialDesk.check, Trainer._train_epoch, Trainer.restore_best
+    ends, trained, away = itertools.count(1), [], []
+
+    def tells(*arguments: Any, **more: Any) -> Any:
+        return tell(*arguments, **more) if next(ends) > 1 else raised(StorageAway("it did not answer"))
+
+    def checks(desk: TrialDesk) -> None:
+        if away == [1, 2]:  # where the second run ends
+            away.append(0)
+            raise StorageAway("it did not answer")
+        check(desk)
+
+    def restores(trainer: Trainer, model: Any) -> str:
+        away.append(len(away) + 1)
+        return restore(trainer, model)
+
+    def trains(*arguments: Any) -> Any:
+        trained.append(arguments[-1])
+        return train(*arguments)
+
+    monkeypatch.setattr(optuna.Study, "tell", tells)
+    monkeypatch.setattr(TrialDesk, "check", checks)
+    monkeypatch.setattr(Trainer, "restore_best", restores)
+    monkeypatch.setattr(Trainer, "_train_epoch", trains)
+    for running_trial in (0, 1):
+        assert worker.work(Path(made.spec.folder)) == worker.AWAY
+        assert open_study(Path(made.spec.folder)).trials[running_trial].state == TrialState.RUNNING
+    study = work(made)
+    assert [(trial.state, trial.value) for trial in study.trials] == [
+        (TrialState.COMPLETE, seed_scores(trial)[0]) for trial in study.trials
+    ]
+    assert trained == [1, 2, 1, 2], "nothing is trained again"
+
+
+def test_a_trial_trains_on_while_the_storage_takes_no_report(base: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make(*base, LR, "sweep.trials=1", "trainer.max_epochs=4", "trainer.patience=9")
+    report, asked = optuna.Trial.report, itertools.count(1)
+    monkeypatch.setattr(running, "REPORT_PAUSE", 0.0)
+    monkeypatch.setattr(
+        optuna.Trial, "report", lambda *arguments: raised(StorageAway("")) if next(asked) < 3 else report(*arguments)
+    )
+    (trial,) = work(made).trials
+    assert trial.state == TrialState.COMPLETE and set(trial.intermediate_values) == {1, 2, 3, 4}
 
 
 def test_a_trial_behind_the_others_is_pruned(base: list[str], runs: Path) -> None:
@@ -432,7 +563,7 @@ def test_what_a_sweeps_folder_names_admits_nothing(
     variable, *words = shlex.split(str(refused.value).split("type ")[1])
     monkeypatch.setattr("mmsa.config.PACKAGES", tuple(variable.removeprefix("MMSA_PACKAGES=").split(",")))
     taken: list[SweepSpec] = []
-    monkeypatch.setattr("mmsa.sweep.hydra_sweep.reopen", lambda spec: taken.append(spec) or 1 / 0)
+    monkeypatch.setattr("mmsa.sweep.hydra_sweep.reopen", lambda spec, command: taken.append(spec) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cli.command(words[1:])
     assert words[0] == "mmsa" and taken[0].config_folders == [str(folder)]

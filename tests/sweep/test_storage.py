@@ -8,11 +8,13 @@ from pathlib import Path
 
 import optuna
 import pytest
+from omegaconf import OmegaConf
 
 from mmsa.errors import ConfigError, DataError
 from mmsa.sweep import storage
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.storage import choose_storage, open_storage, open_study
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -72,5 +74,8 @@ def test_a_folder_that_is_no_sweeps(tmp_path: Path) -> None:
         seed=1, objectives=[], modes=[], num_points=None, config_folders=[], packages="", options={},
     ).save()  # fmt: skip
     assert (tmp_path / "sweep.json").stat().st_mode & 0o077 == 0, "a database's URL may hold a password"
+    options = OmegaConf.load(ROOT / "conf" / "sweep" / "search.yaml").sweep
+    later = SweepSpec.load(tmp_path).options  # of a sweep that was made before these options
+    assert later == {name: options[name] for name in later} and "grace" in later
     with pytest.raises(ConfigError, match="holds no study a"):
         open_study(tmp_path)

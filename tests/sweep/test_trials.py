@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import TrialState
+from optuna.exceptions import StorageInternalError
+from optuna.trial import TrialState, create_trial
+from sqlalchemy.exc import OperationalError
 
+from mmsa.errors import Disowned
+from mmsa.sweep import claims
 from mmsa.sweep import trials as trials_module
+from mmsa.sweep.lasting import StorageAway
 from mmsa.sweep.sampling import make_sampler
 from mmsa.sweep.storage import open_storage, quiet_optuna
-from mmsa.sweep.trials import FAILED_BEFORE, TooManyFailures, TrialDesk, note_death
+from mmsa.sweep.trials import FAILED_BEFORE, TooManyFailures, TrialDesk, end_overdue, note_death
 
 SPACE = {
     "lr": FloatDistribution(1e-4, 1e-1, log=True),
@@ -205,7 +212,6 @@ def test_a_point_that_another_host_took_first_is_not_run_twice(url: str, monkeyp
     def late() -> Any:
         theirs = ask()  # in between
         theirs.set_user_attr("owner", {"worker": "w", "place": "elsewhere:1", "slot": "", "since": 0.0})
-        theirs.set_user_attr("lease", time.time() + 100)
         return ask()
 
     monkeypatch.setattr(desk.study, "ask", late)
@@ -214,37 +220,181 @@ def test_a_point_that_another_host_took_first_is_not_run_twice(url: str, monkeyp
     assert desk.study.trials[1].user_attrs["surplus"]
 
 
-def test_another_hosts_trial_is_left_alone_until_its_lease_ends(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """The clock of all workers in this test; hosts' times of day differ by more and more."""
+    seconds = [0.0]
+    monkeypatch.setattr(claims, "now", lambda: seconds[0])
+    skews = itertools.count(0.0, 400.0)
+    monkeypatch.setattr(trials_module.time, "time", lambda: next(skews))
     monkeypatch.setattr(trials_module, "SETTLE_SECONDS", 0.0)
-    there = make_desk(url, 1)
-    there.place = "elsewhere:1"
+    yield seconds
+
+
+def elsewhere(url: str, total: int = 1) -> TrialDesk:
+    """A desk on another host, whose locks nobody sees here."""
+    desk = make_desk(url, total)
+    desk.place = "elsewhere:1"
+    return desk
+
+
+def state_of(url: str) -> Any:
+    (trial,) = optuna.load_study(study_name="study", storage=open_storage(url)).trials
+    return trial.state, trial.values, trial.user_attrs, trial.intermediate_values
+
+
+def test_another_hosts_trial_is_left_alone_until_its_counter_stands_still(url: str, clock: list[float]) -> None:
+    there, here = elsewhere(url), make_desk(url, 1)
     trial = there.next()
-    assert trial is not None
-    there.close()  # no lock is held any more, which here nobody can see
-    there.let_go()
-    here = make_desk(url, 1)
-    assert here.next() is None and not here.is_complete()
-    monkeypatch.setattr(time, "time", lambda now=time.time: now() + trials_module.LEASE_SECONDS + 1)
+    assert trial is not None and there._claimed is not None
+    for _ in range(3):  # it lives: each look sees another count, however far the times of day are apart
+        assert here.next() is None and not here.is_complete()
+        clock[0] += claims.LEASE_SECONDS - 1
+        there._claimed._confirm()
+    assert here.next() is None
+    clock[0] += claims.LEASE_SECONDS - 1
+    assert here.next() is None, "a counter that has just been seen to move is watched anew"
+    clock[0] += 2
     adopted = here.next()
     assert adopted is not None and adopted.number == trial.number
+    assert adopted.user_attrs["owner"]["claim"] == 2 and adopted.user_attrs["attempts"] == 2
 
 
-def test_a_lease_is_renewed_while_the_trial_runs(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trials_module, "RENEW_SECONDS", 0.05)
+@pytest.mark.parametrize("ended", [False, True], ids=["running", "ended"])
+def test_a_worker_that_wakes_up_late_leaves_without_a_trace(url: str, clock: list[float], ended: bool) -> None:
+    there, here = elsewhere(url), make_desk(url, 1)
+    trial = there.next()
+    assert trial is not None and here.next() is None
+    there.check()
+    clock[0] += claims.LEASE_SECONDS + 1
+    adopted = here.next()
+    assert adopted is not None
+    if ended:
+        assert here.tell(adopted, TrialState.COMPLETE, [1.0], seconds=3.0)
+    before = state_of(url)
+    for _ in range(2):
+        with pytest.raises(Disowned):
+            there.check()
+    assert not there.tell(trial, TrialState.FAIL, reason="late", seconds=99.0)
+    there.release(trial)
+    assert state_of(url) == before
+    if not ended:
+        here.check()
+
+
+def test_an_owner_whose_counter_just_moved_asks_no_storage(
+    url: str, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = make_desk(url)
+    assert desk.next() is not None
+    monkeypatch.setattr(desk.study._storage, "get_trial", lambda *arguments: 1 / 0)
+    clock[0] += claims.SURE_SECONDS - 1
+    desk.check()
+    clock[0] += 2
+    with pytest.raises(ZeroDivisionError):
+        desk.check()
+
+
+def test_an_owner_that_could_not_ask_gives_the_trial_up(
+    url: str, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = make_desk(url)
+    assert desk.next() is not None
+    clock[0] += claims.SURE_SECONDS + 1
+    inner = desk.study._storage._storage  # type: ignore[attr-defined]
+    with monkeypatch.context() as away:
+        away.setattr(inner, "get_trial", lambda *arguments: (_ for _ in ()).throw(OSError("no host")))
+        with pytest.raises(StorageAway):
+            desk.check()
+        with pytest.raises(Disowned):
+            desk.check()
+
+
+def test_a_counter_moves_while_the_trial_runs(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "BEAT_SECONDS", 0.05)
     desk = make_desk(url)
     before = set(threading.enumerate())
     trial = desk.next()
     assert trial is not None
-    renewing = set(threading.enumerate()) - before
-    first = desk.study.trials[0].user_attrs["lease"]
+    beating = set(threading.enumerate()) - before
     deadline = time.monotonic() + 10
-    while desk.study.trials[0].user_attrs["lease"] <= first and time.monotonic() < deadline:
+    while desk.study.trials[0].user_attrs.get("beat", 0) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert desk.study.trials[0].user_attrs["lease"] > first
+    assert desk.study.trials[0].user_attrs["beat"] >= 2
     desk.tell(trial, TrialState.COMPLETE, [1.0])
-    for thread in renewing:
+    for thread in beating:
         thread.join(10)
-    assert len(renewing) == 1 and not any(thread.is_alive() for thread in renewing), "told, it is renewed no longer"
+    assert len(beating) == 1 and not any(thread.is_alive() for thread in beating), "told, it moves no longer"
+
+
+def test_a_trial_of_a_former_version_is_known_by_its_lease(url: str, clock: list[float]) -> None:
+    here = make_desk(url, 1)
+    former = here.study.ask()
+    former.set_user_attr("owner", {"worker": "w", "place": "elsewhere:1", "slot": "", "since": 0.0})
+    former.set_user_attr("attempts", 1)
+    for lease in (1.0, 2.0):
+        former.set_user_attr("lease", lease)
+        assert here.next() is None
+        clock[0] += claims.LEASE_SECONDS - 1
+    assert here.next() is None
+    clock[0] += 2
+    adopted = here.next()
+    assert adopted is not None and adopted.user_attrs["owner"]["claim"] == 1 and adopted.user_attrs["attempts"] == 2
+
+
+def test_a_trial_whose_answer_was_lost_is_not_made_twice(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = make_desk(url, 3)
+    desk.study._storage._minutes = 1.0  # type: ignore[attr-defined]
+    inner = desk.study._storage._storage  # type: ignore[attr-defined]
+    make, end = inner.create_new_trial, inner.set_trial_state_values
+    lost = {"asked": 0, "ended": 0}
+
+    def loses(what: str, action: Any) -> Any:
+        def answered(*arguments: Any) -> Any:
+            answer = action(*arguments)
+            lost[what] += 1
+            if lost[what] % 2:
+                raise StorageInternalError from OperationalError("", {}, Exception("server closed the connection"))
+            return answer
+
+        return answered
+
+    monkeypatch.setattr(inner, "create_new_trial", loses("asked", make))
+    monkeypatch.setattr(inner, "set_trial_state_values", loses("ended", end))
+    run(desk)
+    assert [state for _, state, _, _ in points(url)] == [TrialState.COMPLETE] * 3 and lost["asked"] == lost[
+        "ended"
+    ] == 3
+
+
+def test_a_trial_that_a_database_made_twice_is_withdrawn(url: str) -> None:
+    desk = make_desk(url, 2)
+    first = desk.next()
+    assert first is not None
+    mark = desk.study.trials[0].system_attrs
+    desk.study.add_trial(
+        create_trial(state=TrialState.RUNNING, system_attrs=mark)
+    )  # by a second try within the library
+    assert desk.tell(first, TrialState.COMPLETE, [1.0])
+    run(desk)
+    states = [
+        (state.name, t.user_attrs.get("surplus"))
+        for (_, state, _, _), t in zip(points(url), desk.study.trials, strict=True)
+    ]
+    assert states == [("COMPLETE", None), ("FAIL", True), ("COMPLETE", None)]
+
+
+@pytest.mark.parametrize(("teaches", "state"), [(True, "PRUNED"), (False, "FAIL")])
+def test_a_trial_that_takes_too_long_is_ended_for_good(url: str, teaches: bool, state: str) -> None:
+    desk = make_desk(url, 2)
+    trial = desk.next()
+    assert trial is not None
+    end_overdue(desk.study, trial.number, "took longer", teaches)
+    assert not desk.tell(trial, TrialState.COMPLETE, [1.0])
+    (ended,) = desk.study.trials
+    assert (ended.state.name, ended.user_attrs["reason"]) == (state, "took longer")
+    following = desk.next()
+    assert following is not None and following.number == 1
 
 
 def test_a_grid_runs_each_of_its_points_once(url: str) -> None:
