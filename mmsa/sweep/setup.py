@@ -245,8 +245,9 @@ def open_sweep(spec: SweepSpec, slot: str) -> tuple[TrialDesk, TrialRunner]:
     )
     total = None if grid else spec.total
     limits = options["retries"], options["max_failures"]
-    desk = TrialDesk(study, space.distributions, total, *limits, slot, lambda trial: runner.epochs_of(trial))
+    desk = TrialDesk(study, space.distributions, total, *limits, slot)
     runner = TrialRunner(spec, space, study, desk.check)
+    desk.reached = runner.epochs_of
     return desk, runner
 
 

@@ -120,11 +120,12 @@ signal.pause()
             pass
         os.kill(os.getpid(), sent)
 
+    limits = {"timeout": 1, "grace": 1, "trial_minutes": None}
     monkeypatch.setattr(Seat, "start", start)
     monkeypatch.setattr(
         joining,
         "SweepSpec",
-        SimpleNamespace(load=lambda folder: SimpleNamespace(options={"timeout": 1}, check_complete=lambda: None)),
+        SimpleNamespace(load=lambda folder: SimpleNamespace(options=limits, check_complete=lambda: None)),
     )
     asked: list[str] = []
     with handled(signal.SIGUSR2, lambda *_: asked.append(log.read_text())):

@@ -30,7 +30,7 @@ class Server:
     def set_terminated(self, *arguments: object, **named: object) -> None:
         """As MLflow's client."""
 
-    log_batch = log_artifact = log_text = set_terminated
+    log_batch = log_artifact = log_text = set_tag = set_terminated
 
 
 @pytest.fixture
