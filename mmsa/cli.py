@@ -243,6 +243,30 @@ def track(
 
 
 @app.command()
+def clean(
+    outputs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("outputs"),
+    data: Annotated[Path | None, typer.Option(help="Folder of the stores.", show_default="paths.data")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it.")] = False,
+) -> None:
+    """Show what nobody reads any more, and with --yes remove it.
+
+    Checkpoints that nobody resumes, copies of weights in MLflow, and leftovers of processes that died. A finished
+    run keeps its weights, predictions and records, and runs under way are left alone.
+    """
+    from functools import cache
+
+    from mmsa.cleaning import clean as cleaned
+    from mmsa.commands import clean_command
+    from mmsa.compose import compose
+    from mmsa.overrides import text_override
+    from mmsa.sweep.weights import given_up
+
+    stores = data or Path(compose([text_override("paths.outputs", str(outputs))]).paths.data)
+    typed = None if data is None else str(data)
+    cleaned(outputs, stores, cache(partial(given_up, outputs)), print, clean_command(str(outputs), typed), yes)
+
+
+@app.command()
 def evaluate(
     runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.", metavar="RUN...")],
     missing: Annotated[bool, typer.Option("--missing", help="Evaluate with modalities and steps missing.")] = False,

@@ -36,6 +36,19 @@ def report_command(outputs: str, sweep: str | None = None) -> str:
     return " ".join(words)
 
 
+def clean_command(outputs: str, data: str | None = None, remove: bool = True) -> str:
+    """The command line that shows what nobody reads any more, or removes it.
+
+    Args:
+        outputs: the outputs folder.
+        data: folder of the stores, where it was typed.
+        remove: remove it.
+    """
+    words = [program("mmsa"), "clean", *(["--outputs", quoted(outputs)] if outputs != "outputs" else [])]
+    words += ["--data", quoted(data)] if data else []
+    return " ".join([*words, *(["--yes"] if remove else [])])
+
+
 def worker_command(
     folder: Path, slots: Sequence[str] = (), config_folders: Sequence[str] = (), packages: Sequence[str] | None = None
 ) -> str:

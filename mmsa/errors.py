@@ -23,6 +23,10 @@ class TrainingError(MmsaError):
     """Training met a value with which it cannot continue."""
 
 
+class UndefinedScore(TrainingError):
+    """The monitored value is undefined in every epoch, so that there is nothing to select and nothing to learn from."""
+
+
 class Pruned(Exception):
     """A run that its sweep ends early, because of its score alone."""
 

@@ -23,12 +23,14 @@ from mmsa.data.batches import Data, Fold
 from mmsa.data.store import FOLDS, Store
 from mmsa.display import Display, duration
 from mmsa.errors import DataError, Disowned, MmsaError, Pruned, TrainingError
+from mmsa.files import give_room
 from mmsa.occupancy import give_back, named, run_folders
 from mmsa.record import DataRecord, RunRecord
+from mmsa.reporting import in_few_lines
 from mmsa.resume import open_folder, resume_line
 from mmsa.run_folder import run_name, write_history, write_predictions
 from mmsa.secrets import as_stored, hidden
-from mmsa.settling import description, drop_last, info_of, settle
+from mmsa.settling import description, info_of, settle, unused_weights
 from mmsa.stages import Task
 from mmsa.tracking.figures import write_figures
 from mmsa.tracking.tracker import Tracker
@@ -105,6 +107,7 @@ class Journal:
                 self._stopped(error)
             raise
         finally:
+            give_room(self.folder)
             give_back(self.folder, self._lock, self.record.status != "running" and self.tracker.settled)
 
     def check(self) -> None:
@@ -149,7 +152,7 @@ class Journal:
             num_parameters=num_parameters,
             planted=bool(store.report.get("planted")),
             overrides=former.overrides if former else tuple(self.overrides),
-            started=datetime.now().astimezone().isoformat(timespec="seconds"),
+            started=datetime.now().astimezone().isoformat(timespec="milliseconds"),
             git=provenance.git_state(),
             environment=provenance.environment(device, cfg.device.threads),
             sweep=trial.sweep if trial else former.sweep if former else os.environ.get(SWEEP_VARIABLE),
@@ -173,8 +176,10 @@ class Journal:
 
     def _stopped(self, error: BaseException) -> None:
         """Keep and say why a run ends early."""
-        reason = hidden(str(error).splitlines()[0]) if str(error) else type(error).__name__
+        _each(lambda: give_room(self.folder))
         pruned = isinstance(error, Pruned)
+        told = in_few_lines(error) if isinstance(error, Exception) and not pruned else hidden(str(error))
+        reason = next(iter(told.splitlines()), type(error).__name__)
         found = {"status": "pruned" if pruned else "failed", "reason": reason}
         resumable = (self.folder / "checkpoints" / "last.pt").exists() and not isinstance(error, TrainingError)
         go_on = resumable and self.trial is None
@@ -187,6 +192,7 @@ class Journal:
             lambda: self._keep(self.record.model_copy(update=found)),
             lambda: self.tracker.fail(self.folder, reason, pruned),
             lambda: self._keep(self.record),
+            self._drop_unused,
             lambda: self.display.say(ended.strip()),
             lambda: self.display.keep(f"  {reason}") if isinstance(error, Exception) else None,
             lambda: self.display.say(resume_line(self.folder)) if go_on else None,
@@ -270,14 +276,19 @@ class Journal:
         write_predictions(self.folder / "predictions.csv", rows, task.columns)
         self._keep(record)
         trouble = _each(
+            lambda: give_room(self.folder),
             lambda: self._draw(record) if shown else None,
             lambda: self.tracker.finish(self.folder, record, description=description(self.folder, record)),
             lambda: self._keep(record),
-            lambda: drop_last(self.folder, self.cfg),
+            self._drop_unused,
             lambda: self._say_next(self.record),
         )
         if trouble is not None:
             raise trouble
+
+    def _drop_unused(self) -> None:
+        for path in unused_weights(self.folder, self.record, self.cfg):
+            path.unlink()
 
     def _draw(self, record: RunRecord) -> None:
         try:

@@ -18,7 +18,7 @@ from mmsa.errors import ConfigError
 from mmsa.locks import Lock, LockError, holder
 
 NAME_LENGTH = 100
-_FILE = ".lock"
+FILE = ".lock"
 _HIDDEN = ".unfinished-"
 """Begins the names of folders that are being made or removed: a run's folder is whole from its first moment."""
 
@@ -37,7 +37,7 @@ def new_folder(outputs: Path) -> tuple[Path, Lock]:
     runs = outputs / "runs"
     try:
         runs.mkdir(parents=True, exist_ok=True)
-        _clear(runs)
+        clear_unnamed(outputs)
         while True:
             folder = runs / f"{_HIDDEN}{uuid.uuid4().hex[:12]}"
             folder.mkdir()
@@ -78,7 +78,7 @@ def take(folder: Path, of_trial: bool = False) -> Lock:
     Raises:
         ConfigError: another process works in it.
     """
-    lock = Lock(folder / _FILE, "in this run")
+    lock = Lock(folder / FILE, "in this run")
     with suppress(LockError):
         if not lock.acquire(blocking=False) and not of_trial:
             raise _taken(folder)
@@ -92,7 +92,7 @@ def check_free(folder: Path) -> None:
         ConfigError: it is not free.
     """
     with suppress(LockError):
-        if holder(folder / _FILE) is not None:
+        if holder(folder / FILE) is not None:
             raise _taken(folder)
 
 
@@ -106,7 +106,7 @@ def give_back(folder: Path, lock: Lock, settled: bool) -> None:
     """
     if settled:
         with suppress(OSError):
-            (folder / _FILE).unlink(missing_ok=True)
+            (folder / FILE).unlink(missing_ok=True)
     lock.release()
 
 
@@ -119,13 +119,13 @@ def remove(folder: Path) -> None:
 def is_under_way(folder: Path) -> bool:
     """Whether a process works in a run's folder; true where that cannot be known."""
     try:
-        return holder(folder / _FILE) is not None
+        return holder(folder / FILE) is not None
     except LockError:
         return True
 
 
 def _taken(folder: Path) -> ConfigError:
-    who = holder(folder / _FILE) or "it has just ended"
+    who = holder(folder / FILE) or "it has just ended"
     return ConfigError(
         f"{folder}: another process works in this run ({who}).\n  wait until it has ended, or stop it first"
     )
@@ -133,12 +133,17 @@ def _taken(folder: Path) -> ConfigError:
 
 def unsettled(outputs: Path) -> list[Path]:
     """The folders of runs that a process works in, or that were left before everything was done for them."""
-    return [folder for folder in run_folders(outputs) if (folder / _FILE).exists()]
+    return [folder for folder in run_folders(outputs) if (folder / FILE).exists()]
 
 
-def _clear(runs: Path) -> None:
-    """Remove hidden folders whose process died."""
-    for folder in runs.glob(f"{_HIDDEN}*"):
+def unnamed(outputs: Path) -> list[Path]:
+    """The hidden folders of runs whose process died before they were named, or removed."""
+    return [folder for folder in (outputs / "runs").glob(f"{_HIDDEN}*") if not is_under_way(folder)]
+
+
+def clear_unnamed(outputs: Path) -> None:
+    """Remove the hidden folders whose process died."""
+    for folder in unnamed(outputs):
         with suppress(ConfigError, OSError):
             lock = take(folder)
             if lock.is_mine:  # else nobody can know who works in it

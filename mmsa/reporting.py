@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
+from rich.filesize import decimal
+
+from mmsa.commands import clean_command
 from mmsa.config import conf_folder
 from mmsa.display import screen
 from mmsa.errors import MmsaError, printable
+from mmsa.files import is_full
 from mmsa.overrides import explained
 from mmsa.program import program
 from mmsa.secrets import hidden
@@ -97,11 +103,16 @@ def in_few_lines(error: Exception) -> str:
             f"the configuration cannot be composed: {type(error).__name__}: {error}\n"
             "  mend the option files of --config-dir"
         )
+    elif isinstance(error, OSError) and is_full(error):
+        text = _full(error)
     elif isinstance(error, OSError) and error.strerror:
         place = f"{error.filename} cannot be read or written: " if error.filename else ""
         text = (
             f"{place}{error.strerror}.\n  correct that, or name another folder: paths.outputs=FOLDER, paths.data=FOLDER"
         )
+    elif package == "optuna" and error.__cause__ is not None:  # whose own words guess
+        cause = str(getattr(error.__cause__, "orig", error.__cause__)).splitlines()
+        text = f"the study's storage cannot be read or written: {cause[0]}.\n  run the command again when it can"
     elif lacks_memory(error):
         asked = re.search(r"tried to allocate (\d+) bytes", str(error))  # PyTorch's own, behind the place in its source
         said = f"The memory of this machine ran out: {int(asked[1]):,} bytes were asked for" if asked else ""
@@ -118,6 +129,21 @@ def in_few_lines(error: Exception) -> str:
 def _modules(error: Exception) -> set[str]:
     """Names of the modules that an error came through."""
     return {str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)}
+
+
+def _full(error: OSError) -> str:
+    """The disk is full: of which file, the room that it needs, as far as is known, and how to make some."""
+    place = Path(error.filename or "")
+    outputs = next((str(folder.parent) for folder in place.parents if folder.name == "runs"), None)
+    size = int(getattr(error, "needed", 0))
+    needed = f"; it needs {decimal(size)}" if size else ""
+    with suppress(OSError):
+        needed += f", and {decimal(shutil.disk_usage(place.parent).free)} are free" if needed else ""
+    shown = f": type {clean_command(outputs, remove=False)} to see what can go" if outputs else ""
+    return (
+        f"{f'{place} cannot be written: ' if error.filename else ''}{error.strerror}{needed}.\n"
+        f"  make room{shown}, or name another folder: paths.outputs=FOLDER, paths.data=FOLDER"
+    )
 
 
 def lacks_memory(error: Exception) -> bool:

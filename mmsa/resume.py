@@ -16,7 +16,7 @@ from mmsa.config import conf_folder
 from mmsa.data.naming import data_name
 from mmsa.data.store import Store
 from mmsa.errors import ConfigError, DataError
-from mmsa.files import clear_leftovers
+from mmsa.files import clear_leftovers, keep_room
 from mmsa.locks import Lock
 from mmsa.occupancy import check_free, new_folder, take
 from mmsa.overrides import MODALITIES, option_content
@@ -239,6 +239,7 @@ def open_folder(
         resumed = RunRecord.read(folder)
         _check_data(folder, resumed, overrides, store)
         clear_leftovers(folder)
+    keep_room(folder)
     write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(as_stored(cfg))))
     return folder, lock, resumed
 

@@ -133,8 +133,9 @@ def value_text(value: Any) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Write under a temporary name and rename."""
-    with written(path) as file:
-        file.write(text.encode())
+    content = text.encode()
+    with written(path, len(content)) as file:
+        file.write(content)
 
 
 def write_json(path: Path, content: Any) -> None:

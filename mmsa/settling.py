@@ -20,7 +20,8 @@ from mmsa.analysis.rendering import rendered
 from mmsa.analysis.runs import run_of
 from mmsa.analysis.tables import make_tables
 from mmsa.errors import ConfigError, DataError, MmsaError
-from mmsa.files import clear_leftovers
+from mmsa.files import clear_leftovers, remove_all, stale
+from mmsa.occupancy import FILE as LOCK
 from mmsa.occupancy import give_back, remove, take, unsettled
 from mmsa.record import DIED, RunRecord
 from mmsa.resume import resume_line
@@ -40,6 +41,7 @@ def settle(cfg: DictConfig, say: Callable[[str], None]) -> None:
         cfg: a configuration, with the outputs folder and the tracker.
         say: takes a line for each run that died and can be resumed.
     """
+    remove_all(leftovers(Path(cfg.paths.outputs), Path(cfg.paths.data)))
     away = False
     for folder in unsettled(Path(cfg.paths.outputs)):
         with suppress(ConfigError, DataError, OSError):  # of a living process; damaged; or on a full disk
@@ -58,6 +60,12 @@ def settle(cfg: DictConfig, say: Callable[[str], None]) -> None:
                     remove(folder)
             finally:
                 give_back(folder, lock, settled=done)
+
+
+def leftovers(outputs: Path, data: Path) -> list[Path]:
+    """What killed writers have left in folders in which others may write now: it is too old to be theirs."""
+    found = [*outputs.glob(".*.tmp"), *data.glob(".*.tmp"), *(outputs / "sweeps").rglob(".*.tmp")]
+    return [path for path in dict.fromkeys(found) if stale(path)]
 
 
 def track(folders: Sequence[Path], cfg: DictConfig, say: Callable[[str], None], even_deleted: bool) -> None:
@@ -116,10 +124,10 @@ def closed(folder: Path, say: Callable[[str], None], cut_short: bool) -> RunReco
     """
     record, last = RunRecord.read(folder), folder / "checkpoints" / "last.pt"
     clear_leftovers(folder)
-    if record.status == "finished":
-        drop_last(folder, read_config(folder))
-        if cut_short and record.trial is None:
-            write_figures(folder, record)
+    for path in unused_weights(folder, record, read_config(folder)):
+        path.unlink()
+    if record.status == "finished" and cut_short and record.trial is None:
+        write_figures(folder, record)
     elif record.status == "running":
         if not last.exists():
             return None
@@ -139,10 +147,51 @@ def _shown(folder: Path, record: RunRecord | None, tracker: Tracker, even_delete
     return "there" if tracker.discard(_info(folder, died), died.mlflow_run_id) else "away"
 
 
-def drop_last(folder: Path, cfg: DictConfig) -> None:
-    """Remove the last checkpoint of a finished run, which nobody resumes, unless it is to be kept."""
-    if not cfg.trainer.get("keep_last"):
-        (folder / "checkpoints" / "last.pt").unlink(missing_ok=True)
+def unused_weights(folder: Path, record: RunRecord, cfg: DictConfig, given_up: bool = False) -> list[Path]:
+    """The checkpoints of a run that nobody reads any more: the last one of a finished run, all of a pruned one.
+
+    Args:
+        folder: of the run.
+        record: its record.
+        cfg: its configuration, which may keep the last one.
+        given_up: it is of a trial that its search has ended without a value.
+    """
+    gone = ["best.pt", "last.pt"] if record.status == "pruned" or (given_up and record.status == "failed") else []
+    if record.status == "finished" and not cfg.trainer.get("keep_last"):
+        gone = ["last.pt"]
+    return [path for name in gone if (path := folder / "checkpoints" / name).is_file()]
+
+
+def replace(folder: Path) -> None:
+    """Let a run that ended early count as one that came to nothing: another one takes its place."""
+    (folder / "checkpoints" / "last.pt").unlink(missing_ok=True)
+    with suppress(DataError):
+        RunRecord.read(folder).model_copy(update={"status": "running", "reason": None}).write(folder)
+        (folder / LOCK).touch()
+
+
+def give_up(folder: Path, sweep: str, trial: int, reason: str) -> None:
+    """Let go of the weights of a trial's run, which nobody resumes: its search has ended it without a value.
+
+    Args:
+        folder: of the run; without effect where it is of another trial, finished, or under way.
+        sweep: name of the search.
+        trial: its number.
+        reason: why the trial ended.
+    """
+    with suppress(ConfigError, DataError, OSError):
+        marked = (folder / LOCK).exists()
+        record = RunRecord.read(folder)
+        if (record.sweep, record.trial) != (sweep, trial) or record.status not in ("failed", "pruned"):
+            return
+        lock = take(folder)
+        try:
+            if record.reason == DIED and lock.is_mine:
+                record.model_copy(update={"reason": reason}).write(folder)
+            for path in unused_weights(folder, record, read_config(folder), given_up=True) if lock.is_mine else ():
+                path.unlink()
+        finally:
+            give_back(folder, lock, settled=not marked)
 
 
 def hand_in(folder: Path, record: RunRecord, tracker: Tracker, even_deleted: bool) -> Outcome:

@@ -13,10 +13,11 @@ import sqlite3
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.crashing import Writes, copies
+from tests.crashing import Writes, copies, fails
 
 ELSEWHERE = ("trainer.resume", "paths.outputs", "paths.data")
 """Options that say where a run is, or that it was resumed."""
@@ -33,8 +34,7 @@ def forked(action: Callable[[], Any], log: Path) -> int:
         os.dup2(file, 1)
         os.dup2(file, 2)
         sys.stdout = sys.stderr = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), line_buffering=True)
-        action()
-        code = 0
+        code = int(action() or 0)
     except BaseException:  # noqa: BLE001  (whatever it is, the parent's test shows it)
         traceback.print_exc()
     finally:
@@ -125,8 +125,8 @@ class Scenario:
         """What the user types."""
         raise NotImplementedError
 
-    def way_back(self, outputs: Path, data: Path) -> None:
-        """What the user types after a crash: the same."""
+    def way_back(self, outputs: Path, data: Path, printed: str = "") -> None:
+        """What the user types after a crash, or after a failure that printed something: the same."""
         self.command(outputs, data)
 
     def state(self, outputs: Path) -> dict[str, Any]:
@@ -145,22 +145,37 @@ class FirstRun(Scenario):
 
         mmsa.run([f"paths.outputs={outputs}", f"paths.data={data}", *OPTIONS, "trainer.max_epochs=2"])
 
-    def way_back(self, outputs: Path, data: Path) -> None:
+    def way_back(self, outputs: Path, data: Path, printed: str = "") -> None:
         import mmsa
         from mmsa.analysis.runs import read_runs
 
         read_truly(outputs)
-        told = resumed(said("track", "--all", "--outputs", str(outputs)))
+        told = resumed(said("track", "--all", "--outputs", str(outputs)) + printed)
         for overrides in told:
             mmsa.run(overrides)
         if not told and not read_runs(outputs).runs:
             self.command(outputs, data)
 
 
+class FailedRun(FirstRun):
+    """The same, where a run that fails before its first checkpoint stays with its reason, and is no result."""
+
+    def state(self, outputs: Path) -> dict[str, Any]:
+        for folder, record in read_truly(outputs).items():
+            if record.status == "failed":
+                assert "resume it" not in (outputs / "runs" / folder / "run.log").read_text()
+                shutil.rmtree(outputs / "runs" / folder)
+        whole = state(outputs)
+        for name, entries in whole.items():
+            if name.startswith("entry of "):
+                whole[name] = [entry for entry in entries if entry["status"] != "FAILED"]
+        return whole
+
+
 class TypedAgain(FirstRun):
     """The same, where the user only types the command again: what has died is closed and can be resumed."""
 
-    def way_back(self, outputs: Path, data: Path) -> None:
+    def way_back(self, outputs: Path, data: Path, printed: str = "") -> None:
         from mmsa.settling import DIED
 
         self.command(outputs, data)
@@ -213,7 +228,9 @@ class Search(Scenario):
         places = [f"paths.outputs={outputs}", f"paths.data={data}", "sweep.trials=2", "trainer.max_epochs=1"]
         made = make(*places, *OPTIONS, "optimizer.lr=interval(0.001, 0.01)")
         display = announce(made, ["here"], 1, (), study_run(made))
-        assert worker.work(Path(made.spec.folder)) == worker.DONE
+        with contextlib.redirect_stderr(io.StringIO()):  # which a worker has in a file of its own
+            while worker.work(Path(made.spec.folder)) == worker.REPLACE:
+                continue
         conclude(made, display, None)
 
     def state(self, outputs: Path) -> dict[str, Any]:
@@ -254,6 +271,66 @@ def read_truly(outputs: Path) -> dict[str, Any]:
     records = {folder.name: RunRecord.read(folder) for folder in run_folders(outputs)}
     assert not [name for name, record in records.items() if record.status == "running"]
     return records
+
+
+def records(outputs: Path) -> list[Path]:
+    """The records of the runs that have a name."""
+    return [path for path in outputs.glob("runs/*/result.json") if not path.parent.name.startswith(".")]
+
+
+def failing_points(
+    scenario: Scenario, root: Path, data: Path, every: int, first: int, failures: Path, why: str
+) -> None:
+    """As `points`, of a program whose writes fail from one on: it ends in words, and the way back comes to the same."""
+    import hydra
+
+    from mmsa.reporting import report_errors
+    from tests.composition import remembering
+
+    hydra.compose = remembering
+    outputs, before, log, err = root / "outputs", root / "before", root / "log", root / "err"
+    before.mkdir()
+    wrong: dict[str, list[str]] = {}
+    writes: list[str] = []
+
+    def undisturbed() -> None:
+        Writes(outputs, lambda number, what, opened: writes.append(what))
+        scenario.command(outputs, data)
+        (root / "writes.json").write_text(json.dumps(writes))
+        (root / "state.json").write_text(json.dumps(scenario.state(outputs)))
+
+    def failing(at: int) -> int:
+        os.dup2(os.open(err, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+        sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), line_buffering=True)
+        Writes(outputs, fails(at, why))
+        return report_errors(lambda: scenario.command(outputs, data), False)
+
+    def back() -> None:
+        scenario.way_back(outputs, data, (root / "printed").read_text())
+        found = json.loads(json.dumps(scenario.state(outputs)))
+        assert not (bad := list(differences(json.loads((root / "state.json").read_text()), found))), "\n".join(bad)
+
+    outputs.mkdir()
+    if forked(lambda: scenario.prepare(outputs, data), log):
+        wrong["prepared"] = log.read_text().splitlines()[-12:]
+    shutil.rmtree(before)
+    shutil.copytree(outputs, before)
+    if forked(undisturbed, log):
+        wrong["undisturbed"] = log.read_text().splitlines()[-12:]
+    writes = json.loads((root / "writes.json").read_text())
+    tried = range(first, len(writes) + 1, every)
+    for at in tried:
+        shutil.rmtree(outputs)
+        shutil.copytree(before, outputs)
+        code = forked(partial(failing, at), root / "printed")
+        words = err.read_text().splitlines()
+        if code not in (0, 1) or len(words) > 10 or any("Traceback" in line for line in words):
+            wrong[f"{at} {writes[at - 1]} ended by {code}"] = [*(root / "printed").read_text().splitlines(), *words]
+        elif why == "full" and (silent := [path for path in records(outputs) if '"running"' in path.read_text()]):
+            wrong[f"{at} {writes[at - 1]}"] = [f"{path} does not say how it ended" for path in silent]
+        elif forked(back, log):
+            wrong[f"{at} {writes[at - 1]}"] = [*log.read_text().splitlines()[-12:]]
+    failures.write_text(json.dumps({"points": len(tried), "writes": len(writes), "wrong": wrong}))
 
 
 def points(scenario: Scenario, root: Path, data: Path, every: int, first: int, failures: Path) -> None:

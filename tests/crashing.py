@@ -105,13 +105,27 @@ def dies(at: int) -> Callable[[int, str, Path | None], None]:
     return act
 
 
-def fails(at: int) -> Callable[[int, str, Path | None], None]:
-    """From the write of that number on, the disk is full."""
+ERRORS = {"full": errno.ENOSPC, "denied": errno.EACCES, "locked": None}
+"""Why writes fail: the disk is full, a folder is no longer ours, or another process keeps the databases locked."""
+
+
+def fails(at: int, why: str) -> Callable[[int, str, Path | None], None]:
+    """Lets the write of that number fail, and all later ones, for one of the `ERRORS`.
+
+    A full disk takes no more weights. It takes small files again when the room that a run keeps is given back.
+    """
+    number_of, room = ERRORS[why], False
 
     def act(number: int, what: str, opened: Path | None) -> None:
-        if number >= at and not what.startswith(("os.remove", "os.rmdir")):
-            if what.startswith("commit"):
-                raise sqlite3.OperationalError("database or disk is full")
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(opened or ""))
+        nonlocal room
+        removes = what.startswith(("os.remove", "os.rmdir"))
+        room = room or (number >= at and removes and what.endswith("/.room.tmp"))
+        if number < at or (why == "full" and (removes or (room and ".pt" not in what))):
+            return
+        if what.startswith("commit"):
+            texts = {"full": "database or disk is full", "denied": "attempt to write a readonly database"}
+            raise sqlite3.OperationalError(texts.get(why, "database is locked"))
+        if number_of is not None:
+            raise OSError(number_of, os.strerror(number_of), str(opened or what.partition(" ")[2]))
 
     return act

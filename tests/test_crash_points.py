@@ -7,13 +7,24 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash_scenarios import FirstRun, Preparation, ResumedRun, Scenario, Search, TypedAgain, points
+from tests.crash_scenarios import (
+    FailedRun,
+    FirstRun,
+    Preparation,
+    ResumedRun,
+    Scenario,
+    Search,
+    TypedAgain,
+    failing_points,
+    points,
+)
 from tests.warm import CONTEXT
 
 
-def tried(scenario: Scenario, root: Path, data: Path, every: int = 1, first: int = 1) -> int:
-    """Crash at some writes, and return how many there are in all."""
-    process = CONTEXT.Process(target=points, args=(scenario, root, data, every, first, root / "found.json"))
+def tried(scenario: Scenario, root: Path, data: Path, every: int = 1, first: int = 1, why: str = "") -> int:
+    """Crash at some writes, or let them fail from there on, and return how many there are in all."""
+    work = (failing_points, (why,)) if why else (points, ())
+    process = CONTEXT.Process(target=work[0], args=(scenario, root, data, every, first, root / "found.json", *work[1]))
     process.start()
     process.join()
     found = json.loads((root / "found.json").read_text())
@@ -34,8 +45,26 @@ def test_a_crash_of_a_preparation_leaves_nothing(stores: Path, tmp_path: Path) -
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     "scenario", [FirstRun(), TypedAgain(), ResumedRun(), Search()], ids=lambda value: type(value).__name__
 )
 def test_no_crash_leaves_anything(scenario: Scenario, stores: Path, tmp_path: Path) -> None:
     assert tried(scenario, tmp_path, stores) > 20
+
+
+@pytest.mark.parametrize(
+    ("scenario", "every", "first"), [(ResumedRun(), 47, 20), (Preparation(), 12, 6)], ids=["run", "preparation"]
+)
+def test_a_full_disk_loses_nothing(scenario: Scenario, every: int, first: int, stores: Path, tmp_path: Path) -> None:
+    assert tried(scenario, tmp_path, stores, every, first, "full") > 5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("why", ["full", "denied", "locked"])
+@pytest.mark.parametrize(
+    "scenario", [FailedRun(), ResumedRun(), Search(), Preparation()], ids=lambda value: type(value).__name__
+)
+def test_no_failing_write_loses_anything(scenario: Scenario, why: str, stores: Path, tmp_path: Path) -> None:
+    assert tried(scenario, tmp_path, stores, why=why) > 5

@@ -7,7 +7,6 @@ import json
 import os
 import shlex
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,14 +18,13 @@ from rich.progress import Progress as RichProgress
 
 from mmsa.data.store import FOLDS, Prepared, Store, temporary_name, write_store
 from mmsa.errors import DataError, printable
+from mmsa.files import stale
 from mmsa.locks import locked
 
 _HASHES = "source-hashes.json"
 _CHUNK = 1 << 22
 _SHOWN = 5
 _NAMED = 3
-STALE = 600.0
-"""Seconds after which a half-made file cannot be a living process's: it is written in one go."""
 
 
 class Progress(Protocol):
@@ -185,14 +183,6 @@ def _clear_leftovers(path: Path, alone: bool) -> None:
     for leftover in path.parent.glob(f".{path.name}.*.tmp"):
         if alone or stale(leftover):
             leftover.unlink(missing_ok=True)
-
-
-def stale(leftover: Path) -> bool:
-    """Whether a half-made file or folder is too old to be a living process's."""
-    try:
-        return time.time() - leftover.stat().st_mtime > STALE
-    except FileNotFoundError:  # its own process has just finished it
-        return False
 
 
 def add_integrity(prepared: Prepared, *, nominal_range: tuple[float, float], target: str = "sentiment") -> None:

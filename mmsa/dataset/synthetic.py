@@ -18,11 +18,12 @@ from mmsa.corpus import planted, planted_features
 from mmsa.corpus.planted import Truth, best_predictions
 from mmsa.corpus.planted_features import Video, draw_corpus
 from mmsa.data.loading import Loading
-from mmsa.data.prepare import Progress, progress_bar, stale
+from mmsa.data.prepare import Progress, progress_bar
 from mmsa.data.store import FOLDS, Prepared, Store
 from mmsa.dataset.dataset import Dataset, Found
 from mmsa.dataset.sequences import Sequences
 from mmsa.errors import DataError
+from mmsa.files import stale
 from mmsa.program import program
 from mmsa.readers.sequence_file import write_sequence
 

@@ -36,6 +36,7 @@ from mmsa.sweep.study_run import RUN_ID, StudyRun, ended_as
 from mmsa.sweep.summary import summarise
 from mmsa.sweep.supervisor import POLL_SECONDS, Limits, Supervisor
 from mmsa.sweep.trials import end_overdue, note_death
+from mmsa.sweep.weights import drop_weights
 from mmsa.sweep.worker import entered
 from mmsa.tracking.mlflow import MLflowTracker
 
@@ -122,10 +123,9 @@ def on_slots(made: Sweep, plan: SlotPlan, limits: Limits, run: StudyRun | None) 
             time.sleep(POLL_SECONDS)
         guarded(display.refresh)
     ended = EXIT_INTERRUPTED if supervisor.interrupts else 0 if limits.are_over() else None
+    otherwise = "the storage was away" if supervisor.away else "no slot is left whose workers start"
     with at_once() if supervisor.away else nullcontext():  # the workers have waited long enough
-        conclude(
-            made, display, ended, "the storage was away" if supervisor.away else "no slot is left whose workers start"
-        )
+        conclude(made, display, ended, otherwise, supervisor.no_room)
 
 
 def of_trials(
@@ -250,7 +250,7 @@ def conclude(made: Sweep, display: SweepDisplay, ended: int | None, otherwise: s
         display: its display.
         ended: exit code where it was ended before its total, by a signal or by its time; None where it was not.
         otherwise: why it ended, where no trial failed.
-        reason: how a launcher's jobs ended, where that is known.
+        reason: how a launcher's jobs ended, or what could not be written on a full disk.
 
     Raises:
         MmsaError: it is not complete, for another reason.
@@ -266,6 +266,7 @@ def _conclude(made: Sweep, display: SweepDisplay, ended: int | None, otherwise: 
     spec, summary = made.spec, summarise(made.study)
     complete = summary.num_finished >= summary.total
     standing = ended_as(made.study, summary, spec.options["max_failures"])
+    drop_weights(made.study, Path(spec.folder))
     settle(made.base, print)
     if not spec.options["final"]:
         display.draw()

@@ -23,6 +23,7 @@ from mmsa.errors import DataError, Pruned, TrainingError
 from mmsa.journal import TrialHooks
 from mmsa.overrides import text_override, typed_overrides
 from mmsa.record import RunRecord
+from mmsa.settling import replace
 from mmsa.sweep.lasting import StorageAway, at_once
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.space import Space, overrides_of
@@ -110,7 +111,7 @@ class TrialRunner:
             if former and record is not None and not whole and (former / "checkpoints" / "last.pt").is_file():
                 resumed = [text_override("trainer.resume", str(former))]
             elif former:
-                (former / "checkpoints" / "last.pt").unlink(missing_ok=True)  # nobody resumes it, and it may go
+                replace(former)
             self._run(trial, overrides, resumed, key, watched)
             record = RunRecord.read(self._runs / trial.user_attrs["seeds"][key]["folder"])
         known = {**record.metrics, "num_parameters": record.num_parameters, "seconds": record.seconds}

@@ -19,7 +19,7 @@ import psutil
 
 from mmsa.locks import holder, lock_file
 from mmsa.sweep.slots import Slot
-from mmsa.sweep.worker import AWAY, DONE, DONE_LINE, REPLACE, SLOT_TAKEN
+from mmsa.sweep.worker import AWAY, DONE, DONE_LINE, NO_ROOM, NO_ROOM_LINE, REPLACE, SLOT_TAKEN
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 10.0
@@ -149,6 +149,7 @@ class Supervisor:
         config_folders: folders of configuration files that the workers get, absolute.
         interrupts: signals that asked it to end.
         away: the storage was away for too long.
+        no_room: why a worker ended on a full disk, which then ends all.
     """
 
     folder: Path
@@ -160,6 +161,7 @@ class Supervisor:
     config_folders: Sequence[str] = ()
     interrupts: int = 0
     away: bool = False
+    no_room: str = ""
     _heeded: bool = False
     _is_late: bool = False
     seats: list[Seat] = field(default_factory=list)
@@ -249,6 +251,10 @@ class Supervisor:
         if code == AWAY and seat.trial is None:
             self.away = seat.closed = True
             self.say(f"{seat.slot.name} is given up: {words[-1] if words else 'the storage is away'}")
+        elif code == NO_ROOM and (told := [line for line in words if line.startswith(NO_ROOM_LINE)]):
+            self.no_room = told[-1].removeprefix(NO_ROOM_LINE)
+            self.say(f"{seat.slot.name}: {self.no_room}")
+            self._ask_all_to_end()
         elif code == DONE and DONE_LINE in words:
             seat.closed = True
         elif code not in (SLOT_TAKEN, REPLACE) or seat.trial is not None:

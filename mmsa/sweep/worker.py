@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 from mmsa import config
 from mmsa.commands import worker_command
-from mmsa.errors import ConfigError, Disowned, MmsaError, Pruned, TrainingError
+from mmsa.errors import ConfigError, Disowned, MmsaError, Pruned, TrainingError, UndefinedScore
+from mmsa.files import is_full
 from mmsa.locks import Lock, lock_file
 from mmsa.run_folder import check_own
 from mmsa.sweep.options import SweepSpec
@@ -30,11 +31,11 @@ if TYPE_CHECKING:
     from mmsa.sweep.running import TrialRunner
     from mmsa.sweep.trials import TrialDesk
 
-DONE, AWAY, SLOT_TAKEN, REPLACE = 0, 74, 75, 76
+DONE, AWAY, SLOT_TAKEN, REPLACE, NO_ROOM = 0, 74, 75, 76, 77
 """Exit codes: nothing is left to do; the storage is away; another process holds the slot; a trial may have left the
-process unsound."""
-DONE_LINE = "no trial is left for this worker"
-"""Printed before the exit code DONE, which a method could return as well."""
+process unsound; the disk is full."""
+DONE_LINE, NO_ROOM_LINE = "no trial is left for this worker", "no room: "
+"""Printed before the exit codes DONE and NO_ROOM, which a method could return as well; the latter with the file."""
 POLL_SECONDS = 0.5
 
 
@@ -141,7 +142,10 @@ def run_one(desk: TrialDesk, runner: TrialRunner, trial: Trial, stop: threading.
             state, reason = TrialState.PRUNED, str(pruned)
         except StorageAway:
             raise  # no fault of the trial, which can be resumed
-        except (Exception, SystemExit) as error:  # noqa: BLE001  (any fault of a trial is its own; the sweep continues)
+        except (Exception, SystemExit) as error:  # any fault of a trial is its own; the sweep continues
+            if isinstance(error, Exception) and is_full(error):  # which is no fault of the trial
+                desk.release(trial)
+                raise
             state, reason = _verdict(error, teaches=not runner.spec.options["final"])
             is_sound = isinstance(error, MmsaError)
             if not is_sound:
@@ -173,7 +177,8 @@ def _verdict(error: Exception | SystemExit, teaches: bool) -> tuple[TrialState, 
 
     if isinstance(error, SystemExit):
         return TrialState.FAIL, f"sys.exit({'' if error.code is None else repr(error.code)}) was called in its run"
-    is_bad = isinstance(error, TrainingError) or lacks_memory(error)
+    is_undefined = isinstance(error, UndefinedScore)
+    is_bad = (isinstance(error, TrainingError) and not is_undefined) or lacks_memory(error)
     return TrialState.PRUNED if is_bad and teaches else TrialState.FAIL, in_few_lines(error).splitlines()[0]
 
 
@@ -200,6 +205,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return work(options.folder, options.slot, options.until, stop, options.config_dir)
     except Stopped:
         return REPLACE
+    except OSError as error:
+        if not is_full(error):
+            raise
+        from mmsa.reporting import in_few_lines
+
+        print(f"{NO_ROOM_LINE}{in_few_lines(error).splitlines()[0]}")
+        return NO_ROOM
 
 
 def _stop_now(number: int, frame: FrameType | None) -> None:

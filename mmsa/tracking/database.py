@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import shlex
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -23,6 +22,7 @@ import psutil
 from filelock import SoftFileLock, Timeout
 
 from mmsa.errors import ConfigError
+from mmsa.files import remove_all
 from mmsa.locks import locked
 from mmsa.program import program
 
@@ -114,10 +114,9 @@ def _make(database: Path) -> None:
     """Make the tables in a file beside, which takes the name when it is whole: no reader sees a part of them."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    for leftover in database.parent.glob(f".{database.name}-*"):  # of a process that died here
-        shutil.rmtree(leftover, ignore_errors=True)
+    remove_all(database.parent.glob(f".{database.name}-*"))  # of a process that died here
     # A folder of a new name each time: MLflow keeps its connections by the path.
-    with tempfile.TemporaryDirectory(dir=database.parent, prefix=f".{database.name}-") as folder:
+    with tempfile.TemporaryDirectory(dir=database.parent, prefix=f".{database.name}-", suffix=".tmp") as folder:
         beside = Path(folder, database.name)
         store = SqlAlchemyStore(default_uri(folder, database.name), (database.parent / _ARTIFACTS).as_uri())
         store.engine.dispose()
@@ -260,7 +259,7 @@ def can_write_ahead(folder: Path) -> bool:
     """Whether SQLite's write-ahead log is safe in `folder`: a local disk by its name and by a probe."""
     if file_system(folder) not in _LOCAL_FILE_SYSTEMS:
         return False
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".probe-") as scratch:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".probe-", suffix=".tmp") as scratch:
         try:
             with closing(sqlite3.connect(Path(scratch) / "probe.db")) as first:
                 mode = first.execute("PRAGMA journal_mode=WAL").fetchone()[0]

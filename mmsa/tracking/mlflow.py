@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from mmsa.data.naming import data_name
 from mmsa.errors import MmsaError
+from mmsa.files import remove_all
 from mmsa.record import RunRecord
 from mmsa.secrets import VARIABLES, address, hidden, without_secrets
 from mmsa.tracking.database import default_uri, ensure_database, import_client, require_writable, sqlite_file
@@ -32,12 +33,13 @@ if TYPE_CHECKING:
 _PARAMETER_LENGTH, _TAG_LENGTH, _KEY_LENGTH = 6000, 8000, 250
 _METRICS_PER_CALL, _PARAMETERS_PER_CALL = 1000, 100
 _FILES_WITH_OPTIONS = ("config.yaml", "overrides.json", "result.json", "run.log")
-_FILES = (*_FILES_WITH_OPTIONS, "predictions.csv", "history.csv", "checkpoints/best.pt")
+_FILES = (*_FILES_WITH_OPTIONS, "predictions.csv", "history.csv")
+"""What MLflow gets of a run's folder, with the figures: the weights stay there, which the tag "folder" names."""
 RUN, WHOLE = "run", "whole"
-"""Tags: the run's own id, and whether an entry lacks nothing."""
+"""Tags: the run's own id, and since which start of the run an entry lacks nothing."""
+_REASONS = {"failure", "pruned"}
 _LOCKED_SECONDS = 60.0
 """How long the end of a run waits for a database that another process holds."""
-_FOLDERS = {".pt": "checkpoints", ".png": "figures"}
 
 
 class MLflowTracker(Tracker):
@@ -73,14 +75,15 @@ class MLflowTracker(Tracker):
         self._open: Callable[[], MlflowClient] | None = None
         self._pending: list[tuple[str, float, int, int]] = []  # name, value, time in ms, epoch
         self._client: MlflowClient | None = None
+        self._asked, self._start = False, ""
         self._there: set[tuple[str, int]] = set()  # name and epoch of what an earlier attempt has sent
 
     def prepare(self) -> None:
         self._attempt(lambda: ensure_database(self.uri, self.outputs, self.experiment, self._warn))
 
     def start(self, run: RunInfo, run_id: str | None = None, again: bool = False) -> str | None:
-        self.run_id, self.settled = run_id, False
-        began = run.began or time.time()
+        self.run_id, self.settled, self._asked = run_id, False, False
+        self._start, began = _start(run), run.began or time.time()
         self._open = partial(self._opened, run, int(began * 1000), again or run_id is not None)
         self._send(lambda client, run_id: None)
         return self.run_id
@@ -96,7 +99,7 @@ class MLflowTracker(Tracker):
                 found.append("deleted")
             else:
                 # Entries of former versions have no sign, and are taken as they are.
-                whole = shown.data.tags.get(WHOLE, "true" if RUN not in shown.data.tags else "") == "true"
+                whole = shown.data.tags.get(WHOLE, _start(run) if RUN not in shown.data.tags else "") == _start(run)
                 found.append("whole" if whole and shown.info.status != "RUNNING" else "unfinished")
 
         return found[0] if self._attempt(look) else None
@@ -107,6 +110,9 @@ class MLflowTracker(Tracker):
             shown = _found(client, experiment, run.id, run_id)
             if shown is not None and shown.info.lifecycle_stage != "deleted":
                 client.delete_run(shown.info.run_id)
+                folder = _local(str(shown.info.artifact_uri))
+                if folder is not None and folder.parts[-2:] == (shown.info.run_id, "artifacts"):
+                    remove_all([folder.parent])  # MLflow keeps the files of a deleted run
 
         return self._attempt(delete)
 
@@ -157,7 +163,7 @@ class MLflowTracker(Tracker):
                 for path in files:
                     _log_file(client, run_id, path)
                 if status is not None:
-                    client.set_tag(run_id, WHOLE, "true")
+                    client.set_tag(run_id, WHOLE, self._start)
             finally:  # lest a file that cannot be copied leaves it running for ever
                 if status is not None:
                     client.set_terminated(run_id, status)
@@ -214,7 +220,8 @@ class MLflowTracker(Tracker):
     def _opened(self, run: RunInfo, began: int, again: bool) -> MlflowClient:
         """The client, with the run's entry, or a new one that began at a time in ms."""
         client, experiment = self._connected()
-        shown = _found(client, experiment, run.id, self.run_id) if again else None
+        shown = _found(client, experiment, run.id, self.run_id) if again or self._asked else None
+        self._asked = True  # an attempt that fails from here on may have made the entry
         if shown is None:
             tags = _texts(_tags(run), _TAG_LENGTH)
             named = _shortened(run.name, _KEY_LENGTH)
@@ -225,10 +232,10 @@ class MLflowTracker(Tracker):
             if shown.info.lifecycle_stage == "deleted":
                 client.restore_run(self.run_id)
             client.set_tag(self.run_id, WHOLE, "false")
+            for reason in _REASONS & shown.data.tags.keys():  # why an earlier attempt ended, which goes on
+                client.delete_tag(self.run_id, reason)
             client.update_run(self.run_id, status="RUNNING")
             _clear_uploads(str(shown.info.artifact_uri))
-            for name in {"failure", "pruned"} & set(shown.data.tags):  # how it ended before
-                client.delete_tag(self.run_id, name)
             for name in shown.data.metrics:
                 self._there |= {(name, point.step) for point in client.get_metric_history(self.run_id, name)}
         _log_parameters(client, self.run_id, run.parameters)
@@ -264,6 +271,11 @@ def _cause(error: Exception, uri: str) -> str:
     return _shortened(said.splitlines()[0], 160).rstrip(".")
 
 
+def _start(run: RunInfo) -> str:
+    """The latest start of a run: an entry that was whole lacks what came after a later one."""
+    return "true" if run.began is None else str(run.began)
+
+
 def _shown_files(folder: Path) -> Iterator[Path]:
     """The files of a run's folder that MLflow shows, those that there are."""
     yield from (folder / name for name in _FILES if (folder / name).is_file())
@@ -275,7 +287,7 @@ def _log_file(client: MlflowClient, run_id: str, path: Path) -> None:
     if text != hidden(text):  # of an older run
         client.log_text(run_id, hidden(text), path.name)
     else:
-        client.log_artifact(run_id, str(path), _FOLDERS.get(path.suffix))
+        client.log_artifact(run_id, str(path), "figures" if path.suffix == ".png" else None)
 
 
 def _found(client: MlflowClient, experiment: str, of_run: str | None, run_id: str | None) -> Run | None:
@@ -297,9 +309,13 @@ def _found(client: MlflowClient, experiment: str, of_run: str | None, run_id: st
 
 def _clear_uploads(artifacts: str) -> None:
     """Remove what MLflow leaves of a file in a local folder when it is killed while it copies it."""
-    if artifacts.startswith("file:"):
-        for leftover in Path(unquote(urlsplit(artifacts).path)).rglob(".artifact.uploading.*"):
-            leftover.unlink(missing_ok=True)
+    if (folder := _local(artifacts)) is not None:
+        remove_all(folder.rglob(".artifact.uploading.*"))
+
+
+def _local(artifacts: str) -> Path | None:
+    """The folder of artifacts on this machine, None where they are elsewhere."""
+    return Path(unquote(urlsplit(artifacts).path)) if artifacts.startswith("file:") else None
 
 
 def _log_parameters(client: MlflowClient, run_id: str, parameters: Mapping[str, Any]) -> None:

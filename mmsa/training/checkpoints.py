@@ -28,7 +28,7 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
         OSError: the disk is full, say.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written(path) as file:
+    with written(path, _num_bytes(content)) as file:
         try:
             torch.save({**content, "format": FORMAT, "hash": content_hash(content)}, file)
         except RuntimeError as error:
@@ -98,6 +98,14 @@ def content_hash(content: Mapping[str, Any]) -> str:
     for part in _parts(content):
         digest.update(part)
     return digest.hexdigest()
+
+
+def _num_bytes(value: Any) -> int:
+    """Bytes of the tensors in it."""
+    if isinstance(value, torch.Tensor):
+        return int(value.nbytes)
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return sum(map(_num_bytes, inner))
 
 
 def _parts(value: Any) -> Iterator[Any]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mmsa.data.batches import Fold
-from mmsa.errors import TrainingError
+from mmsa.errors import UndefinedScore
 from mmsa.model import Learner
 from mmsa.stages import Phase, Task
 from mmsa.training.checkpoints import load_checkpoint, restore_weights, restoring, save_checkpoint
@@ -139,7 +139,8 @@ class Trainer:
             progress: to resume from, as `restored` gives it; None begins.
 
         Raises:
-            TrainingError: a loss is not finite, or the monitored value is undefined in every epoch.
+            TrainingError: a loss is not finite.
+            UndefinedScore: the monitored value is undefined in every epoch.
             ConfigError: a phase lowers a loss that the objective does not return.
         """
         progress = progress or TrainingState()
@@ -256,11 +257,11 @@ class Trainer:
             return not math.isnan(score)
         return score < best if self.task.mode == "min" else score > best
 
-    def _undefined(self, progress: TrainingState) -> TrainingError:
+    def _undefined(self, progress: TrainingState) -> UndefinedScore:
         last = progress.history[-1]
         defined = [name for name in self.task.shown if math.isfinite(last.get(f"valid/{name}", math.nan))]
         instead = f"task.monitor={defined[0]}" if defined else "a smaller optimizer.lr"
-        return TrainingError(
+        return UndefinedScore(
             f"task.monitor={self.task.monitor} is undefined on the validation fold in every one of {progress.epoch} "
             f"epochs, so none can be selected.\n  type {instead}"
         )

@@ -26,7 +26,7 @@ from mmsa.sweep.report import text
 from mmsa.sweep.slots import Slot
 from mmsa.sweep.summary import summarise
 from mmsa.sweep.supervisor import Limits, Seat, Supervisor
-from mmsa.sweep.worker import DONE_LINE
+from mmsa.sweep.worker import DONE_LINE, NO_ROOM
 from tests.sweep.studies import new_study
 
 
@@ -200,6 +200,12 @@ def test_a_worker_that_dies_in_a_trial_is_replaced_and_told(
 ) -> None:
     said, died = supervise(tmp_path, monkeypatch, f"print('a warning\\ntrial 3', flush=True); {end}")
     assert died == [(3, reason)] and len(said) == 1 and said[0].startswith(f"trial 3: {reason} on cpu 1")
+
+
+def test_a_full_disk_ends_the_sweep_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = "trial 3\nno room: last.pt cannot be written: No space left on device."
+    said, died = supervise(tmp_path, monkeypatch, f"print({words!r}); raise SystemExit({NO_ROOM})")
+    assert not died and said == ["cpu 1: last.pt cannot be written: No space left on device."]
 
 
 def test_a_death_between_two_trials_is_no_trials_death(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

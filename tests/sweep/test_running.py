@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import math
@@ -26,7 +27,10 @@ from mmsa import cli
 from mmsa.compose import compose
 from mmsa.data.batches import Data, Fold
 from mmsa.errors import ConfigError, DataError
+from mmsa.occupancy import run_folders
 from mmsa.overrides import native_overrides
+from mmsa.record import RunRecord
+from mmsa.settling import settle
 from mmsa.sweep import claims, running, worker
 from mmsa.sweep.checking import check_sweep
 from mmsa.sweep.hydra_sweep import plan_slots
@@ -37,6 +41,7 @@ from mmsa.sweep.setup import Sweep, open_sweep, set_up
 from mmsa.sweep.storage import open_study
 from mmsa.sweep.summary import seed_scores, summarise
 from mmsa.sweep.trials import TrialDesk
+from mmsa.sweep.weights import drop_weights
 from mmsa.training.trainer import Trainer, TrainingState
 
 RANDOM = {"_target_": "optuna.samplers.RandomSampler", "seed": None}
@@ -147,6 +152,46 @@ def test_a_trial_that_diverges_counts_and_teaches_the_sampler(base: list[str]) -
     assert ended and all("loss is nan" in trial.user_attrs["reason"] for trial in ended)
     assert all(trial.params["optimizer.lr"] == 1e30 for trial in ended)
     assert [trial.state for trial in study.trials if trial not in ended] == [TrialState.COMPLETE] * (3 - len(ended))
+
+
+def test_a_full_disk_is_no_fault_of_the_trial_which_goes_on(
+    base: list[str], runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(*base, LR, "sweep.trials=1")
+
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "last.pt")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(Trainer, "fit", full)
+        worker.work(Path(made.spec.folder))
+    (left,) = open_study(Path(made.spec.folder)).trials
+    record = RunRecord.read(runs / folder_of(left))
+    assert left.state == TrialState.RUNNING and str(record.reason).startswith("last.pt cannot be written: No space")
+    (done,) = work(made).trials
+    assert done.state == TrialState.COMPLETE and done.user_attrs["attempts"] == 1
+    settle(made.base, print)
+    assert [folder.name for folder in run_folders(runs.parent)] == [folder_of(done)]
+
+
+def test_a_score_that_is_undefined_in_every_epoch_is_a_failure_everywhere_and_its_weights_go(
+    base: list[str], runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(*base, LR, "sweep.trials=2", "sweep.max_failures=1")
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_better", lambda *arguments: False)
+        failed = work(made).trials[0]
+    record = RunRecord.read(runs / folder_of(failed))
+    assert failed.state == TrialState.FAIL and record.status == "failed"
+    assert failed.user_attrs["reason"] == record.reason and "is undefined on the validation fold" in record.reason
+    done = work(make(*base, LR, "sweep.trials=2")).trials[1]
+    (runs / folder_of(failed) / ".lock").touch()
+    record.model_copy(update={"status": "running", "reason": None}).write(runs / folder_of(failed))  # its process died
+    for _ in range(2):
+        drop_weights(made.study, Path(made.spec.folder))
+        assert not list((runs / folder_of(failed) / "checkpoints").iterdir())
+        assert RunRecord.read(runs / folder_of(failed)).reason == record.reason, "it is not taken for one that died"
+    assert (runs / folder_of(done) / "checkpoints" / "best.pt").is_file()
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError()])
@@ -323,6 +368,7 @@ def test_a_trial_behind_the_others_is_pruned(base: list[str], runs: Path) -> Non
     assert states[-1] == TrialState.PRUNED and "behind the other trials" in study.trials[-1].user_attrs["reason"]
     last = study.trials[-1]
     assert max(last.intermediate_values) < 4 and result_of(last, runs)["status"] == "pruned"
+    assert not list((runs / folder_of(last) / "checkpoints").iterdir()), "nobody resumes it"
     log = (runs / folder_of(last) / "run.log").read_text()
     assert re.search(
         r"^pruned after \d+ s and \d epochs?; .*\n  epoch \d with valid/mae .*: behind the other", log, re.M

@@ -105,7 +105,8 @@ def test_a_run_shows_all_that_its_folder_holds(outputs: Path, folder: Path, capf
     assert shown.data.metrics == {"train/loss": 0.8, "valid/mae": 0.45, "test/mae": 0.6, "valid best/mae": 0.4}
     artifacts = outputs / "mlartifacts" / "mmsa" / run_id / "artifacts"
     files = {str(path.relative_to(artifacts)) for path in artifacts.rglob("*") if path.is_file()}
-    assert files == {"config.yaml", "predictions.csv", "checkpoints/best.pt", "figures/curves.png"}
+    assert files == {"config.yaml", "predictions.csv", "figures/curves.png"}, "the weights stay in the run's folder"
+    assert shown.data.tags["folder"] == str(folder)
     assert capfd.readouterr() == ("", "")
 
 
