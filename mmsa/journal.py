@@ -99,15 +99,18 @@ class Journal:
         end, and says how to resume. Gives whether it resumes an earlier run."""
         former = self._open(store, task, num_parameters, device)
         self._training = time.monotonic()
+        ours = True
         try:
             self._track(former)
             yield former is not None
         except BaseException as error:
-            if self.record.status == "running" and self._is_ours():
+            ours = self.record.status != "running" or self._is_ours()
+            if ours and self.record.status == "running":
                 self._stopped(error)
             raise
         finally:
-            give_room(self.folder)
+            if ours:
+                give_room(self.folder)
             give_back(self.folder, self._lock, self.record.status != "running" and self.tracker.settled)
 
     def check(self) -> None:

@@ -231,7 +231,7 @@ class Search(Scenario):
         with contextlib.redirect_stderr(io.StringIO()):  # which a worker has in a file of its own
             while worker.work(Path(made.spec.folder)) == worker.REPLACE:
                 continue
-        conclude(made, display, None)
+        conclude(made, display, None, "nothing is left")
 
     def state(self, outputs: Path) -> dict[str, Any]:
         from mmsa.sweep.storage import open_study
