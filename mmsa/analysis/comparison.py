@@ -1,15 +1,13 @@
-"""Trained runs side by side on one fold: which may be compared, what they predict, and intervals over their seeds."""
+"""Trained runs side by side on one fold: which may be compared, and what they predict."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-import numpy as np
 import torch
 from omegaconf import DictConfig
 from torch import nn
@@ -22,7 +20,6 @@ from mmsa.model import MultimodalModel
 from mmsa.stages import Task
 from mmsa.training.trainer import evaluate
 
-CONFIDENCE = 0.95
 _DATA = "the data set (with its fingerprint)"
 ROUNDING = 1e-6
 """Differences that another order of the same sums makes, such as on another device."""
@@ -52,52 +49,6 @@ class TrainedRun:
         batch_size = self.config.trainer.batch_size
         metrics, predictions = evaluate(self.model, self.task, utterances, batch_size, torch.device("cpu"))
         return metrics, utterances.by_id(predictions.tolist())
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over `num` values and its confidence interval by Student's t; NaN bounds where there is one value."""
-
-    mean: float
-    low: float
-    high: float
-    num: int
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Interval:
-        """The interval of independent values; all NaN as soon as one is not finite, or without any."""
-        if not values or not all(map(math.isfinite, values)):
-            return cls(math.nan, math.nan, math.nan, len(values))
-        deviation = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
-        return cls._around(fmean(values), deviation / math.sqrt(len(values)), len(values) - 1, len(values))
-
-    @classmethod
-    def between(cls, first: Sequence[float], second: Sequence[float]) -> Interval:
-        """Mean of `first` minus mean of `second` and its interval by Welch's t, for independent samples."""
-        if min(len(first), len(second)) < 2:
-            difference = fmean(first) - fmean(second) if first and second else math.nan
-            return cls(difference, math.nan, math.nan, len(first) + len(second))
-        shares = [float(np.var(values, ddof=1)) / len(values) for values in (first, second)]
-        spread = sum(share**2 / (len(v) - 1) for share, v in zip(shares, (first, second), strict=True))
-        freedom = sum(shares) ** 2 / spread if spread > 0 else 1.0
-        error = math.sqrt(sum(shares))
-        return cls._around(fmean(first) - fmean(second), error, freedom, len(first) + len(second))
-
-    @classmethod
-    def _around(cls, mean: float, error: float, freedom: float, num: int) -> Interval:
-        if not math.isfinite(error):
-            return cls(mean, math.nan, math.nan, num)
-        from scipy.stats import t as student
-
-        half = float(student.ppf(0.5 + CONFIDENCE / 2, freedom)) * error
-        return cls(mean, mean - half, mean + half, num)
-
-    def text(self, digits: int = 3) -> str:
-        """As it is printed: the mean, and the bounds where there are any."""
-        if not math.isfinite(self.mean):
-            return "–"
-        bounds = f" [{self.low:+.{digits}f}, {self.high:+.{digits}f}]" if math.isfinite(self.low) else ""
-        return f"{self.mean:+.{digits}f}{bounds}"
 
 
 def comparable_groups(folders: Iterable[Path]) -> list[Group]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mmsa.data.store import EMOTIONS
 
 Array = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 Score = Callable[[NDArray[Any], NDArray[Any]], dict[str, float]]
 """(predictions, labels) -> metrics by name."""
 Mode = Literal["min", "max"]
@@ -120,9 +121,9 @@ def regression_metrics(predicted: Array, truth: Array) -> dict[str, float]:
     """
     return {
         **error_metrics(predicted, truth),
-        "acc7": float((_rounded(predicted, 3) == _rounded(truth, 3)).mean()),
-        "acc7_away": float((_rounded_away(predicted) == _rounded_away(truth)).mean()),
-        "acc5": float((_rounded(predicted, 2) == _rounded(truth, 2)).mean()),
+        "acc7": float((rounded(predicted, 3) == rounded(truth, 3)).mean()),
+        "acc7_away": float((rounded_away(predicted) == rounded_away(truth)).mean()),
+        "acc5": float((rounded(predicted, 2) == rounded(truth, 2)).mean()),
         **binary_metrics(predicted, truth),
     }
 
@@ -139,20 +140,24 @@ def error_metrics(predicted: Array, truth: Array) -> dict[str, float]:
 
 def binary_metrics(predicted: Array, truth: Array) -> dict[str, float]:
     """Accuracy and both F1 of every binary convention. Shapes: predicted (N,), truth (N,)."""
-    polar = truth != 0
-    binary = {
-        "has0": (predicted >= 0, truth >= 0),
-        "non0": (predicted[polar] > 0, truth[polar] > 0),
-        "non0_geq": (predicted[polar] >= 0, truth[polar] > 0),
-        "neg0": (predicted > 0, truth > 0),
-    }
     metrics: dict[str, float] = {}
-    for name, (predicted_class, true_class) in binary.items():
-        counts = Counts.of(predicted_class.astype(np.int64), true_class.astype(np.int64))
+    for name, (counting, predicted_class, true_class) in binary_classes(predicted, truth).items():
+        counts = Counts.of(predicted_class[counting].astype(np.int64), true_class[counting].astype(np.int64))
         metrics[f"acc2_{name}"] = counts.accuracy
         metrics[f"f1_{name}"] = counts.f1(counts.true)
         metrics[f"f1_{name}_swapped"] = counts.f1(counts.predicted)
     return metrics
+
+
+def binary_classes(predicted: Array, truth: Array) -> dict[str, tuple[Bools, Bools, Bools]]:
+    """Per binary convention the utterances that count, those predicted as positive, and those labelled so; (N,) each."""
+    every, polar = np.ones(truth.shape, dtype=bool), truth != 0
+    return {
+        "has0": (every, predicted >= 0, truth >= 0),
+        "non0": (polar, predicted > 0, truth > 0),
+        "non0_geq": (polar, predicted >= 0, truth > 0),
+        "neg0": (every, predicted > 0, truth > 0),
+    }
 
 
 def classification_metrics(prediction: NDArray[np.generic], target: NDArray[np.integer]) -> dict[str, float]:
@@ -234,9 +239,11 @@ def correlation(prediction: Array, target: Array) -> float:
     return float((first @ second) / scale) if scale > 0 else float("nan")
 
 
-def _rounded(values: NDArray[np.float64], bound: int) -> NDArray[np.float64]:
+def rounded(values: Array, bound: int) -> Array:
+    """The classes of acc7 and acc5, (N,) -> (N,)."""
     return np.rint(np.clip(values, -bound, bound))  # half to even, as in every reference
 
 
-def _rounded_away(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def rounded_away(values: Array) -> Array:
+    """The classes of acc7_away, (N,) -> (N,)."""
     return np.sign(values) * np.minimum(np.ceil(np.abs(values)), 3)

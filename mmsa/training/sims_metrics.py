@@ -25,13 +25,13 @@ def sims_metrics(predicted: Array, truth: Array) -> dict[str, float]:
         **error_metrics(predicted, truth),
         "mae_sims": float(np.abs(clipped - label).mean()),
         "corr_sims": correlation(clipped, label),
-        "acc3_sims": float((_classes(clipped, THREE_CLASSES) == _classes(label, THREE_CLASSES)).mean()),
-        "acc5_sims": float((_classes(clipped, FIVE_CLASSES) == _classes(label, FIVE_CLASSES)).mean()),
+        "acc3_sims": float((classes_between(clipped, THREE_CLASSES) == classes_between(label, THREE_CLASSES)).mean()),
+        "acc5_sims": float((classes_between(clipped, FIVE_CLASSES) == classes_between(label, FIVE_CLASSES)).mean()),
         **binary_metrics(predicted, truth),
     }
 
 
-def _classes(values: Array, cuts: tuple[float, ...]) -> NDArray[Any]:
+def classes_between(values: Array, cuts: tuple[float, ...]) -> NDArray[Any]:
     """Number of cuts below each value, (N,)."""
     # In float32, as labels and predictions are: 0.1 in float32 exceeds 0.1 in float64, and would lie above its cut.
     return np.searchsorted(np.array(cuts, dtype=np.float32), values.astype(np.float32), side="left")

@@ -12,12 +12,13 @@ from scipy import stats
 
 import mmsa
 from mmsa.analysis import corruption, robustness
-from mmsa.analysis.comparison import Interval, agreement, comparable_groups, evaluated
+from mmsa.analysis.comparison import agreement, comparable_groups, evaluated
 from mmsa.analysis.corruption import WAYS, Condition, Corrupted, corrupt, dropped_steps
 from mmsa.analysis.evaluation import write_robustness
 from mmsa.analysis.rendering import rendered
 from mmsa.analysis.robustness import Probe, difference, robustness_lines
 from mmsa.analysis.runs import read_run
+from mmsa.analysis.significance import Interval
 from mmsa.cli import command
 from mmsa.errors import DataError
 from mmsa.trained import TrainedRun
