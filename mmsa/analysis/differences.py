@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
 
 import numpy as np
 
-from mmsa.analysis.metric_sums import metric_sums
+from mmsa.analysis.predictions import DRAW_SEED, Predictions, Sample, Stored, Videos
 from mmsa.analysis.runs import Group, Run
 from mmsa.analysis.significance import (
     LEVEL,
     NUM_FLIPS,
     NUM_RESAMPLES,
-    POWER,
     Interval,
     holm,
     over_videos_and_seeds,
@@ -25,21 +23,24 @@ from mmsa.analysis.significance import (
     seed_effect,
     seeds_needed,
     sign_flips,
+    t_test,
 )
 from mmsa.analysis.tables import counted
 from mmsa.errors import DataError
-from mmsa.readers.ids import segment_ids
-from mmsa.run_folder import read_rows
-from mmsa.training.metrics import METRICS, Array, metric_mode
+from mmsa.training.metrics import METRICS, metric_mode
 
-Name = tuple[str, int]
-"""Id of an utterance, and its place among those of the same id."""
-Videos = Callable[[Run], Mapping[str, str]]
-"""A run -> the video of each id."""
 Test = Literal["flips and bootstrap", "bootstrap", "t over seeds", "none"]
-DRAW_SEED = 20_260_101
-"""Of all random draws, so that every p is repeatable and does not depend on the other rows."""
-_AGREES = 1e-6
+Pairs = Sequence[tuple[Run, Run]]
+MARK = "*"
+_UNKNOWN = Interval(math.nan, math.nan, math.nan, 0)
+_EQUAL = 1e-6
+_BOOTSTRAP = f"bootstrap over videos and seeds ({NUM_RESAMPLES:,} resamples, interval by t)"
+_TESTS: dict[Test, str] = {
+    "flips and bootstrap": f"the larger p of a sign-flip permutation by video of differences averaged over seeds "
+    f"({NUM_FLIPS:,} flips) and of the {_BOOTSTRAP}",
+    "bootstrap": _BOOTSTRAP,
+    "t over seeds": "paired t test over seeds alone, on the metrics in result.json",
+}
 
 
 @dataclass(frozen=True)
@@ -48,17 +49,17 @@ class Difference:
 
     Args:
         row, reference: labels of the groups.
-        metric: its name.
-        difference: mean over the pairs, and the interval over videos and seeds; over videos alone with one seed.
-        over_seeds: the same mean, and the interval by Student's t over seeds alone, on these utterances.
+        metric: its name, without a fold.
+        difference: the mean over the pairs, and the interval over videos and seeds; over videos alone with one seed.
+        over_seeds: the same mean, and the interval by Student's t over seeds alone.
         p: of the test.
         adjusted: p after Holm over the family.
         effect: Cohen's d over seeds, and its interval; NaN with one seed.
-        seeds_needed: seeds with which a paired t test shows an effect of this size with the chance POWER; None where it
-            is not defined or over 1,000.
+        seeds_needed: the number of seeds with which a paired t test over seeds shows such an effect in four cases of
+            five; None where it is not defined or over 1,000.
         test: behind p.
-        num_seeds, num_videos, num_utterances: that both rows have.
-        remark: a restriction, in words; empty without any.
+        num_seeds, num_videos, num_utterances: that both rows have; no videos and utterances without predictions.
+        remark: a restriction of the comparison, in words; empty without any.
     """
 
     row: str
@@ -74,7 +75,7 @@ class Difference:
     num_seeds: int
     num_videos: int
     num_utterances: int
-    remark: str = ""
+    remark: str
 
     @property
     def marked(self) -> bool:
@@ -83,9 +84,9 @@ class Difference:
 
     @property
     def better(self) -> bool | None:
-        """Whether the row is better than the reference; None where they are equal, or nobody knows."""
+        """Whether the row is better than the reference; None where they are equal, or it is not known."""
         mean = self.difference.mean
-        if self.metric not in METRICS or not mean or math.isnan(mean):
+        if self.metric not in METRICS or mean == 0 or math.isnan(mean):
             return None
         return (mean < 0) == (metric_mode(self.metric) == "min")
 
@@ -93,7 +94,7 @@ class Difference:
 def differences(
     groups: Sequence[Group], reference: str | None, metrics: Sequence[str], videos: Videos | None = None
 ) -> list[Difference]:
-    """Compare rows of one table, each with the reference, or all pairs; all are one family of Holm's.
+    """Compare rows of one table, each with the reference, or all pairs; they are one family of Holm's.
 
     Args:
         groups: the rows, on the same data and task.
@@ -107,87 +108,143 @@ def differences(
     Raises:
         DataError: no row has the label of the reference.
     """
-    pairs = [(row, above) for above, row in combinations(groups, 2)]
-    if reference is not None:
-        named = [group for group in groups if group.label == reference]
-        if not named:
-            labels = ", ".join(group.label for group in groups)
-            raise DataError(f"no row is {reference!r}.\n  name one of: {labels}")
-        pairs = [(group, named[0]) for group in groups if group is not named[0]]
-    stored = _Stored(videos)
+    if reference is None:
+        pairs = [(row, above) for above, row in combinations(groups, 2)]
+    else:
+        named = next((group for group in groups if group.label == reference), None)
+        if named is None:
+            labels = ", ".join(repr(group.label) for group in groups)
+            raise DataError(f"no row is {reference!r}.\n  name one of {labels}")
+        pairs = [(group, named) for group in groups if group is not named]
+    stored = Stored(videos)
     found = [one for row, other in pairs for one in _compared(row, other, metrics, stored)]
     adjusted = holm([one.p for one in found])
     return [replace(one, adjusted=value) for one, value in zip(found, adjusted, strict=True)]
 
 
-@dataclass(frozen=True)
-class _Predictions:
-    """The rows of a run's predictions.csv that are of its fold: names, predictions and truths (N,) or (N, K)."""
-
-    names: tuple[Name, ...]
-    predicted: Array
-    truth: Array
-
-
-@dataclass
-class _Sample:
-    """Utterances that paired runs share, V of them in order of their videos, with the resamples of these videos."""
-
-    names: tuple[Name, ...]
-    starts: np.ndarray
-    """(V,) position of the first utterance of each video."""
-    weights: Array
-    """(B, V) how often each video is drawn."""
-    scores: dict[tuple[object, ...], tuple[float, Array, Array | None]] = field(default_factory=dict)
+def note(found: Sequence[Difference]) -> list[str]:
+    """Lines below a table with these marks: the tests, and how many comparisons, videos and seeds they rest on."""
+    tested = [one for one in found if not math.isnan(one.p)]
+    if not tested:
+        return ["no difference could be tested", *_remarks(found)]
+    references = dict.fromkeys(one.reference for one in found)
+    against = next(iter(references)) if len(references) == 1 else "its reference"
+    sizes = {noun: {getattr(one, f"num_{noun}s") for one in tested} - {0} for noun in ("utterance", "video", "seed")}
+    on = [_span(numbers, noun) for noun, numbers in sizes.items() if numbers]
+    family = f"{len(tested)} comparison{'s' if len(tested) > 1 else ''}"
+    lines = [
+        f"{MARK} differs from {against}: p <= {LEVEL} after Holm over {family}, paired on {', '.join(on)}",
+        *(f"{', '.join(names)}: {_TESTS[test]}" for test, names in _by_test(tested).items()),
+    ]
+    if any(one.num_videos == one.num_utterances > 1 for one in tested):
+        lines.append("no video has two utterances here: each utterance counts as independent of the others")
+    return [*lines, *map(_about_seeds, sorted({one.num_seeds for one in tested})), *_remarks(found)]
 
 
-class _Stored:
-    """What is read and computed once for all comparisons."""
+def _compared(row: Group, other: Group, metrics: Sequence[str], stored: Stored) -> list[Difference]:
+    """A row against another in each metric; not yet adjusted."""
+    pairs, remarks = _paired(row, other)
+    runs = list({run.folder: run for pair in pairs for run in pair}.values())
+    tables = [stored.predictions(run) for run in runs]
+    read = [table for table in tables if isinstance(table, Predictions)]
+    sample = stored.sample(runs[0], read) if len(read) == len(tables) else None
+    same = sample is None or _same_truths(read, sample)
+    if sample is None:
+        remarks += [table for table in tables if isinstance(table, str)][:1] or ["no utterance is in all runs"]
+    elif not same:
+        remarks.append("their targets differ")
+    elif left := max(len(table.rows) for table in read) - len(sample.names):
+        remarks.append(f"{left:,} utterance{'s are' if left > 1 else ' is'} not in all runs and left out")
+    empty = Difference(
+        row.label, other.label, "", _UNKNOWN, _UNKNOWN, math.nan, math.nan, _UNKNOWN, None, "none", len(pairs), 0, 0, ""
+    )
+    empty = replace(empty, remark="; ".join(remarks))
+    if not same:
+        return [replace(empty, metric=metric) for metric in metrics]
+    return [_tested(replace(empty, metric=metric), pairs, stored, sample) for metric in metrics]
 
-    def __init__(self, videos: Videos | None) -> None:
-        self._videos = videos
-        self._read: dict[object, _Predictions | str] = {}
-        self._samples: dict[frozenset[Name], _Sample] = {}
 
-    def predictions(self, run: Run) -> _Predictions | str:
-        """Of the run's fold, or why there are none, in words."""
-        if run.folder not in self._read:
-            try:
-                self._read[run.folder] = _read(run)
-            except DataError as error:
-                self._read[run.folder] = str(error).splitlines()[0]
-        return self._read[run.folder]
+def _tested(empty: Difference, pairs: Pairs, stored: Stored, sample: Sample | None) -> Difference:
+    """The difference in one metric, on the sample, or where predictions do not give the metric over seeds alone."""
+    metric = empty.metric
+    scores = [stored.score(run, metric, sample) for pair in pairs for run in pair] if sample is not None else []
+    found = [score for score in scores if score is not None]
+    if sample is None or len(found) < len(scores):
+        known = [[run.metrics.get(f"{run.fold}/{metric}", math.nan) for run in pair] for pair in pairs]
+        values = [first - second for first, second in known]
+        p = t_test(values)
+        one = replace(empty, difference=Interval.of(values), p=p, test="none" if math.isnan(p) else "t over seeds")
+        if sample is not None:
+            one = replace(one, remark="; ".join(filter(None, [one.remark, f"{metric}: not from the predictions"])))
+        return _over_seeds(one, values)
+    ours, theirs = found[::2], found[1::2]
+    values = [first.value - second.value for first, second in zip(ours, theirs, strict=True)]
+    resampled = np.stack([a.resampled - b.resampled for a, b in zip(ours, theirs, strict=True)], axis=1)  # (B, S)
+    weights = resamples(len(pairs), np.random.default_rng(DRAW_SEED + 1))  # (B, S)
+    num_videos = len(sample.starts)
+    interval, p = over_videos_and_seeds(np.array(values), resampled, num_videos, weights)
+    shares = [(a.by_video, b.by_video) for a, b in zip(ours, theirs, strict=True)]
+    means = [a - b for a, b in shares if a is not None and b is not None]
+    test: Test = "bootstrap"
+    if means:
+        flipped = sign_flips(np.mean(means, axis=0)[None], np.random.default_rng(DRAW_SEED))
+        p, test = max(p, float(flipped[0])) if not math.isnan(p) else p, "flips and bootstrap"
+    one = replace(empty, difference=interval, p=p, test="none" if math.isnan(p) else test)
+    return _over_seeds(replace(one, num_videos=num_videos, num_utterances=len(sample.names)), values)
 
-    def sample(self, runs: Sequence[Run], tables: Sequence[_Predictions]) -> _Sample:
-        """The utterances that all of these runs predict."""
-        shared = frozenset(tables[0].names).intersection(*(table.names for table in tables[1:]))
-        if shared not in self._samples:
-            names = [name for name in tables[0].names if name in shared]
-            video_of = self._video_of(runs[0], [name for name, _ in names])
-            names.sort(key=lambda name: video_of[name[0]])  # stable: utterances of a video in their order
-            held = np.array([video_of[name] for name, _ in names])
-            starts = np.flatnonzero(np.concatenate([[True], held[1:] != held[:-1]])) if names else np.zeros(0, int)
-            weights = resamples(len(starts), np.random.default_rng(DRAW_SEED)) if names else np.zeros((0, 0))
-            self._samples[shared] = _Sample(tuple(names), starts, weights)
-        return self._samples[shared]
 
-    def score(self, run: Run, metric: str, sample: _Sample) -> tuple[float, Array, Array | None] | None:
-        """A metric on the sample, on its resamples (B,), and of a mean its part of each video (V,), which sum to it.
+def _over_seeds(one: Difference, values: Sequence[float]) -> Difference:
+    """With the columns that rest on the seeds alone."""
+    effect = seed_effect(values)
+    return replace(one, over_seeds=Interval.of(values), effect=effect, seeds_needed=seeds_needed(effect.mean))
 
-        None where it cannot be had from the predictions, or these give another value than result.json.
-        """
-        table = self.predictions(run)
-        assert_table = table if isinstance(table, _Predictions) else None
-        if assert_table is None:
-            return None
-        return _score(run, metric, assert_table, sample)
 
-    def _video_of(self, run: Run, ids: Sequence[str]) -> dict[str, str]:
-        named = {name: video for name, (video, _) in zip(ids, segment_ids(ids)[0], strict=True)}
-        if self._videos is not None:
-            try:
-                known = self._videos(run)
-            except DataError:  # the store is gone
-                return named
-            return {name: known.get(name, video) for name, video in named.items()}
-        return named
+def _paired(row: Group, other: Group) -> tuple[Pairs, list[str]]:
+    """Runs of the same seed; where no seed is shared one run against all, or runs in the order of their seeds."""
+    ours, theirs = ({run.seed: run for run in group.runs} for group in (row, other))
+    shared = sorted(ours.keys() & theirs.keys())
+    num = max(len(ours), len(theirs))
+    if shared:
+        left = f"only {counted(len(shared))} of {num} shared"
+        return [(ours[seed], theirs[seed]) for seed in shared], [left] if len(shared) < num else []
+    if min(len(ours), len(theirs)) == 1 < num:
+        pairs = [(first, second) for first in row.runs for second in other.runs]
+        return pairs, [f"a single run against each of {counted(num)}"]
+    return list(zip(row.runs, other.runs, strict=False)), ["no seed is shared: paired in their order"]
+
+
+def _same_truths(tables: Sequence[Predictions], sample: Sample) -> bool:
+    if len({table.truth.shape[1:] for table in tables}) > 1:
+        return False
+    truths = [table.truth[[table.rows[name] for name in sample.names]] for table in tables]
+    return all(np.allclose(truth, truths[0], rtol=0, atol=_EQUAL) for truth in truths[1:])
+
+
+def _by_test(tested: Iterable[Difference]) -> dict[Test, list[str]]:
+    names: dict[Test, list[str]] = {}
+    for one in tested:
+        names.setdefault(one.test, [])
+        names[one.test] += [one.metric] if one.metric not in names[one.test] else []
+    return names
+
+
+def _about_seeds(num: int) -> str:
+    """The reach of a test over this number of seeds."""
+    if num == 1:
+        return "1 seed: the tests are about these trained models on other videos, not about other seeds"
+    if num == 2:
+        return "2 seeds hardly show how seeds vary: p may be too small, take three or more"
+    least = 2.0 ** (1 - num)
+    reach = "cannot fall below" if least > LEVEL else "reaches"
+    return f"{num} seeds: p of a sign test over the seeds alone {reach} {least:.2g}; t assumes that they vary normally"
+
+
+def _remarks(found: Iterable[Difference]) -> list[str]:
+    """Each restriction once, with its rows."""
+    return list(dict.fromkeys(f"{one.row} against {one.reference}: {one.remark}" for one in found if one.remark))
+
+
+def _span(numbers: Collection[int], noun: str) -> str:
+    """Such as 5 seeds, or 3 to 5 seeds."""
+    least, most = min(numbers), max(numbers)
+    return f"{least:,}{f' to {most:,}' if most > least else ''} {noun}{'s' if most > 1 else ''}"

@@ -91,15 +91,16 @@ def sign_flips(totals: Array, rng: np.random.Generator, num: int = NUM_FLIPS) ->
 
 
 def _all_signs(num_videos: int) -> Iterator[Array]:
-    patterns = np.arange(2**num_videos)[:, None] >> np.arange(num_videos) & 1
-    yield 1.0 - 2.0 * patterns
+    bits = np.arange(2**num_videos)[:, None] >> np.arange(num_videos) & 1
+    yield 1 - 2 * bits.astype(np.float64)
 
 
 def _random_signs(num_videos: int, num: int, rng: np.random.Generator) -> Iterator[Array]:
     """Blocks (n, V) of -1 and 1, n in all `num`."""
     rows = max(1, _BLOCK // num_videos)
     for start in range(0, num, rows):
-        yield 1.0 - 2.0 * rng.integers(0, 2, size=(min(rows, num - start), num_videos), dtype=np.int8)
+        bits = rng.integers(0, 2, size=(min(rows, num - start), num_videos), dtype=np.int8)
+        yield 1 - 2 * bits.astype(np.float64)
 
 
 def resamples(num: int, rng: np.random.Generator, draws: int = NUM_RESAMPLES) -> Array:
@@ -154,6 +155,19 @@ def holm(p: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(family) - rank) * value))
         adjusted[place] = largest
     return adjusted
+
+
+def t_test(values: Sequence[float]) -> float:
+    """Two-sided p of Student's t for a mean of 0; NaN with one value, or where they do not vary around another mean."""
+    from scipy.stats import t as student
+
+    over, num = Interval.of(values), len(values)
+    if num < 2 or not math.isfinite(over.mean):
+        return math.nan
+    error = float(np.std(values, ddof=1)) / math.sqrt(num)
+    if not error > _TIES * abs(over.mean):
+        return 1.0 if over.mean == 0 else math.nan
+    return float(2 * student.sf(abs(over.mean) / error, num - 1))
 
 
 def seed_effect(values: Sequence[float]) -> Interval:

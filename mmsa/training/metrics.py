@@ -150,7 +150,7 @@ def binary_metrics(predicted: Array, truth: Array) -> dict[str, float]:
 
 
 def binary_classes(predicted: Array, truth: Array) -> dict[str, tuple[Bools, Bools, Bools]]:
-    """Per binary convention the utterances that count, those predicted as positive, and those labelled so; (N,) each."""
+    """Per binary convention the utterances that count, those predicted positive, and those labelled so; (N,) each."""
     every, polar = np.ones(truth.shape, dtype=bool), truth != 0
     return {
         "has0": (every, predicted >= 0, truth >= 0),
