@@ -8,8 +8,12 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+import numpy as np
+import pytest
 from pydantic import BaseModel
 
+from mmsa.analysis.metric_sums import metric_sums
+from mmsa.analysis.predictions import read_predictions
 from mmsa.record import RunRecord
 
 
@@ -31,6 +35,18 @@ def record(**changed: Any) -> RunRecord:
         "git": {"commit": "c0ffee", "dirty": False},
     }
     return RunRecord.model_validate(known | changed)
+
+
+def check_predictions(record: RunRecord, folder: Path) -> None:
+    """The law of every finished run: its metrics are those of its predictions.csv."""
+    for fold in ("valid", "test"):
+        known = {name: value for name, value in record.metrics.items() if name.startswith(f"{fold}/")}
+        if known:
+            stored = read_predictions(folder, fold)
+            finite = np.isfinite(stored.predicted).all()
+            for name, value in known.items():
+                sums = metric_sums(name.partition("/")[2], stored.predicted, stored.truth) if finite else None
+                assert sums is None or sums.whole == pytest.approx(value, abs=1e-6, nan_ok=True), name
 
 
 def documented() -> dict[str, str]:

@@ -93,7 +93,7 @@ class Stored:
         """Of the run's fold, or in words why there are none."""
         if run.folder not in self._read:
             try:
-                self._read[run.folder] = read_predictions(run)
+                self._read[run.folder] = read_predictions(run.folder, run.fold)
             except DataError as error:
                 self._read[run.folder] = str(error).splitlines()[0]
         return self._read[run.folder]
@@ -129,16 +129,16 @@ class Stored:
         return {name: known.get(name, video) for name, video in named.items()}
 
 
-def read_predictions(run: Run) -> Predictions:
-    """The rows of predictions.csv that are of the run's fold.
+def read_predictions(folder: Path, fold: str) -> Predictions:
+    """The rows of a run's predictions.csv that are of a fold.
 
     Raises:
         DataError: there are none, or the table is damaged.
     """
-    path = run.folder / "predictions.csv"
-    rows = [row for row in read_rows(path) if row.get("fold") == run.fold]
+    path = folder / "predictions.csv"
+    rows = [row for row in read_rows(path) if row.get("fold") == fold]
     if not rows:
-        raise DataError(f"{path} has no row of the {run.fold} fold.")
+        raise DataError(f"{path} has no row of the {fold} fold.")
     columns = {side: [key for key in rows[0] if key.split(" ")[0] == side] for side in ("prediction", "target")}
     try:
         predicted, truth = (np.array([[float(row[key]) for key in keys] for row in rows]) for keys in columns.values())
