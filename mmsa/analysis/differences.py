@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
@@ -27,7 +28,7 @@ from mmsa.analysis.significance import (
 )
 from mmsa.analysis.tables import counted
 from mmsa.errors import DataError
-from mmsa.training.metrics import METRICS, metric_mode
+from mmsa.training.metrics import METRICS, Array, metric_mode
 
 Test = Literal["flips and bootstrap", "bootstrap", "t over seeds", "none"]
 Pairs = Sequence[tuple[Run, Run]]
@@ -91,6 +92,9 @@ class Difference:
         return (mean < 0) == (metric_mode(self.metric) == "min")
 
 
+_EMPTY = Difference("", "", "", _UNKNOWN, _UNKNOWN, math.nan, math.nan, _UNKNOWN, None, "none", 0, 0, 0, "")
+
+
 def differences(
     groups: Sequence[Group], reference: str | None, metrics: Sequence[str], videos: Videos | None = None
 ) -> list[Difference]:
@@ -117,7 +121,7 @@ def differences(
             raise DataError(f"no row is {reference!r}.\n  name one of {labels}")
         pairs = [(group, named) for group in groups if group is not named]
     stored = Stored(videos)
-    found = [one for row, other in pairs for one in _compared(row, other, metrics, stored)]
+    found = _flipped([one for row, other in pairs for one in _compared(row, other, metrics, stored)])
     adjusted = holm([one.p for one in found])
     return [replace(one, adjusted=value) for one, value in zip(found, adjusted, strict=True)]
 
@@ -141,56 +145,85 @@ def note(found: Sequence[Difference]) -> list[str]:
     return [*lines, *map(_about_seeds, sorted({one.num_seeds for one in tested})), *_remarks(found)]
 
 
-def _compared(row: Group, other: Group, metrics: Sequence[str], stored: Stored) -> list[Difference]:
-    """A row against another in each metric; not yet adjusted."""
+@dataclass(frozen=True)
+class _Tested:
+    """A difference before its sign flips and Holm.
+
+    Args:
+        difference: with the p of the bootstrap, or of t.
+        sample: the utterances; None over seeds alone.
+        by_video: of a mean what each video adds to it, averaged over seeds, (V,); None of other metrics.
+    """
+
+    difference: Difference
+    sample: Sample | None = None
+    by_video: Array | None = None
+
+
+def _compared(row: Group, other: Group, metrics: Sequence[str], stored: Stored) -> list[_Tested]:
+    """A row against another in each metric."""
     pairs, remarks = _paired(row, other)
     runs = list({run.folder: run for pair in pairs for run in pair}.values())
     tables = [stored.predictions(run) for run in runs]
-    read = [table for table in tables if isinstance(table, Predictions)]
-    sample = stored.sample(runs[0], read) if len(read) == len(tables) else None
-    same = sample is None or _same_truths(read, sample)
+    read = {run.folder: table for run, table in zip(runs, tables, strict=True) if isinstance(table, Predictions)}
+    sample = stored.sample(runs[0], list(read.values())) if len(read) == len(runs) else None
+    same = sample is None or _same_truths(read, sample, stored)
     if sample is None:
         remarks += [table for table in tables if isinstance(table, str)][:1] or ["no utterance is in all runs"]
     elif not same:
         remarks.append("their targets differ")
-    elif left := max(len(table.rows) for table in read) - len(sample.names):
+    elif left := max(len(table.rows) for table in read.values()) - len(sample.names):
         remarks.append(f"{left:,} utterance{'s are' if left > 1 else ' is'} not in all runs and left out")
-    empty = Difference(
-        row.label, other.label, "", _UNKNOWN, _UNKNOWN, math.nan, math.nan, _UNKNOWN, None, "none", len(pairs), 0, 0, ""
-    )
-    empty = replace(empty, remark="; ".join(remarks))
-    if not same:
-        return [replace(empty, metric=metric) for metric in metrics]
-    return [_tested(replace(empty, metric=metric), pairs, stored, sample) for metric in metrics]
+    about: dict[str, Any] = {
+        "row": row.label,
+        "reference": other.label,
+        "num_seeds": len(pairs),
+        "remark": "; ".join(remarks),
+    }
+    empty = [replace(_EMPTY, metric=metric, **about) for metric in metrics]
+    return [_tested(one, pairs, stored, sample) if same else _Tested(one) for one in empty]
 
 
-def _tested(empty: Difference, pairs: Pairs, stored: Stored, sample: Sample | None) -> Difference:
+def _tested(empty: Difference, pairs: Pairs, stored: Stored, sample: Sample | None) -> _Tested:
     """The difference in one metric, on the sample, or where predictions do not give the metric over seeds alone."""
-    metric = empty.metric
-    scores = [stored.score(run, metric, sample) for pair in pairs for run in pair] if sample is not None else []
-    found = [score for score in scores if score is not None]
-    if sample is None or len(found) < len(scores):
-        known = [[run.metrics.get(f"{run.fold}/{metric}", math.nan) for run in pair] for pair in pairs]
-        values = [first - second for first, second in known]
-        p = t_test(values)
-        one = replace(empty, difference=Interval.of(values), p=p, test="none" if math.isnan(p) else "t over seeds")
-        if sample is not None:
-            one = replace(one, remark="; ".join(filter(None, [one.remark, f"{metric}: not from the predictions"])))
-        return _over_seeds(one, values)
-    ours, theirs = found[::2], found[1::2]
-    values = [first.value - second.value for first, second in zip(ours, theirs, strict=True)]
-    resampled = np.stack([a.resampled - b.resampled for a, b in zip(ours, theirs, strict=True)], axis=1)  # (B, S)
+    if sample is None:
+        return _Tested(_by_seeds(empty, pairs))
+    scores = [[stored.score(run, empty.metric, sample) for run in pair] for pair in pairs]
+    both = [(ours, theirs) for ours, theirs in scores if ours is not None and theirs is not None]
+    if len(both) < len(pairs):
+        remark = f"{empty.metric}: not from the predictions"
+        return _Tested(_by_seeds(replace(empty, remark="; ".join(filter(None, [empty.remark, remark]))), pairs))
+    values = [ours.value - theirs.value for ours, theirs in both]
+    resampled = np.stack([ours.resampled - theirs.resampled for ours, theirs in both], axis=1)  # (B, S)
     weights = resamples(len(pairs), np.random.default_rng(DRAW_SEED + 1))  # (B, S)
     num_videos = len(sample.starts)
     interval, p = over_videos_and_seeds(np.array(values), resampled, num_videos, weights)
-    shares = [(a.by_video, b.by_video) for a, b in zip(ours, theirs, strict=True)]
-    means = [a - b for a, b in shares if a is not None and b is not None]
-    test: Test = "bootstrap"
-    if means:
-        flipped = sign_flips(np.mean(means, axis=0)[None], np.random.default_rng(DRAW_SEED))
-        p, test = max(p, float(flipped[0])) if not math.isnan(p) else p, "flips and bootstrap"
-    one = replace(empty, difference=interval, p=p, test="none" if math.isnan(p) else test)
-    return _over_seeds(replace(one, num_videos=num_videos, num_utterances=len(sample.names)), values)
+    one = replace(empty, difference=interval, p=p, test="none" if math.isnan(p) else "bootstrap")
+    one = replace(_over_seeds(one, values), num_videos=num_videos, num_utterances=len(sample.names))
+    parts = [a.by_video - b.by_video for a, b in both if a.by_video is not None and b.by_video is not None]
+    return _Tested(one, sample, np.mean(parts, axis=0) if parts and not math.isnan(p) else None)
+
+
+def _by_seeds(empty: Difference, pairs: Pairs) -> Difference:
+    """The paired t test over seeds alone, on the metrics in result.json."""
+    known = [[run.metrics.get(f"{run.fold}/{empty.metric}", math.nan) for run in pair] for pair in pairs]
+    values = [ours - theirs for ours, theirs in known]
+    p = t_test(values)
+    one = replace(empty, difference=Interval.of(values), p=p, test="none" if math.isnan(p) else "t over seeds")
+    return _over_seeds(one, values)
+
+
+def _flipped(tested: Sequence[_Tested]) -> list[Difference]:
+    """With the sign flips of the means, all of one sample at once; the larger of both p counts."""
+    found = [one.difference for one in tested]
+    for sample in dict.fromkeys(one.sample for one in tested):
+        means = {place: one.by_video for place, one in enumerate(tested) if one.sample is sample}
+        totals = {place: by_video for place, by_video in means.items() if by_video is not None}
+        if totals:
+            flips = sign_flips(np.stack(list(totals.values())), np.random.default_rng(DRAW_SEED))
+            for place, p in zip(totals, flips.tolist(), strict=True):
+                found[place] = replace(found[place], p=max(p, found[place].p), test="flips and bootstrap")
+    return found
 
 
 def _over_seeds(one: Difference, values: Sequence[float]) -> Difference:
@@ -213,11 +246,11 @@ def _paired(row: Group, other: Group) -> tuple[Pairs, list[str]]:
     return list(zip(row.runs, other.runs, strict=False)), ["no seed is shared: paired in their order"]
 
 
-def _same_truths(tables: Sequence[Predictions], sample: Sample) -> bool:
-    if len({table.truth.shape[1:] for table in tables}) > 1:
+def _same_truths(tables: Mapping[Path, Predictions], sample: Sample, stored: Stored) -> bool:
+    if len({table.truth.shape[1:] for table in tables.values()}) > 1:
         return False
-    truths = [table.truth[[table.rows[name] for name in sample.names]] for table in tables]
-    return all(np.allclose(truth, truths[0], rtol=0, atol=_EQUAL) for truth in truths[1:])
+    first, *others = (table.truth[stored.rows(folder, table, sample)] for folder, table in tables.items())
+    return all(np.allclose(truth, first, rtol=0, atol=_EQUAL) for truth in others)
 
 
 def _by_test(tested: Iterable[Difference]) -> dict[Test, list[str]]:

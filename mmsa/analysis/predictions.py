@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +56,7 @@ class Score:
     by_video: Array | None
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Sample:
     """Utterances that paired runs share, in the order of their V videos, at least one.
 
@@ -69,7 +69,6 @@ class Sample:
     names: Sequence[Name]
     starts: np.ndarray
     weights: Array
-    scores: dict[tuple[Path, str], Score] = field(default_factory=dict)
 
     @classmethod
     def of(cls, names: Sequence[Name], video_of: Mapping[str, str]) -> Sample:
@@ -88,6 +87,8 @@ class Stored:
         self._videos = videos
         self._read: dict[Path, Predictions | str] = {}
         self._samples: dict[frozenset[Name], Sample] = {}
+        self._rows: dict[tuple[Path, Sample], np.ndarray] = {}
+        self._scores: dict[tuple[Path, Sample, str], Score | None] = {}
 
     def predictions(self, run: Run) -> Predictions | str:
         """Of the run's fold, or in words why there are none."""
@@ -108,15 +109,19 @@ class Stored:
 
     def score(self, run: Run, metric: str, sample: Sample) -> Score | None:
         """A metric on a sample; None where predictions do not give it, or another value than result.json holds."""
-        table, key = self.predictions(run), (run.folder, metric)
+        table, key = self.predictions(run), (run.folder, sample, metric)
         if isinstance(table, str):
             return None
-        if key not in sample.scores:
-            found = _score(table, metric, sample, run.metrics.get(f"{run.fold}/{metric}"))
-            if found is None:
-                return None
-            sample.scores[key] = found
-        return sample.scores[key]
+        if key not in self._scores:
+            known = run.metrics.get(f"{run.fold}/{metric}")
+            self._scores[key] = _score(table, metric, self.rows(run.folder, table, sample), sample, known)
+        return self._scores[key]
+
+    def rows(self, folder: Path, table: Predictions, sample: Sample) -> np.ndarray:
+        """Where the table of a run has the utterances of a sample, (N,)."""
+        if (folder, sample) not in self._rows:
+            self._rows[folder, sample] = np.array([table.rows[name] for name in sample.names])
+        return self._rows[folder, sample]
 
     def _video_of(self, run: Run, ids: Sequence[str]) -> dict[str, str]:
         named = {name: video for name, (video, _) in zip(ids, segment_ids(ids)[0], strict=True)}
@@ -156,7 +161,7 @@ def read_predictions(folder: Path, fold: str) -> Predictions:
     return Predictions(places, predicted, truth)
 
 
-def _score(table: Predictions, metric: str, sample: Sample, known: float | None) -> Score | None:
+def _score(table: Predictions, metric: str, rows: np.ndarray, sample: Sample, known: float | None) -> Score | None:
     """A metric of a table on a sample of its utterances; None as of `Stored.score`."""
     finite = bool(np.isfinite(table.predicted).all())
     found = metric_sums(metric, table.predicted if finite else np.zeros_like(table.truth), table.truth)
@@ -165,8 +170,7 @@ def _score(table: Predictions, metric: str, sample: Sample, known: float | None)
     whole = found.whole if finite else math.nan  # as the metrics themselves have it
     if known is not None and not (abs(known - whole) <= _AGREES or (math.isnan(known) and math.isnan(whole))):
         return None
-    parts = found.parts[[table.rows[name] for name in sample.names]]
-    by_video = np.add.reduceat(parts, sample.starts, axis=0)  # (V, F)
+    by_video = np.add.reduceat(found.parts[rows], sample.starts, axis=0)  # (V, F)
     total = by_video.sum(axis=0)
     value = float(found.value(total)) if finite else math.nan
     share = by_video[:, 0] / total[1] if found.is_mean and total[1] else None

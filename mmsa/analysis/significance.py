@@ -14,6 +14,7 @@ from mmsa.training.metrics import Array
 
 CONFIDENCE = 0.95
 LEVEL = 0.05
+"""Of the tests, 1 - CONFIDENCE."""
 POWER = 0.8
 """Chance with which `seeds_needed` seeds show a difference of the observed size."""
 NUM_FLIPS = 9_999
@@ -57,9 +58,7 @@ class Interval:
     def _around(cls, mean: float, error: float, freedom: float, num: int) -> Interval:
         if not math.isfinite(error):
             return cls(mean, math.nan, math.nan, num)
-        from scipy.stats import t as student
-
-        half = float(student.ppf(0.5 + CONFIDENCE / 2, freedom)) * error
+        half = _times_error(freedom) * error
         return cls(mean, mean - half, mean + half, num)
 
     def text(self, digits: int = 3) -> str:
@@ -129,8 +128,6 @@ def over_videos_and_seeds(values: Array, resampled: Array, num_videos: int, seed
     Returns:
         All NaN but the mean where there is one video, or over a tenth of the resamples has no value.
     """
-    from scipy.stats import t as student
-
     mean, num = float(values.mean()), num_videos
     defined = np.isfinite(resampled).all(axis=1)
     if num_videos < 2 or not math.isfinite(mean) or defined.mean() < _LEAST_DEFINED:
@@ -143,8 +140,8 @@ def over_videos_and_seeds(values: Array, resampled: Array, num_videos: int, seed
         return Interval(mean, mean, mean, num), 1.0 if mean == 0 else math.nan
     spread = by_video**2 / (num_videos - 1) + by_seed**2 / max(len(values) - 1, 1)
     freedom = (by_video + by_seed) ** 2 / spread
-    half = float(student.ppf(0.5 + CONFIDENCE / 2, freedom)) * error
-    return Interval(mean, mean - half, mean + half, num), float(2 * student.sf(abs(mean) / error, freedom))
+    half = _times_error(freedom) * error
+    return Interval(mean, mean - half, mean + half, num), _two_sided(abs(mean) / error, freedom)
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -159,15 +156,13 @@ def holm(p: Sequence[float]) -> list[float]:
 
 def t_test(values: Sequence[float]) -> float:
     """Two-sided p of Student's t for a mean of 0; NaN with one value, or where they do not vary around another mean."""
-    from scipy.stats import t as student
-
     over, num = Interval.of(values), len(values)
     if num < 2 or not math.isfinite(over.mean):
         return math.nan
     error = float(np.std(values, ddof=1)) / math.sqrt(num)
     if not error > _TIES * abs(over.mean):
         return 1.0 if over.mean == 0 else math.nan
-    return float(2 * student.sf(abs(over.mean) / error, num - 1))
+    return _two_sided(abs(over.mean) / error, num - 1)
 
 
 def seed_effect(values: Sequence[float]) -> Interval:
@@ -204,6 +199,20 @@ def seeds_needed(effect: float) -> int | None:
 
 def _power(effect: float, num: int) -> float:
     """Of the two-sided paired t test; the chance of a significant difference in the other direction is left out."""
-    from scipy.special import nctdtr, stdtrit
+    from scipy.special import nctdtr
 
-    return float(1 - nctdtr(num - 1, effect * math.sqrt(num), stdtrit(num - 1, 1 - LEVEL / 2)))
+    return float(1 - nctdtr(num - 1, effect * math.sqrt(num), _times_error(num - 1)))
+
+
+def _times_error(freedom: float) -> float:
+    """Half of the width of an interval by Student's t, in standard errors."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 0.5 + CONFIDENCE / 2))
+
+
+def _two_sided(t: float, freedom: float) -> float:
+    """p of Student's t >= 0."""
+    from scipy.special import stdtr
+
+    return 2 * float(stdtr(freedom, -t))

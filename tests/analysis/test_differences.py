@@ -362,4 +362,4 @@ def test_sign_flips_alone_call_rows_of_one_method_different(monkeypatch: pytest.
     monkeypatch.setattr("mmsa.analysis.differences.over_videos_and_seeds", lambda *given: (unknown, 0.0))
     counts = marks("retrained", 200, monkeypatch)
     print(counts)
-    assert counts["mae"] > 2 * LEVEL * 200
+    assert counts["mae"] > 1.5 * LEVEL * 200
