@@ -57,13 +57,15 @@ def composed_once() -> Iterator[None]:
 def predictions_give_the_metrics() -> Iterator[None]:
     """The metrics of every run that a test makes in this process are those of its stored predictions."""
     from mmsa.record import RunRecord
-    from tests.records import check_predictions
 
-    write, checked = RunRecord.write, set()
+    write = RunRecord.write
+    checked: set[Path] = set()
 
     def write_and_check(record: RunRecord, folder: Path) -> None:
         write(record, folder)
         if record.status == "finished" and folder not in checked and (folder / "predictions.csv").exists():
+            from tests.records import check_predictions
+
             check_predictions(record, folder)
             checked.add(folder)
 
