@@ -111,8 +111,12 @@ def test_a_clear_difference_is_marked_in_its_direction(add_row: AddRow, truth: n
     assert {one.test for one in found.values()} == {"flips and bootstrap", "bootstrap"}
     (worse,) = differences([bad, good], "b", ["mae"])
     assert worse.difference.mean == -found["mae"].difference.mean and worse.better
-    again = differences([good, bad], "a", METRICS)
-    assert again == [*found.values()]
+    assert differences([good, bad], "a", METRICS) == [*found.values()]
+    order = np.random.default_rng(1).permutation(len(IDS))
+    shuffled = {seed: values[order] for seed, values in made_of(truth, 2.0, 1).items()}
+    other = add_row("b", shuffled, truth[order], [IDS[place] for place in order])
+    for one in differences([other, good], "a", METRICS):
+        assert (one.p, one.num_videos) == (pytest.approx(found[one.metric].p), 15), "rows of files in any order"
 
 
 def test_the_columns_over_seeds_are_those_of_scipy(add_row: AddRow, truth: np.ndarray) -> None:
