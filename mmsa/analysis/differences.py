@@ -167,11 +167,12 @@ def _compared(row: Group, other: Group, metrics: Sequence[str], stored: Stored) 
     tables = [stored.predictions(run) for run in runs]
     read = {run.folder: table for run, table in zip(runs, tables, strict=True) if isinstance(table, Predictions)}
     sample = stored.sample(runs[0], list(read.values())) if len(read) == len(runs) else None
-    same = sample is None or _same_truths(read, sample, stored)
-    if sample is None:
-        remarks += [table for table in tables if isinstance(table, str)][:1] or ["no utterance is in all runs"]
-    elif not same:
-        remarks.append("their targets differ")
+    comparable = True
+    if len(read) < len(runs):
+        remarks.append(next(table for table in tables if isinstance(table, str)))
+    elif sample is None or not _same_truths(read, sample, stored):
+        comparable = False
+        remarks.append("no utterance is in all runs" if sample is None else "their targets differ")
     elif left := max(len(table.rows) for table in read.values()) - len(sample.names):
         remarks.append(f"{left:,} utterance{'s are' if left > 1 else ' is'} not in all runs and left out")
     about: dict[str, Any] = {
@@ -181,7 +182,7 @@ def _compared(row: Group, other: Group, metrics: Sequence[str], stored: Stored) 
         "remark": "; ".join(remarks),
     }
     empty = [replace(_EMPTY, metric=metric, **about) for metric in metrics]
-    return [_tested(one, pairs, stored, sample) if same else _Tested(one) for one in empty]
+    return [_tested(one, pairs, stored, sample) if comparable else _Tested(one) for one in empty]
 
 
 def _tested(empty: Difference, pairs: Pairs, stored: Stored, sample: Sample | None) -> _Tested:
@@ -269,7 +270,7 @@ def _about_seeds(num: int) -> str:
         return "2 seeds hardly show how seeds vary: p may be too small, take three or more"
     least = 2.0 ** (1 - num)
     reach = "cannot fall below" if least > LEVEL else "reaches"
-    return f"{num} seeds: p of a sign test over the seeds alone {reach} {least:.2g}; t assumes that they vary normally"
+    return f"{num} seeds: p of a sign test over the seeds alone {reach} {least:.3g}; t assumes that they vary normally"
 
 
 def _remarks(found: Iterable[Difference]) -> list[str]:

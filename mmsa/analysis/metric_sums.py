@@ -14,6 +14,7 @@ from mmsa.training.sims_metrics import FIVE_CLASSES, THREE_CLASSES, classes_betw
 
 _CONSTANT = 1e-12
 """Share of a variance below which a resample counts as constant."""
+_MOST_CLASSES = 100
 _FINE: dict[str, Callable[[Array], NDArray[np.generic]]] = {
     "acc7": lambda values: rounded(values, 3),
     "acc7_away": rounded_away,
@@ -48,7 +49,7 @@ def metric_sums(metric: str, predicted: Array, truth: Array) -> MetricSums | Non
 
     Args:
         metric: its name, without a fold.
-        predicted, truth: finite, (N,), or (N, 6) of EMOTIONS; classes are whole numbers.
+        predicted, truth: finite, (N,), or (N, 6) of EMOTIONS; at most 100 classes, which are whole numbers.
     """
     if predicted.ndim == 2:
         return _of_emotions(metric, predicted, truth) if predicted.shape[1] == len(EMOTIONS) else None
@@ -66,7 +67,8 @@ def metric_sums(metric: str, predicted: Array, truth: Array) -> MetricSums | Non
     if metric == "accuracy":
         return _mean(predicted == truth, every)
     if metric in ("f1_weighted", "f1_macro", "recall_macro"):
-        return _of_classes(metric, predicted, truth, every)
+        few = len(np.unique([predicted, truth])) <= _MOST_CLASSES  # numbers that are no classes would fill the memory
+        return _of_classes(metric, predicted, truth, every) if few else None
     if metric in _FINE:
         return _mean(_FINE[metric](predicted) == _FINE[metric](truth), every)
     kind, _, convention = metric.removesuffix("_swapped").partition("_")

@@ -145,7 +145,7 @@ def over_videos_and_seeds(values: Array, resampled: Array, num_videos: int, seed
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's adjusted p of a family of tests; what is NaN stays so and is not of the family."""
+    """Holm's adjusted p of a family of tests; a NaN stays so and is not of the family."""
     family = sorted((value, place) for place, value in enumerate(p) if not math.isnan(value))
     adjusted, largest = [math.nan] * len(p), 0.0
     for rank, (value, place) in enumerate(family):

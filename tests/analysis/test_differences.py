@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,7 @@ def add_row(add_run: AddRun) -> AddRow:
         for seed, values in predictions.items():
             metrics = {f"test/{name}": value for name, value in score(values, truth).items()} | {"test/loss": 1.0}
             known = {name: None if math.isnan(value) else value for name, value in metrics.items()}
-            folder = add_run(1.0, seed, (f"name={label}",), **{"metrics": known} | changed)
+            folder = add_run(1.0, seed, (f"fusion={label}",), **{"metrics": known} | changed)
             write_predictions(folder / "predictions.csv", [(Ids(ids), truth, values)], columns)
             folders.append(folder)
         return Group(label, tuple(map(read_run, folders)))
@@ -282,8 +283,10 @@ def test_predictions_that_contradict_the_result_are_not_used(add_row: AddRow, tr
 
 def test_other_targets_are_not_compared(add_row: AddRow, truth: np.ndarray) -> None:
     rows = [add_row("a", made_of(truth, 0.5, 0), truth), add_row("b", made_of(truth, 0.5, 1), truth * 2)]
-    (one,) = differences(rows, "a", ["mae"])
-    assert math.isnan(one.p) and one.remark == "their targets differ"
+    rows.append(add_row("c", made_of(truth, 0.5, 1), truth, [f"w{name}" for name in IDS]))
+    found = differences(rows, "a", ["mae"])
+    assert [one.remark for one in found] == ["their targets differ", "no utterance is in all runs"]
+    assert all(math.isnan(one.p) and one.test == "none" for one in found)
 
 
 def test_a_run_of_the_program_and_its_store(small: list[str]) -> None:
@@ -294,6 +297,23 @@ def test_a_run_of_the_program_and_its_store(small: list[str]) -> None:
     assert found and all(one.p == 1 and one.num_utterances == num_test > one.num_videos > 1 for one in found)
     assert found[0].num_videos < len(set(known.values()))
     assert found == differences(rows, "a", run.primary), "the ids of these data name their videos"
+
+
+def test_the_example_of_the_page_runs(
+    outputs: Path,
+    add_row: AddRow,
+    truth: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for n, name in enumerate("ab"):
+        add_row(name, made_of(truth, 0.3 + 2 * n, n), truth)
+    page = (Path(mmsa.__file__).parents[1] / "docs" / "comparing.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    monkeypatch.chdir(outputs.parent)
+    exec(example, {})
+    printed = capsys.readouterr().out
+    assert printed.startswith("fusion=b mae +") and " *\n" in printed and "after Holm over 2 comparisons" in printed
 
 
 Truths = dict[Path, Predictions]

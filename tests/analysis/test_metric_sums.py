@@ -56,6 +56,7 @@ def test_every_metric_but_the_loss_comes_from_some_task() -> None:
     assert [m for m in METRICS if not any(metric_sums(m, one, one) for one in shapes.values())] == ["loss"]
     assert metric_sums("loss", shapes[1], shapes[1]) is None and metric_sums("corr", shapes[2], shapes[2]) is None
     assert metric_sums("mae", np.ones((3, 2)), np.ones((3, 2))) is None
+    assert metric_sums("f1_macro", np.arange(101.0), np.arange(101.0)) is None, "no classes"
 
 
 @pytest.mark.parametrize("task", TASKS)
