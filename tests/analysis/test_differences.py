@@ -67,7 +67,8 @@ def add_row(add_run: AddRun) -> AddRow:
             metrics = {f"test/{name}": value for name, value in score(values, truth).items()} | {"test/loss": 1.0}
             known = {name: None if math.isnan(value) else value for name, value in metrics.items()}
             folder = add_run(1.0, seed, (f"fusion={label}",), **{"metrics": known} | changed)
-            write_predictions(folder / "predictions.csv", [(Ids(ids), truth, values)], columns)
+            other = Ids([f"valid{name}" for name in ids], "valid"), truth, 0 * values
+            write_predictions(folder / "predictions.csv", [other, (Ids(ids), truth, values)], columns)
             folders.append(folder)
         return Group(label, tuple(map(read_run, folders)))
 
@@ -176,6 +177,10 @@ def test_only_what_both_have_is_compared_and_said(add_row: AddRow, truth: np.nda
               for s in (2, 3)]  # fmt: skip
     assert one.difference.mean == pytest.approx(np.mean(wanted))
     assert f"part against every: {one.remark}" in note([one])
+    whole = add_row("whole", made_of(truth, 0.6, 2), truth)
+    (alone,), (beside, again) = (differences(rows, "every", ["mae"]) for rows in ([every, whole], [every, whole, part]))
+    assert (beside.p, beside.difference) == (alone.p, alone.difference) and again.p == one.p
+    assert f"{int(half.sum())} to {len(IDS)} utterances, 7 to 15 videos, 2 to 3 seeds" in note([beside, again])[0]
 
 
 def test_rows_without_a_shared_seed(add_row: AddRow, truth: np.ndarray) -> None:
@@ -203,6 +208,9 @@ def test_what_is_not_defined_is_not_tested_nor_counted(add_row: AddRow, truth: n
     assert all(one.test == "none" and not one.marked and one.better is None for one in found[1:])
     assert "over 1 comparison," in note(found)[0]
     assert note(found[1:2])[0] == "no difference could be tested"
+    neutral = [add_row(name, made_of(truth, 0.5, n), 0 * truth) for n, name in enumerate("ab")]
+    mae, polar = differences(neutral, "a", ["mae", "acc2_non0"])
+    assert 0 < mae.p < 1 and math.isnan(polar.p) and math.isnan(polar.difference.mean)
 
 
 def test_one_video_and_ids_that_name_none(add_row: AddRow, truth: np.ndarray) -> None:
