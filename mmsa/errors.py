@@ -39,7 +39,7 @@ def printable(text: str) -> str:
     """A file's own text in one line of a terminal: signs that control it, or that nobody sees, are escaped."""
     if text.isprintable():
         return text
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text)
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
 def printable_lines(text: str) -> str:

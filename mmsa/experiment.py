@@ -141,6 +141,7 @@ def run(
 
 def shown_again(cfg: DictConfig, record: RunRecord, display: Display) -> RunResult:
     """The result of a finished run, which its tracker gets where it lacks it."""
+    build.check(cfg)
     folder = Path(cfg.trainer.resume)
     display.say(f"{folder} is finished: nothing is left to train")
     display.say(rendered(make_tables([run_of(folder, record)]), "table"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -43,7 +44,9 @@ def check_values(config: Mapping[str, Any], place: str = "") -> None:
 def _annotations(target: str) -> dict[str, Any]:
     """Those parameters of a class or function of ours whose annotations can be read from its source alone."""
     module, _, name = target.rpartition(".")
-    spec = importlib.util.find_spec(module)
+    spec = None
+    with suppress(ImportError):  # which is said where parts are checked
+        spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         return {}
     body = ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body
