@@ -166,27 +166,63 @@ def _check_folder(output: Path | None) -> None:
         raise ConfigError(f"--output {output} is a file, a folder is needed.\n  type --output FOLDER")
 
 
+# The arguments that choose runs.
+_WHAT = "RUN, 'PATTERN', SWEEP, DATASET, KEY=VALUE"
+_OUTPUTS = typer.Option(help="Folder of the runs.")
+
+
 @app.command()
 def report(
-    outputs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("outputs"),
-    sweep: Annotated[str | None, typer.Option(help="Only this multirun (its id) or study (its name).")] = None,
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(help=f"{_WHAT}: which runs; all.", metavar="[WHAT...]", autocompletion=lambda: _selectable()),
+    ] = None,
+    outputs: Annotated[Path, _OUTPUTS] = Path("outputs"),
+    sweep: Annotated[list[str] | None, typer.Option(help="Only this multirun (its id) or study (its name).")] = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(help="Columns: mae,corr,acc2_has0/non0.", autocompletion=lambda: _metric_names()),
+    ] = None,
+    percent: Annotated[bool, typer.Option("--percent", help="Accuracies and F1 in percent.")] = False,
+    rows: Annotated[list[str] | None, typer.Option(help="Only these rows, in order.", metavar="NAME=PATTERN")] = None,
+    baselines: Annotated[bool, typer.Option(" /--no-baselines", help="Leave the baselines out.")] = True,
+    seeds: Annotated[bool, typer.Option("--seeds", help="A row per seed.")] = False,
+    by: Annotated[list[str] | None, typer.Option(help="A row per value of KEY.", metavar="KEY")] = None,
     style: Annotated[
-        Literal["table", "markdown", "csv"], typer.Option("--format", help="Style of the table.")
+        Literal["table", "markdown", "csv", "latex", "html"], typer.Option("--format", help="Style of the table.")
     ] = "table",
 ) -> None:
-    """Print the table of all runs, or the best trials of a study.
+    """Print the table of runs, or the best trials of a study.
 
     A row is a configuration, over its seeds; the baselines stand below.
     """
     from mmsa.analysis import tables
+    from mmsa.analysis.selection import Selection
+    from mmsa.analysis.shape import Shape, shape_of
     from mmsa.sweep import report as studies
 
-    if sweep is not None and studies.is_study(outputs, sweep):
-        print(printable_lines(studies.report(outputs, sweep, style)))
+    asked = Selection.of(what or [], outputs, sweep or [])
+    shape = shape_of(metrics or [], percent, rows or [], baselines, seeds, by or [])
+    names = asked.searches
+    if names and shape == Shape() and all(studies.is_study(outputs, name) for name in names):
+        print(printable_lines(studies.report(outputs, names, style)))
         return
-    print(printable_lines(tables.report(outputs, sweep=sweep, format=style)))
-    if sweep is None and style != "csv" and (lines := studies.study_lines(outputs)):
+    print(printable_lines(tables.report(asked, shape, style)))
+    if asked == Selection(outputs) and style in ("table", "markdown") and (lines := studies.study_lines(outputs)):
         print("\n" + "\n".join(map(printable, lines)))
+
+
+def _selectable() -> list[str]:
+    """Words that choose runs: data sets, sweeps, and groups, whose values follow."""
+    sweeps = sorted(path.name for path in Path("outputs", "sweeps").glob("*/"))
+    groups = sorted(f"{path.name}=" for path in conf_folder().iterdir() if path.is_dir())
+    return [*_data_sets(), *sweeps, *groups]
+
+
+def _metric_names() -> list[str]:
+    from mmsa.training.metrics import METRICS
+
+    return [*METRICS, "has0/non0"]
 
 
 @app.command()
@@ -268,10 +304,14 @@ def clean(
 
 @app.command()
 def evaluate(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.", metavar="RUN...")],
+    what: Annotated[
+        list[str],
+        typer.Argument(help=f"{_WHAT}: which runs.", metavar="WHAT...", autocompletion=lambda: _selectable()),
+    ],
     missing: Annotated[bool, typer.Option("--missing", help="Evaluate with modalities and steps missing.")] = False,
     masks: Annotated[bool, typer.Option("--masks", help="Compare the feedback's masks.")] = False,
     fold: Annotated[Literal["valid", "test"], typer.Option(help="The fold to evaluate on.")] = "test",
+    outputs: Annotated[Path, _OUTPUTS] = Path("outputs"),
     data: Annotated[
         Path | None, typer.Option(help="Folder of the stores.", show_default="beside the runs, or paths.data")
     ] = None,
@@ -286,6 +326,7 @@ def evaluate(
     Trials of a search have not been, and are refused on it.
     """
     from mmsa.analysis import evaluation
+    from mmsa.analysis.selection import Selection
     from mmsa.trained import load_run
 
     _check_folder(output)
@@ -296,6 +337,7 @@ def evaluate(
     def say(text: str) -> None:
         print(printable_lines(text))
 
+    runs = evaluation.chosen(Selection.of(what, outputs), say)
     if missing:
         evaluation.probe_missing(runs, load, fold, output, say)
     if masks:

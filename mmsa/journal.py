@@ -15,7 +15,8 @@ import numpy as np
 from omegaconf import DictConfig
 
 from mmsa import build, provenance
-from mmsa.analysis.rendering import Table, rendered
+from mmsa.analysis.layout import Table
+from mmsa.analysis.rendering import rendered
 from mmsa.analysis.runs import run_of
 from mmsa.analysis.tables import make_tables
 from mmsa.commands import browse_command, report_command

@@ -52,7 +52,7 @@ class MultirunCallback(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print one row per configuration over its seeds; failures have been printed. Name the runs that are left."""
-        from mmsa.analysis.runs import read_runs
+        from mmsa.analysis.selection import Selection
         from mmsa.analysis.tables import report
         from mmsa.commands import report_command
         from mmsa.journal import SWEEP_VARIABLE
@@ -63,9 +63,10 @@ class MultirunCallback(Callback):
         sweep, outputs = os.environ.pop(SWEEP_VARIABLE, None), Path(config.paths.outputs)
         if sweep is None:
             return
-        runs = read_runs(outputs, sweep).runs
+        asked = Selection(outputs, sweeps=(sweep,))
+        runs = asked.read().runs
         if runs:
-            print(report(outputs, sweep=sweep))
+            print(report(asked))
             print(f"the same table later: {report_command(config.paths.outputs, sweep)}")
         if isinstance(sys.exc_info()[1], KeyboardInterrupt):
             if config.hydra.launcher._target_.endswith("JoblibLauncher"):  # which has killed its workers by now

@@ -147,7 +147,7 @@ class FirstRun(Scenario):
 
     def way_back(self, outputs: Path, data: Path, printed: str = "") -> None:
         import mmsa
-        from mmsa.analysis.runs import read_runs
+        from mmsa.analysis.selection import read_runs
 
         read_truly(outputs)
         told = resumed(said("track", "--all", "--outputs", str(outputs)) + printed)
@@ -263,7 +263,7 @@ class Preparation(Scenario):
 
 def read_truly(outputs: Path) -> dict[str, Any]:
     """The records of all runs, none of which is said to go on."""
-    from mmsa.analysis.runs import read_runs
+    from mmsa.analysis.selection import read_runs
     from mmsa.occupancy import run_folders
     from mmsa.record import RunRecord
 

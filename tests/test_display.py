@@ -12,7 +12,8 @@ import pytest
 from rich.console import Console
 
 from mmsa import display as module
-from mmsa.analysis.rendering import Table, rendered
+from mmsa.analysis.layout import Table
+from mmsa.analysis.rendering import rendered
 from mmsa.data.prepare import announce, progress_bar
 from mmsa.display import Display, duration, screen
 from mmsa.reporting import report_errors

@@ -15,7 +15,8 @@ from omegaconf import OmegaConf
 
 import mmsa
 from mmsa import experiment
-from mmsa.analysis.runs import by_configuration, read_runs
+from mmsa.analysis.runs import by_configuration
+from mmsa.analysis.selection import read_runs
 from mmsa.compose import compose
 from mmsa.data.batches import Data
 from mmsa.errors import ConfigError, TrainingError

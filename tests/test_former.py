@@ -11,7 +11,8 @@ import pytest
 
 import mmsa
 from mmsa import cli
-from mmsa.analysis.runs import by_configuration, read_runs
+from mmsa.analysis.runs import by_configuration
+from mmsa.analysis.selection import read_runs
 from mmsa.run_folder import read_config, stored_config
 
 WRITTEN = Path(__file__).parent / "former"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from mmsa.analysis.runs import Group, Run, by_configuration, read_run
+from mmsa.analysis.runs import Group, Run, by_configuration, read_run, without_shared
 from mmsa.data.batches import Data, Fold
 from mmsa.data.naming import data_name
 from mmsa.errors import DataError
@@ -75,10 +75,7 @@ def comparable_groups(folders: Iterable[Path]) -> list[Group]:
             )
     place = {run.folder: position for position, run in reversed(list(enumerate(runs)))}
     groups = sorted(by_configuration(runs), key=lambda group: min(place[run.folder] for run in group.runs))
-    parts = [group.label.split(" ") for group in groups]
-    shared = set(parts[0]).intersection(*parts[1:]) if len(groups) > 1 else set()
-    own = [" ".join(part for part in label if part not in shared) for label in parts]
-    return [replace(group, label=label or "defaults") for group, label in zip(groups, own, strict=True)]
+    return without_shared(groups)[1]
 
 
 def evaluated(run: TrainedRun, model: nn.Module, fold: Fold) -> dict[str, float]:

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mmsa.analysis import masks, robustness
 from mmsa.analysis.comparison import TrainedRun, agreement, comparable_groups, evaluated
+from mmsa.analysis.layout import Table, number
 from mmsa.analysis.probe_figures import draw_masks, draw_robustness
-from mmsa.analysis.rendering import Table, number, rendered
+from mmsa.analysis.rendering import rendered
 from mmsa.analysis.runs import Group, read_run
+from mmsa.analysis.selection import Selection
 from mmsa.analysis.tables import data_line
 from mmsa.drawing import save
+from mmsa.errors import DataError
 from mmsa.run_folder import write_json, write_text
 
 if TYPE_CHECKING:
@@ -22,6 +25,23 @@ if TYPE_CHECKING:
 Load = Callable[[Path], TrainedRun]
 Say = Callable[[str], None]
 Fold = Literal["valid", "test"]
+
+
+def chosen(asked: Selection, say: Say) -> list[Path]:
+    """The folders of the runs that are asked for; says what was left out.
+
+    Raises:
+        ConfigError: nothing fits a name or an option.
+        DataError: there is no finished run.
+    """
+    found = asked.finished()
+    if not found.runs:
+        raise DataError(
+            f"{asked.outputs} holds no finished run beside the trials of studies.\n  name a study, or a folder"
+        )
+    for line in found.left_out:
+        say(line)
+    return [run.folder for run in found.runs]
 
 
 def score_again(folders: Sequence[Path], load: Load, fold: Fold, say: Say) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mmsa.analysis.comparison import TrainedRun, comparable_groups
-from mmsa.analysis.rendering import LABELS, Column, Row, Table
+from mmsa.analysis.layout import LABELS, Column, Row, Table
 from mmsa.analysis.runs import Group, Run
 from mmsa.analysis.significance import CONFIDENCE, Interval
 from mmsa.analysis.tables import Estimate, counted, data_line, estimates_row, notes_of, source_of

@@ -1,4 +1,4 @@
-"""Tables as text: their content, and the styles in which they are written."""
+"""Tables as text, in each of the styles."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import io
 import math
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from html import escape
 from itertools import accumulate
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
+from mmsa.analysis import html_page, latex
+from mmsa.analysis.layout import Cell, Column, Table
 from mmsa.display import screen
 from mmsa.errors import DataError, printable
 
-Style = Literal["table", "markdown", "csv"]
+Style = Literal["table", "markdown", "csv", "latex", "html"]
 
 _PIPED_WIDTH, _WIDEST = 100, 140
 _LONGEST = 400  # characters of a text in a table that somebody reads
@@ -23,73 +26,12 @@ _GAP = 3  # columns of the screen between two of the table
 _BREAKS = re.compile(r"(?<=[._/])(?=[a-z])| (?=\(|\S+=)")  # where a head may go on in the next line
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column.
-
-    Args:
-        head: its head.
-        folds_to: the width to which text on the left may be folded; None: it stands whole on the right, as numbers do.
-        option: the head is an option's key; where the screen is too narrow, all options share a column as `key=value`.
-    """
-
-    head: str
-    folds_to: int | None = None
-    option: bool = False
-
-
-LABELS = Column("", folds_to=18)
-"""What the rows are."""
-
-
-class Cell(NamedTuple):
-    """The printed text, and whether it is marked as the best."""
-
-    text: str
-    best: bool = False
-
-
-Row = tuple[Cell, ...]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table in plain values; one without rows is its title, its notes and its foot.
-
-    Args:
-        title: its first line.
-        notes: lines that explain it.
-        columns: left to right.
-        blocks: rows that belong together, such as configurations and baselines.
-        best: the meaning of the mark.
-        foot: lines below it.
-        terms: name -> meaning, for styles that have the room.
-        fields: heads of its CSV.
-        records: lines of its CSV, which may be others than the rows, with numbers in full precision.
-    """
-
-    title: str
-    notes: Sequence[str] = ()
-    columns: Sequence[Column] = ()
-    blocks: Sequence[Sequence[Row]] = ()
-    best: str = ""
-    foot: Sequence[str] = ()
-    terms: Mapping[str, str] = field(default_factory=dict)
-    fields: Sequence[str] = ()
-    records: Sequence[Sequence[object]] = ()
-
-    @property
-    def rows(self) -> list[Row]:
-        """The rows of all blocks."""
-        return [row for block in self.blocks for row in block]
-
-
 def rendered(tables: Sequence[Table], style: Style = "table", width: int | None = None) -> str:
     """Tables in one of the styles, one below the other.
 
     Args:
         tables: the tables.
-        style: plain text for the terminal, Markdown or CSV.
+        style: plain text for the terminal, Markdown, CSV, LaTeX, or a page of HTML.
         width: columns of the terminal; None is its own, at most 140, and 100 where there is none.
 
     Raises:
@@ -97,32 +39,31 @@ def rendered(tables: Sequence[Table], style: Style = "table", width: int | None 
     """
     if style not in get_args(Style):
         raise DataError(f"format={style}: no such format of a table.\n  choose from {', '.join(get_args(Style))}")
-    tables = [_with_texts(table, {"table": _short, "markdown": _plain, "csv": _cell}[style]) for table in tables]
-    if style == "table":
-        return _terminal(tables, width)
-    return _markdown(tables) if style == "markdown" else _comma_separated(tables)
-
-
-def number(value: float) -> str:
-    """A metric as it is printed."""
-    if not math.isfinite(value):
-        return "–"
-    return f"{value:.3f}" if abs(value) < 1e9 else f"{value:.3e}"
-
-
-def headed(name: str, mode: str) -> str:
-    """The head of a column of values, of which the smallest ("min") or the largest is the best."""
-    return f"{name} {'↓' if mode == 'min' else '↑'}"
+    written, joined = {
+        "table": (_short, lambda safe: _terminal(safe, width)),
+        "markdown": (_plain, _markdown),
+        "csv": (_cell, _comma_separated),
+        "latex": (_of_latex, latex.tabulars),
+        "html": (_of_page, html_page.page),
+    }[style]
+    return joined([_with_texts(table, written) for table in tables])
 
 
 def _with_texts(table: Table, written: Callable[[str], str]) -> Table:
     """The table with every text, which may be a file's, as a style writes it."""
+
+    def cell(one: Cell) -> Cell:
+        runs = [(written(name), address) for name, address in one.runs]
+        second = one.second and cell(one.second)
+        return Cell(written(one.text), one.best, written(one.mark), second, runs)
+
     return replace(
         table,
         title=written(table.title),
         notes=list(map(written, table.notes)),
         columns=[replace(column, head=written(column.head)) for column in table.columns],
-        blocks=[[tuple(Cell(written(text), best) for text, best in row) for row in block] for block in table.blocks],
+        blocks=[[tuple(map(cell, row)) for row in block] for block in table.blocks],
+        best=written(table.best),
         foot=list(map(written, table.foot)),
         fields=list(map(written, table.fields)),
         records=[[written(v) if isinstance(v, str) else v for v in record] for record in table.records],
@@ -134,8 +75,7 @@ def _terminal(tables: Sequence[Table], width: int | None) -> str:
         width = min(shutil.get_terminal_size().columns, _WIDEST) if screen().isatty() else _PIPED_WIDTH
     parts = []
     for table in tables:
-        marked = any(cell.best for row in table.rows for cell in row)
-        parts.append("\n".join([table.title, *table.notes, *([f"* {table.best}"] if marked else [])]))
+        parts.append("\n".join([table.title, *table.notes, *([f"* {table.best}"] if table.has_best else [])]))
         parts += [_grid(table, width)] if table.rows else []
         parts += ["\n".join(table.foot)] if table.foot else []
     return "\n\n".join(parts)
@@ -149,11 +89,15 @@ def _markdown(tables: Sequence[Table]) -> str:
         if table.rows:
             cells = [[column.head for column in table.columns]]
             cells += [["---:" if column.folds_to is None else ":---" for column in table.columns]]
-            cells += [[f"**{text}**" if best else text for text, best in row] for row in table.rows]
+            cells += [["/".join(map(_bold, cell.halves)) for cell in row] for row in table.rows]
             parts.append("\n".join(f"| {' | '.join(line)} |" for line in cells))
         parts.append("  \n".join(table.foot))
     terms = {name: meaning for table in tables for name, meaning in table.terms.items()}
     return "\n\n".join(filter(None, [*parts, "\n".join(f"- `{name}`: {meaning}" for name, meaning in terms.items())]))
+
+
+def _bold(cell: Cell) -> str:
+    return f"**{cell.text}**{cell.mark}" if cell.best else f"{cell.text}{cell.mark}"
 
 
 def _comma_separated(tables: Sequence[Table]) -> str:
@@ -199,7 +143,7 @@ def _grid(table: Table, width: int) -> str:
 
 def _forms(table: Table) -> Iterator[list[tuple[Column, list[str]]]]:
     """The columns with their heads and cells: as they are, then ever narrower."""
-    cells = zip(*([f"{'*' if best else ''}{text}" for text, best in row] for row in table.rows), strict=True)
+    cells = zip(*(["/".join(map(_starred, cell.halves)) for cell in row] for row in table.rows), strict=True)
     wide = [(column, [column.head, *texts]) for column, texts in zip(table.columns, cells, strict=True)]
     yield wide
     yield (broken := [(column, [_BREAKS.sub("\n", head), *texts]) for column, (head, *texts) in wide])
@@ -208,6 +152,10 @@ def _forms(table: Table) -> Iterator[list[tuple[Column, list[str]]]]:
     if options:
         together = ["configuration", *map(" ".join, zip(*options, strict=True))]
         yield [*(part for part in wide if not part[0].option), (Column("configuration", folds_to=24), together)]
+
+
+def _starred(cell: Cell) -> str:
+    return f"{'*' if cell.best else ''}{cell.text}{cell.mark}"
 
 
 def _needed(columns: Sequence[tuple[Column, Sequence[str]]]) -> int:
@@ -229,3 +177,13 @@ def _plain(text: str) -> str:
 def _cell(text: str) -> str:
     """Text that no spreadsheet computes; a number, or a name that begins with a sign, is as it was."""
     return re.sub(r"^\s*([=@]|[+-].*[(|!])", r"'\g<0>", printable(text))
+
+
+def _of_latex(text: str) -> str:
+    """Text that LaTeX sets as it is."""
+    return latex.escaped(_short(text))
+
+
+def _of_page(text: str) -> str:
+    """Text that a browser shows as it is, also within an attribute."""
+    return escape(_short(text))

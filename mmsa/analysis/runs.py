@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mmsa.errors import DataError, printable
-from mmsa.occupancy import run_folders
 from mmsa.record import RunRecord
 from mmsa.run_folder import flat_parameters, override_key, stored_config, value_text
 
@@ -36,66 +35,53 @@ class Run(RunRecord):
         folder: the run's folder.
         configuration: the options that it was computed with, flat, as text (see `configuration_of`).
         shown: the typed ones among them, as a label shows them (see `shown_overrides`).
+        title: the name that it was given (`name=`), if any.
+        path: where its data came from, as typed, if anything was.
     """
 
     folder: Path
     configuration: Mapping[str, str]
     shown: Mapping[str, str]
+    title: str | None = None
+    path: str | None = None
+
+    def option(self, key: str) -> str | None:
+        """The value of an option as text, or of a group, such as `feedback`, the option that was chosen.
+
+        Where a group was not typed, that is the module of the chosen class. None: the run has no such option.
+        """
+        known = {"seed": str(self.seed), "dataset": self.dataset, "dataset.source": self.data.source}
+        known |= {"name": self.title, "sweep": self.sweep}
+        if key in known:
+            return known[key]
+        if key in self.configuration:
+            return self.configuration[key]
+        if key in self.shown:
+            return self.shown[key].partition("=")[2]
+        part = "encoder.default" if key == "encoder" else key.replace("/", ".")
+        return _chosen(self.configuration.get(f"{part}._target_"))
+
+    @property
+    def options(self) -> set[str]:
+        """Every key that `option` knows in this run."""
+        groups = {key.removesuffix("._target_") for key in self.configuration if key.endswith("._target_")}
+        groups = {"encoder" if group == "encoder.default" else group.replace(".", "/") for group in groups}
+        return {*self.configuration, *self.shown, *groups, "seed", "dataset", "dataset.source", "name", "sweep"}
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in nothing but their seed, in the order of the seeds, and what tells them from other groups."""
+    """Runs that are one row, such as those that differ in nothing but their seed, in the order of the seeds.
+
+    Args:
+        label: the row's name.
+        runs: of the row.
+        parts: the overrides that are its label, unless it has a name of its own.
+    """
 
     label: str
     runs: tuple[Run, ...]
-
-
-@dataclass(frozen=True)
-class FoundRuns:
-    """The finished runs under an outputs folder in the order of their names, and those that were left out.
-
-    Args:
-        runs: the runs.
-        num_unfinished: run folders without a result.
-        damaged: why run folders cannot be read, one line each.
-        trials: study -> run folders of its trials.
-    """
-
-    runs: tuple[Run, ...]
-    num_unfinished: int
-    damaged: tuple[str, ...]
-    trials: Mapping[str, int]
-
-
-def read_runs(outputs: Path, sweep: str | None = None) -> FoundRuns:
-    """Read every finished run; unfinished folders are counted and left out, damaged ones named and left out.
-
-    So are the trials of a search, which are not scored on the test fold, unless their study is asked for.
-
-    Args:
-        outputs: the outputs folder.
-        sweep: only the runs of this multirun, or of this study.
-    """
-    runs: list[Run] = []
-    trials: Counter[str] = Counter()
-    damaged: list[str] = []
-    num_unfinished = 0
-    for folder in run_folders(outputs):
-        try:
-            record = RunRecord.read(folder)
-            if sweep is not None and record.sweep != sweep:
-                continue
-            if sweep is None and record.trial is not None:
-                trials[str(record.sweep)] += 1
-                continue
-            if record.status != "finished":
-                num_unfinished += 1
-                continue
-            runs.append(run_of(folder, record))
-        except DataError as error:
-            damaged.append(str(error).splitlines()[0])
-    return FoundRuns(tuple(runs), num_unfinished, tuple(damaged), trials)
+    parts: tuple[str, ...] = ()
 
 
 def read_run(folder: Path) -> Run:
@@ -116,6 +102,7 @@ def by_configuration(runs: Iterable[Run]) -> list[Group]:
     A group's label is the fewest overrides that one of its runs was started with: `feedback=none`, where that is the
     default, is `defaults` as soon as a run of the group was started without it. Where groups would have one label
     (a default was edited, a run was resumed with other options), each also names the options in which they differ.
+    A group whose runs have one name (`name=`), which no other group has, is called by it.
     """
     found: dict[Options, dict[int, Run]] = {}
     shown: dict[Options, dict[str, str]] = {}
@@ -125,7 +112,33 @@ def by_configuration(runs: Iterable[Run]) -> list[Group]:
         typed = dict(run.shown)
         shown[key] = min(shown.get(key, typed), typed, key=lambda parts: (len(parts), len(_label(parts))))
     _tell_apart(shown)
-    return [Group(_label(shown[key]), tuple(run for _, run in sorted(found[key].items()))) for key in found]
+    members = {key: tuple(run for _, run in sorted(found[key].items())) for key in found}
+    titles = {key: {run.title for run in runs} for key, runs in members.items()}
+    taken = Counter(title for named in titles.values() for title in named)
+    return [
+        Group(
+            title
+            if (title := next(iter(titles[key]))) and len(titles[key]) == taken[title] == 1
+            else _label(shown[key]),
+            runs,
+            tuple(shown[key].values()),
+        )
+        for key, runs in members.items()
+    ]
+
+
+def without_shared(groups: Sequence[Group]) -> tuple[str, list[Group]]:
+    """The overrides that all groups have, as text, and the groups without them; one without others is `defaults`.
+
+    Nothing is shared where one group stands alone.
+    """
+    shared = set(groups[0].parts).intersection(*(group.parts for group in groups[1:])) if len(groups) > 1 else set()
+    rest = []
+    for group in groups:
+        parts = tuple(part for part in group.parts if part not in shared)
+        label = _joined(parts) if group.label == _joined(group.parts) else group.label
+        rest.append(replace(group, label=label, parts=parts))
+    return " ".join(part for part in groups[0].parts if part in shared) if shared else "", rest
 
 
 def configuration_of(config: Mapping[str, Any]) -> dict[str, str]:
@@ -176,7 +189,17 @@ def _tell_apart(shown: Mapping[Options, dict[str, str]]) -> None:
 
 
 def _label(parts: Mapping[str, str]) -> str:
-    return " ".join(parts.values()) or "defaults"
+    return _joined(parts.values())
+
+
+def _joined(parts: Iterable[str]) -> str:
+    return " ".join(parts) or "defaults"
+
+
+def _chosen(target: str | None) -> str | None:
+    """The option of a group that made a part of this class, or of this function of a module of many."""
+    *_, module, name = ["", "", *(target or "").split(".")]
+    return (name if name.islower() else module) or None
 
 
 def _is_bookkeeping(key: str) -> bool:
@@ -184,7 +207,7 @@ def _is_bookkeeping(key: str) -> bool:
 
 
 def run_of(folder: Path, record: RunRecord) -> Run:
-    """The finished run of a record, with the configuration that is in its folder.
+    """The run of a record, with the configuration that is in its folder.
 
     Raises:
         DataError: the configuration is missing or damaged.
@@ -199,4 +222,6 @@ def run_of(folder: Path, record: RunRecord) -> Run:
     source = (config.get("dataset") or {}).get("source")
     if record.data.source is None and source:  # of an older version, which kept the path alone
         known["data"] = record.data.model_copy(update={"source": printable(Path(str(source)).name)})
-    return Run(**known, folder=folder, configuration=configuration, shown=shown)
+    title = str(config["name"]) if config.get("name") else None
+    path = printable(str(source)) if source else None
+    return Run(**known, folder=folder, configuration=configuration, shown=shown, title=title, path=path)

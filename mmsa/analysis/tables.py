@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 
-from mmsa.analysis.rendering import LABELS, Cell, Column, Row, Style, Table, headed, number, rendered
-from mmsa.analysis.runs import FoundRuns, Group, Run, by_configuration, read_runs
+from mmsa.analysis.layout import LABELS, Cell, Column, Row, Table, headed, number
+from mmsa.analysis.rendering import Style, rendered
+from mmsa.analysis.runs import Group, Run
+from mmsa.analysis.selection import Selection
+from mmsa.analysis.shape import Shape, check_rows
 from mmsa.data.naming import data_name
-from mmsa.errors import DataError
-from mmsa.program import training
-from mmsa.training.metrics import METRICS, metric_mode
+from mmsa.training.metrics import METRICS, is_share, metric_mode
 
 PLANTED = "planted data: built-in corpus, not a result on human speech"
 SPREAD = "± sample standard deviation over"
+_ALL = Shape()
 MAJORITY = "majority: each column has its own class, the largest of the train fold"
-_NUM_NAMED = 3
-_FIELDS = ("dataset", "source", "fingerprint", "planted", "task", "fold", "kind", "label", "seeds")
+_FIELDS = ("dataset", "source", "fingerprint", "planted", "task", "fold", "kind", "label", "seeds", "seed", "runs")
 
 
 @dataclass(frozen=True)
@@ -36,48 +38,69 @@ class Estimate:
             return cls(math.nan)
         return cls(fmean(values), stdev(values) if len(values) > 1 else None)
 
-    def text(self) -> str:
-        """As it is printed."""
-        return number(self.mean) if self.std is None else f"{number(self.mean)} ± {number(self.std)}"
+    def text(self, percent: bool = False) -> str:
+        """As it is printed, in percent with the digits that count alike."""
+        values = [self.mean] if self.std is None else [self.mean, self.std]
+        return " ± ".join(number(100 * value, 1) if percent else number(value) for value in values)
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A configuration over `num_seeds` seeds, or a baseline with none, and its metrics."""
-
-    label: str
-    num_seeds: int
-    metrics: Mapping[str, Estimate]
-
-
-def report(outputs: Path, sweep: str | None = None, format: Style = "table", width: int | None = None) -> str:
-    """The table of every finished run under `outputs`, or of one multirun; the trials of studies are left out.
+    """A row: its name, its metrics, and the runs that it rests on.
 
     Args:
-        outputs: the outputs folder.
-        sweep: id of a multirun, or name of a study.
+        label: its name.
+        kind: "configuration"; of a line of CSV also "seed"; or "baseline".
+        metrics: name -> value over the runs.
+        runs: those that have these values.
+    """
+
+    label: str
+    kind: str
+    metrics: Mapping[str, Estimate]
+    runs: tuple[Run, ...]
+
+
+def report(asked: Selection, shape: Shape = _ALL, format: Style = "table", width: int | None = None) -> str:
+    """The tables of the runs that are asked for.
+
+    Args:
+        asked: the runs.
+        shape: the rows and columns.
         format, width: how it is written, as of `rendered`.
 
     Raises:
+        ConfigError: nothing fits a name, an option, a metric or a row that is asked for.
         DataError: there is no finished run.
     """
-    found = read_runs(outputs, sweep)
-    if not found.runs and not found.trials:
-        raise DataError(_nothing_found(outputs, sweep, found))
-    tables = make_tables(found.runs)
-    tables = tables or [Table(f"{outputs} holds no finished run beside the trials of studies.", fields=_FIELDS)]
-    left_out = _left_out(found)
-    tables[-1] = replace(tables[-1], foot=[f"{left_out} left out.", *_named(found)] if left_out else [])
-    return rendered(tables, format, width)
+    return rendered(report_tables(asked, shape), format, width)
 
 
-def make_tables(runs: Iterable[Run]) -> list[Table]:
-    """One table per data set and fingerprint, task, fold and choice of metrics: the rest is not comparable."""
+def report_tables(asked: Selection, shape: Shape = _ALL) -> list[Table]:
+    """As `report`, the tables before they are written."""
+    found = asked.finished()
+    tables = make_tables(found.runs, shape)
+    tables = tables or [Table(f"{asked.outputs} holds no finished run beside the trials of studies.", fields=_FIELDS)]
+    tables[-1] = replace(tables[-1], foot=found.left_out)
+    return tables
+
+
+def make_tables(runs: Iterable[Run], shape: Shape = _ALL) -> list[Table]:
+    """One table per data set and fingerprint, task, fold and choice of metrics: the rest is not comparable.
+
+    Raises:
+        ConfigError: no run has what the shape asks for.
+    """
     comparable: dict[tuple[object, ...], list[Run]] = {}
     for run in runs:
-        key = (run.dataset, run.data.fingerprint, run.task, run.fold, run.primary)
+        key = (run.dataset, run.data.fingerprint, run.task, run.fold, () if shape.metrics else run.primary)
         comparable.setdefault(key, []).append(run)
-    return [_table(members) for members in comparable.values()]
+    members = list(comparable.values())
+    if members:
+        shape.check([run for runs in members for run in runs])
+        check_rows(shape, members)
+    data = _data_told_apart(members)
+    return [table for runs, told in zip(members, data, strict=True) if (table := _table(runs, shape, told)).blocks[0]]
 
 
 def data_line(runs: Sequence[Run], fold: str) -> str:
@@ -90,10 +113,11 @@ def source_of(runs: Iterable[Run]) -> str | None:
     return ", ".join(dict.fromkeys(run.data.source for run in runs if run.data.source)) or None
 
 
-def notes_of(run: Run, num_seeds: int) -> list[str]:
-    """Notes on the numbers: planted data, and the meaning of ± with several seeds."""
+def notes_of(run: Run, num_runs: int, by: Sequence[str] = ()) -> list[str]:
+    """Notes on the numbers: planted data, and the meaning of ± with several seeds, or runs that are grouped by options."""
     planted = [PLANTED] if run.planted else []
-    return planted + ([f"mean {SPREAD} seeds"] if num_seeds > 1 else [])
+    over = f"runs, grouped by {', '.join(by)}" if by else "seeds"
+    return planted + ([f"mean {SPREAD} {over}"] if num_runs > 1 else [])
 
 
 def counted(num_seeds: int) -> str:
@@ -106,49 +130,76 @@ def estimates_row(label: str, estimates: Iterable[Estimate]) -> Row:
     return (Cell(label), *(Cell(estimate.text()) for estimate in estimates))
 
 
-def _table(runs: Sequence[Run]) -> Table:
-    first, metrics, groups = runs[0], runs[0].primary, by_configuration(runs)
-    configurations = [_scored(group, first.fold, metrics) for group in groups]
-    baselines = _baselines(groups)
+def _table(runs: Sequence[Run], shape: Shape, data: Sequence[str]) -> Table:
+    first, columns = runs[0], shape.columns(runs)
+    groups, notes = shape.groups(runs)
+    metrics = list(dict.fromkeys(metric for column in columns for metric in column))
+    configurations = [_scored(group.label, "configuration", group.runs, metrics) for group in groups]
+    baselines = _baselines(groups, metrics) if shape.baselines else []
     rows = [*configurations, *baselines]
-    notes = notes_of(first, max(row.num_seeds for row in rows))
-    own_classes = first.task == "regression" and any(row.label.partition(" [")[0] == "majority" for row in baselines)
-    notes += [MAJORITY] if own_classes else []  # of a classification it is one class
-    commits = {run.git.commit for group in groups for run in group.runs if run.git.commit}
-    notes += [f"runs of {len(commits)} git commits"] if len(commits) > 1 else []
-    best = {metric: _best(metric, [row.metrics[metric].mean for row in rows]) for metric in metrics}
-    known = [metric for metric in metrics if metric in METRICS]
-    heads = [headed(metric, metric_mode(metric)) if metric in known else metric for metric in metrics]
+    percent = {metric: shape.percent and is_share(metric) for metric in metrics}
+    best = {metric: _best(metric, [row.metrics[metric].mean for row in rows], percent[metric]) for metric in metrics}
     return Table(
         title=data_line(runs, first.fold),
-        notes=notes,
-        columns=[LABELS, *map(Column, heads)],
-        blocks=[[_row(row, best) for row in part] for part in (configurations, baselines)],
+        notes=[*data, *notes_of(first, max((len(row.runs) for row in configurations), default=0), shape.by), *notes,
+               *_cautions(first, groups, baselines)],
+        columns=[LABELS, *(Column(_head(column, percent[column[0]])) for column in columns)],
+        blocks=[[_row(row, columns, percent, best, shape) for row in part] for part in (configurations, baselines)],
         best="best of its column",
-        terms={metric: METRICS[metric].definition for metric in known},
+        terms={metric: METRICS[metric].definition for metric in metrics if metric in METRICS},
         fields=[*_FIELDS, *(f"{metric}_{part}" for metric in metrics for part in ("mean", "std"))],
-        records=[_record(runs, row) for row in rows],
-    )
+        records=[_record(runs, row) for row in _lines(rows, shape, metrics)],
+    )  # fmt: skip
 
 
-def _scored(group: Group, fold: str, metrics: Iterable[str]) -> Scored:
-    values = {metric: [_value(run.metrics, fold, metric) for run in group.runs] for metric in metrics}
-    return Scored(group.label, len(group.runs), {metric: Estimate.of(seeds) for metric, seeds in values.items()})
+def _cautions(first: Run, groups: Sequence[Group], baselines: Sequence[Scored]) -> list[str]:
+    own_classes = first.task == "regression" and any(row.label.partition(" [")[0] == "majority" for row in baselines)
+    notes = [MAJORITY] if own_classes else []  # of a classification it is one class
+    commits = {run.git.commit for group in groups for run in group.runs if run.git.commit}
+    return [*notes, *([f"runs of {len(commits)} git commits"] if len(commits) > 1 else [])]
 
 
-def _baselines(groups: Sequence[Group]) -> list[Scored]:
+def _data_told_apart(tables: Sequence[Sequence[Run]]) -> list[list[str]]:
+    """A note per table whose data only a hash would tell from those of another: the options, or the path, that differ."""
+    notes: list[list[str]] = []
+    titles = [(runs[0].dataset, source_of(runs)) for runs in tables]
+    for title, runs in zip(titles, tables, strict=True):
+        of_others = [
+            other[0]
+            for name, other in zip(titles, tables, strict=True)
+            if name == title and other[0].data.fingerprint != runs[0].data.fingerprint
+        ]
+        ours = _data_options(runs[0])
+        differing = {key for other in of_others for key, value in _data_options(other) ^ ours}
+        told = [f"{key}={value}" for key, value in sorted(ours) if key in differing]
+        notes.append([f"data of {' '.join(told) or 'other files'}"] if of_others else [])
+    return notes
+
+
+def _data_options(run: Run) -> set[tuple[str, str]]:
+    made = {(key, value) for key, value in run.configuration.items() if key.startswith("dataset.")}
+    return made | {("dataset.source", run.path)} if run.path else made
+
+
+def _scored(label: str, kind: str, runs: tuple[Run, ...], metrics: Iterable[str]) -> Scored:
+    values = {metric: [_value(run.metrics, run.fold, metric) for run in runs] for metric in metrics}
+    return Scored(label, kind, {metric: Estimate.of(seeds) for metric, seeds in values.items()}, runs)
+
+
+def _baselines(groups: Sequence[Group], metrics: Sequence[str]) -> list[Scored]:
     """Each baseline once; where runs disagree on one (other modalities, say), each value with its configuration."""
-    values: dict[str, dict[tuple[str, ...], tuple[str, dict[str, Estimate]]]] = {}
+    values: dict[str, dict[tuple[str, ...], Scored]] = {}
     for group in groups:
         for run in group.runs:
             for name, scores in run.baselines.items():
-                metrics = {metric: Estimate(_value(scores, run.fold, metric)) for metric in run.primary}
-                printed = tuple(estimate.text() for estimate in metrics.values())
-                values.setdefault(name, {}).setdefault(printed, (group.label, metrics))
+                found = {metric: Estimate(_value(scores, run.fold, metric)) for metric in metrics}
+                printed = tuple(estimate.text() for estimate in found.values())
+                same = values.setdefault(name, {}).setdefault(printed, Scored(group.label, "baseline", found, ()))
+                values[name][printed] = replace(same, runs=(*same.runs, run))
     return [
-        Scored(name if len(variants) == 1 else f"{name} [{label}]", 0, metrics)
+        replace(row, label=name if len(variants) == 1 else f"{name} [{row.label}]")
         for name, variants in values.items()
-        for label, metrics in variants.values()
+        for row in variants.values()
     ]
 
 
@@ -156,45 +207,58 @@ def _value(scores: Mapping[str, float], fold: str, metric: str) -> float:
     return scores.get(f"{fold}/{metric}", math.nan)
 
 
-def _best(metric: str, means: Iterable[float]) -> str | None:
+def _best(metric: str, means: Iterable[float], percent: bool) -> str | None:
     """The best mean of a column as it is printed; None where there is none to prefer."""
     finite = [mean for mean in means if math.isfinite(mean)]
     if len(finite) < 2 or metric not in METRICS:
         return None
-    return number(min(finite) if metric_mode(metric) == "min" else max(finite))
+    return Estimate(min(finite) if metric_mode(metric) == "min" else max(finite)).text(percent)
 
 
-def _row(row: Scored, best: Mapping[str, str | None]) -> Row:
-    label = f"{row.label} ({counted(row.num_seeds)})" if row.num_seeds else row.label
-    return (Cell(label), *(Cell(one.text(), number(one.mean) == best[metric]) for metric, one in row.metrics.items()))
+def _head(column: Sequence[str], percent: bool) -> str:
+    """The head of a column: its metric, or the two of a pair, whose common beginning stands once."""
+    first, *second = column
+    shared = first.partition("_")[0]
+    name = "/".join([first, *(other.removeprefix(f"{shared}_") for other in second)])
+    name += " %" if percent else ""
+    return headed(name, metric_mode(first)) if first in METRICS else name
+
+
+def _row(
+    row: Scored,
+    columns: Sequence[Sequence[str]],
+    percent: Mapping[str, bool],
+    best: Mapping[str, str | None],
+    shape: Shape,
+) -> Row:
+    num, what = len(row.runs), "run" if shape.by else "seed"
+    count = f" ({num} {what}{'s' if num > 1 else ''})" if row.kind == "configuration" and not shape.seeds else ""
+    names = Counter(run.seed for run in row.runs)
+    runs = [(f"seed {run.seed}" if names[run.seed] == 1 else run.folder.name, _address(run.folder)) for run in row.runs]
+    cells = []
+    for column in columns:
+        halves = [(row.metrics[metric], percent[metric], best[metric]) for metric in column]
+        made = [Cell(one.text(hundred), Estimate(one.mean).text(hundred) == top) for one, hundred, top in halves]
+        cells.append(made[0] if len(made) == 1 else made[0]._replace(second=made[1]))
+    return (Cell(f"{row.label}{count}", runs=runs), *cells)
+
+
+def _lines(rows: Iterable[Scored], shape: Shape, metrics: Sequence[str]) -> Iterable[Scored]:
+    """The lines of the CSV: behind each row over several runs the runs themselves."""
+    for row in rows:
+        alone = row.kind == "configuration" and shape.seeds
+        yield replace(row, kind="seed") if alone else row
+        if row.kind == "configuration" and not alone:
+            yield from (_scored(row.label, "seed", (run,), metrics) for run in row.runs)
 
 
 def _record(runs: Sequence[Run], row: Scored) -> list[object]:
-    first, kind = runs[0], "configuration" if row.num_seeds else "baseline"
+    first = runs[0]
     data = [first.dataset, source_of(runs), first.data.fingerprint, str(first.planted).lower()]
-    about = [*data, first.task, first.fold, kind, row.label, row.num_seeds or ""]
+    seeds = [len(row.runs), ""] if row.kind == "configuration" else ["", row.runs[0].seed if row.kind == "seed" else ""]
+    about = [*data, first.task, first.fold, row.kind, row.label, *seeds, ";".join(str(run.folder) for run in row.runs)]
     return [*about, *(value for one in row.metrics.values() for value in (one.mean, one.std))]
 
 
-def _left_out(found: FoundRuns) -> str:
-    parts = {"unfinished": found.num_unfinished, "damaged": len(found.damaged)}
-    named = [f"{count} {kind}" for kind, count in parts.items() if count]
-    return f"{' and '.join(named)} run folder{'s' if sum(parts.values()) > 1 else ''}" if named else ""
-
-
-def _named(found: FoundRuns) -> list[str]:
-    """The first of the folders that cannot be read, and why."""
-    more = [f"and {len(found.damaged) - _NUM_NAMED} more"] if len(found.damaged) > _NUM_NAMED else []
-    return [*found.damaged[:_NUM_NAMED], *more]
-
-
-def _nothing_found(outputs: Path, sweep: str | None, found: FoundRuns) -> str:
-    left_out = _left_out(found)
-    others = f" ({left_out})" if left_out else ""
-    if sweep is None:
-        reasons = "".join(f"\n  {line}" for line in _named(found))
-        return f"{outputs} holds no finished run{others}.{reasons}\n  type {training()}, or name the folder of the runs"
-    there = read_runs(outputs)
-    sweeps = sorted({*(run.sweep for run in there.runs if run.sweep), *there.trials})[-5:]
-    known = f"one of {', '.join(sweeps)}" if sweeps else "no sweep, to see all runs"
-    return f"{outputs} holds no finished run of the sweep {sweep}{others}.\n  type {known}"
+def _address(folder: Path) -> str:
+    return folder.absolute().as_uri()

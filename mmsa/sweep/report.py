@@ -11,13 +11,16 @@ from pathlib import Path
 from statistics import fmean
 
 from mmsa.analysis import tables
-from mmsa.analysis.rendering import Cell, Column, Row, Style, Table, headed, number, rendered
+from mmsa.analysis.layout import Cell, Column, Row, Table, headed, number
+from mmsa.analysis.rendering import Style, rendered
+from mmsa.analysis.selection import Selection
 from mmsa.commands import report_command
 from mmsa.errors import MmsaError
 from mmsa.run_folder import override_key, shown_value
 from mmsa.sweep.options import SPEC_FILE, SweepSpec
 from mmsa.sweep.summary import Summary, TrialRecord, rerun_command, summarise
 
+_TOP = 10  # trials that are shown
 _REASONS = 5  # different reasons of failures that are shown
 _FRACTION = re.compile(r"-?(\d+\.\d*|\.\d+|\d+(?=e))(e[+-]?\d+)?", re.IGNORECASE)
 
@@ -27,22 +30,24 @@ def is_study(outputs: Path, name: str) -> bool:
     return (outputs / "sweeps" / name / SPEC_FILE).is_file()
 
 
-def report(outputs: Path, name: str, style: Style = "table") -> str:
-    """A study's best trials and the command that trains the best one again; of a plain grid its table of runs.
+def report(outputs: Path, names: Sequence[str], style: Style = "table") -> str:
+    """The best trials of studies, and the commands that train the best ones again; of plain grids the table of runs.
 
     Args:
         outputs: the outputs folder.
-        name: the study's.
-        style: a table for the terminal, Markdown or CSV.
+        names: of the studies.
+        style: as for `rendered`.
 
     Raises:
-        DataError, ConfigError: the study cannot be read.
+        DataError, ConfigError: a study cannot be read.
     """
-    summary = _summary(outputs / "sweeps" / name, outputs)
-    if summary.final and summary.counts["done"]:
-        return tables.report(outputs, sweep=name, format=style)
-    again = "" if style == "csv" else rerun_note(summary, style)
-    return "\n\n".join(filter(None, [text(summary, style), again]))
+    summaries = {name: _summary(outputs / "sweeps" / name, outputs) for name in names}
+    grids = tuple(name for name, summary in summaries.items() if summary.final and summary.counts["done"])
+    searches = [summary for name, summary in summaries.items() if name not in grids]
+    made = [_table(summary, summary.ranked[:_TOP]) for summary in searches]
+    made += tables.report_tables(Selection(outputs, sweeps=grids)) if grids else []
+    again = [rerun_note(summary, style) for summary in searches] if style in ("table", "markdown") else []
+    return "\n\n".join(filter(None, [rendered(made, style), *again]))
 
 
 def rerun_note(summary: Summary, style: Style) -> str:
@@ -96,7 +101,7 @@ def _summary(folder: Path, outputs: Path) -> Summary:
     return replace(summary, fixed=list({**fixed, "paths.outputs": changed}.values()))
 
 
-def text(summary: Summary, style: Style = "table", width: int | None = None, top: int = 10) -> str:
+def text(summary: Summary, style: Style = "table", width: int | None = None, top: int = _TOP) -> str:
     """A study as text: its heading, its best trials, and why trials failed.
 
     Args:

@@ -87,6 +87,11 @@ def metric_mode(name: str) -> Mode:
     return METRICS[name.rpartition("/")[2]].mode
 
 
+def is_share(name: str) -> bool:
+    """Whether a metric is an accuracy, a recall or an F1, of which papers print percent."""
+    return name in METRICS and name.startswith(("acc", "wacc", "recall", "f1"))
+
+
 def over_fold(compute: Score, columns: Sequence[str] = ()) -> Score:
     """Make of metrics of finite float64 arrays those of a whole fold; all are NaN where a prediction is not finite.
 

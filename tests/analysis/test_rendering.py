@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from mmsa.analysis.rendering import LABELS, Cell, Column, Table, rendered
+from mmsa.analysis.layout import LABELS, Cell, Column, Table
+from mmsa.analysis.rendering import rendered
 
 TABLE = Table(
     title="a *title*",

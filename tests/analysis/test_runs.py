@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mmsa.analysis.runs import by_configuration, read_run, read_runs, shown_overrides
+from mmsa.analysis.runs import by_configuration, read_run, shown_overrides
+from mmsa.analysis.selection import read_runs
 from mmsa.errors import DataError
 
 AddRun = Callable[..., Path]

@@ -5,15 +5,22 @@ import io
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mmsa.analysis.rendering import rendered
-from mmsa.analysis.runs import read_run, read_runs
-from mmsa.analysis.tables import Estimate, make_tables, report
+from mmsa.analysis.runs import read_run
+from mmsa.analysis import tables
+from mmsa.analysis.selection import Selection, read_runs
+from mmsa.analysis.tables import Estimate, make_tables
 from mmsa.errors import DataError
 
 AddRun = Callable[..., Path]
+
+
+def report(outputs: Path, sweep: str | None = None, **how: Any) -> str:
+    return tables.report(Selection(outputs, sweeps=(sweep,) if sweep else ()), **how)
 
 
 def add_grid(add_run: AddRun) -> None:

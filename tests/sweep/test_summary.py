@@ -16,6 +16,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 from optuna.visualization.matplotlib import plot_parallel_coordinate
 
+from mmsa.analysis.layout import Table
 from mmsa.analysis.tables import PLANTED
 from mmsa.errors import ConfigError, DataError
 from mmsa.sweep import report
@@ -368,10 +369,10 @@ def test_the_command_of_a_study_that_was_typed_in_another_folder_goes_there(
     outputs, made = kept(realistic_study()), tmp_path / "typed here"
     made.mkdir()
     monkeypatch.chdir(tmp_path)
-    last = report.report(Path("outputs"), "mmlatch").splitlines()[-1]
+    last = report.report(Path("outputs"), ["mmlatch"]).splitlines()[-1]
     assert last.startswith(f"  cd '{made}' && mmsa train ") and f" paths.outputs={outputs} " in last, last
     monkeypatch.chdir(made)
-    last = report.report(Path("../outputs"), "mmlatch").splitlines()[-1]
+    last = report.report(Path("../outputs"), ["mmlatch"]).splitlines()[-1]
     assert last.startswith("  mmsa train ") and " paths.outputs=../outputs " in last, last
 
 
@@ -399,9 +400,9 @@ def test_report_of_a_plain_grid_is_its_table_of_runs(
     kept: Kept, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outputs = kept(study_of(trial([0.7]), final=True, study="grid"))
-    monkeypatch.setattr("mmsa.analysis.tables.report", lambda outputs, sweep, format: f"table of {sweep}")
+    monkeypatch.setattr("mmsa.analysis.tables.report_tables", lambda asked: [Table(f"table of {asked.sweeps}")])
     command_line("--outputs", outputs, "--sweep", "grid")
-    assert capsys.readouterr().out == "table of grid\n"
+    assert capsys.readouterr().out == "table of ('grid',)\n"
 
 
 def test_a_study_in_one_line() -> None:

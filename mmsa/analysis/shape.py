@@ -1,0 +1,176 @@
+"""The rows and columns of result tables, as they are asked for."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from mmsa.analysis.runs import Group, Run, by_configuration, without_shared
+from mmsa.analysis.selection import check_option, fits, is_like, wanted
+from mmsa.errors import ConfigError
+from mmsa.run_folder import override_key
+from mmsa.training.metrics import METRICS
+
+_BOTH = ("acc2", "f1")
+_MOST_ROWS = 8
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How result tables are made of runs.
+
+    Args:
+        metrics: the columns, each a metric, or two as a pair; none: those that the task shows.
+        percent: accuracies and F1 are printed times 100.
+        rows: (name, pattern) of the rows that are shown, in this order; none: all. With an empty name a row keeps its
+            own.
+        baselines: whether they stand below.
+        seeds: one row per seed.
+        by: options; runs that have the same values of them are one row.
+    """
+
+    metrics: tuple[tuple[str, ...], ...] = ()
+    percent: bool = False
+    rows: tuple[tuple[str, str], ...] = ()
+    baselines: bool = True
+    seeds: bool = False
+    by: tuple[str, ...] = ()
+
+    def columns(self, runs: Sequence[Run]) -> tuple[tuple[str, ...], ...]:
+        """The metrics of each column of a table of these runs."""
+        return self.metrics or tuple((metric,) for metric in runs[0].primary)
+
+    def check(self, runs: Sequence[Run]) -> None:
+        """Check that runs have what is asked for.
+
+        Raises:
+            ConfigError: no run has a metric or an option.
+        """
+        logged = {name.partition("/")[2] for run in runs for name in run.metrics}
+        for metric in (name for column in self.metrics for name in column):
+            if metric not in logged:
+                raise ConfigError(f"--metrics {metric}: {_no_metric(metric, logged)}")
+        for key in self.by:
+            check_option(key, runs)
+
+    def groups(self, runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
+        """The rows of a table of comparable runs, and notes on them.
+
+        Raises:
+            ConfigError: several rows would have one name.
+        """
+        rows = by_configuration(runs)
+        mixed: list[str] = []
+        if self.by:
+            rows, mixed = _pooled(rows, self.by)
+        shared, rows = without_shared(self._chosen(rows) if self.rows else rows)
+        notes = [f"all rows: {shared}"] if shared else []
+        notes += [f"a row is over runs that also differ in {', '.join(mixed)}"] if mixed else []
+        if self.seeds:
+            rows = [replace(row, label=f"{row.label} seed={run.seed}", runs=(run,)) for row in rows for run in row.runs]
+        return rows, notes
+
+    def _chosen(self, rows: Sequence[Group]) -> list[Group]:
+        """The rows that are shown, by their names."""
+        short = [group.label for group in without_shared(rows)[1]]
+        chosen: list[Group] = []
+        for name, pattern in self.rows:
+            exact = [row for row, label in zip(rows, short, strict=True) if pattern in (row.label, label)]
+            found = exact or [row for row, label in zip(rows, short, strict=True) if _matches(row, label, pattern)]
+            if name and len(found) > 1:
+                raise ConfigError(
+                    f"--rows '{name}={pattern}' fits {len(found)} rows: {'; '.join(row.label for row in found[:_MOST_ROWS])}.\n"
+                    f"  name one of them, or type --rows '={pattern}' for all with their own names"
+                )
+            chosen += [
+                replace(row, label=name or row.label) for row in found if row.runs not in [one.runs for one in chosen]
+            ]
+        return chosen
+
+
+def shape_of(
+    metrics: Sequence[str] = (),
+    percent: bool = False,
+    rows: Sequence[str] = (),
+    baselines: bool = True,
+    seeds: bool = False,
+    by: Sequence[str] = (),
+) -> Shape:
+    """The shape of a command line, in which metrics and options may be lists with commas, and rows are NAME=PATTERN.
+
+    Raises:
+        ConfigError: a pattern has no name, or --by and --seeds are asked for together.
+    """
+    if seeds and by:
+        raise ConfigError("--seeds has a row per seed, --by one over many runs.\n  leave one of them out")
+    named = [row.partition("=") for row in rows]
+    for name, equals, _ in named:
+        if not equals:
+            raise ConfigError(f"--rows {name}: needed is a name and a pattern.\n  type --rows 'NAME={name}'")
+    listed = [word.strip() for words in metrics for word in words.split(",") if word.strip()]
+    keys = [word.strip() for words in by for word in words.split(",") if word.strip()]
+    columns = tuple(dict.fromkeys(column for word in listed for column in _columns(word)))
+    return Shape(columns, percent, tuple((name, pattern) for name, _, pattern in named), baselines, seeds, tuple(keys))
+
+
+def check_rows(shape: Shape, tables: Sequence[Sequence[Run]]) -> None:
+    """Check that each pattern of rows fits a row of a table.
+
+    Raises:
+        ConfigError: one fits none.
+    """
+    rows = [group for runs in tables for group in replace(shape, rows=(), seeds=False).groups(runs)[0]]
+    for name, pattern in shape.rows:
+        if not any(replace(shape, rows=(("", pattern),)).groups(runs)[0] for runs in tables):
+            labels = list(dict.fromkeys(row.label for row in rows))
+            more = f"; and {len(labels) - _MOST_ROWS} more" if len(labels) > _MOST_ROWS else ""
+            raise ConfigError(
+                f"--rows '{name}={pattern}' fits no row.\n  the rows are: {'; '.join(labels[:_MOST_ROWS])}{more}"
+            )
+
+
+def _columns(word: str) -> list[tuple[str, ...]]:
+    """The columns of a word of --metrics: a metric; `acc2_has0/non0`, a pair; `has0/non0`, both pairs of the field."""
+    first, slash, second = word.partition("/")
+    if not slash:
+        return [(first,)]
+    kind, underscore, _ = first.partition("_")
+    if not underscore:
+        return [(f"{kind}_{first}", f"{kind}_{second}") for kind in _BOTH]
+    return [(first, second if second in METRICS else f"{kind}_{second}")]
+
+
+def _no_metric(metric: str, logged: Iterable[str]) -> str:
+    there = sorted(logged)
+    if metric in METRICS:
+        return f"no run here has it; they have {', '.join(there)}"
+    close = difflib.get_close_matches(metric, [*METRICS, *there], n=1)
+    again = f".\n  type --metrics {close[0]}" if close else ""
+    return f"there is no such metric; these runs have {', '.join(there)}{again}"
+
+
+def _matches(row: Group, label: str, pattern: str) -> bool:
+    """Whether a row is that of a pattern: of its label, or KEY=VALUE words, which all its runs fit."""
+    if is_like(row.label, pattern) or is_like(label, pattern):
+        return True
+    asked = [wanted(word) for word in pattern.split()]
+    return bool(asked) and all(one and fits(run, dict([one])) for one in asked for run in row.runs)
+
+
+def _pooled(rows: Sequence[Group], by: Sequence[str]) -> tuple[list[Group], list[str]]:
+    """One row per value of these options, and the other options in which its runs differ."""
+    members: dict[tuple[str, ...], list[Group]] = {}
+    for row in rows:
+        for run in row.runs:
+            value = tuple(f"{key}={run.option(key) or '–'}" for key in by)
+            members.setdefault(value, []).append(replace(row, runs=(run,)))
+    mixed: set[str] = set()
+    for ones in members.values():
+        parts = [set(one.parts) for one in ones]
+        differing = set.union(*parts) - set.intersection(*parts)
+        mixed |= {override_key(part) for part in differing} - set(by)
+    pooled = [
+        Group(" ".join(value), tuple(run for one in ones for run in one.runs), value) for value, ones in members.items()
+    ]
+    return pooled, sorted(mixed)
