@@ -167,42 +167,42 @@ def _check_folder(output: Path | None) -> None:
 
 
 # The arguments that choose runs.
-_WHAT = "RUN, 'PATTERN', SWEEP, DATASET, KEY=VALUE"
-_OUTPUTS = typer.Option(help="Folder of the runs.")
+_WHAT = "RUN, SWEEP, DATASET, KEY=VALUE"
+_OUTPUTS = typer.Option(help="Folder of the runs.", metavar="FOLDER")
 
 
 @app.command()
 def report(
     what: Annotated[
         list[str] | None,
-        typer.Argument(help=f"{_WHAT}: which runs; all.", metavar="[WHAT...]", autocompletion=lambda: _selectable()),
+        typer.Argument(help=f"{_WHAT}; else all.", metavar="[WHAT...]", autocompletion=lambda: _selectable()),
     ] = None,
     outputs: Annotated[Path, _OUTPUTS] = Path("outputs"),
-    sweep: Annotated[list[str] | None, typer.Option(help="Only this multirun (its id) or study (its name).")] = None,
+    sweep: Annotated[
+        list[str] | None, typer.Option(help="Only this multirun (its id) or study.", metavar="NAME")
+    ] = None,
     metrics: Annotated[
         list[str] | None,
-        typer.Option(help="Columns: mae,corr,acc2_has0/non0.", autocompletion=lambda: _metric_names()),
+        typer.Option(help="Columns: mae,acc7,has0/non0.", metavar="NAMES", autocompletion=lambda: _metric_names()),
     ] = None,
     percent: Annotated[bool, typer.Option("--percent", help="Accuracies and F1 in percent.")] = False,
     rows: Annotated[list[str] | None, typer.Option(help="Only these rows, in order.", metavar="NAME=PATTERN")] = None,
-    baselines: Annotated[bool, typer.Option(" /--no-baselines", help="Leave the baselines out.")] = True,
+    no_baselines: Annotated[bool, typer.Option("--no-baselines", help="Leave the baselines out.")] = False,
     seeds: Annotated[bool, typer.Option("--seeds", help="A row per seed.")] = False,
-    by: Annotated[list[str] | None, typer.Option(help="A row per value of KEY.", metavar="KEY")] = None,
+    by: Annotated[list[str] | None, typer.Option(help="A row per value of an option.", metavar="KEY")] = None,
     style: Annotated[
-        Literal["table", "markdown", "csv", "latex", "html"], typer.Option("--format", help="Style of the table.")
+        Literal["table", "markdown", "csv", "latex", "html"],
+        typer.Option("--format", help="table, markdown, csv, latex or html.", metavar="STYLE", show_default=False),
     ] = "table",
 ) -> None:
-    """Print the table of runs, or the best trials of a study.
-
-    A row is a configuration, over its seeds; the baselines stand below.
-    """
+    """Print the table of runs, or the best trials of a study."""
     from mmsa.analysis import tables
     from mmsa.analysis.selection import Selection
     from mmsa.analysis.shape import Shape, shape_of
     from mmsa.sweep import report as studies
 
     asked = Selection.of(what or [], outputs, sweep or [])
-    shape = shape_of(metrics or [], percent, rows or [], baselines, seeds, by or [])
+    shape = shape_of(metrics or [], percent, rows or [], not no_baselines, seeds, by or [])
     names = asked.searches
     if names and shape == Shape() and all(studies.is_study(outputs, name) for name in names):
         print(printable_lines(studies.report(outputs, names, style)))
@@ -306,7 +306,7 @@ def clean(
 def evaluate(
     what: Annotated[
         list[str],
-        typer.Argument(help=f"{_WHAT}: which runs.", metavar="WHAT...", autocompletion=lambda: _selectable()),
+        typer.Argument(help=f"{_WHAT}.", metavar="WHAT...", autocompletion=lambda: _selectable()),
     ],
     missing: Annotated[bool, typer.Option("--missing", help="Evaluate with modalities and steps missing.")] = False,
     masks: Annotated[bool, typer.Option("--masks", help="Compare the feedback's masks.")] = False,

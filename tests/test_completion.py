@@ -14,8 +14,11 @@ from tests.conftest import ROOT
 OFFERED = {
     "mmsa tr": ["train ", "track "],
     "mmsa prepare mus": ["mustard "],
-    "mmsa report --s": ["--sweep "],
-    "mmsa report --format ": ["table ", "markdown ", "csv "],
+    "mmsa report --s": ["--sweep ", "--seeds "],
+    "mmsa report --format ": ["table ", "markdown ", "csv ", "latex ", "html "],
+    "mmsa report mus": ["mustard "],
+    "mmsa report feed": ["feedback="],
+    "mmsa report --metrics acc2_non0_": ["acc2_non0_geq "],
     "mmsa evaluate outputs/": [],  # which the shell completes
     "mmsa nonsense ": [],
     "mmsa train fus": ["fusion.", "fusion="],

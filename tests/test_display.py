@@ -136,7 +136,7 @@ def test_times_are_said_as_people_say_them() -> None:
 
 
 def test_a_screen_that_is_closed_from_the_start_or_full_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    table = Table("title", [], [], [], [], [], "best")
+    table = Table("title")
     for out, err in ((None, None), (Gone(io.BytesIO()), Gone(io.BytesIO()))):
         monkeypatch.setattr(sys, "stdout", out)
         monkeypatch.setattr(sys, "stderr", err)

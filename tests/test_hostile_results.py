@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import io
+import itertools
 import json
 import os
 import re
@@ -40,6 +41,7 @@ from mmsa.sweep.summary import summarise
 from mmsa.tracking.figures import write_figures
 from mmsa.tracking.mlflow import _key
 from tests.fuzzing import NAMES, RAW, Watch, disarranged, mutated, spoil
+from tests.pages import Page, commands
 from tests.records import record
 from tests.sweep.studies import about, new_study, realistic_study, trial
 from tests.test_former import WRITTEN, former
@@ -50,9 +52,20 @@ YAML = (lambda content: yaml.load(content, getattr(yaml, "CSafeLoader", yaml.Saf
 JSON = json.loads, json.dumps
 TABLE = (lambda content: list(csv.reader(content.decode().splitlines()))), (lambda rows: _as_table(rows))
 KINDS: dict[str, Any] = {"result.json": JSON, "config.yaml": YAML, "history.csv": TABLE, "predictions.csv": TABLE}
-STYLES = ("table", "markdown", "csv")
+STYLES = ("table", "markdown", "csv", "latex", "html")
 SECONDS = 5.0
 """Processor-seconds of the slowest answer."""
+ELEMENTS = {
+    "a", "b", "body", "dd", "div", "dl", "dt", "h2", "head", "html", "meta", "p", "span", "style", "sup",
+    "table", "tbody", "td", "th", "thead", "title", "tr",
+}  # fmt: skip
+COMMANDS = {
+    "begin", "bottomrule", "caption", "centering", "dots", "downarrow", "end", "footnotesize", "mathrm",
+    "midrule", "par", "pm", "smallskip", "textasciicircum", "textasciigrave", "textasciitilde",
+    "textbackslash", "textbar", "textbf", "textendash", "textgreater", "textless", "times", "toprule",
+    "uparrow", "usepackage",
+}  # fmt: skip
+"""All that a page may be made of."""
 
 
 def _as_table(rows: Any) -> str:
@@ -121,7 +134,7 @@ def test_a_changed_run_is_read_or_left_out_and_refused_in_a_few_lines(count: int
         if name.endswith(".csv"):
             answer(tmp_path, lambda: [read_rows(folder / name)])  # noqa: B023
             continue
-        page = reported(tmp_path / "outputs", STYLES[number % 3])
+        page = reported(tmp_path / "outputs", STYLES[number % len(STYLES)])
         assert "error:" not in page, "the other run is whole"
         left_out += "damaged run folder" in page
         refused += "error:" in answer(tmp_path, lambda: enter(folder))
@@ -211,7 +224,7 @@ def test_a_changed_sweep_is_read_or_refused_in_a_few_lines(
             database.write_bytes(mutated(whole, rng))
         else:
             _change_attribute(database, rng)
-        reported(outputs, STYLES[number % 3], *(["--sweep", "mmlatch"] if rng.random() < 0.7 else []))
+        reported(outputs, STYLES[number % len(STYLES)], *(["--sweep", "mmlatch"] if rng.random() < 0.7 else []))
         for path in folder.glob("study.db*"):  # a reader of the former file may still hold it
             path.unlink()
         database.write_bytes(whole)
@@ -251,7 +264,7 @@ def test_a_study_with_other_attributes_is_summarised_or_refused(count: int, tmp_
             changed.user_attrs = disarranged(one.user_attrs, rng) if number % 4 != 1 else one.user_attrs
             if isinstance(changed.user_attrs, dict):
                 study.add_trial(changed)
-        refused += "name another study" in answer(tmp_path, partial(show, study, STYLES[number % 3]))
+        refused += "name another study" in answer(tmp_path, partial(show, study, STYLES[number % len(STYLES)]))
     assert count / 5 < refused < count
 
 
@@ -297,10 +310,41 @@ def test_a_name_is_a_name_in_every_format(half: int, tmp_path: Path) -> None:
             rows = []
         for sign in "<`$":
             assert re.search(rf"(?<!\\)(\\\\)*{re.escape(sign)}", line) is None or line.startswith("- `"), line
+    shown = Page()
+    shown.feed(reported(outputs, "html"))
+    assert not shown.open and shown.seen <= ELEMENTS
+    addresses = {value for name, value in shown.attributes if name == "href"}
+    assert addresses == {folder.as_uri() for folder in (outputs / "runs").iterdir()}
+    assert {name for name, _ in shown.attributes} <= {
+        "lang",
+        "charset",
+        "http-equiv",
+        "content",
+        "scope",
+        "class",
+        "href",
+    }
+    assert commands(reported(outputs, "latex")) <= COMMANDS
     table = reported(outputs, "csv")
     texts = [cell for row in csv.reader(io.StringIO(table)) for cell in row]
     assert not [cell for cell in texts if cell.lstrip()[:1] in ("=", "@") or ("cmd|" in cell[:9] and cell[0] in "+-")]
     assert "'=cmd()" in table or half
+
+
+@pytest.mark.parametrize("share", [9, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_name_is_a_name_where_runs_and_rows_are_chosen(share: int, tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    runs_of(outputs)
+    asked = [
+        [
+            *([name], [f"a={name}"], [f"{name}=a"], ["--sweep", name], ["--metrics", name], ["--by", name]),
+            *(["--rows", name], ["--rows", f"{name}=*"], ["--rows", f"a={name}"]),
+        ]
+        for name in NAMES
+    ]
+    for number, arguments in enumerate(itertools.chain(*asked)):
+        if number // 9 % share == number % share:
+            reported(outputs, "latex", *arguments)
 
 
 def test_a_tracker_gets_only_names_that_it_takes() -> None:

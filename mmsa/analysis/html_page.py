@@ -10,9 +10,10 @@ from mmsa.analysis.layout import Cell, Column, Row, Table
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #30353b; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
 h2 { margin: 2rem 0 0; } p { margin: 0; color: #5b636d; } div { overflow-x: auto; margin: .7rem 0; }
-table { border-collapse: collapse; } thead { border-bottom: 1px solid #b4bac2; } tbody + tbody { border-top: 1px solid #b4bac2; }
-th { font-weight: 600; } tbody th { font-weight: 400; text-align: left; } td, th { padding: .25rem .7rem; vertical-align: top; }
-td, thead th { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; } td.text { text-align: left; }
+table { border-collapse: collapse; } thead, tbody + tbody { border: solid #b4bac2; border-width: 1px 0; }
+th { font-weight: 600; } tbody th { font-weight: 400; text-align: left; }
+td, th { padding: .25rem .7rem; vertical-align: top; } td.text { text-align: left; }
+td, thead th { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .runs { font-size: .8em; display: block; } dt { font-family: monospace; } dd { margin: 0 0 .3rem 1.5rem; }
 """.strip()
 

@@ -42,12 +42,11 @@ class FoundRuns:
 
     @property
     def left_out(self) -> list[str]:
-        """What was left out, in lines: how many, the first folders that cannot be read, and how to see runs of `debug=`."""
+        """What was left out, in lines, with the first folders that cannot be read."""
         more = [f"and {len(self.damaged) - _NUM_NAMED} more"] if len(self.damaged) > _NUM_NAMED else []
         counted = [f"{self.counts} left out.", *self.damaged[:_NUM_NAMED], *more] if self.counts else []
         hidden = [
-            f"{number} run{'s' if number > 1 else ''} of debug={option} left out; debug={option} shows {'them' if number > 1 else 'it'}."
-            for option, number in self.debug.items()
+            f"{number} × debug={option} left out; debug={option} shows it." for option, number in self.debug.items()
         ]
         return [*counted, *hidden]
 

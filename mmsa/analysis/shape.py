@@ -73,11 +73,9 @@ class Shape:
 
     def _chosen(self, rows: Sequence[Group]) -> list[Group]:
         """The rows that are shown, by their names."""
-        short = [group.label for group in without_shared(rows)[1]]
         chosen: list[Group] = []
         for name, pattern in self.rows:
-            exact = [row for row, label in zip(rows, short, strict=True) if pattern in (row.label, label)]
-            found = exact or [row for row, label in zip(rows, short, strict=True) if _matches(row, label, pattern)]
+            found = _of_pattern(pattern, rows)
             if name and len(found) > 1:
                 raise ConfigError(
                     f"--rows '{name}={pattern}' fits {len(found)} rows: {'; '.join(row.label for row in found[:_MOST_ROWS])}.\n"
@@ -120,14 +118,21 @@ def check_rows(shape: Shape, tables: Sequence[Sequence[Run]]) -> None:
     Raises:
         ConfigError: one fits none.
     """
-    rows = [group for runs in tables for group in replace(shape, rows=(), seeds=False).groups(runs)[0]]
+    rows = [_pooled(by_configuration(runs), shape.by)[0] if shape.by else by_configuration(runs) for runs in tables]
     for name, pattern in shape.rows:
-        if not any(replace(shape, rows=(("", pattern),)).groups(runs)[0] for runs in tables):
-            labels = list(dict.fromkeys(row.label for row in rows))
+        if not any(_of_pattern(pattern, of_table) for of_table in rows):
+            labels = list(dict.fromkeys(row.label for of_table in rows for row in without_shared(of_table)[1]))
             more = f"; and {len(labels) - _MOST_ROWS} more" if len(labels) > _MOST_ROWS else ""
             raise ConfigError(
                 f"--rows '{name}={pattern}' fits no row.\n  the rows are: {'; '.join(labels[:_MOST_ROWS])}{more}"
             )
+
+
+def _of_pattern(pattern: str, rows: Sequence[Group]) -> list[Group]:
+    """The row that is called so, whether or not shared overrides are left out of its label; else those that fit."""
+    short = [group.label for group in without_shared(rows)[1]]
+    exact = [row for row, label in zip(rows, short, strict=True) if pattern in (row.label, label)]
+    return exact or [row for row, label in zip(rows, short, strict=True) if _matches(row, label, pattern)]
 
 
 def _columns(word: str) -> list[tuple[str, ...]]:
@@ -167,7 +172,7 @@ def _pooled(rows: Sequence[Group], by: Sequence[str]) -> tuple[list[Group], list
             members.setdefault(value, []).append(replace(row, runs=(run,)))
     mixed: set[str] = set()
     for ones in members.values():
-        parts = [set(one.parts) for one in ones]
+        parts = [set[str](one.parts) for one in ones]
         differing = set.union(*parts) - set.intersection(*parts)
         mixed |= {override_key(part) for part in differing} - set(by)
     pooled = [

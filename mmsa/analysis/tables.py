@@ -114,7 +114,7 @@ def source_of(runs: Iterable[Run]) -> str | None:
 
 
 def notes_of(run: Run, num_runs: int, by: Sequence[str] = ()) -> list[str]:
-    """Notes on the numbers: planted data, and the meaning of ± with several seeds, or runs that are grouped by options."""
+    """Notes on the numbers: planted data, and the meaning of ± over several seeds, or over runs grouped by options."""
     planted = [PLANTED] if run.planted else []
     over = f"runs, grouped by {', '.join(by)}" if by else "seeds"
     return planted + ([f"mean {SPREAD} {over}"] if num_runs > 1 else [])
@@ -160,7 +160,7 @@ def _cautions(first: Run, groups: Sequence[Group], baselines: Sequence[Scored]) 
 
 
 def _data_told_apart(tables: Sequence[Sequence[Run]]) -> list[list[str]]:
-    """A note per table whose data only a hash would tell from those of another: the options, or the path, that differ."""
+    """A note per table that only the hash of its data would tell from another: the options, or the path, that differ."""
     notes: list[list[str]] = []
     titles = [(runs[0].dataset, source_of(runs)) for runs in tables]
     for title, runs in zip(titles, tables, strict=True):

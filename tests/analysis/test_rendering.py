@@ -3,12 +3,16 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from mmsa.analysis.latex import escaped
 from mmsa.analysis.layout import LABELS, Cell, Column, Table
 from mmsa.analysis.rendering import rendered
+from tests.pages import Page
 
 TABLE = Table(
     title="a *title*",
@@ -65,3 +69,47 @@ def test_tables_share_one_csv_in_full_precision() -> None:
 def test_a_table_without_rows_is_its_title_notes_and_foot(style: Any) -> None:
     page = rendered([Table("nothing", notes=["found"], columns=[LABELS], foot=["at all"])], style)
     assert page.replace("*", "").replace("  ", "") == "nothing\nfound\n\nat all"
+
+
+def test_a_mark_stands_behind_its_value_and_a_pair_has_two() -> None:
+    pair = Cell("0.81", mark="†", second=Cell("0.83", best=True, mark="‡"))
+    table = Table("t", columns=[LABELS, Column("acc2")], blocks=[[(Cell("a"), pair)]], best="the best")
+    assert "0.81†/*0.83‡" in rendered([table]) and "0.81†/**0.83**‡" in rendered([table], "markdown")
+    assert r"0.81$^{\mathrm{\textdagger{}}}$/\textbf{0.83}$^{" in rendered([table], "latex")
+    assert "<td>0.81<sup>†</sup>/<b>0.83</b><sup>‡</sup></td>" in rendered([table], "html")
+
+
+def test_latex_is_a_table_of_booktabs() -> None:
+    page = rendered([TABLE], "latex").splitlines()
+    assert page[0] == r"% in the preamble: \usepackage{booktabs}"
+    assert page[2:] == [
+        r"\begin{table}",
+        r"\centering",
+        r"\caption{a {*}title{*}. a note with snake\_case and \_an underscore. \textbf{Bold}: what was best.}",
+        r"\begin{tabular}{lrrr}",
+        r"\toprule",
+        r" & acc2\_has0 $\uparrow$ & optimizer.lr & hidden\_dim \\",
+        r"\midrule",
+        r"first\textbar{}of all & \textbf{0.901 $\pm$ 0.020} & 0.001 & 64 \\",
+        r"\midrule",
+        r"second & 0.502 $\pm$ 0.010 & 0.1 & \textendash{} \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\par\smallskip{\footnotesize below {[}1{]}(there)\par}",
+        r"\end{table}",
+    ]
+    assert escaped("-0.98 [-1, -2] a--b---c") == r"$-$0.98 {[}$-$1, $-$2{]} a-{}-b-{}-{}-c"
+
+
+def test_html_is_a_page_that_asks_nobody_and_links_to_the_runs() -> None:
+    linked = replace(TABLE, blocks=[[(Cell("a <b>", runs=[("seed '1'", "file:///a%20b")]), Cell("1", best=True))]])
+    page = rendered([replace(linked, columns=[LABELS, Column("x & y")])], "html")
+    assert (
+        "<th scope='row'>a &lt;b&gt;<span class='runs'><a href='file:///a%20b'>seed &#x27;1&#x27;</a></span></th>"
+        in page
+    )
+    assert "<th scope='col'>x &amp; y</th>" in page and "<dt>acc2_has0</dt><dd>an accuracy</dd>" in page
+    parsed = Page()
+    parsed.feed(page)
+    assert not parsed.open and not {"script", "img", "link", "iframe"} & parsed.seen
+    assert not re.search(r"https?:|//(?!/)", page.replace("file:///", ""))

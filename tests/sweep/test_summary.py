@@ -183,8 +183,8 @@ def test_a_study_of_somebody_else_is_refused() -> None:
 
 
 def test_an_unknown_format_names_the_known_ones() -> None:
-    with pytest.raises(DataError, match="table, markdown, csv"):
-        text(summarise(new_study()), "html")  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="table, markdown, csv, latex, html"):
+        text(summarise(new_study()), "word")  # type: ignore[arg-type]
 
 
 def test_a_thousand_trials_are_summarised_within_a_second() -> None:
