@@ -45,10 +45,7 @@ class FoundRuns:
         """What was left out, in lines, with the first folders that cannot be read."""
         more = [f"and {len(self.damaged) - _NUM_NAMED} more"] if len(self.damaged) > _NUM_NAMED else []
         counted = [f"{self.counts} left out.", *self.damaged[:_NUM_NAMED], *more] if self.counts else []
-        hidden = [
-            f"{number} × debug={option} left out; debug={option} shows it." for option, number in self.debug.items()
-        ]
-        return [*counted, *hidden]
+        return [*counted, *(_hidden(number, f"debug={option}") for option, number in self.debug.items())]
 
     @property
     def counts(self) -> str:
@@ -272,6 +269,11 @@ def _record(folder: Path, damaged: list[str]) -> RunRecord | None:
     except DataError as error:
         damaged.append(str(error).splitlines()[0])
         return None
+
+
+def _hidden(number: int, option: str) -> str:
+    runs, them = ("run", "it") if number == 1 else ("runs", "them")
+    return f"{number} {runs} of {option} left out; name {option} to see {them}."
 
 
 def _as_stored(value: str) -> str:

@@ -77,13 +77,13 @@ class Shape:
         for name, pattern in self.rows:
             found = _of_pattern(pattern, rows)
             if name and len(found) > 1:
+                labels = "; ".join(row.label for row in found[:_MOST_ROWS])
                 raise ConfigError(
-                    f"--rows '{name}={pattern}' fits {len(found)} rows: {'; '.join(row.label for row in found[:_MOST_ROWS])}.\n"
+                    f"--rows '{name}={pattern}' fits {len(found)} rows: {labels}.\n"
                     f"  name one of them, or type --rows '={pattern}' for all with their own names"
                 )
-            chosen += [
-                replace(row, label=name or row.label) for row in found if row.runs not in [one.runs for one in chosen]
-            ]
+            new = [row for row in found if row.runs not in [one.runs for one in chosen]]
+            chosen += [replace(row, label=name or row.label) for row in new]
         return chosen
 
 

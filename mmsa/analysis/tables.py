@@ -160,7 +160,7 @@ def _cautions(first: Run, groups: Sequence[Group], baselines: Sequence[Scored]) 
 
 
 def _data_told_apart(tables: Sequence[Sequence[Run]]) -> list[list[str]]:
-    """A note per table that only the hash of its data would tell from another: the options, or the path, that differ."""
+    """A note per table that only its data's hash would tell from another: the options, or the path, that differ."""
     notes: list[list[str]] = []
     titles = [(runs[0].dataset, source_of(runs)) for runs in tables]
     for title, runs in zip(titles, tables, strict=True):

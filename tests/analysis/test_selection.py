@@ -67,7 +67,7 @@ def test_the_option_of_a_group_is_known_where_it_was_not_typed(outputs: Path, ad
 
 
 def test_runs_of_debug_are_left_out_unless_they_are_asked_for(mixed: Path, add_run: AddRun) -> None:
-    assert read(mixed).left_out[-1] == "1 × debug=fast left out; debug=fast shows it."
+    assert read(mixed).left_out[-1] == "1 run of debug=fast left out; name debug=fast to see it."
     assert chosen(mixed, "debug=fast") == chosen(mixed, f"{mixed}/runs/20260101-000003_run") == ["000003"]
     add_run(0.7, 7, ("debug=fast",), sweep="small")
     assert chosen(mixed, "small") == ["000006"]
