@@ -190,18 +190,22 @@ def report(
     no_baselines: Annotated[bool, typer.Option("--no-baselines", help="Leave the baselines out.")] = False,
     seeds: Annotated[bool, typer.Option("--seeds", help="A row per seed.")] = False,
     by: Annotated[list[str] | None, typer.Option(help="A row per value of an option.", metavar="KEY")] = None,
+    bibtex: Annotated[bool, typer.Option("--bibtex", help="Print the papers to cite instead.")] = False,
     style: Annotated[
         Literal["table", "markdown", "csv", "latex", "html"],
         typer.Option("--format", help="table, markdown, csv, latex or html.", metavar="STYLE", show_default=False),
     ] = "table",
 ) -> None:
     """Print the table of runs, or the best trials of a study."""
-    from mmsa.analysis import tables
+    from mmsa.analysis import citations, tables
     from mmsa.analysis.selection import Selection
     from mmsa.analysis.shape import Shape, shape_of
     from mmsa.sweep import report as studies
 
     asked = Selection.of(what or [], outputs, sweep or [])
+    if bibtex:
+        print(printable_lines(citations.bibtex(asked.finished().runs)))
+        return
     shape = shape_of(metrics or [], percent, rows or [], not no_baselines, seeds, by or [])
     names = asked.searches
     if names and shape == Shape() and all(studies.is_study(outputs, name) for name in names):

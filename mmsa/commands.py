@@ -28,9 +28,9 @@ def train_command(overrides: Sequence[str], config_folders: Sequence[str] = (), 
     return " ".join([*words, *map(quoted, map(without_secret, overrides))])
 
 
-def report_command(outputs: str, sweep: str | None = None) -> str:
-    """The command line of the table of all runs, or of one multirun."""
-    words = [program("mmsa"), "report"]
+def report_command(outputs: str, sweep: str | None = None, debug: str | None = None) -> str:
+    """The command line of the table of all runs, of one multirun, or of those of an option of `debug`."""
+    words = [program("mmsa"), "report", *([quoted(f"debug={debug}")] if debug else [])]
     words += ["--outputs", quoted(outputs)] if outputs != "outputs" else []
     words += ["--sweep", quoted(sweep)] if sweep else []
     return " ".join(words)

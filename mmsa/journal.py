@@ -316,7 +316,7 @@ class Journal:
         outputs = self.cfg.paths.outputs
         self.display.say(f"run folder: {self.folder}  ({duration(record.seconds or 0)})")
         if record.mlflow_run_id is None:
-            self.display.say(f"all runs in one table: {report_command(outputs)}")
+            self.display.say(f"all runs in one table: {report_command(outputs, debug=record.debug)}")
         else:
             self.display.say(f"browse it: {browse_command(outputs, as_stored(self.cfg)['tracking']['uri'])}")
 

@@ -138,6 +138,12 @@ class RunRecord(_Part):
         """The fold that tables and figures show: test, or valid where the test fold was not scored."""
         return "test" if any(name.startswith("test/") for name in self.metrics) else "valid"
 
+    @property
+    def debug(self) -> str | None:
+        """The option of `debug=`, with which a run stands in no table unless it is asked for."""
+        typed = [override.removeprefix("debug=") for override in self.overrides if override.startswith("debug=")]
+        return typed[-1] if typed and typed[-1] != "null" else None
+
 
 def damage(error: ValidationError) -> str:
     """The first fault of a file of values, in a few words: lacks seed, or is damaged (seed: …)."""

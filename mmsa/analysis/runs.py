@@ -61,6 +61,13 @@ class Run(RunRecord):
         part = "encoder.default" if key == "encoder" else key.replace("/", ".")
         return _chosen(self.configuration.get(f"{part}._target_"))
 
+    def made_by(self, group: str) -> set[str]:
+        """The modules of a group's classes in this run, such as `{"mmlatch"}` of `feedback`; of a data set its name."""
+        if group == "dataset":
+            return {self.dataset}
+        targets = [key for key in self.configuration if key.startswith(f"{group}.") and key.endswith("._target_")]
+        return {name for key in targets for name in self.configuration[key].split(".")[-2:-1]}
+
     @property
     def options(self) -> set[str]:
         """Every key that `option` knows in this run."""

@@ -227,13 +227,12 @@ class _Found:
 
     def take(self, folder: Path, record: RunRecord, asked: bool, options: Mapping[str, Sequence[str]]) -> None:
         """Take a run, or count it."""
-        debug = next((typed[6:] for typed in reversed(record.overrides) if typed.startswith("debug=")), "null")
         if record.trial is not None and not asked:
             self.trials[str(record.sweep)] += 1
         elif record.status != "finished" and not options:
             self.num_unfinished += 1
-        elif debug != "null" and not asked and "debug" not in options:
-            self.debug[debug] += 1
+        elif record.debug and not asked and "debug" not in options:
+            self.debug[record.debug] += 1
         else:
             self._read(folder, record, options)
 

@@ -32,6 +32,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in carried["only-include"]:
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, site / carried["sources"].get(name, name), ignore=ignored)
+    for name, place in carried["force-include"].items():
+        shutil.copy(ROOT / name, site / place)
     (site / "others.pth").write_text(sysconfig.get_path("purelib"))
     module, _, function = project["project"]["scripts"]["mmsa"].partition(":")
     program = folder / "bin" / "mmsa"
@@ -70,7 +72,8 @@ ODD = """ "paths.outputs=it's (1) é" """
 @pytest.mark.slow
 def test_every_line_that_is_printed_works(typed: Typed, tmp_path: Path) -> None:
     printed = typed(f"mmsa train {FAST}")
-    assert "1 seed" in typed(told(printed, "all runs in one table"))
+    line = told(printed, "all runs in one table")
+    assert "1 seed" in typed(line) and "@inproceedings" in typed(f"{line} --bibtex")
     printed = typed(f"mmsa train {FAST} -m seed=1,2 hydra/launcher=joblib hydra.launcher.n_jobs=2 {ODD}")
     assert "2 seeds" in typed(told(printed, "the same table later"))
     printed = typed(f"mmsa train {FAST} tracking=mlflow {ODD}")
