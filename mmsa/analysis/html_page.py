@@ -50,7 +50,7 @@ def _rows(rows: Sequence[Row], columns: Sequence[Column]) -> str:
 
 
 def _cell(cell: Cell, column: Column) -> str:
-    text = "/".join(map(_half, cell.halves))
+    text = cell.joined(_half)
     if cell.runs:
         links = " ".join(f"<a href='{address}'>{name}</a>" for name, address in cell.runs)
         return f"<th scope='row'>{text}<span class='runs'>{links}</span></th>"

@@ -69,11 +69,7 @@ def _one(table: Table) -> str:
 
 def _row(row: Row) -> str:
     folders = " ".join(path for cell in row for _, path in cell.runs)
-    return rf"{' & '.join(map(_cell, row))} \\{f' % {folders}' if folders else ''}"
-
-
-def _cell(cell: Cell) -> str:
-    return "/".join(map(_half, cell.halves))
+    return rf"{' & '.join(cell.joined(_half) for cell in row)} \\{f' % {folders}' if folders else ''}"
 
 
 def _half(cell: Cell) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -49,6 +49,10 @@ class Cell(NamedTuple):
     def halves(self) -> list[Cell]:
         """The cell itself, and its second half where it is a pair."""
         return [self, self.second] if self.second else [self]
+
+    def joined(self, written: Callable[[Cell], str]) -> str:
+        """The cell as a style writes each half: 0.8/0.9, and 0.8 ± 0.1 / 0.9 ± 0.1."""
+        return (" / " if " " in self.text else "/").join(map(written, self.halves))
 
 
 Row = tuple[Cell, ...]

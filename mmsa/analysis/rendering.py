@@ -89,7 +89,7 @@ def _markdown(tables: Sequence[Table]) -> str:
         if table.rows:
             cells = [[column.head for column in table.columns]]
             cells += [["---:" if column.folds_to is None else ":---" for column in table.columns]]
-            cells += [["/".join(map(_bold, cell.halves)) for cell in row] for row in table.rows]
+            cells += [[cell.joined(_bold) for cell in row] for row in table.rows]
             parts.append("\n".join(f"| {' | '.join(line)} |" for line in cells))
         parts.append("  \n".join(table.foot))
     terms = {name: meaning for table in tables for name, meaning in table.terms.items()}
@@ -143,11 +143,12 @@ def _grid(table: Table, width: int) -> str:
 
 def _forms(table: Table) -> Iterator[list[tuple[Column, list[str]]]]:
     """The columns with their heads and cells: as they are, then ever narrower."""
-    cells = zip(*(["/".join(map(_starred, cell.halves)) for cell in row] for row in table.rows), strict=True)
+    cells = zip(*([cell.joined(_starred) for cell in row] for row in table.rows), strict=True)
     wide = [(column, [column.head, *texts]) for column, texts in zip(table.columns, cells, strict=True)]
     yield wide
     yield (broken := [(column, [_BREAKS.sub("\n", head), *texts]) for column, (head, *texts) in wide])
-    yield [(column, [text.replace(" ±", "\n±") for text in lines]) for column, lines in broken]
+    yield (pairs := [(column, [text.replace(" / ", " /\n") for text in lines]) for column, lines in broken])
+    yield [(column, [text.replace(" ±", "\n±") for text in lines]) for column, lines in pairs]
     options = [[f"{head}={text}" for text in texts] for column, (head, *texts) in wide if column.option]
     if options:
         together = ["configuration", *map(" ".join, zip(*options, strict=True))]

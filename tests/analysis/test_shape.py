@@ -61,7 +61,7 @@ def test_metrics_are_columns_in_their_order_and_a_pair_shares_one(report: Report
     page = report("--metrics", "acc7,has0/non0", "--metrics", "mae", "--no-baselines")
     assert heads(page) == "|  | acc7 ↑ | acc2_has0/non0 ↑ | f1_has0/non0 ↑ | mae ↓ |"
     first, *_, last = rows(page).values()
-    assert first[1] == "0.800 ± 0.000/**0.900 ± 0.000**" and last[1] == "**0.830 ± 0.000**/0.870 ± 0.000"
+    assert first[1] == "0.800 ± 0.000 / **0.900 ± 0.000**" and last[1] == "**0.830 ± 0.000** / 0.870 ± 0.000"
     assert "ridge" not in page and "- `f1_non0`: F1 weighted" in page
 
 
@@ -70,7 +70,7 @@ def test_percent_is_of_shares_only(report: Report) -> None:
     page = report("--percent", "--metrics", "mae,corr,acc7,acc2_has0/non0")
     assert heads(page) == "|  | mae ↓ | corr ↑ | acc7 % ↑ | acc2_has0/non0 % ↑ |"
     first = next(iter(rows(page).values()))
-    assert first == ["0.915 ± 0.007", "0.085 ± 0.007", "40.0 ± 0.0", "80.0 ± 0.0/**90.0 ± 0.0**"]
+    assert first == ["0.915 ± 0.007", "0.085 ± 0.007", "40.0 ± 0.0", "80.0 ± 0.0 / **90.0 ± 0.0**"]
 
 
 @pytest.mark.usefixtures("grid")
