@@ -28,7 +28,7 @@ Fold = Literal["valid", "test"]
 
 
 def chosen(asked: Selection, say: Say) -> list[Path]:
-    """The folders of the runs that are asked for; says what was left out.
+    """The folders of the runs that are asked for; says which were left out.
 
     Raises:
         ConfigError: nothing fits a name or an option.

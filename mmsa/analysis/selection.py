@@ -42,7 +42,7 @@ class FoundRuns:
 
     @property
     def left_out(self) -> list[str]:
-        """What was left out, in lines, with the first folders that cannot be read."""
+        """Lines on the folders and runs left out, with the first folders that cannot be read."""
         more = [f"and {len(self.damaged) - _NUM_NAMED} more"] if len(self.damaged) > _NUM_NAMED else []
         counted = [f"{self.counts} left out.", *self.damaged[:_NUM_NAMED], *more] if self.counts else []
         return [*counted, *(_hidden(number, f"debug={option}") for option, number in self.debug.items())]

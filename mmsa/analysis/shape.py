@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -42,7 +43,7 @@ class Shape:
         return self.metrics or tuple((metric,) for metric in runs[0].primary)
 
     def check(self, runs: Sequence[Run]) -> None:
-        """Check that runs have what is asked for.
+        """Check that runs have the metrics and options of this shape.
 
         Raises:
             ConfigError: no run has a metric or an option.
@@ -172,9 +173,8 @@ def _pooled(rows: Sequence[Group], by: Sequence[str]) -> tuple[list[Group], list
             members.setdefault(value, []).append(replace(row, runs=(run,)))
     mixed: set[str] = set()
     for ones in members.values():
-        parts = [set[str](one.parts) for one in ones]
-        differing = set.union(*parts) - set.intersection(*parts)
-        mixed |= {override_key(part) for part in differing} - set(by)
+        counts = Counter(part for one in ones for part in one.parts)
+        mixed |= {override_key(part) for part, count in counts.items() if count < len(ones)} - set(by)
     pooled = [
         Group(" ".join(value), tuple(run for one in ones for run in one.runs), value) for value, ones in members.items()
     ]
