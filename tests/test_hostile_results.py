@@ -28,8 +28,10 @@ import yaml  # type: ignore[import-untyped]
 import mmsa
 from mmsa import cli
 from mmsa.analysis.comparison import comparable_groups
+from mmsa.analysis.layout import LABELS, Cell, Column, Table
+from mmsa.analysis.rendering import rendered
 from mmsa.commands import quoted
-from mmsa.errors import printable_lines
+from mmsa.errors import printable, printable_lines
 from mmsa.parts import check_nodes
 from mmsa.record import RunRecord
 from mmsa.reporting import report_errors
@@ -53,6 +55,7 @@ JSON = json.loads, json.dumps
 TABLE = (lambda content: list(csv.reader(content.decode().splitlines()))), (lambda rows: _as_table(rows))
 KINDS: dict[str, Any] = {"result.json": JSON, "config.yaml": YAML, "history.csv": TABLE, "predictions.csv": TABLE}
 STYLES = ("table", "markdown", "csv", "latex", "html")
+TEX = shutil.which("pdflatex") and subprocess.run(["kpsewhich", "booktabs.sty"], capture_output=True).stdout
 SECONDS = 5.0
 """Processor-seconds of the slowest answer."""
 ELEMENTS = {
@@ -329,6 +332,22 @@ def test_a_name_is_a_name_in_every_format(half: int, tmp_path: Path) -> None:
     texts = [cell for row in csv.reader(io.StringIO(table)) for cell in row]
     assert not [cell for cell in texts if cell.lstrip()[:1] in ("=", "@") or ("cmd|" in cell[:9] and cell[0] in "+-")]
     assert "'=cmd()" in table or half
+
+
+@pytest.mark.skipif(not TEX, reason="no TeX with booktabs here")
+def test_latex_with_any_name_compiles(tmp_path: Path) -> None:
+    names = [name for name in NAMES if printable(name).isascii()]
+    rows = [(Cell(name, runs=[(name, "file:///a%20b")]), Cell(name, True, "†", Cell("0.1 ± 0.2"))) for name in names]
+    tables = [Table(f"{name} {name}", [name], [LABELS, Column(name)], [rows[at : at + 30]], name, [name])
+              for at, name in ((0, names[0]), (30, names[10]), (60, names[20]))]  # fmt: skip
+    body = rendered(tables, "latex")
+    document = f"\\documentclass{{article}}\\usepackage{{booktabs}}\\begin{{document}}\n{body}\n\\end{{document}}\n"
+    (tmp_path / "page.tex").write_text(document)
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "page"],
+        cwd=tmp_path, capture_output=True, text=True, errors="replace",
+    )  # fmt: skip
+    assert done.returncode == 0 and (tmp_path / "page.pdf").is_file(), done.stdout[-2000:]
 
 
 @pytest.mark.parametrize("share", [9, pytest.param(1, marks=pytest.mark.slow)])

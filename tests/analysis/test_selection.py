@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mmsa.analysis import evaluation
 from mmsa.analysis.selection import FoundRuns, Selection, is_like
 from mmsa.errors import ConfigError, DataError
 
@@ -103,6 +104,22 @@ def test_a_folder_that_is_no_run_is_refused_or_named(mixed: Path) -> None:
         read(mixed, f"{mixed}/runs")
     found = read(mixed, f"{mixed}/runs", f"{mixed}/runs/20260101-000000_run")
     assert len(found.runs) == 1 and "is not the folder of a run" in found.left_out[1]
+
+
+def test_evaluation_gets_the_folders_in_the_order_in_which_they_are_named(mixed: Path) -> None:
+    said: list[str] = []
+    runs = mixed / "runs"
+    words = [f"{runs}/20260101-000002_run", f"{runs}/20260101-000000_run", f"{runs}/20260101-000005_run"]
+    folders = evaluation.chosen(Selection.of(words, mixed), said.append)
+    assert [str(folder) for folder in folders] == words[:2] and said == ["1 unfinished run folder left out."]
+    assert evaluation.chosen(Selection.of(["feedback=mmlatch", "two"], mixed), said.append) == [
+        runs / "20260101-000001_run"
+    ]
+    alone = mixed.parent / "alone"
+    (alone / "runs").mkdir(parents=True)
+    (runs / "20260101-000004_run").rename(alone / "runs" / "trial")
+    with pytest.raises(DataError, match="beside the trials of studies"):
+        evaluation.chosen(Selection.of(["cmu_mosi"], alone), said.append)
 
 
 @pytest.mark.parametrize(

@@ -405,6 +405,16 @@ def test_report_of_a_plain_grid_is_its_table_of_runs(
     assert capsys.readouterr().out == "table of ('grid',)\n"
 
 
+def test_report_of_several_studies_is_one_page(kept: Kept, capsys: pytest.CaptureFixture[str]) -> None:
+    outputs = kept(study_of(trial([0.7])))
+    kept(study_of(trial([0.6]), study="another"))
+    command_line("--outputs", outputs, "mmlatch", "another", "--format", "html")
+    page = capsys.readouterr().out
+    assert page.count("<table>") == 2 and page.endswith("</html>\n")
+    command_line("--outputs", outputs, "--sweep", "mmlatch", "--sweep", "another")
+    assert capsys.readouterr().out.count("mmsa train ") == 2
+
+
 def test_a_study_in_one_line() -> None:
     line = report.study_line(summarise(study_of(trial([0.6123]), total=1)), "outputs")
     assert line.startswith("study mmlatch: 1 of 1 trials done, best valid/mae 0.612: ")
