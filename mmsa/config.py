@@ -11,6 +11,7 @@ from typing import Any, Literal, get_type_hints
 
 from mmsa.errors import ConfigError
 from mmsa.overrides import default_values, instead
+from mmsa.program import installed
 from mmsa.ranges import Count, NaturalNumber, Positive
 
 PACKAGES_VARIABLE = "MMSA_PACKAGES"
@@ -110,9 +111,7 @@ PLAIN_GROUPS = {"paths": PathOptions, "device": DeviceOptions, "trainer": Traine
 
 def conf_folder() -> Path:
     """The configuration files: of the checkout, or those installed with the package."""
-    package = Path(__file__).resolve().parent
-    checkout = package.parent / "conf"
-    return checkout if checkout.is_dir() else package / "conf"
+    return installed("conf")
 
 
 def execution_whitelist() -> tuple[str, ...]:

@@ -11,6 +11,12 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 """The checkout, or the folder of packages where there is none."""
 
 
+def installed(name: str) -> Path:
+    """A file or folder beside the package: of the checkout, or the one that was installed with the package."""
+    package = Path(__file__).resolve().parent
+    return CHECKOUT / name if (CHECKOUT / name).exists() else package / name
+
+
 def program(name: str, folder: Path | None = None) -> str:
     """A program of this environment: its name where the shell finds it, else its path.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
 from mmsa.analysis.latex import escaped
 from mmsa.analysis.runs import Run
+from mmsa.program import installed
 
 _FIELDS = {"collection-title": "booktitle", "journal": "journal", "volume": "volume", "issue": "number", "year": "year"}
 _SEQUENCES = "computational sequences of the CMU-MultimodalSDK"
@@ -17,17 +17,10 @@ _SEQUENCES = "computational sequences of the CMU-MultimodalSDK"
 
 def bibtex(runs: Iterable[Run]) -> str:
     """An entry per paper of these runs' parts and data, and that of this software."""
-    known = yaml.safe_load(_file().read_text(encoding="utf-8"))
+    known = yaml.safe_load(installed("CITATION.cff").read_text(encoding="utf-8"))
     made = list(runs)
     cited = [reference for reference in known["references"] if any(_is_used(reference["scope"], run) for run in made)]
     return "\n\n".join([*map(_entry, cited), _software(known)])
-
-
-def _file() -> Path:
-    """That of the checkout, or the one installed with the package."""
-    package = Path(__file__).resolve().parents[1]
-    checkout = package.parent / "CITATION.cff"
-    return checkout if checkout.is_file() else package / "CITATION.cff"
 
 
 def _is_used(scope: str, run: Run) -> bool:

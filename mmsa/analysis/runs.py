@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mmsa.analysis.choices import chosen
 from mmsa.errors import DataError, printable
 from mmsa.record import RunRecord
 from mmsa.run_folder import flat_parameters, override_key, stored_config, value_text
@@ -48,7 +49,7 @@ class Run(RunRecord):
     def option(self, key: str) -> str | None:
         """The value of an option as text, or of a group, such as `feedback`, the option that was chosen.
 
-        Where a group was not typed, that is the module of the chosen class. None: the run has no such option.
+        Where a group was not typed, that is the one whose values the run has. None: the run has no such option.
         """
         known = {"seed": str(self.seed), "dataset": self.dataset, "dataset.source": self.data.source}
         known |= {"name": self.title, "sweep": self.sweep}
@@ -58,8 +59,11 @@ class Run(RunRecord):
             return self.configuration[key]
         if key in self.shown:
             return self.shown[key].partition("=")[2]
-        part = "encoder.default" if key == "encoder" else key.replace("/", ".")
-        return _chosen(self.configuration.get(f"{part}._target_"))
+        place = "encoder.default." if key == "encoder" else f"{key.replace('/', '.')}."
+        if f"{place}_target_" not in self.configuration:
+            return None
+        part = {name.removeprefix(place): value for name, value in self.configuration.items() if name.startswith(place)}
+        return chosen(key.partition("/")[0], part)
 
     def made_by(self, group: str) -> set[str]:
         """The modules of a group's classes in this run, such as `{"mmlatch"}` of `feedback`; of a data set its name."""
@@ -201,12 +205,6 @@ def _label(parts: Mapping[str, str]) -> str:
 
 def _joined(parts: Iterable[str]) -> str:
     return " ".join(parts) or "defaults"
-
-
-def _chosen(target: str | None) -> str | None:
-    """The option of a group that made a part of this class, or of this function of a module of many."""
-    *_, module, name = ["", "", *(target or "").split(".")]
-    return (name if name.islower() else module) or None
 
 
 def _is_bookkeeping(key: str) -> bool:

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from mmsa.analysis import evaluation
+from mmsa.analysis.runs import read_run
 from mmsa.analysis.selection import FoundRuns, Selection, is_like
+from mmsa.compose import compose
+from mmsa.config import conf_folder
 from mmsa.errors import ConfigError, DataError
 
 AddRun = Callable[..., Path]
@@ -60,11 +65,22 @@ def test_the_option_of_a_group_is_known_where_it_was_not_typed(outputs: Path, ad
         "feedback": "mmsa.feedback.mmlatch.MaskFeedback",
         "optimizer": "mmsa.training.optimizers.adam",
         "encoder": {"text": {"_target_": "mmsa.encoder.bert.BertEncoder"}},
+        "fusion": "own.gated.Gated",
     }
     config = {name: part if isinstance(part, dict) else {"_target_": part} for name, part in parts.items()}
     (add_run(0.7) / "config.yaml").write_text(json.dumps(config))
-    for word in ("feedback=mmlatch", "optimizer=adam", "encoder/text=bert"):
+    for word in ("feedback=mmlatch", "optimizer=adam", "encoder/text=bert", "fusion=gated"):
         assert chosen(outputs, word) == ["000000"]
+
+
+@pytest.mark.parametrize("recipe", ["misa_mmlatch_static", "slp_m3", "m3_table1"])
+def test_the_options_of_a_recipe_are_those_that_it_chose(recipe: str, add_run: AddRun) -> None:
+    folder = add_run(0.7)
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(compose([f"experiment={recipe}"]), resolve=True))
+    run = read_run(folder)
+    lines = (conf_folder() / "experiment" / f"{recipe}.yaml").read_text(encoding="utf-8")
+    options = dict(re.findall(r"override /(\w+): (\w+)", lines))
+    assert {group: run.option(group) for group in options} == options
 
 
 def test_runs_of_debug_are_left_out_unless_they_are_asked_for(mixed: Path, add_run: AddRun) -> None:
@@ -125,6 +141,7 @@ def test_evaluation_gets_the_folders_in_the_order_in_which_they_are_named(mixed:
 @pytest.mark.parametrize(
     ("text", "pattern", "fits"),
     [
+        ("a[b]c", "a[b]*", True),
         ("0.001", "1e-3", True), ("64", "64.0", True), ("[text,audio]", "[text, audio]", True), ("a[b]", "a[*", True),
         ("a", "A", False), ("ab", "a", False), (None, "*", False), ("x" * 3000, "*x", True),
     ],

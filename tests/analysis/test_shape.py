@@ -87,6 +87,12 @@ def test_rows_are_chosen_named_and_ordered(report: Report) -> None:
     ]
 
 
+def test_a_row_of_that_very_name_is_meant_before_others_that_fit(report: Report, add_run: AddRun) -> None:
+    add_run(0.7, 1, ("feedback=mmlatch",))
+    add_run(0.8, 1, ("feedback=mmlatch", "optimizer.lr=2"))
+    assert list(rows(report("--rows", "Ours=feedback=mmlatch", "--no-baselines"))) == ["Ours (1 seed)"]
+
+
 @pytest.mark.usefixtures("grid")
 def test_a_row_per_seed(report: Report) -> None:
     found = rows(report("--seeds", "optimizer.lr=1", "--no-baselines"))
