@@ -209,7 +209,7 @@ def report(
     shape = shape_of(metrics or [], percent, rows or [], not no_baselines, seeds, by or [])
     names = asked.searches
     if names and shape == Shape() and all(studies.is_study(outputs, name) for name in names):
-        print(printable_lines(studies.report(outputs, names, style)))
+        print(printable_lines(studies.report(outputs, *names, style=style)))
         return
     print(printable_lines(tables.report(asked, shape, style)))
     if asked == Selection(outputs) and style in ("table", "markdown") and (lines := studies.study_lines(outputs)):

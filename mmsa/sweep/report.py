@@ -30,7 +30,7 @@ def is_study(outputs: Path, name: str) -> bool:
     return (outputs / "sweeps" / name / SPEC_FILE).is_file()
 
 
-def report(outputs: Path, names: Sequence[str], style: Style = "table") -> str:
+def report(outputs: Path, *names: str, style: Style = "table") -> str:
     """The best trials of studies, and the commands that train the best ones again; of plain grids the table of runs.
 
     Args:

@@ -369,10 +369,10 @@ def test_the_command_of_a_study_that_was_typed_in_another_folder_goes_there(
     outputs, made = kept(realistic_study()), tmp_path / "typed here"
     made.mkdir()
     monkeypatch.chdir(tmp_path)
-    last = report.report(Path("outputs"), ["mmlatch"]).splitlines()[-1]
+    last = report.report(Path("outputs"), "mmlatch").splitlines()[-1]
     assert last.startswith(f"  cd '{made}' && mmsa train ") and f" paths.outputs={outputs} " in last, last
     monkeypatch.chdir(made)
-    last = report.report(Path("../outputs"), ["mmlatch"]).splitlines()[-1]
+    last = report.report(Path("../outputs"), "mmlatch").splitlines()[-1]
     assert last.startswith("  mmsa train ") and " paths.outputs=../outputs " in last, last
 
 
