@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
+from mmsa import cli
 from mmsa.analysis import evaluation
 from mmsa.analysis.runs import read_run
 from mmsa.analysis.selection import FoundRuns, Selection, is_like
+from mmsa.commands import report_command
 from mmsa.compose import compose
 from mmsa.config import conf_folder
 from mmsa.errors import ConfigError, DataError
@@ -90,6 +93,12 @@ def test_runs_of_debug_are_left_out_unless_they_are_asked_for(mixed: Path, add_r
     assert chosen(mixed, "small") == ["000006"]
     add_run(0.7, 7, ("debug=fast", "debug=null"))
     assert chosen(mixed)[-1] == "000007"
+
+
+def test_the_line_that_a_run_of_debug_prints_shows_it(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = report_command(str(mixed), debug="fast")
+    cli.command(["report", *shlex.split(line.partition(" report ")[2])])
+    assert "feedback=static (1 seed)" in capsys.readouterr().out
 
 
 def test_unfinished_runs_are_counted_where_they_fit(mixed: Path) -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -170,3 +172,5 @@ def test_what_no_run_has_is_refused(arguments: list[str], said: list[str], repor
     with pytest.raises(ConfigError) as caught:
         report(*arguments)
     assert all(part in str(caught.value) for part in said), caught.value
+    for line in re.findall(r"type (--\w+ \S+)", str(caught.value)):
+        assert "NAME" in line or "optimizer.lr=1" in report(*shlex.split(line))
