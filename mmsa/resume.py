@@ -204,7 +204,7 @@ def videos_of(run: Run) -> dict[str, str]:
     Raises:
         DataError: its store is not found.
     """
-    store = find_store(run.folder, run.data, read_config(run.folder).paths.data)
+    store = find_store(run.folder, run.data, OmegaConf.select(read_config(run.folder), "paths.data", default="."))
     return dict(zip(store.ids, store.videos, strict=True))
 
 

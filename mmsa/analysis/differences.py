@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mmsa.analysis.layout import counted
 from mmsa.analysis.predictions import DRAW_SEED, Predictions, Sample, Stored, Videos
 from mmsa.analysis.runs import Group, Run
 from mmsa.analysis.significance import (
@@ -26,13 +27,12 @@ from mmsa.analysis.significance import (
     sign_flips,
     t_test,
 )
-from mmsa.analysis.tables import counted
 from mmsa.errors import DataError
 from mmsa.training.metrics import METRICS, Array, metric_mode
 
 Test = Literal["flips and bootstrap", "bootstrap", "t over seeds", "none"]
 Pairs = Sequence[tuple[Run, Run]]
-MARK = "*"
+MARK = "†"
 _UNKNOWN = Interval(math.nan, math.nan, math.nan, 0)
 _EQUAL = 1e-6
 _BOOTSTRAP = f"bootstrap over videos and seeds ({NUM_RESAMPLES:,} resamples, interval by t)"

@@ -74,4 +74,4 @@ def _row(row: Row) -> str:
 
 def _half(cell: Cell) -> str:
     text = rf"\textbf{{{cell.text}}}" if cell.best else cell.text
-    return f"{text}$^{{\\mathrm{{{cell.mark}}}}}$" if cell.mark else text
+    return rf"{text}\textsuperscript{{{cell.mark}}}" if cell.mark else text

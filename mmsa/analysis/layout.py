@@ -102,6 +102,11 @@ def number(value: float, digits: int = 3) -> str:
     return f"{value:.{digits}f}" if abs(value) < 1e9 else f"{value:.3e}"
 
 
+def counted(num_seeds: int) -> str:
+    """A number of seeds in words."""
+    return f"{num_seeds} seed{'' if num_seeds == 1 else 's'}"
+
+
 def headed(name: str, mode: str) -> str:
     """The head of a column of values, of which the smallest ("min") or the largest is the best."""
     return f"{name} {'↓' if mode == 'min' else '↑'}"

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from mmsa.analysis.comparison import TrainedRun, comparable_groups
-from mmsa.analysis.layout import LABELS, Column, Row, Table
+from mmsa.analysis.layout import LABELS, Column, Row, Table, counted
 from mmsa.analysis.runs import Group, Run
 from mmsa.analysis.significance import CONFIDENCE, Interval
-from mmsa.analysis.tables import Estimate, counted, data_line, estimates_row, notes_of, source_of
+from mmsa.analysis.tables import Estimate, data_line, estimates_row, notes_of, source_of
 from mmsa.corpus.planted import CLEAR_MEANING, Truth
 from mmsa.errors import ConfigError
 from mmsa.types import Batch, padding_mask

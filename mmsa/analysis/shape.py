@@ -29,6 +29,7 @@ class Shape:
         baselines: whether they stand below.
         seeds: one row per seed.
         by: options; runs that have the same values of them are one row.
+        reference: name of the row with which the others are compared; none are.
     """
 
     metrics: tuple[tuple[str, ...], ...] = ()
@@ -37,6 +38,11 @@ class Shape:
     baselines: bool = True
     seeds: bool = False
     by: tuple[str, ...] = ()
+    reference: str | None = None
+
+    def reference_in(self, groups: Sequence[Group]) -> bool:
+        """Whether the other rows of a table are compared with one of it."""
+        return self.reference is not None and any(group.label == self.reference for group in groups)
 
     def columns(self, runs: Sequence[Run]) -> tuple[tuple[str, ...], ...]:
         """The metrics of each column of a table of these runs."""
@@ -95,12 +101,15 @@ def shape_of(
     baselines: bool = True,
     seeds: bool = False,
     by: Sequence[str] = (),
+    reference: str | None = None,
 ) -> Shape:
     """The shape of a command line, in which metrics and options may be lists with commas, and rows are NAME=PATTERN.
 
     Raises:
         ConfigError: a pattern has no name, or --by and --seeds are asked for together.
     """
+    if reference is not None and (seeds or by):
+        raise ConfigError("--reference compares configurations over their seeds.\n  leave --seeds and --by out")
     if seeds and by:
         raise ConfigError("--seeds has a row per seed, --by one over many runs.\n  leave one of them out")
     named = [row.partition("=") for row in rows]
@@ -110,7 +119,9 @@ def shape_of(
     listed = [word.strip() for words in metrics for word in words.split(",") if word.strip()]
     keys = [word.strip() for words in by for word in words.split(",") if word.strip()]
     columns = tuple(dict.fromkeys(column for word in listed for column in _columns(word)))
-    return Shape(columns, percent, tuple((name, pattern) for name, _, pattern in named), baselines, seeds, tuple(keys))
+    return Shape(
+        columns, percent, tuple((name, pattern) for name, _, pattern in named), baselines, seeds, tuple(keys), reference
+    )
 
 
 def check_rows(shape: Shape, tables: Sequence[Sequence[Run]]) -> None:
@@ -119,6 +130,11 @@ def check_rows(shape: Shape, tables: Sequence[Sequence[Run]]) -> None:
     Raises:
         ConfigError: one fits none.
     """
+    if shape.reference is not None:
+        labels = list(dict.fromkeys(group.label for runs in tables for group in shape.groups(runs)[0]))
+        if shape.reference not in labels:
+            known = "; ".join(labels[:_MOST_ROWS])
+            raise ConfigError(f"--reference {shape.reference}: there is no such row.\n  the rows are: {known}")
     rows = [_pooled(by_configuration(runs), shape.by)[0] if shape.by else by_configuration(runs) for runs in tables]
     for name, pattern in shape.rows:
         if not any(_of_pattern(pattern, of_table) for of_table in rows):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 
+from mmsa.analysis.differences import MARK, differences, note
 from mmsa.analysis.layout import LABELS, Cell, Column, Row, Table, headed, number
+from mmsa.analysis.predictions import Videos
 from mmsa.analysis.rendering import Style, rendered
 from mmsa.analysis.runs import Group, Run
 from mmsa.analysis.selection import Selection
@@ -61,31 +63,38 @@ class Scored:
     runs: tuple[Run, ...]
 
 
-def report(asked: Selection, shape: Shape = _ALL, format: Style = "table", width: int | None = None) -> str:
+def report(
+    asked: Selection,
+    shape: Shape = _ALL,
+    format: Style = "table",
+    width: int | None = None,
+    videos: Videos | None = None,
+) -> str:
     """The tables of the runs that are asked for.
 
     Args:
         asked: the runs.
         shape: the rows and columns.
         format, width: how it is written, as of `rendered`.
+        videos: the videos of a run's utterances, for tests of differences; without it the ids name them.
 
     Raises:
         ConfigError: nothing fits a name, an option, a metric or a row that is asked for.
         DataError: there is no finished run.
     """
-    return rendered(report_tables(asked, shape), format, width)
+    return rendered(report_tables(asked, shape, videos), format, width)
 
 
-def report_tables(asked: Selection, shape: Shape = _ALL) -> list[Table]:
+def report_tables(asked: Selection, shape: Shape = _ALL, videos: Videos | None = None) -> list[Table]:
     """As `report`, the tables before they are written."""
     found = asked.finished()
-    tables = make_tables(found.runs, shape)
+    tables = make_tables(found.runs, shape, videos)
     tables = tables or [Table(f"{asked.outputs} holds no finished run beside the trials of studies.", fields=_FIELDS)]
     tables[-1] = replace(tables[-1], foot=found.left_out)
     return tables
 
 
-def make_tables(runs: Iterable[Run], shape: Shape = _ALL) -> list[Table]:
+def make_tables(runs: Iterable[Run], shape: Shape = _ALL, videos: Videos | None = None) -> list[Table]:
     """One table per data set and fingerprint, task, fold and choice of metrics: the rest is not comparable.
 
     Raises:
@@ -100,7 +109,8 @@ def make_tables(runs: Iterable[Run], shape: Shape = _ALL) -> list[Table]:
         shape.check([run for runs in members for run in runs])
         check_rows(shape, members)
     data = _data_told_apart(members)
-    return [table for runs, told in zip(members, data, strict=True) if (table := _table(runs, shape, told)).blocks[0]]
+    made = (_table(runs, shape, told, videos) for runs, told in zip(members, data, strict=True))
+    return [table for table in made if table.blocks[0]]
 
 
 def data_line(runs: Sequence[Run], fold: str) -> str:
@@ -120,31 +130,29 @@ def notes_of(run: Run, num_runs: int, by: Sequence[str] = ()) -> list[str]:
     return planted + ([f"mean {SPREAD} {over}"] if num_runs > 1 else [])
 
 
-def counted(num_seeds: int) -> str:
-    """A number of seeds in words."""
-    return f"{num_seeds} seed{'' if num_seeds == 1 else 's'}"
-
-
 def estimates_row(label: str, estimates: Iterable[Estimate]) -> Row:
     """A row without a best."""
     return (Cell(label), *(Cell(estimate.text()) for estimate in estimates))
 
 
-def _table(runs: Sequence[Run], shape: Shape, data: Sequence[str]) -> Table:
+def _table(runs: Sequence[Run], shape: Shape, data: Sequence[str], videos: Videos | None) -> Table:
     first, columns = runs[0], shape.columns(runs)
     groups, notes = shape.groups(runs)
     metrics = list(dict.fromkeys(metric for column in columns for metric in column))
     configurations = [_scored(group.label, "configuration", group.runs, metrics) for group in groups]
     baselines = _baselines(groups, metrics) if shape.baselines else []
     rows = [*configurations, *baselines]
+    found = differences(groups, shape.reference, metrics, videos) if shape.reference_in(groups) else []
+    marked = {(one.row, one.metric) for one in found if one.marked}
     percent = {metric: shape.percent and is_share(metric) for metric in metrics}
     best = {metric: _best(metric, [row.metrics[metric].mean for row in rows], percent[metric]) for metric in metrics}
     return Table(
         title=data_line(runs, first.fold),
         notes=[*data, *notes_of(first, max((len(row.runs) for row in configurations), default=0), shape.by), *notes,
-               *_cautions(first, groups, baselines)],
+               *_cautions(first, groups, baselines), *(note(found) if found else [])],
         columns=[LABELS, *(Column(_head(column, percent[column[0]])) for column in columns)],
-        blocks=[[_row(row, columns, percent, best, shape) for row in part] for part in (configurations, baselines)],
+        blocks=[[_row(row, columns, percent, best, shape, marked) for row in part]
+                for part in (configurations, baselines)],
         best="best of its column",
         terms={metric: METRICS[metric].definition for metric in metrics if metric in METRICS},
         fields=[*_FIELDS, *(f"{metric}_{part}" for metric in metrics for part in ("mean", "std"))],
@@ -230,6 +238,7 @@ def _row(
     percent: Mapping[str, bool],
     best: Mapping[str, str | None],
     shape: Shape,
+    marked: Set[tuple[str, str]],
 ) -> Row:
     num, what = len(row.runs), "run" if shape.by else "seed"
     count = f" ({num} {what}{'s' if num > 1 else ''})" if row.kind == "configuration" and not shape.seeds else ""
@@ -237,8 +246,14 @@ def _row(
     runs = [(f"seed {run.seed}" if names[run.seed] == 1 else run.folder.name, _address(run.folder)) for run in row.runs]
     cells = []
     for column in columns:
-        halves = [(row.metrics[metric], percent[metric], best[metric]) for metric in column]
-        made = [Cell(one.text(hundred), Estimate(one.mean).text(hundred) == top) for one, hundred, top in halves]
+        made = [
+            Cell(
+                row.metrics[metric].text(percent[metric]),
+                Estimate(row.metrics[metric].mean).text(percent[metric]) == best[metric],
+                MARK if row.kind == "configuration" and (row.label, metric) in marked else "",
+            )
+            for metric in column
+        ]
         cells.append(made[0] if len(made) == 1 else made[0]._replace(second=made[1]))
     return (Cell(f"{row.label}{count}", runs=runs), *cells)
 

@@ -11,13 +11,14 @@ import pytest
 from scipy import stats
 
 import mmsa
+from mmsa import cli
 from mmsa.analysis import predictions
 from mmsa.analysis.differences import Difference, differences, note
 from mmsa.analysis.predictions import Predictions
 from mmsa.analysis.runs import Group, Run, read_run
 from mmsa.analysis.significance import LEVEL, Interval, holm
 from mmsa.data.store import EMOTIONS
-from mmsa.errors import DataError
+from mmsa.errors import ConfigError, DataError
 from mmsa.resume import videos_of
 from mmsa.run_folder import write_predictions
 from mmsa.training.emotion_metrics import emotion_errors
@@ -321,7 +322,7 @@ def test_the_example_of_the_page_runs(
     monkeypatch.chdir(outputs.parent)
     exec(example, {})
     printed = capsys.readouterr().out
-    assert printed.startswith("fusion=b mae +") and " *\n" in printed and "after Holm over 2 comparisons" in printed
+    assert printed.startswith("fusion=b mae +") and " †\n" in printed and "after Holm over 2 comparisons" in printed
 
 
 Truths = dict[Path, Predictions]
@@ -395,3 +396,30 @@ def test_sign_flips_alone_call_rows_of_one_method_different(monkeypatch: pytest.
     counts = marks("retrained", 200, monkeypatch)
     print(counts)
     assert counts["mae"] > 1.5 * LEVEL * 200
+
+
+def test_a_report_marks_what_differs_from_a_row(
+    add_row: AddRow, truth: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = {name: add_row(name, made_of(truth, w, n), truth) for n, (name, w) in enumerate([("a", 0.3), ("b", 2.0)])}
+    outputs = str(rows["a"].runs[0].folder.parents[1])
+
+    def reported(*more: str) -> str:
+        cli.command(["report", "--outputs", outputs, "--metrics", "mae,corr", "--no-baselines", *more])
+        return capsys.readouterr().out
+
+    shown = reported("--reference", "fusion=a")
+    of_a, of_b = (
+        next(line for line in shown.splitlines() if line.lstrip().startswith(f"fusion={name}")) for name in "ab"
+    )
+    assert of_b.count("†") == 2 and "†" not in of_a, shown
+    assert "† differs from fusion=a: p <= 0.05 after Holm over 2 comparisons, paired on 126 utterances, 15 videos" in (
+        " ".join(shown.split())
+    )
+    assert reported("--reference", "fusion=a", "--format", "latex").count(r"\textsuperscript{\textdagger{}}") == 2
+    assert reported("--reference", "fusion=a", "--format", "html").count("<sup>†</sup>") == 2
+    assert reported().count("†") == 0
+    with pytest.raises(ConfigError, match=r"--reference c: there is no such row\.\n  the rows are: fusion=a; fusion=b"):
+        reported("--reference", "c")
+    with pytest.raises(ConfigError, match="leave --seeds and --by out"):
+        reported("--reference", "fusion=a", "--seeds")

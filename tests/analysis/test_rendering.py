@@ -75,7 +75,7 @@ def test_a_mark_stands_behind_its_value_and_a_pair_has_two() -> None:
     pair = Cell("0.81", mark="†", second=Cell("0.83", best=True, mark="‡"))
     table = Table("t", columns=[LABELS, Column("acc2")], blocks=[[(Cell("a"), pair)]], best="the best")
     assert "0.81†/*0.83‡" in rendered([table]) and "0.81†/**0.83**‡" in rendered([table], "markdown")
-    assert r"0.81$^{\mathrm{\textdagger{}}}$/\textbf{0.83}$^{" in rendered([table], "latex")
+    assert r"0.81\textsuperscript{\textdagger{}}/\textbf{0.83}\textsuperscript{" in rendered([table], "latex")
     assert "<td>0.81<sup>†</sup>/<b>0.83</b><sup>‡</sup></td>" in rendered([table], "html")
 
 
