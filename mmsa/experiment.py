@@ -21,9 +21,11 @@ from mmsa.data.batches import Data, Fold
 from mmsa.data.naming import data_name
 from mmsa.data.store import FOLDS, Store
 from mmsa.display import Display
+from mmsa.errors import DataError
 from mmsa.journal import Journal, TrialHooks, named_by_fold, source_of_multirun
 from mmsa.model import Learner
 from mmsa.overrides import without_secret
+from mmsa.parts import check_node
 from mmsa.record import RunRecord
 from mmsa.resume import continued, overrides_of, own_store
 from mmsa.run_folder import closed_to_trials, place_among_runs, read_rows
@@ -141,17 +143,22 @@ def run(
 
 def shown_again(cfg: DictConfig, record: RunRecord, display: Display) -> RunResult:
     """The result of a finished run, which its tracker gets where it lacks it."""
-    build.check(cfg)
+    check_node(cfg, "tracking")
     folder = Path(cfg.trainer.resume)
     display.say(f"{folder} is finished: nothing is left to train")
     display.say(rendered(make_tables([run_of(folder, record)]), "table"))
     track([folder], cfg, display.say, even_deleted=True)
     record = RunRecord.read(folder)
     predictions: dict[str, dict[str, Any]] = {}
-    for row in read_rows(folder / "predictions.csv"):
-        columns = [float(value) for name, value in row.items() if name.startswith("prediction")]
-        predictions.setdefault(row["fold"], {})[row["id"]] = columns[0] if len(columns) == 1 else columns
-    score = record.metrics[record.monitor]
+    try:
+        for row in read_rows(folder / "predictions.csv"):
+            columns = [float(value) for name, value in row.items() if name.startswith("prediction")]
+            predictions.setdefault(row["fold"], {})[row["id"]] = columns[0] if len(columns) == 1 else columns
+        score = record.metrics[record.monitor]
+    except (KeyError, ValueError) as error:
+        raise DataError(
+            f"{folder} is not the folder of a finished run: it lacks {error}.\n  name another run"
+        ) from error
     return RunResult(dict(record.metrics), predictions, score, record.mlflow_run_id, folder)
 
 

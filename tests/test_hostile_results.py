@@ -168,7 +168,10 @@ RESUMED = pytest.param(
 )
 
 
-@pytest.mark.parametrize(("run", "door", "count"), [("whole", mmsa.load, 20), LOADED, RESUMED])
+SHOWN = pytest.param("whole", RESUMED.values[1], 800, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("run", "door", "count"), [("whole", mmsa.load, 20), LOADED, RESUMED, SHOWN])
 def test_a_changed_run_opens_or_is_refused_in_a_few_lines(
     former: Path, run: str, door: Callable[[Path], Any], count: int
 ) -> None:
