@@ -318,7 +318,7 @@ class Journal:
         if record.mlflow_run_id is None:
             self.display.say(f"all runs in one table: {report_command(outputs, debug=record.debug)}")
         else:
-            self.display.say(f"browse it: {browse_command(outputs, as_stored(self.cfg)['tracking']['uri'])}")
+            self.display.say(f"browse it: {browse_command(outputs, as_stored(self.cfg)['tracking'].get('uri'))}")
 
     def _keep(self, record: RunRecord) -> None:
         """Write the record, with the run's id in MLflow, which may have one late."""

@@ -89,3 +89,10 @@ def test_only_parts_of_ours_take_new_names_and_the_options_that_came_later(tmp_p
         json.dumps({"task": {"_target_": "mmsa.training.classification.Classification"}})
     )
     assert stored_config(tmp_path)["task"]["class_weights"] is None
+
+
+def test_a_run_that_was_tracked_goes_on_without_a_tracker(former: Path) -> None:
+    folder = former / "outputs" / "runs" / "stopped"
+    record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    (folder / "result.json").write_text(json.dumps(record | {"mlflow_run_id": "0" * 32}), encoding="utf-8")
+    assert mmsa.run([f"trainer.resume={folder}"], quiet=True).run_id == "0" * 32
