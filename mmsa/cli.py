@@ -275,10 +275,10 @@ def track(
     if bool(runs) == every:
         again = program("mmsa")
         raise ConfigError(f"track needs the folders of runs, or --all.\n  type {again} track --all")
-    for place in dict.fromkeys(run.absolute().parents[1] for run in runs or ()) or [outputs]:
+    for place in dict.fromkeys(run.absolute().parent.parent for run in runs or ()) or [outputs]:
         given = [text_override("tracking.uri", uri)] if uri else []
         cfg = compose(["tracking=mlflow", text_override("paths.outputs", str(place)), *given])
-        named = [run for run in runs or () if run.absolute().parents[1] == place]
+        named = [run for run in runs or () if run.absolute().parent.parent == place]
         hand_in(named or run_folders(place), cfg, print, even_deleted=bool(named))
         if every:
             renew_studies(place, cfg, print)

@@ -49,6 +49,11 @@ def clean_command(outputs: str, data: str | None = None, remove: bool = True) ->
     return " ".join([*words, *(["--yes"] if remove else [])])
 
 
+def track_command(run: Path) -> str:
+    """The command line that shows a run in MLflow, also where its entry was deleted."""
+    return f"{program('mmsa')} track {quoted(str(run))}"
+
+
 def worker_command(
     folder: Path, slots: Sequence[str] = (), config_folders: Sequence[str] = (), packages: Sequence[str] | None = None
 ) -> str:

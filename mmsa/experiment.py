@@ -147,7 +147,7 @@ def shown_again(cfg: DictConfig, record: RunRecord, display: Display) -> RunResu
     folder = Path(cfg.trainer.resume)
     display.say(f"{folder} is finished: nothing is left to train")
     display.say(rendered(make_tables([run_of(folder, record)]), "table"))
-    track([folder], cfg, display.say, even_deleted=True)
+    track([folder], cfg, display.say, even_deleted=False)
     record = RunRecord.read(folder)
     predictions: dict[str, dict[str, Any]] = {}
     try:

@@ -19,6 +19,7 @@ from mmsa import build
 from mmsa.analysis.rendering import rendered
 from mmsa.analysis.runs import run_of
 from mmsa.analysis.tables import make_tables
+from mmsa.commands import track_command
 from mmsa.errors import ConfigError, DataError, MmsaError
 from mmsa.files import clear_leftovers, remove_all, stale
 from mmsa.occupancy import FILE as LOCK
@@ -83,7 +84,7 @@ def track(folders: Sequence[Path], cfg: DictConfig, say: Callable[[str], None], 
     """
     there = 0
     for folder in folders:
-        marked = folder in unsettled(folder.parents[1])
+        marked = (folder / LOCK).exists()
         lock = None
         with suppress(ConfigError):  # of who works in it
             lock = take(folder)
@@ -104,7 +105,8 @@ def track(folders: Sequence[Path], cfg: DictConfig, say: Callable[[str], None], 
             elif outcome == "there":
                 there += 1
             else:
-                say(f"{folder}: {outcome}" + (" by you; name it to bring it back" if outcome == "deleted" else ""))
+                back = f" in MLflow; to bring it back, type {track_command(folder)}" if outcome == "deleted" else ""
+                say(f"{folder}: {outcome}{back}")
         finally:
             give_back(folder, lock, settled=done and lock.is_mine)
     if there:

@@ -85,14 +85,14 @@ def state(outputs: Path) -> dict[str, Any]:
                     "metrics": sorted(metrics if tags.get("kind") != "study" else {metric[0] for metric in metrics}),
                     "params": {name: value for name, value in params.items() if name not in ELSEWHERE},
                     "tags": sorted(name for name in tags if name != "resumed with"),
-                    "text": re.sub(r"\b\d+(\.\d+)? s\b|\| \d+\.\d \|", "", tags.get("mlflow.note.content", "")),
+                    # That of a study has times, and the paths of the command that goes on.
+                    "text": None if tags.get("kind") == "study" else tags.get("mlflow.note.content"),
                     "folder": names.get(Path(tags["folder"]).name),
                 }
             )
-    files = (str(path.relative_to(outputs)) for path in outputs.rglob("*") if path.is_file())
-    for text in sorted(files):
-        for known, name in {**names, **ids}.items():
-            text = text.replace(known, name)
+    files = (path.relative_to(outputs).parts for path in outputs.rglob("*") if path.is_file())
+    for parts in sorted(files):
+        text = "/".join(names.get(part, ids.get(part, part)) for part in parts)
         if not text.endswith((".lock", "-wal", "-shm")) or text.endswith("/.lock"):
             found.setdefault("files", []).append(text)
     return found

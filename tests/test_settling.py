@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import shutil
 import sqlite3
 from contextlib import closing
@@ -40,7 +42,7 @@ def outputs(tmp_path: Path) -> Path:
 
 
 def test_what_a_tracker_lacks_is_handed_in_once(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    track = ["track", "--all", "--outputs", str(outputs)]
+    track, whole = ["track", "--all", "--outputs", str(outputs)], outputs / "runs" / "whole"
     cli.command(track)
     first = entries(outputs)
     assert [entry[:3] for entry in first] == [("stopped", "FAILED", "active"), ("whole", "FINISHED", "active")]
@@ -51,8 +53,11 @@ def test_what_a_tracker_lacks_is_handed_in_once(outputs: Path, capsys: pytest.Ca
 
     executed(outputs, "UPDATE runs SET lifecycle_stage = 'deleted' WHERE name = 'whole'")
     cli.command(track)
-    assert "deleted by you; name it to bring it back" in capsys.readouterr().out and "deleted" in str(entries(outputs))
-    cli.command(["track", str(outputs / "runs" / "whole")])
+    mmsa.run([f"trainer.resume={whole}", f"tracking.uri={default_uri(outputs)}", "tracking=mlflow"])
+    told = r"whole: deleted in MLflow; to bring it back, type \S*mmsa (track .*)$"
+    (back,) = set(re.findall(told, capsys.readouterr().out, flags=re.MULTILINE))
+    assert entries(outputs)[1][2] == "deleted"
+    cli.command(shlex.split(back))
     assert entries(outputs) == first
 
     executed(outputs, "UPDATE runs SET status = 'RUNNING' WHERE name = 'stopped'")
@@ -66,9 +71,26 @@ def test_what_a_tracker_lacks_is_handed_in_once(outputs: Path, capsys: pytest.Ca
         executed(outputs, f"DELETE FROM {table}", "other.db")
     cli.command([*track, "--uri", default_uri(outputs, "other.db")])
     assert [entry[:2] for entry in entries(outputs, "other.db")] == [("whole", "FINISHED")]
-    mmsa.run([f"trainer.resume={outputs / 'runs' / 'whole'}", f"tracking.uri={default_uri(outputs, 'other.db')}"])
+    mmsa.run([f"trainer.resume={whole}", f"tracking.uri={default_uri(outputs, 'other.db')}"])
     assert "is finished: nothing is left to train" in capsys.readouterr().out
     assert len(entries(outputs, "other.db")) == 1
+
+
+def test_no_folder_takes_an_entry_that_is_anothers(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy of a run that was killed has its ids, and a stranger's record may name any entry."""
+    runs = outputs / "runs"
+    cli.command(["track", "--all", "--outputs", str(outputs)])
+    first, ids = entries(outputs), {name: RunRecord.read(runs / name).mlflow_run_id for name in ("whole", "stopped")}
+    copy, foreign = runs / "copy", runs / "foreign"
+    for folder, named_id in ((copy, ids["stopped"]), (foreign, ids["whole"])):
+        shutil.copytree(runs / "stopped", folder)
+        (folder / "checkpoints" / "last.pt").unlink()
+        changed = {"status": "running", "mlflow_run_id": named_id, "id": "0" * 32}
+        RunRecord.read(folder).model_copy(update=changed).write(folder)
+    executed(outputs, f"UPDATE tags SET value = '{'0' * 32}' WHERE key = 'run' AND run_uuid = '{ids['stopped']}'")
+    monkeypatch.chdir(runs)
+    cli.command(["track", "copy", "foreign"])
+    assert entries(outputs) == first and not copy.exists() and not foreign.exists()
 
 
 @pytest.mark.parametrize("asked", [["track"], ["track", "outputs/runs/a", "--all"]])

@@ -92,7 +92,7 @@ class MLflowTracker(Tracker):
         found: list[Entry] = []
 
         def look() -> None:
-            shown = _found(*self._connected(), run.id, run_id)
+            shown = _found(*self._connected(), run, run_id)
             if shown is None:
                 found.append("missing")
             elif shown.info.lifecycle_stage == "deleted":
@@ -107,8 +107,10 @@ class MLflowTracker(Tracker):
     def discard(self, run: RunInfo, run_id: str | None) -> bool:
         def delete() -> None:
             client, experiment = self._connected()
-            shown = _found(client, experiment, run.id, run_id)
-            if shown is not None and shown.info.lifecycle_stage != "deleted":
+            shown = _found(client, experiment, run, run_id)
+            # A copy of the folder has the same ids, and the entry is the original's.
+            of_folder = shown is not None and shown.data.tags.get("folder") == str(run.folder.resolve())
+            if shown is not None and of_folder and shown.info.lifecycle_stage != "deleted":
                 client.delete_run(shown.info.run_id)
                 folder = _local(str(shown.info.artifact_uri))
                 if folder is not None and folder.parts[-2:] == (shown.info.run_id, "artifacts"):
@@ -220,7 +222,7 @@ class MLflowTracker(Tracker):
     def _opened(self, run: RunInfo, began: int, again: bool) -> MlflowClient:
         """The client, with the run's entry, or a new one that began at a time in ms."""
         client, experiment = self._connected()
-        shown = _found(client, experiment, run.id, self.run_id) if again or self._asked else None
+        shown = _found(client, experiment, run, self.run_id) if again or self._asked else None
         self._asked = True  # an attempt that fails from here on may have made the entry
         if shown is None:
             tags = _texts(_tags(run), _TAG_LENGTH)
@@ -290,21 +292,33 @@ def _log_file(client: MlflowClient, run_id: str, path: Path) -> None:
         client.log_artifact(run_id, str(path), "figures" if path.suffix == ".png" else None)
 
 
-def _found(client: MlflowClient, experiment: str, of_run: str | None, run_id: str | None) -> Run | None:
-    """The entry of a run, by its id in MLflow or the run's own; deleted ones too."""
+def _found(client: MlflowClient, experiment: str, run: RunInfo, run_id: str | None) -> Run | None:
+    """The entry of a run, by its id in MLflow or the run's own; deleted ones too.
+
+    One of another run is not taken, whatever id in MLflow a folder names.
+    """
     from mlflow.entities import ViewType
     from mlflow.exceptions import MlflowException
 
     if run_id is not None:
         try:
-            return client.get_run(run_id)
+            known = client.get_run(run_id)
+            if _is_of(known.data.tags, run):
+                return known
         except MlflowException as error:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
-    if of_run is None:
+    if run.id is None:
         return None
-    shown = client.search_runs([experiment], f"tags.`{RUN}` = '{of_run}'", ViewType.ALL, max_results=1)
+    shown = client.search_runs([experiment], f"tags.`{RUN}` = '{run.id}'", ViewType.ALL, max_results=1)
     return shown[0] if shown else None
+
+
+def _is_of(tags: Mapping[str, str], run: RunInfo) -> bool:
+    """Whether the entry with these tags shows a run; that of a former version is known by the folder's name."""
+    if RUN in tags:
+        return tags[RUN] == run.id
+    return Path(tags.get("folder", run.folder.name)).name == run.folder.name
 
 
 def _clear_uploads(artifacts: str) -> None:
