@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.crashing import Writes, copies, fails
+from tests.crashing import Writes, copies, dies, fails
 
 ELSEWHERE = ("trainer.resume", "paths.outputs", "paths.data")
 """Options that say where a run is, or that it was resumed."""
@@ -375,3 +375,18 @@ def points(scenario: Scenario, root: Path, data: Path, every: int, first: int, f
         if forked(back, log):
             wrong[writes[int(snapshot.name) - 1]] = log.read_text().splitlines()[-12:]
     failures.write_text(json.dumps({"points": len(snapshots), "writes": len(writes), "wrong": wrong}))
+
+
+def prepared_until(root: Path, at: int) -> None:
+    """Prepare a corpus in `root`/outputs, and end the process at a write; or, where that is 0, keep copies at each.
+
+    Args:
+        root: a new folder.
+        at: number of the write.
+    """
+    outputs, kept = root / "outputs", root / "kept"
+    outputs.mkdir(parents=True)
+    kept.mkdir()
+    Preparation().prepare(outputs, root)
+    Writes(outputs, dies(at) if at else copies(outputs, kept, lambda number: True))
+    Preparation().command(outputs, root)

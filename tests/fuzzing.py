@@ -94,22 +94,22 @@ def odd_value(rng: np.random.Generator) -> Any:
     return values[int(rng.integers(0, len(values)))]
 
 
-def disarranged(content: Any, rng: np.random.Generator) -> Any:
+def disarranged(content: Any, rng: np.random.Generator, odd: Callable[[np.random.Generator], Any] = odd_value) -> Any:
     """The same with one value, somewhere in it, replaced by an odd one, left out, renamed or doubled."""
-    if isinstance(content, dict | list) and content and rng.random() < 0.9:
+    if isinstance(content, dict | list | tuple) and content and rng.random() < 0.9:
         changed = dict(content) if isinstance(content, dict) else list(content)
         keys = list(content) if isinstance(content, dict) else list(range(len(content)))
         key, fate = keys[int(rng.integers(0, len(keys)))], rng.random()
         if fate < 0.8:
-            changed[key] = disarranged(content[key], rng)
+            changed[key] = disarranged(content[key], rng, odd)
         elif fate < 0.9:
             del changed[key]
         elif isinstance(changed, list):
             changed.append(changed[key])
         else:
             changed[NAMES[int(rng.integers(0, len(NAMES)))]] = changed.pop(key)
-        return changed
-    return odd_value(rng)
+        return tuple(changed) if isinstance(content, tuple) else changed
+    return odd(rng)
 
 
 RAW = [

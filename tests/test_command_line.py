@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.conftest import ROOT
+from tests.outside import package
 from tests.warm import FOREIGN, Program, in_a_job, train, typed
 
 MAX_LINES = 10
@@ -83,10 +84,7 @@ def test_train_py_says_errors_in_few_lines(tmp_path: Path) -> None:
 
 def own_methods(folder: Path) -> tuple[list[str], dict[str, str]]:
     """A fusion and an encoder outside the repository, and the arguments and environment that admit them."""
-    package = folder / "my_methods"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("")
-    (package / "methods.py").write_text(
+    source = (
         "import torch\n"
         "from mmsa.encoder.bilstm import RecurrentEncoder\n"
         "from mmsa.fusion.concat import ConcatFusion\n"
@@ -103,11 +101,7 @@ def own_methods(folder: Path) -> tuple[list[str], dict[str, str]]:
             "# @package encoder.default\n_target_: my_methods.methods.SmallEncoder\nhidden_dim: ${hidden_dim}\n"
         ),
     }
-    for name, content in options.items():
-        path = folder / "conf" / f"{name}.yaml"
-        path.parent.mkdir(parents=True)
-        path.write_text(content)
-    return ["--config-dir", str(folder / "conf")], {"MMSA_PACKAGES": "my_methods", "PYTHONPATH": str(folder)}
+    return package(folder, "my_methods", source, options)
 
 
 def test_methods_of_ones_own_train_from_the_command_line_in_few_lines(small: list[str], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from tests.crash_scenarios import (
     TypedAgain,
     failing_points,
     points,
+    prepared_until,
 )
 from tests.warm import CONTEXT
 
@@ -31,6 +33,25 @@ def tried(scenario: Scenario, root: Path, data: Path, every: int = 1, first: int
     assert not found["wrong"], "\n".join(f"{point}: {lines[-1]}" for point, lines in found["wrong"].items())
     assert found["points"] > 1
     return int(found["writes"])
+
+
+def test_a_copy_is_what_a_death_leaves(tmp_path: Path) -> None:
+    """The scenarios look at copies of a folder; here the process does end."""
+
+    def left(at: int) -> Path:
+        process = CONTEXT.Process(target=prepared_until, args=(tmp_path / f"{at:02}", at))
+        process.start()
+        process.join()
+        assert process.exitcode == (137 if at else 0)
+        return tmp_path / f"{at:02}"  # of one length, since a kept file names its place
+
+    def held(folder: Path) -> dict[str, int]:
+        files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+        return {re.sub(r"\.\w+\.tmp$", ".tmp", str(path.relative_to(folder))): path.stat().st_size for path in files}
+
+    kept = left(0) / "kept"
+    for at in (3, 4, 18):
+        assert held(left(at) / "outputs") == held(kept / str(at)), (kept / "writes").read_text()
 
 
 @pytest.mark.parametrize(

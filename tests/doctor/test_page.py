@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -19,24 +18,13 @@ from mmsa.doctor.examination import brief, diagnosis_lines, examine
 from mmsa.doctor.page import page
 from mmsa.errors import ConfigError, DataError
 from tests.doctor.test_examination import DEFECTS, beyond, clean, diagnosed, leak_video, normalise
+from tests.pages import Page
 
 
-class _Page(HTMLParser):
-    """The tags of a page, what they point to, and its text."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.places: list[str] = []
-        self.words = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.places += [value or "" for name, value in attrs if name in ("src", "href")]
-
-    def handle_data(self, data: str) -> None:
-        self.words += data
+def parsed(html: str) -> Page:
+    found = Page()
+    found.feed(html)
+    return found
 
 
 MARKUP = "<script>x<b>'\"&"
@@ -54,11 +42,12 @@ def test_the_page_is_one_file_and_escapes_what_comes_from_files(tmp_path: Path) 
     prepared.targets[MARKUP] = prepared.targets["sentiment"]
     diagnosis = diagnosed(tmp_path, prepared)
     html = page(diagnosis)
-    parsed = _Page(html)
-    assert "<script" not in html and "script" not in parsed.tags and "\x1b" not in html
-    assert HOSTILE.replace("\x1b", r"\x1b") in parsed.words
-    assert parsed.places and all(place.startswith("data:image/png;base64,") for place in parsed.places)
-    assert all(base64.b64decode(place.partition(",")[2]).startswith(b"\x89PNG") for place in parsed.places)
+    found = parsed(html)
+    places = {value for name, value in found.attributes if name in ("src", "href")}
+    assert "<script" not in html and "script" not in found.seen and "\x1b" not in html
+    assert HOSTILE.replace("\x1b", r"\x1b") in found.text
+    assert places and all(place.startswith("data:image/png;base64,") for place in places)
+    assert all(base64.b64decode(place.partition(",")[2]).startswith(b"\x89PNG") for place in places)
     assert "url(" not in html and "@import" not in html
     assert "\x1b" not in "".join(diagnosis_lines(diagnosis) + brief(diagnosis, ""))
 
@@ -66,7 +55,7 @@ def test_the_page_is_one_file_and_escapes_what_comes_from_files(tmp_path: Path) 
 def test_a_main_target_of_several_columns_has_a_page(tmp_path: Path) -> None:
     prepared = clean()
     prepared.targets = {"mood": np.stack([prepared.targets["sentiment"]] * 3, axis=1)}
-    assert _Page(page(diagnosed(tmp_path, prepared))).words.count("mood") >= 3
+    assert parsed(page(diagnosed(tmp_path, prepared))).text.count("mood") >= 3
 
 
 def test_page_and_json_agree_and_the_screen_has_room(tmp_path: Path) -> None:
@@ -76,7 +65,7 @@ def test_page_and_json_agree_and_the_screen_has_room(tmp_path: Path) -> None:
     normalise(prepared)
     diagnosis = diagnosed(tmp_path, prepared)
     content = json.loads(json.dumps(diagnosis.as_json()))
-    words = _Page(page(diagnosis)).words
+    words = parsed(page(diagnosis)).text
     assert sum(content["counts"].values()) == len(content["findings"]) >= 6
     for finding in content["findings"]:
         assert finding["code"] in words and finding["text"] in words and finding["advice"] in words

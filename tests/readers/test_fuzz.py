@@ -18,7 +18,7 @@ from mmsa.errors import DataError
 from mmsa.readers.families import ReadOptions, read_file, read_folder
 from tests.conftest import ROOT
 from tests.dataset.corpora import Tiny
-from tests.fuzzing import mutated
+from tests.fuzzing import disarranged, mutated
 from tests.readers.pickles import write
 from tests.readers.test_families import MADE, misa_folder, ur_funny_folder
 
@@ -52,25 +52,6 @@ def odd(rng: np.random.Generator) -> Any:
     return values[int(rng.integers(0, len(values)))]
 
 
-def disarranged(content: Any, rng: np.random.Generator) -> Any:
-    """The same with one value, somewhere in it, replaced by an odd one, left out or doubled."""
-    if isinstance(content, dict | list | tuple) and content and rng.random() < 0.9:
-        keys = list(content) if isinstance(content, dict) else list(range(len(content)))
-        key = keys[int(rng.integers(0, len(keys)))]
-        changed = dict(content) if isinstance(content, dict) else list(content)
-        fate = rng.random()
-        if fate < 0.8:
-            changed[key] = disarranged(content[key], rng)
-        elif fate < 0.9:
-            del changed[key]
-        elif isinstance(changed, list):
-            changed.append(changed[key])
-        else:
-            changed[str(odd(rng))[:9]] = changed[key]
-        return tuple(changed) if isinstance(content, tuple) else changed
-    return odd(rng)
-
-
 def damaged(name: str, folder: Path, count: int) -> Iterator[Path]:
     """The source of a family, each time with one of its files damaged in another way."""
     source = SOURCES[name](folder)
@@ -82,7 +63,7 @@ def damaged(name: str, folder: Path, count: int) -> Iterator[Path]:
         if i % 2:
             path.write_bytes(mutated(whole[path], rng))
         elif i % 8:  # sound as a pickle
-            content = disarranged(pickle.loads(whole[path]), rng)
+            content = disarranged(pickle.loads(whole[path]), rng, odd)
             path.write_bytes(pickle.dumps(content))
         else:
             again = pickle.dumps(pickle.loads(whole[path]), protocol=int(rng.integers(0, 6)))

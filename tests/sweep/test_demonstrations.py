@@ -22,6 +22,7 @@ from optuna.trial import TrialState
 from mmsa.locks import holder
 from mmsa.sweep.storage import open_study
 from tests.crash_scenarios import differences, state
+from tests.outside import package
 from tests.sweep.test_sweep import results, wait_for
 from tests.warm import Program, train
 
@@ -64,10 +65,7 @@ def busy_share(spans: dict[str, list[tuple[float, float]]], num_slots: int) -> f
 
 def sleeping_methods(folder: Path) -> tuple[list[str], dict[str, str]]:
     """A fusion that takes as long as it is told, without keeping a core busy."""
-    package = folder / "sleeping"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("")
-    (package / "fusion.py").write_text(
+    source = (
         "import time\n"
         "from mmsa.fusion.concat import ConcatFusion\n"
         "class SleepingFusion(ConcatFusion):\n"
@@ -79,13 +77,10 @@ def sleeping_methods(folder: Path) -> tuple[list[str], dict[str, str]]:
         "            seconds, self.seconds = self.seconds, 0.0\n"
         "            time.sleep(seconds)\n"
         "        return super().combine(streams)\n"
-    )
-    (folder / "conf" / "fusion").mkdir(parents=True)
-    (folder / "conf" / "fusion" / "sleeping.yaml").write_text(
         "_target_: sleeping.fusion.SleepingFusion\nseconds: 0.0\n"
     )
-    environment = {"MMSA_PACKAGES": "sleeping", "PYTHONPATH": str(folder)}
-    return ["--config-dir", str(folder / "conf")], environment
+    options = {"fusion/sleeping": "_target_: sleeping.methods.SleepingFusion\nseconds: 0.0\n"}
+    return package(folder, "sleeping", source, options)
 
 
 def test_a_slot_is_refilled_while_another_is_busy(short: list[str], tmp_path: Path) -> None:

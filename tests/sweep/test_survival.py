@@ -22,6 +22,7 @@ from optuna.trial import TrialState
 from mmsa.sweep import worker
 from mmsa.sweep.storage import open_study
 from tests.conftest import ROOT
+from tests.outside import package
 from tests.sweep.postgres import Server, ServerUnavailableError, empty_database
 from tests.sweep.test_demonstrations import study_of
 from tests.sweep.test_running import LR, contents, make
@@ -48,10 +49,7 @@ SEARCH = [
 
 def faulty_methods(folder: Path) -> tuple[list[str], dict[str, str]]:
     """A fusion that does not return: it hangs, deaf or not, or ends its process."""
-    package = folder / "faulty"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("")
-    (package / "fusion.py").write_text(
+    source = (
         "import os, signal, time\n"
         "from mmsa.fusion.concat import ConcatFusion\n"
         "class FaultyFusion(ConcatFusion):\n"
@@ -69,9 +67,7 @@ def faulty_methods(folder: Path) -> tuple[list[str], dict[str, str]]:
         "            time.sleep(3600)\n"
         "        return super().combine(streams)\n"
     )
-    (folder / "conf" / "fusion").mkdir(parents=True)
-    (folder / "conf" / "fusion" / "faulty.yaml").write_text("_target_: faulty.fusion.FaultyFusion\nfault: none\n")
-    return ["--config-dir", str(folder / "conf")], {"MMSA_PACKAGES": "faulty", "PYTHONPATH": str(folder)}
+    return package(folder, "faulty", source, {"fusion/faulty": "_target_: faulty.methods.FaultyFusion\nfault: none\n"})
 
 
 def test_faults_of_a_method_end_its_trial_and_no_other(short: list[str], tmp_path: Path) -> None:
