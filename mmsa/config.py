@@ -86,10 +86,6 @@ class TrainerOptions:
     keep_last: bool
 
 
-OF_THE_RUN = ("resume", "keep_last")
-"""Options of the trainer's group that the run takes, not the trainer."""
-
-
 @dataclass(frozen=True)
 class TopOptions:
     """Values at the top of the configuration.

@@ -16,7 +16,6 @@ from mmsa.analysis.baselines import fit_baselines
 from mmsa.analysis.rendering import rendered
 from mmsa.analysis.runs import run_of
 from mmsa.analysis.tables import make_tables
-from mmsa.config import OF_THE_RUN
 from mmsa.data.batches import Data, Fold
 from mmsa.data.naming import data_name
 from mmsa.data.store import FOLDS, Store
@@ -28,7 +27,7 @@ from mmsa.overrides import without_secret
 from mmsa.parts import check_node
 from mmsa.record import RunRecord
 from mmsa.resume import continued, overrides_of, own_store
-from mmsa.run_folder import closed_to_trials, place_among_runs, read_rows
+from mmsa.run_folder import OF_THE_RUN, closed_to_trials, place_among_runs, read_rows
 from mmsa.secrets import conceal
 from mmsa.settling import track
 from mmsa.stages import Task

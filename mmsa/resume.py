@@ -24,6 +24,7 @@ from mmsa.overrides import MODALITIES, option_content
 from mmsa.parts import check_nodes
 from mmsa.record import DataRecord, RunRecord
 from mmsa.run_folder import (
+    OF_THE_RUN,
     check_own,
     flat_parameters,
     is_hidden,
@@ -38,8 +39,7 @@ from mmsa.secrets import as_stored, conceal
 FREE_ON_RESUME = (
     "trainer.max_epochs",
     "trainer.patience",
-    "trainer.resume",
-    "trainer.keep_last",
+    *(f"trainer.{option}" for option in OF_THE_RUN),
     "dataset.source",
     "dataset.glove",
     "dataset.doctor",

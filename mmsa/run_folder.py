@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _YAML_BYTES, _YAML_DEPTH, _YAML_INDENT = 2**20, 200, 100
 _NUMBER_LENGTH = 60
+OF_THE_RUN = ("resume", "keep_last")
+"""Options of the trainer's group that the run takes, not the trainer: they change no result."""
 _FILES_OF_DATA = ("dataset.source", "dataset.glove")
 NUM_RUNS_VARIABLE = "MMSA_NUM_RUNS"
 """Environment variable: how many runs a multirun has."""
@@ -69,12 +71,8 @@ def place_among_runs() -> str:
 
 def is_hidden(key: str) -> bool:
     """Whether an option, or a whole group, does not distinguish runs."""
-    return key.startswith(("paths.", "tracking", "hydra")) or key in (
-        "dataset.doctor",
-        "trainer.resume",
-        "trainer.keep_last",
-        "name",
-    )
+    of_the_run = (f"trainer.{option}" for option in OF_THE_RUN)
+    return key.startswith(("paths.", "tracking", "hydra")) or key in ("dataset.doctor", "name", *of_the_run)
 
 
 def shown_value(key: str, value: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from mmsa.analysis.choices import chosen
 from mmsa.errors import DataError, printable
 from mmsa.record import RunRecord
-from mmsa.run_folder import flat_parameters, override_key, stored_config, value_text
+from mmsa.run_folder import OF_THE_RUN, flat_parameters, override_key, stored_config, value_text
 
 Options = frozenset[tuple[str, str]]
 # Options, or whole groups, that change nothing of what one seed computes.
@@ -21,8 +21,7 @@ _NOT_CONFIGURATION = (
     "dataset.source",
     "dataset.glove",
     "dataset.doctor",
-    "trainer.resume",
-    "trainer.keep_last",
+    *(f"trainer.{option}" for option in OF_THE_RUN),
     "tracking",
     "paths",
     "hydra",

@@ -14,8 +14,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from mmsa import learning
-from mmsa.config import OF_THE_RUN
 from mmsa.model import Learner
+from mmsa.run_folder import OF_THE_RUN
 from mmsa.testing.batches import select
 from mmsa.testing.laws import Subject
 from mmsa.training.device import one_device

@@ -15,10 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from mmsa import build, learning
-from mmsa.config import OF_THE_RUN
 from mmsa.errors import ConfigError
 from mmsa.model import Learner
-from mmsa.run_folder import write_history
+from mmsa.run_folder import OF_THE_RUN, write_history
 from mmsa.stages import Phase
 from mmsa.testing.batches import make_batch
 from mmsa.testing.laws import MOMENT, Subject, every_element_learns, targets_are_not_seen

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from mmsa import learning
-from mmsa.config import OF_THE_RUN
 from mmsa.model import Learner
+from mmsa.run_folder import OF_THE_RUN
 from mmsa.testing.batches import select
 from mmsa.testing.laws import MOMENT, Subject
 from mmsa.testing.training import LENGTHS, SIZES, STOPPED_IN, a_stopped_training_goes_on_to_the_same_bits, fitted
