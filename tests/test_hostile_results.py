@@ -40,8 +40,8 @@ from mmsa.run_folder import read_config, read_rows
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.report import rerun_note, study_line, text
 from mmsa.sweep.summary import summarise
+from mmsa.tracking.entries import key_of
 from mmsa.tracking.figures import write_figures
-from mmsa.tracking.mlflow import _key
 from tests.fuzzing import NAMES, RAW, Watch, disarranged, mutated, spoil
 from tests.pages import Page, commands
 from tests.records import record
@@ -374,8 +374,8 @@ def test_a_tracker_gets_only_names_that_it_takes() -> None:
 
     for name in [*NAMES, "a//b", "./a", "a/../b", "/a", "a/", "valid/mae", "head.weight: x"]:
         for validate in (_validate_metric_name, _validate_param_name, _validate_tag_name):
-            validate(_key(name))
-    assert _key("valid best/f1 non0") == "valid best/f1 non0"
+            validate(key_of(name))
+    assert key_of("valid best/f1 non0") == "valid best/f1 non0"
 
 
 def test_a_word_of_a_command_line_is_read_as_it_was() -> None:

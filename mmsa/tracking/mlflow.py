@@ -2,42 +2,49 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import os
-import re
 import shlex
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
-from mmsa.data.naming import data_name
 from mmsa.errors import MmsaError
 from mmsa.files import remove_all
 from mmsa.record import RunRecord
 from mmsa.secrets import VARIABLES, address, hidden, without_secrets
 from mmsa.tracking.database import default_uri, ensure_database, import_client, require_writable, sqlite_file
+from mmsa.tracking.entries import (
+    KEY_LENGTH,
+    METRICS_PER_CALL,
+    PARAMETERS_PER_CALL,
+    REASONS,
+    RUN,
+    TAG_LENGTH,
+    WHOLE,
+    clear_uploads,
+    final_metrics,
+    found_entry,
+    key_of,
+    local_folder,
+    log_data,
+    log_file,
+    log_parameters,
+    shortened,
+    shown_files,
+    start_of,
+    tags_of,
+    texts_of,
+)
 from mmsa.tracking.pause import Pause
 from mmsa.tracking.tracker import Entry, RunInfo, Tracker
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
 
-# MLflow's own limits, below which it refuses the whole batch.
-_PARAMETER_LENGTH, _TAG_LENGTH, _KEY_LENGTH = 6000, 8000, 250
-_METRICS_PER_CALL, _PARAMETERS_PER_CALL = 1000, 100
-_FILES_WITH_OPTIONS = ("config.yaml", "overrides.json", "result.json", "run.log")
-_FILES = (*_FILES_WITH_OPTIONS, "predictions.csv", "history.csv")
-"""What MLflow gets of a run's folder, with the figures: the weights stay there, which the tag "folder" names."""
-RUN, WHOLE = "run", "whole"
-"""Tags: the run's own id, and since which start of the run an entry lacks nothing."""
-_REASONS = {"failure", "pruned"}
 _LOCKED_SECONDS = 60.0
 """How long the end of a run waits for a database that another process holds."""
 
@@ -83,7 +90,7 @@ class MLflowTracker(Tracker):
 
     def start(self, run: RunInfo, run_id: str | None = None, again: bool = False) -> str | None:
         self.run_id, self.settled, self._asked = run_id, False, False
-        self._start, began = _start(run), run.began or time.time()
+        self._start, began = start_of(run), run.began or time.time()
         self._open = partial(self._opened, run, int(began * 1000), again or run_id is not None)
         self._send(lambda client, run_id: None)
         return self.run_id
@@ -92,14 +99,14 @@ class MLflowTracker(Tracker):
         found: list[Entry] = []
 
         def look() -> None:
-            shown = _found(*self._connected(), run, run_id)
+            shown = found_entry(*self._connected(), run, run_id)
             if shown is None:
                 found.append("missing")
             elif shown.info.lifecycle_stage == "deleted":
                 found.append("deleted")
             else:
                 # Entries of former versions have no sign, and are taken as they are.
-                whole = shown.data.tags.get(WHOLE, _start(run) if RUN not in shown.data.tags else "") == _start(run)
+                whole = shown.data.tags.get(WHOLE, start_of(run) if RUN not in shown.data.tags else "") == start_of(run)
                 found.append("whole" if whole and shown.info.status != "RUNNING" else "unfinished")
 
         return found[0] if self._attempt(look) else None
@@ -107,12 +114,12 @@ class MLflowTracker(Tracker):
     def discard(self, run: RunInfo, run_id: str | None) -> bool:
         def delete() -> None:
             client, experiment = self._connected()
-            shown = _found(client, experiment, run, run_id)
+            shown = found_entry(client, experiment, run, run_id)
             # A copy of the folder has the same ids, and the entry is the original's.
             of_folder = shown is not None and shown.data.tags.get("folder") == str(run.folder.resolve())
             if shown is not None and of_folder and shown.info.lifecycle_stage != "deleted":
                 client.delete_run(shown.info.run_id)
-                folder = _local(str(shown.info.artifact_uri))
+                folder = local_folder(str(shown.info.artifact_uri))
                 if folder is not None and folder.parts[-2:] == (shown.info.run_id, "artifacts"):
                     remove_all([folder.parent])  # MLflow keeps the files of a deleted run
 
@@ -158,12 +165,12 @@ class MLflowTracker(Tracker):
 
             try:
                 self._flush(client, run_id)
-                texts = _texts({**tags, "mlflow.note.content": description or None}, _TAG_LENGTH)
+                texts = texts_of({**tags, "mlflow.note.content": description or None}, TAG_LENGTH)
                 shown = [RunTag(*tag) for tag in texts.items()]
-                for start in range(0, len(shown), _PARAMETERS_PER_CALL):
-                    client.log_batch(run_id, tags=shown[start : start + _PARAMETERS_PER_CALL])
+                for start in range(0, len(shown), PARAMETERS_PER_CALL):
+                    client.log_batch(run_id, tags=shown[start : start + PARAMETERS_PER_CALL])
                 for path in files:
-                    _log_file(client, run_id, path)
+                    log_file(client, run_id, path)
                 if status is not None:
                     client.set_tag(run_id, WHOLE, self._start)
             finally:  # lest a file that cannot be copied leaves it running for ever
@@ -173,12 +180,12 @@ class MLflowTracker(Tracker):
         self.settled = self._send(send, last=status is not None) and status is not None
 
     def finish(self, folder: Path, record: RunRecord, description: str = "") -> None:
-        self._keep(_final_metrics(record.metrics), record.best_epoch or 0)
-        self.annotate({"num_parameters": record.num_parameters}, description, _shown_files(folder), "FINISHED")
+        self._keep(final_metrics(record.metrics), record.best_epoch or 0)
+        self.annotate({"num_parameters": record.num_parameters}, description, shown_files(folder), "FINISHED")
 
     def fail(self, folder: Path, reason: str, pruned: bool = False) -> None:
         tag, status = ("pruned", "KILLED") if pruned else ("failure", "FAILED")
-        self.annotate({tag: reason}, files=_shown_files(folder), status=status)
+        self.annotate({tag: reason}, files=shown_files(folder), status=status)
 
     def _send(self, action: Callable[[MlflowClient, str], None], last: bool = False) -> bool:
         """Do something with the run, which is opened where it is not yet; the last time nothing is left untried."""
@@ -222,11 +229,11 @@ class MLflowTracker(Tracker):
     def _opened(self, run: RunInfo, began: int, again: bool) -> MlflowClient:
         """The client, with the run's entry, or a new one that began at a time in ms."""
         client, experiment = self._connected()
-        shown = _found(client, experiment, run, self.run_id) if again or self._asked else None
+        shown = found_entry(client, experiment, run, self.run_id) if again or self._asked else None
         self._asked = True  # an attempt that fails from here on may have made the entry
         if shown is None:
-            tags = _texts(_tags(run), _TAG_LENGTH)
-            named = _shortened(run.name, _KEY_LENGTH)
+            tags = texts_of(tags_of(run), TAG_LENGTH)
+            named = shortened(run.name, KEY_LENGTH)
             shown = client.create_run(experiment, start_time=began, run_name=named, tags=tags)
             self.run_id = str(shown.info.run_id)
         else:
@@ -234,22 +241,22 @@ class MLflowTracker(Tracker):
             if shown.info.lifecycle_stage == "deleted":
                 client.restore_run(self.run_id)
             client.set_tag(self.run_id, WHOLE, "false")
-            for reason in _REASONS & shown.data.tags.keys():  # why an earlier attempt ended, which goes on
+            for reason in REASONS & shown.data.tags.keys():  # why an earlier attempt ended, which goes on
                 client.delete_tag(self.run_id, reason)
             client.update_run(self.run_id, status="RUNNING")
-            _clear_uploads(str(shown.info.artifact_uri))
+            clear_uploads(str(shown.info.artifact_uri))
             for name in shown.data.metrics:
                 self._there |= {(name, point.step) for point in client.get_metric_history(self.run_id, name)}
-        _log_parameters(client, self.run_id, run.parameters)
+        log_parameters(client, self.run_id, run.parameters)
         if run.fingerprint and not (again and shown.inputs and shown.inputs.dataset_inputs):
-            _log_data(client, self.run_id, run)
+            log_data(client, self.run_id, run)
         return client
 
     def _keep(self, metrics: Mapping[str, float], epoch: int, at: float | None = None) -> None:
         now = int((at or time.time()) * 1000)
         # The UI draws NaN and infinity as gaps and giants; the run's history keeps them.
         finite = {name: float(value) for name, value in metrics.items() if value is not None and math.isfinite(value)}
-        self._pending += [(_key(name), value, now, epoch) for name, value in finite.items()]
+        self._pending += [(key_of(name), value, now, epoch) for name, value in finite.items()]
 
     def _flush(self, client: MlflowClient, run_id: str) -> None:
         """Send the metrics that are kept, with those that an earlier failure kept back."""
@@ -257,7 +264,7 @@ class MLflowTracker(Tracker):
 
         self._pending = [metric for metric in self._pending if (metric[0], metric[3]) not in self._there]
         while self._pending:
-            part = self._pending[:_METRICS_PER_CALL]
+            part = self._pending[:METRICS_PER_CALL]
             client.log_batch(run_id, metrics=[Metric(*metric) for metric in part])
             del self._pending[: len(part)]
 
@@ -270,128 +277,4 @@ def _cause(error: Exception, uri: str) -> str:
     if isinstance(error, MmsaError):
         return "; ".join(line.strip() for line in str(error).splitlines()).rstrip(".")
     said = without_secrets(str(error).strip() or type(error).__name__, uri)  # before it is cut
-    return _shortened(said.splitlines()[0], 160).rstrip(".")
-
-
-def _start(run: RunInfo) -> str:
-    """The latest start of a run: an entry that was whole lacks what came after a later one."""
-    return "true" if run.began is None else str(run.began)
-
-
-def _shown_files(folder: Path) -> Iterator[Path]:
-    """The files of a run's folder that MLflow shows, those that there are."""
-    yield from (folder / name for name in _FILES if (folder / name).is_file())
-    yield from sorted((folder / "figures").glob("*.png"))
-
-
-def _log_file(client: MlflowClient, run_id: str, path: Path) -> None:
-    text = path.read_text(encoding="utf-8", errors="replace") if path.name in _FILES_WITH_OPTIONS else ""
-    if text != hidden(text):  # of an older run
-        client.log_text(run_id, hidden(text), path.name)
-    else:
-        client.log_artifact(run_id, str(path), "figures" if path.suffix == ".png" else None)
-
-
-def _found(client: MlflowClient, experiment: str, run: RunInfo, run_id: str | None) -> Run | None:
-    """The entry of a run, by its id in MLflow or the run's own; deleted ones too.
-
-    One of another run is not taken, whatever id in MLflow a folder names.
-    """
-    from mlflow.entities import ViewType
-    from mlflow.exceptions import MlflowException
-
-    if run_id is not None:
-        try:
-            known = client.get_run(run_id)
-            if _is_of(known.data.tags, run):
-                return known
-        except MlflowException as error:
-            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                raise
-    if run.id is None:
-        return None
-    shown = client.search_runs([experiment], f"tags.`{RUN}` = '{run.id}'", ViewType.ALL, max_results=1)
-    return shown[0] if shown else None
-
-
-def _is_of(tags: Mapping[str, str], run: RunInfo) -> bool:
-    """Whether the entry with these tags shows a run; that of a former version is known by the folder's name."""
-    if RUN in tags:
-        return tags[RUN] == run.id
-    return Path(tags.get("folder", run.folder.name)).name == run.folder.name
-
-
-def _clear_uploads(artifacts: str) -> None:
-    """Remove what MLflow leaves of a file in a local folder when it is killed while it copies it."""
-    if (folder := _local(artifacts)) is not None:
-        remove_all(folder.rglob(".artifact.uploading.*"))
-
-
-def _local(artifacts: str) -> Path | None:
-    """The folder of artifacts on this machine, None where they are elsewhere."""
-    return Path(unquote(urlsplit(artifacts).path)) if artifacts.startswith("file:") else None
-
-
-def _log_parameters(client: MlflowClient, run_id: str, parameters: Mapping[str, Any]) -> None:
-    """Log the parameters; of a resumed run only new ones, as MLflow changes no value; a tag names the changes."""
-    from mlflow.entities import Param
-
-    known = client.get_run(run_id).data.params
-    values = _texts({name: "null" if value is None else value for name, value in parameters.items()}, _PARAMETER_LENGTH)
-    new = [Param(name, value) for name, value in values.items() if name not in known]
-    for start in range(0, len(new), _PARAMETERS_PER_CALL):
-        client.log_batch(run_id, params=new[start : start + _PARAMETERS_PER_CALL])
-    changed = [f"{name}: {known[name]} -> {value}" for name, value in values.items() if known.get(name, value) != value]
-    if changed:
-        client.set_tag(run_id, "resumed with", _shortened(", ".join(changed), _TAG_LENGTH))
-
-
-def _log_data(client: MlflowClient, run_id: str, run: RunInfo) -> None:
-    from mlflow.entities import Dataset, DatasetInput
-
-    fingerprint = str(run.fingerprint)
-    name = data_name(str(run.tags.get("dataset") or "data"), run.source)
-    source = json.dumps({"store": fingerprint, "source": run.source})
-    client.log_inputs(run_id, [DatasetInput(Dataset(_shortened(name, _KEY_LENGTH), fingerprint[:36], "local", source))])
-
-
-def _tags(run: RunInfo) -> dict[str, Any]:
-    return {
-        **run.tags,
-        RUN: run.id,
-        "folder": str(run.folder.resolve()),
-        "data fingerprint": run.fingerprint,
-        "data source": run.source,
-        "mlflow.user": os.environ.get("USER"),
-        "mlflow.source.type": "LOCAL",
-        "mlflow.source.name": "train.py",
-        "mlflow.source.git.commit": run.commit,
-        **{f"environment.{name}": version for name, version in run.environment.items()},
-    }
-
-
-def _final_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Metrics of the selected weights: those of the test fold under their name, others apart from their curves.
-
-    The UI sorts its charts by name: "valid best" stands below the curves. The baselines are in the description.
-    """
-    return {
-        name if name.startswith("test/") else name.replace("/", " best/", 1): value for name, value in metrics.items()
-    }
-
-
-def _key(name: str) -> str:
-    """A name as MLflow takes it: of allowed signs, and no path that could be written in another way."""
-    allowed = re.sub(r"[^\w .:/-]", "_", str(name))[:_KEY_LENGTH]
-    return "/".join(part for part in allowed.split("/") if part.strip(".")) or "_"
-
-
-def _texts(values: Mapping[str, Any], length: int) -> dict[str, str]:
-    """Names and values as MLflow takes them, without secrets; None is left out."""
-    there = {_key(name): value for name, value in values.items() if value is not None}
-    texts = {name: value if isinstance(value, str) else json.dumps(value, default=str) for name, value in there.items()}
-    return {name: _shortened(hidden(text), length) for name, text in texts.items()}
-
-
-def _shortened(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 2]} …"
+    return shortened(said.splitlines()[0], 160).rstrip(".")
