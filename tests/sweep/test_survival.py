@@ -176,9 +176,14 @@ def server() -> Iterator[Server]:
 
 
 def test_a_server_that_is_away_for_75_seconds_costs_no_trial(
-    short: list[str], tmp_path: Path, undisturbed: list[tuple[Any, ...]], server: Server
+    short: list[str],
+    tmp_path: Path,
+    undisturbed: list[tuple[Any, ...]],
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     url = empty_database(str(server.folder))
+    monkeypatch.setenv("MMSA_STORAGE", url)  # which the sweep's folder does not hold
     folder = tmp_path / "outputs" / "sweeps" / "study"
 
     def restart() -> None:
