@@ -270,6 +270,7 @@ def track(
     from mmsa.occupancy import run_folders
     from mmsa.overrides import text_override
     from mmsa.settling import track as hand_in
+    from mmsa.summaries import renew_summaries
     from mmsa.sweep.study_run import renew_studies
 
     if bool(runs) == every:
@@ -282,6 +283,7 @@ def track(
         hand_in(named or run_folders(place), cfg, print, even_deleted=bool(named))
         if every:
             renew_studies(place, cfg, print)
+            renew_summaries(place, cfg, print)
 
 
 @app.command()
@@ -354,13 +356,21 @@ def evaluate(
 
 @app.command()
 def ui(
+    run: Annotated[Path | None, typer.Argument(help="Folder of a run, whose page it names too.")] = None,
     outputs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("outputs"),
     port: Annotated[int, typer.Option(help="First port to try.", min=1, max=65535)] = 5000,
 ) -> None:
     """Show the runs in MLflow, on this machine's own address."""
+    from mmsa.compose import compose
+    from mmsa.overrides import text_override
+    from mmsa.summaries import renew_summaries
     from mmsa.tracking.ui import serve
 
-    serve(outputs, port)
+    outputs = run.absolute().parent.parent if run else outputs
+    if (outputs / "mlflow.db").is_file():
+        cfg = compose(["tracking=mlflow", text_override("paths.outputs", str(outputs))])
+        renew_summaries(outputs, cfg, lambda line: None)  # a database that may only be read is shown as it is
+    serve(outputs, port, run)
 
 
 @app.command()

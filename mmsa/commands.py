@@ -12,6 +12,7 @@ from mmsa.config import PACKAGES_VARIABLE
 from mmsa.overrides import without_secret
 from mmsa.program import make, program, training
 from mmsa.secrets import HIDDEN, VARIABLES, hidden, resolved
+from mmsa.tracking.view import run_page
 
 
 def train_command(overrides: Sequence[str], config_folders: Sequence[str] = (), folder: Path | None = None) -> str:
@@ -80,24 +81,28 @@ def doctor_command(arguments: Sequence[str]) -> str:
     return " ".join([program("mmsa"), "doctor", *map(quoted, arguments)])
 
 
-def browse_command(outputs: str, uri: str | None = None) -> str:
-    """The command line of the MLflow UI, or the address of a server.
+def browse_command(outputs: str, uri: str | None = None, run: Path | None = None, entry: Sequence[str] = ()) -> str:
+    """The command line that shows a run, or the runs, in MLflow, or the address on a server.
 
     Args:
         outputs: the outputs folder.
         uri: an MLflow tracking URI, as it is stored; None is the database in `outputs`.
+        run: folder of a run in `outputs`.
+        entry: the ids of the run's experiment and of its entry.
     """
     if uri is not None:
         true = resolved("tracking.uri", uri)
         if true.startswith("http"):
-            return re.sub(r"//[^/?]*@", "//", hidden(true)).partition("?")[0]
+            root = re.sub(r"//[^/?]*@", "//", hidden(true)).partition("?")[0]
+            return run_page(root, *entry) if entry else root
         if HIDDEN in uri or uri != true:  # the shell gives it to MLflow, and no list of processes shows it
             of_shell = f"${{{VARIABLES['tracking.uri']}:?}}" if HIDDEN in uri else re.sub(r"oc\.env:\s*", "", uri)
             return f'MLFLOW_BACKEND_STORE_URI="{of_shell}" {program("mlflow")} ui'
         return f"{program('mlflow')} ui --backend-store-uri {quoted(uri)}"
     if outputs == "outputs" and (made := make("ui")):
-        return made
-    return " ".join([program("mmsa"), "ui", *(["--outputs", quoted(outputs)] if outputs != "outputs" else [])])
+        return f"{made} ARGS={quoted(str(run))}" if run else made
+    shown = [str(run)] if run else ["--outputs", outputs] if outputs != "outputs" else []
+    return " ".join([program("mmsa"), "ui", *map(quoted, shown)])
 
 
 def quoted(word: str) -> str:

@@ -318,7 +318,10 @@ class Journal:
         if record.mlflow_run_id is None:
             self.display.say(f"all runs in one table: {report_command(outputs, debug=record.debug)}")
         else:
-            self.display.say(f"browse it: {browse_command(outputs, as_stored(self.cfg)['tracking'].get('uri'))}")
+            uri, entry = as_stored(self.cfg)["tracking"].get("uri"), (self.tracker.experiment_id, record.mlflow_run_id)
+            known = [part for part in entry if part]
+            shown = browse_command(outputs, uri, self.folder, known if len(known) == 2 else ())
+            self.display.say(f"browse it: {shown}")
 
     def _keep(self, record: RunRecord) -> None:
         """Write the record, with the run's id in MLflow, which may have one late."""

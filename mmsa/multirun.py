@@ -58,6 +58,7 @@ class MultirunCallback(Callback):
         from mmsa.journal import SWEEP_VARIABLE
         from mmsa.run_folder import NUM_RUNS_VARIABLE
         from mmsa.settling import settle
+        from mmsa.summaries import renew_summaries
 
         os.environ.pop(NUM_RUNS_VARIABLE, None)
         sweep, outputs = os.environ.pop(SWEEP_VARIABLE, None), Path(config.paths.outputs)
@@ -68,6 +69,7 @@ class MultirunCallback(Callback):
         if runs:
             print(report(asked))
             print(f"the same table later: {report_command(config.paths.outputs, sweep)}")
+            renew_summaries(outputs, config, print)
         if isinstance(sys.exc_info()[1], KeyboardInterrupt):
             if config.hydra.launcher._target_.endswith("JoblibLauncher"):  # which has killed its workers by now
                 settle(config, print)

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import re
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ _NUMBER_LENGTH = 60
 OF_THE_RUN = ("resume", "keep_last")
 """Options of the trainer's group that the run takes, not the trainer: they change no result."""
 _FILES_OF_DATA = ("dataset.source", "dataset.glove")
+_METHOD = ("experiment", "regularizer", "feedback", "fusion", "encoder", "objective")
 NUM_RUNS_VARIABLE = "MMSA_NUM_RUNS"
 """Environment variable: how many runs a multirun has."""
 _FORMER_TARGETS = {
@@ -53,8 +55,22 @@ _ADDED: dict[str, dict[str, Any]] = {
 
 def run_name(overrides: Sequence[str]) -> str:
     """The overrides that distinguish a run, in one text, its data first; "default" without any."""
+    # A folder's name is cut at its end.
+    return _named(sorted(overrides, key=lambda override: override_key(override) not in ("dataset", *_FILES_OF_DATA)))
+
+
+def short_name(overrides: Sequence[str]) -> str:
+    """As `run_name`, for a list of runs: the method first, then its options, then the rest, and the seed last."""
+
+    def place(override: str) -> tuple[bool, bool, bool]:
+        key = override_key(override)
+        return key == "seed", re.split("[/.]", key)[0] not in _METHOD, "." in key
+
+    return _named(sorted(overrides, key=place))
+
+
+def _named(overrides: Sequence[str]) -> str:
     typed = [override.lstrip("+").partition("=") for override in overrides if not is_hidden(override_key(override))]
-    typed.sort(key=lambda parts: parts[0] not in ("dataset", *_FILES_OF_DATA))  # a folder's name is cut at its end
     return " ".join(f"{key}{equals}{shown_value(key, value)}" for key, equals, value in typed) or "default"
 
 

@@ -26,7 +26,7 @@ from mmsa.occupancy import FILE as LOCK
 from mmsa.occupancy import give_back, remove, take, unsettled
 from mmsa.record import DIED, RunRecord
 from mmsa.resume import resume_line
-from mmsa.run_folder import flat_parameters, read_config, read_rows
+from mmsa.run_folder import flat_parameters, read_config, read_rows, short_name
 from mmsa.secrets import as_stored, hidden
 from mmsa.tracking.figures import write_figures
 from mmsa.tracking.tracker import RunInfo, Tracker
@@ -246,9 +246,9 @@ def info_of(folder: Path, record: RunRecord, config: Mapping[str, Any]) -> RunIn
         config: its configuration, plain.
     """
     return RunInfo(
-        name=record.name,
+        name=str(config.get("name") or short_name(record.overrides)),
         folder=folder,
-        parameters=flat_parameters(config),
+        parameters=run_of(folder, record).choices | flat_parameters(config),
         tags=record.model_dump(include={"sweep", "trial", "seed", "dataset", "task", "planted"}),
         commit=record.git.commit,
         fingerprint=record.data.fingerprint,

@@ -74,9 +74,24 @@ class Run(RunRecord):
     @property
     def options(self) -> set[str]:
         """Every key that `option` knows in this run."""
-        groups = {key.removesuffix("._target_") for key in self.configuration if key.endswith("._target_")}
-        groups = {"encoder" if group == "encoder.default" else group.replace(".", "/") for group in groups}
-        return {*self.configuration, *self.shown, *groups, "seed", "dataset", "dataset.source", "name", "sweep"}
+        return {*self.configuration, *self.shown, *self._groups, "seed", "dataset", "dataset.source", "name", "sweep"}
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """Of each group the option that was chosen; of encoders that differ each modality's."""
+        found = {key: self.option(key) for key in ("experiment", *self._groups)}
+        known = {key: option for key, option in found.items() if option is not None}
+        encoders = {key.partition("/")[2]: known.pop(key) for key in sorted(known) if key.startswith("encoder/")}
+        if encoders:
+            alike = len(set(encoders.values())) == 1
+            each = ", ".join(f"{modality}: {option}" for modality, option in encoders.items())
+            known["encoder"] = next(iter(encoders.values())) if alike else each
+        return known
+
+    @property
+    def _groups(self) -> list[str]:
+        groups = [key.removesuffix("._target_") for key in self.configuration if key.endswith("._target_")]
+        return ["encoder" if group == "encoder.default" else group.replace(".", "/") for group in groups]
 
 
 @dataclass(frozen=True)

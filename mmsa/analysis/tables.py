@@ -100,17 +100,27 @@ def make_tables(runs: Iterable[Run], shape: Shape = _ALL, videos: Videos | None 
     Raises:
         ConfigError: no run has what the shape asks for.
     """
-    comparable: dict[tuple[object, ...], list[Run]] = {}
-    for run in runs:
-        key = (run.dataset, run.data.fingerprint, run.task, run.fold, () if shape.metrics else run.primary)
-        comparable.setdefault(key, []).append(run)
-    members = list(comparable.values())
+    members = comparable(runs, bool(shape.metrics))
     if members:
         shape.check([run for runs in members for run in runs])
         check_rows(shape, members)
     data = _data_told_apart(members)
     made = (_table(runs, shape, told, videos) for runs, told in zip(members, data, strict=True))
     return [table for table in made if table.blocks[0]]
+
+
+def comparable(runs: Iterable[Run], whatever_metrics: bool = False) -> list[list[Run]]:
+    """Runs that may stand in one table: on equal data, of one task, scored on one fold.
+
+    Args:
+        runs: in the order that they keep.
+        whatever_metrics: whether their tasks may show different ones.
+    """
+    found: dict[tuple[object, ...], list[Run]] = {}
+    for run in runs:
+        key = (run.dataset, run.data.fingerprint, run.task, run.fold, () if whatever_metrics else run.primary)
+        found.setdefault(key, []).append(run)
+    return list(found.values())
 
 
 def data_line(runs: Sequence[Run], fold: str) -> str:

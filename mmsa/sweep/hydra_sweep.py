@@ -24,6 +24,7 @@ from mmsa.occupancy import give_back, take
 from mmsa.overrides import text_override
 from mmsa.secrets import check_place, hidden
 from mmsa.settling import settle
+from mmsa.summaries import renew_summaries
 from mmsa.sweep.checking import check_sweep
 from mmsa.sweep.drive import SweepDisplay, opening_lines, usual_seconds
 from mmsa.sweep.lasting import StorageAway, at_once
@@ -276,6 +277,8 @@ def _conclude(made: Sweep, display: SweepDisplay, ended: int | None, otherwise: 
     if summary.counts["done"]:
         print(report(Path(spec.folder).parents[1], spec.study))
         print(f"the same table later: {report_command(made.base.paths.outputs, spec.study)}")
+    if spec.options["final"]:
+        renew_summaries(Path(made.base.paths.outputs), made.base, print)
     if complete and not summary.counts["done"]:
         last = next(row.reason for row in reversed(summary.rows) if row.state == "pruned")
         raise MmsaError(f"none of {summary.total} trials has a value, the last one: {last}\n  try another range")

@@ -95,7 +95,7 @@ class StudyRun:
         self._step = step
         metrics = {f"trials/{state}": float(counts[state]) for state in ("done", "pruned", "failed")}
         metrics |= {f"best/{name}": value for name, value in summary.best_values().items()}
-        self.tracker.log_epoch(metrics, step)
+        self.tracker.log(metrics, step)
 
 
 def ended_as(study: optuna.Study, summary: Summary, max_failures: int) -> Status:

@@ -26,13 +26,20 @@ _FILES_WITH_OPTIONS = ("config.yaml", "overrides.json", "result.json", "run.log"
 _FILES = (*_FILES_WITH_OPTIONS, "predictions.csv", "history.csv")
 """What MLflow gets of a run's folder, with the figures: the weights stay there, which the tag "folder" names."""
 RUN, WHOLE = "run", "whole"
-"""Tags: the run's own id, and since which start of the run an entry lacks nothing."""
+"""Tags: the run's own id, and of which start and content of the run an entry lacks nothing."""
+_VERSION = 2
+"""Of what an entry holds: an entry of a former version lacks something."""
 REASONS = {"failure", "pruned"}
 
 
-def start_of(run: RunInfo) -> str:
-    """The latest start of a run: an entry that was whole lacks what came after a later one."""
-    return "true" if run.began is None else str(run.began)
+def state_of(run: RunInfo) -> str:
+    """The latest start of a run, or what it was derived from: an entry that was whole lacks what came later."""
+    return f"{_VERSION} {run.derived_from or run.began or ''}".rstrip()
+
+
+def takes_name(run: RunInfo, tags: Mapping[str, str]) -> bool:
+    """Whether an entry gets the run's name, and not the one that a user may have given it since."""
+    return run.derived_from is not None or tags.get(WHOLE, "").partition(" ")[0] != str(_VERSION)
 
 
 def shown_files(folder: Path) -> Iterator[Path]:
@@ -128,16 +135,6 @@ def tags_of(run: RunInfo) -> dict[str, Any]:
         "mlflow.source.name": "train.py",
         "mlflow.source.git.commit": run.commit,
         **{f"environment.{name}": version for name, version in run.environment.items()},
-    }
-
-
-def final_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Metrics of the selected weights: those of the test fold under their name, others apart from their curves.
-
-    The UI sorts its charts by name: "valid best" stands below the curves. The baselines are in the description.
-    """
-    return {
-        name if name.startswith("test/") else name.replace("/", " best/", 1): value for name, value in metrics.items()
     }
 
 

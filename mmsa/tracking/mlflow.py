@@ -26,7 +26,6 @@ from mmsa.tracking.entries import (
     TAG_LENGTH,
     WHOLE,
     clear_uploads,
-    final_metrics,
     found_entry,
     key_of,
     local_folder,
@@ -35,12 +34,14 @@ from mmsa.tracking.entries import (
     log_parameters,
     shortened,
     shown_files,
-    start_of,
+    state_of,
     tags_of,
+    takes_name,
     texts_of,
 )
 from mmsa.tracking.pause import Pause
 from mmsa.tracking.tracker import Entry, RunInfo, Tracker
+from mmsa.tracking.view import CURVES, renew_view
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -81,17 +82,19 @@ class MLflowTracker(Tracker):
         self._pause = Pause(self.uri)
         self._open: Callable[[], MlflowClient] | None = None
         self._pending: list[tuple[str, float, int, int]] = []  # name, value, time in ms, epoch
+        self._values: list[tuple[str, float, int, int]] = []
         self._client: MlflowClient | None = None
-        self._asked, self._start = False, ""
+        self._asked, self._state, self._began = False, "", 0.0
         self._there: set[tuple[str, int]] = set()  # name and epoch of what an earlier attempt has sent
+        self._latest: dict[str, float] = {}  # the values that it has left
 
     def prepare(self) -> None:
         self._attempt(lambda: ensure_database(self.uri, self.outputs, self.experiment, self._warn))
 
     def start(self, run: RunInfo, run_id: str | None = None, again: bool = False) -> str | None:
         self.run_id, self.settled, self._asked = run_id, False, False
-        self._start, began = start_of(run), run.began or time.time()
-        self._open = partial(self._opened, run, int(began * 1000), again or run_id is not None)
+        self._state, self._began = state_of(run), run.began or time.time()
+        self._open = partial(self._opened, run, int(self._began * 1000), again or run_id is not None)
         self._send(lambda client, run_id: None)
         return self.run_id
 
@@ -106,7 +109,7 @@ class MLflowTracker(Tracker):
                 found.append("deleted")
             else:
                 # Entries of former versions have no sign, and are taken as they are.
-                whole = shown.data.tags.get(WHOLE, start_of(run) if RUN not in shown.data.tags else "") == start_of(run)
+                whole = shown.data.tags.get(WHOLE, state_of(run) if RUN not in shown.data.tags else "") == state_of(run)
                 found.append("whole" if whole and shown.info.status != "RUNNING" else "unfinished")
 
         return found[0] if self._attempt(look) else None
@@ -145,11 +148,35 @@ class MLflowTracker(Tracker):
         return closed
 
     def log_epoch(self, metrics: Mapping[str, float], epoch: int, at: float | None = None) -> None:
-        self._keep(metrics, epoch, at)
+        self.log({f"{CURVES}/{name}": value for name, value in metrics.items()}, epoch, at)
+
+    def log(self, metrics: Mapping[str, float], step: int, at: float | None = None) -> None:
+        """Add a value to each of these curves.
+
+        Args:
+            metrics: whole name -> value.
+            step: of all of them; a curve has one value at a step.
+            at: Unix time; None is now.
+        """
+        self._pending += _points(metrics, step, at)
         self._send(self._flush)
 
+    def show(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Set the values that tables show of these metrics, with what is sent next.
+
+        Args:
+            metrics: whole name -> value.
+            step: not before that of a value that is there: of those of one step MLflow shows the newest.
+        """
+        self._values = _points(metrics, step)
+
     def annotate(
-        self, tags: Mapping[str, Any], description: str = "", files: Iterable[Path] = (), status: str | None = None
+        self,
+        tags: Mapping[str, Any],
+        description: str = "",
+        files: Iterable[Path] = (),
+        status: str | None = None,
+        ended: float | None = None,
     ) -> None:
         """Send pending metrics, set tags and the Markdown description of the open run, add files, and close it.
 
@@ -158,6 +185,7 @@ class MLflowTracker(Tracker):
             description: empty leaves the one that is there.
             files: of a run's folder.
             status: FINISHED, FAILED or KILLED closes the run, which is tried whatever failed before.
+            ended: Unix time; None is now.
         """
 
         def send(client: MlflowClient, run_id: str) -> None:
@@ -172,19 +200,25 @@ class MLflowTracker(Tracker):
                 for path in files:
                     log_file(client, run_id, path)
                 if status is not None:
-                    client.set_tag(run_id, WHOLE, self._start)
+                    client.set_tag(run_id, WHOLE, self._state)
             finally:  # lest a file that cannot be copied leaves it running for ever
                 if status is not None:
-                    client.set_terminated(run_id, status)
+                    client.set_terminated(run_id, status, int((ended or time.time()) * 1000))
 
         self.settled = self._send(send, last=status is not None) and status is not None
 
     def finish(self, folder: Path, record: RunRecord, description: str = "") -> None:
-        self._keep(final_metrics(record.metrics), record.best_epoch or 0)
-        self.annotate({"num_parameters": record.num_parameters}, description, shown_files(folder), "FINISHED")
+        # Former versions have the last epoch's values under these names.
+        self.show(record.metrics, record.epochs or record.best_epoch or 0)
+        ended = None if record.seconds is None else self._began + record.seconds
+        self.annotate({"num_parameters": record.num_parameters}, description, shown_files(folder), "FINISHED", ended)
+        if record.trial is None:
+            columns = [f"{record.fold}/{metric}" for metric in record.primary]
+            self._send(lambda client, run_id: renew_view(client, str(self.experiment_id), columns))
 
     def fail(self, folder: Path, reason: str, pruned: bool = False) -> None:
-        tag, status = ("pruned", "KILLED") if pruned else ("failure", "FAILED")
+        # What a search has pruned is no failure, and MLflow marks what was killed as one.
+        tag, status = ("pruned", "FINISHED") if pruned else ("failure", "FAILED")
         self.annotate({tag: reason}, files=shown_files(folder), status=status)
 
     def _send(self, action: Callable[[MlflowClient, str], None], last: bool = False) -> bool:
@@ -228,13 +262,13 @@ class MLflowTracker(Tracker):
 
     def _opened(self, run: RunInfo, began: int, again: bool) -> MlflowClient:
         """The client, with the run's entry, or a new one that began at a time in ms."""
-        client, experiment = self._connected()
-        shown = found_entry(client, experiment, run, self.run_id) if again or self._asked else None
+        client, self.experiment_id = self._connected()
+        shown = found_entry(client, self.experiment_id, run, self.run_id) if again or self._asked else None
         self._asked = True  # an attempt that fails from here on may have made the entry
+        named = shortened(run.name, KEY_LENGTH)
         if shown is None:
             tags = texts_of(tags_of(run), TAG_LENGTH)
-            named = shortened(run.name, KEY_LENGTH)
-            shown = client.create_run(experiment, start_time=began, run_name=named, tags=tags)
+            shown = client.create_run(self.experiment_id, start_time=began, run_name=named, tags=tags)
             self.run_id = str(shown.info.run_id)
         else:
             self.run_id = str(shown.info.run_id)
@@ -243,8 +277,9 @@ class MLflowTracker(Tracker):
             client.set_tag(self.run_id, WHOLE, "false")
             for reason in REASONS & shown.data.tags.keys():  # why an earlier attempt ended, which goes on
                 client.delete_tag(self.run_id, reason)
-            client.update_run(self.run_id, status="RUNNING")
+            client.update_run(self.run_id, status="RUNNING", name=named if takes_name(run, shown.data.tags) else None)
             clear_uploads(str(shown.info.artifact_uri))
+            self._latest = dict(shown.data.metrics)
             for name in shown.data.metrics:
                 self._there |= {(name, point.step) for point in client.get_metric_history(self.run_id, name)}
         log_parameters(client, self.run_id, run.parameters)
@@ -252,21 +287,25 @@ class MLflowTracker(Tracker):
             log_data(client, self.run_id, run)
         return client
 
-    def _keep(self, metrics: Mapping[str, float], epoch: int, at: float | None = None) -> None:
-        now = int((at or time.time()) * 1000)
-        # The UI draws NaN and infinity as gaps and giants; the run's history keeps them.
-        finite = {name: float(value) for name, value in metrics.items() if value is not None and math.isfinite(value)}
-        self._pending += [(key_of(name), value, now, epoch) for name, value in finite.items()]
-
     def _flush(self, client: MlflowClient, run_id: str) -> None:
         """Send the metrics that are kept, with those that an earlier failure kept back."""
         from mlflow.entities import Metric
 
+        new = [metric for metric in self._values if self._latest.get(metric[0]) != metric[1]]
+        self._there -= {(name, step) for name, _, _, step in new}
+        self._pending, self._values = [*self._pending, *new], []
         self._pending = [metric for metric in self._pending if (metric[0], metric[3]) not in self._there]
         while self._pending:
             part = self._pending[:METRICS_PER_CALL]
             client.log_batch(run_id, metrics=[Metric(*metric) for metric in part])
             del self._pending[: len(part)]
+
+
+def _points(metrics: Mapping[str, float], step: int, at: float | None = None) -> list[tuple[str, float, int, int]]:
+    now = int((at or time.time()) * 1000)
+    # The UI draws NaN and infinity as gaps and giants; the run's history keeps them.
+    finite = {name: float(value) for name, value in metrics.items() if value is not None and math.isfinite(value)}
+    return [(key_of(name), value, now, step) for name, value in finite.items()]
 
 
 def _cause(error: Exception, uri: str) -> str:

@@ -28,6 +28,7 @@ class RunInfo:
         environment: versions of Python and of the libraries.
         began: Unix time; None is now.
         id: the run's own, by which its entry is found again.
+        derived_from: digest of what a summary was made of.
     """
 
     name: str
@@ -40,6 +41,7 @@ class RunInfo:
     environment: Mapping[str, str] = field(default_factory=dict)
     began: float | None = None
     id: str | None = None
+    derived_from: str | None = None
 
 
 class Tracker:
@@ -47,10 +49,12 @@ class Tracker:
 
     Attributes:
         run_id: None while the run is not shown, which may begin later than the run.
+        experiment_id: of the experiment that shows it.
         settled: everything is shown, and the run is closed.
     """
 
     run_id: str | None = None
+    experiment_id: str | None = None
     settled: bool = True
 
     def prepare(self) -> None:

@@ -12,14 +12,16 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
 
 from mmsa.errors import MmsaError
-from mmsa.program import training
+from mmsa.program import program, training
+from mmsa.record import RunRecord
 from mmsa.tracking.database import bring_here, default_uri, known_experiment
+from mmsa.tracking.view import TAG, run_page, runs_page
 
 HOST = "127.0.0.1"
 EXPERIMENT = "mmsa"
@@ -67,13 +69,35 @@ def training_view(database: Path, port: int) -> str:
     Raises:
         MmsaError: the file is not an MLflow database.
     """
+    root = f"http://{HOST}:{port}/"
     try:
-        experiment = known_experiment(database, EXPERIMENT)
+        if (experiment := known_experiment(database, EXPERIMENT)) is None:
+            return root
+        view = "SELECT 1 FROM experiment_tags WHERE experiment_id = ? AND key = ?"
+        return runs_page(root, experiment, _first(database, view, int(experiment), TAG) is not None)
     except sqlite3.Error as error:
         raise MmsaError(f"{database} is not an MLflow database ({error}).\n  move it away and train again") from error
-    root = f"http://{HOST}:{port}/"
-    # Without the workflow type the UI opens in its view for language models.
-    return f"{root}#/experiments/{experiment}/runs?workflowType=machine_learning" if experiment else root
+
+
+def page_of(database: Path, port: int, run: Path) -> str:
+    """Address of a run's page.
+
+    Raises:
+        DataError: the folder is not a run's.
+        MmsaError: the database does not show it.
+    """
+    entry = RunRecord.read(run).mlflow_run_id
+    experiment = _first(database, "SELECT experiment_id FROM runs WHERE run_uuid = ?", entry)
+    if experiment is None:
+        raise MmsaError(f"{run} is not in {database}.\n  type {program('mmsa')} track {shlex.quote(str(run))}")
+    return run_page(f"http://{HOST}:{port}", str(experiment), str(entry))
+
+
+def _first(database: Path, query: str, *values: object) -> object:
+    """The first value of a query's first row; None where there is none."""
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=20)) as connection:
+        row = connection.execute(query, values).fetchone()
+    return row[0] if row else None
 
 
 def start_server(outputs: Path, port: int, log: Path) -> subprocess.Popen[bytes]:
@@ -142,29 +166,32 @@ def ssh_line(port: int) -> str:
     return f"ssh -N -L {port}:{HOST}:{port} {shlex.quote(f'{user}@{socket.gethostname()}')}"
 
 
-def serve(outputs: Path, first_port: int) -> None:
+def serve(outputs: Path, first_port: int, run: Path | None = None) -> None:
     """Start the server, print its address, and stay until it ends or this program is interrupted.
 
     Args:
         outputs: folder that holds mlflow.db.
         first_port: the first port to try.
+        run: folder of a run, whose page is named too.
 
     Raises:
-        MmsaError: no runs yet, no free port, or a server that does not come up.
+        MmsaError: no runs yet, or not this one, no free port, or a server that does not come up.
     """
     if not (outputs / "mlflow.db").is_file():
         there = "" if outputs == Path("outputs") else f" {shlex.quote(f'paths.outputs={outputs}')}"
         raise MmsaError(f"{outputs} holds no tracked runs yet.\n  type {training()}{there}")
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started us with it ignored
     try:
-        _stay(outputs.absolute(), first_port)
+        _stay(outputs.absolute(), first_port, run)
     except KeyboardInterrupt:
         print("\nEnded.")
 
 
-def _stay(outputs: Path, first_port: int) -> None:
+def _stay(outputs: Path, first_port: int, run: Path | None) -> None:
     database = outputs / "mlflow.db"
     training_view(database, first_port)  # which refuses another file
+    if run:
+        page_of(database, first_port, run)
     with suppress(sqlite3.Error):  # of one that may only be read the server shows what it can
         bring_here(database.resolve(), print)
     log = outputs / "ui.log"
@@ -176,6 +203,8 @@ def _stay(outputs: Path, first_port: int) -> None:
             if is_up(server, port, log):
                 if port != first_port:
                     print(f"Port {first_port} is taken; using {port}.")
+                if run:
+                    print(f"The run:   {page_of(database, port, run)}")
                 print(f"The runs:  {training_view(database, port)}")
                 print(f"From another machine, first type there:  {ssh_line(port)}")
                 print("Ctrl-C ends it.", flush=True)
