@@ -64,7 +64,7 @@ def _info(group: Group, outputs: Path) -> RunInfo:
         folder=outputs / "runs",
         tags={
             "kind": "summary",
-            "derived": f"mean, std of {len(group.runs)} seeds",
+            "derived": f"mean of {len(group.runs)}",
             **first.model_dump(include={"dataset", "task", "planted"}),
         },
         fingerprint=first.data.fingerprint,

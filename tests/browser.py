@@ -11,10 +11,17 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from selenium import webdriver
+from selenium.common.exceptions import TimeoutException, WebDriverException
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.conftest import unavailable
 
 _SECONDS = 60
+_PROGRAMS = (("chromium", "chromium-browser", "google-chrome"), ("chromedriver",))
 _OWN_SCHEMES = ("about", "blob", "chrome", "data", "file")
 
 
@@ -26,7 +33,7 @@ class Browser:
         driver: of Selenium, for what is not here.
     """
 
-    driver: WebDriver
+    driver: webdriver.Chrome
 
     def open(self, address: str) -> None:
         """Show a page; what an earlier one has said and asked for is forgotten."""
@@ -64,3 +71,27 @@ class Browser:
         sent = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         asked = [one["params"]["request"]["url"] for one in sent if one["method"] == "Network.requestWillBeSent"]
         return {urlsplit(url).hostname or url for url in asked if urlsplit(url).scheme not in _OWN_SCHEMES}
+
+
+def _start(folder: Path) -> webdriver.Chrome:
+    browser, driver = (next(filter(None, map(shutil.which, names)), None) for names in _PROGRAMS)
+    if browser is None or driver is None:  # without both names Selenium would fetch one
+        unavailable("Chromium and its driver are not installed: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    # No proxy of the machine is asked for the loopback address, and no host of the browser's own maker at all.
+    for argument in ("headless", "disable-gpu", "disable-dev-shm-usage", "no-proxy-server", "window-size=1600,1000"):
+        options.add_argument(f"--{argument}")
+    options.add_argument(f"--user-data-dir={folder}")
+    if hasattr(os, "geteuid") and os.geteuid() == 0:  # for root Chromium has no sandbox
+        options.add_argument("--no-sandbox")
+    return webdriver.Chrome(options=options, service=Service(driver))
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A browser with a profile of its own; tests that need one are skipped where there is none."""
+    driver = _start(tmp_path_factory.mktemp("browser"))
+    yield Browser(driver)
+    driver.quit()

@@ -8,6 +8,7 @@ import shlex
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -212,9 +213,8 @@ class MLflowTracker(Tracker):
         self.show(record.metrics, record.epochs or record.best_epoch or 0)
         ended = None if record.seconds is None else self._began + record.seconds
         self.annotate({"num_parameters": record.num_parameters}, description, shown_files(folder), "FINISHED", ended)
-        if record.trial is None:
-            columns = [f"{record.fold}/{metric}" for metric in record.primary]
-            self._send(lambda client, run_id: renew_view(client, str(self.experiment_id), columns))
+        if self.settled and record.trial is None:
+            self._send(lambda client, _: self._renew_view(client, record))
 
     def fail(self, folder: Path, reason: str, pruned: bool = False) -> None:
         # What a search has pruned is no failure, and MLflow marks what was killed as one.
@@ -286,6 +286,10 @@ class MLflowTracker(Tracker):
         if run.fingerprint and not (again and shown.inputs and shown.inputs.dataset_inputs):
             log_data(client, self.run_id, run)
         return client
+
+    def _renew_view(self, client: MlflowClient, record: RunRecord) -> None:
+        with suppress(Exception):  # of a server that lets not everybody change the experiment
+            renew_view(client, str(self.experiment_id), [key_of(f"{record.fold}/{name}") for name in record.primary])
 
     def _flush(self, client: MlflowClient, run_id: str) -> None:
         """Send the metrics that are kept, with those that an earlier failure kept back."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,21 +18,13 @@ CURVES = "epochs"
 """First part of the names of metrics that have a value per epoch: the UI sorts its charts by name."""
 STD = "std"
 """First part of the names of standard deviations over seeds."""
-OPTIONS = {
-    "seed": 50,
-    "feedback": 80,
-    "regularizer": 85,
-    "fusion": 80,
-    "encoder": 75,
-    "objective": 75,
-    "experiment": 85,
-}
-"""Parameters that have a column, and its width in pixels."""
+_OPTIONS = ("seed", "feedback", "regularizer", "fusion", "encoder", "objective", "experiment", "dataset")
 # Without the workflow type the UI opens in its view for language models.
 _WORKFLOW = "workflowType=machine_learning"
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
+_NAME, _WIDTH = "attributes.`Run Name`", 85  # pixels
 _METRICS = "mmsa.metrics"
-_MOST_METRICS = 16  # MLflow's limit of 5,000 signs
+_LONGEST = 5000  # signs of a tag, MLflow's limit
 
 
 def renew_view(client: MlflowClient, experiment: str, metrics: Iterable[str]) -> None:
@@ -42,29 +35,31 @@ def renew_view(client: MlflowClient, experiment: str, metrics: Iterable[str]) ->
     Args:
         client: of MLflow.
         experiment: its id.
-        metrics: names, `fold/metric`.
+        metrics: names as MLflow has them, `fold/metric`.
     """
     tags = client.get_experiment(experiment).tags
-    known = json.loads(tags.get(_METRICS, "[]"))
-    new = [name for name in metrics if name not in known]
-    if TAG in tags and not new[: _MOST_METRICS - len(known)]:
+    known = [name for name in tags.get(_METRICS, "").split(",") if name]
+    shown = list(dict.fromkeys([*known, *metrics]))
+    while len(_view(shown)) > _LONGEST:
+        shown.pop()
+    if TAG in tags and shown == known:
         return
-    shown = [*known, *new][:_MOST_METRICS]
-    for tag, value in {**_KIND, TAG: _view(shown), _METRICS: json.dumps(shown)}.items():
+    for tag, value in {**_KIND, TAG: _view(shown), _METRICS: ",".join(shown)}.items():
         client.set_experiment_tag(experiment, tag, value)
 
 
-def _view(metrics: Iterable[str]) -> str:
-    """The view as MLflow keeps it: summaries and studies first, then runs, the newest first."""
-    widths = {_column("params", name): width for name, width in OPTIONS.items()}
-    for name in metrics:
-        widths |= {_column("metrics", name): 85, _column("metrics", f"{STD}/{name}"): 85}
-    widths = {_column("tags", "derived"): 150, **widths, _column("tags", "sweep"): 150}
-    selected = list(widths)
+def _view(metrics: Sequence[str]) -> str:
+    """The view as MLflow keeps it: studies and summaries first, then runs, the newest first.
+
+    Its first columns are seen without scrolling: the first metric, then the options.
+    """
+    first, *more = ((_column("metrics", name), _column("metrics", f"{STD}/{name}")) for name in metrics)
+    options = [_column("params", name) for name in _OPTIONS]
+    selected = [_column("tags", "derived"), *first, *options, *chain(*more), _column("tags", "sweep")]
     state = {
         "selectedColumns": selected,
-        "columnOrder": [_column("attributes", "Run Name"), *selected],
-        "columnWidths": {_column("attributes", "Run Name"): 270, "runDateAndNestInfo": 125, **widths},
+        "columnOrder": [_NAME, *selected],
+        "columnWidths": {_NAME: 240, "runDateAndNestInfo": 115} | {column: _WIDTH for column in selected},
         "orderByKey": _column("tags", "kind"),
         "orderByAsc": True,
     }

@@ -120,8 +120,8 @@ def test_a_run_is_tracked_and_no_password_is_shown(
     shown = MlflowClient(tracking_uri=postgres_url).get_run(result.run_id)
     assert shown.info.status == "FINISHED"
     assert shown.data.metrics["test/mae"] == pytest.approx(result.metrics["test/mae"])
-    assert shown.data.metrics["valid best/mae"] == pytest.approx(result.score)
-    history = MlflowClient(tracking_uri=postgres_url).get_metric_history(result.run_id, "valid/mae")
+    assert shown.data.metrics["valid/mae"] == pytest.approx(result.score)
+    history = MlflowClient(tracking_uri=postgres_url).get_metric_history(result.run_id, "epochs/valid/mae")
     assert [metric.step for metric in history] == [1, 2]
 
     artifacts = tmp_path / "outputs" / "mlartifacts" / "mmsa" / result.run_id / "artifacts"
@@ -168,7 +168,7 @@ def test_a_sweep_keeps_its_study_and_its_runs_in_postgresql(
     assert sorted(run.data.tags.get("trial", "study") for run in runs) == ["0", "1", "2", "study"]
     assert {run.info.status for run in runs} == {"FINISHED"} and {run.data.tags["sweep"] for run in runs} == {"shared"}
     (study,) = (run for run in runs if run.data.tags.get("kind") == "study")
-    values = [run.data.metrics["valid best/mae"] for run in runs if "trial" in run.data.tags]
+    values = [run.data.metrics["valid/mae"] for run in runs if "trial" in run.data.tags]
     assert study.data.metrics["best/valid/mae"] == pytest.approx(min(values))
     password = sqlalchemy.make_url(postgres_url).password
     assert password and commands and password not in str(commands)

@@ -108,7 +108,7 @@ def test_a_database_that_is_locked_at_the_start_gets_the_run_later(
     assert tracker.run_id is None, "left alone for a while: a server that is away must not hold up a training"
     tracker.finish(folder, RESULT)
     assert tracker.run_id is not None and len(lines) == 1
-    query = f"SELECT value FROM metrics WHERE run_uuid = '{tracker.run_id}' AND key = 'valid/mae' ORDER BY step"
+    query = f"SELECT value FROM metrics WHERE run_uuid = '{tracker.run_id}' AND key = 'epochs/valid/mae' ORDER BY step"
     assert rows(outputs, query) == [1.0, 0.5]
     assert rows(outputs, f"SELECT status FROM runs WHERE run_uuid = '{tracker.run_id}'") == ["FINISHED"]
     assert rows(outputs, f"SELECT value FROM params WHERE run_uuid = '{tracker.run_id}'") == ["3"]
