@@ -18,7 +18,7 @@ from mmsa.analysis.tables import Estimate, comparable, make_tables
 from mmsa.run_folder import override_key, short_name
 from mmsa.tracking.mlflow import MLflowTracker
 from mmsa.tracking.tracker import RunInfo
-from mmsa.tracking.view import STD
+from mmsa.tracking.view import std_of
 
 
 def renew_summaries(outputs: Path, cfg: DictConfig, say: Callable[[str], None]) -> None:
@@ -83,5 +83,5 @@ def _estimates(group: Group) -> dict[str, float]:
     found: dict[str, float] = {}
     for name in group.runs[0].metrics:
         estimate = Estimate.of([run.metrics.get(name, math.nan) for run in group.runs])
-        found |= {name: estimate.mean} if estimate.std is None else {name: estimate.mean, f"{STD}/{name}": estimate.std}
+        found |= {name: estimate.mean} if estimate.std is None else {name: estimate.mean, std_of(name): estimate.std}
     return found

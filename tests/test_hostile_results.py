@@ -375,7 +375,7 @@ def test_a_tracker_gets_only_names_that_it_takes() -> None:
     for name in [*NAMES, "a//b", "./a", "a/../b", "/a", "a/", "valid/mae", "head.weight: x"]:
         for validate in (_validate_metric_name, _validate_param_name, _validate_tag_name):
             validate(key_of(name))
-    assert key_of("std/valid/f1 non0") == "std/valid/f1 non0"
+    assert key_of("valid std/f1 non0") == "valid std/f1 non0"
 
 
 def test_a_word_of_a_command_line_is_read_as_it_was() -> None:

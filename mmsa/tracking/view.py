@@ -16,8 +16,6 @@ KEY = "mmsa"
 TAG = f"mlflow.sharedViewState.{KEY}"
 CURVES = "epochs"
 """First part of the names of metrics that have a value per epoch: the UI sorts its charts by name."""
-STD = "std"
-"""First part of the names of standard deviations over seeds."""
 _OPTIONS = ("seed", "feedback", "regularizer", "fusion", "encoder", "objective", "experiment", "dataset")
 # Without the workflow type the UI opens in its view for language models.
 _WORKFLOW = "workflowType=machine_learning"
@@ -53,18 +51,23 @@ def _view(metrics: Sequence[str]) -> str:
 
     Its first columns are seen without scrolling: the first metric, then the options.
     """
-    first, *more = ((_column("metrics", name), _column("metrics", f"{STD}/{name}")) for name in metrics)
+    first, *more = ((_column("metrics", name), _column("metrics", std_of(name))) for name in metrics)
     options = [_column("params", name) for name in _OPTIONS]
     selected = [_column("tags", "derived"), *first, *options, *chain(*more), _column("tags", "sweep")]
     state = {
         "selectedColumns": selected,
         "columnOrder": [_NAME, *selected],
-        "columnWidths": {_NAME: 240, "runDateAndNestInfo": 115} | {column: _WIDTH for column in selected},
+        "columnWidths": {_NAME: 240, "runDateAndNestInfo": 115} | dict.fromkeys(selected, _WIDTH),
         "orderByKey": _column("tags", "kind"),
         "orderByAsc": True,
     }
     now = int(time.time() * 1000)
     return json.dumps({"name": KEY, "createdAt": now, "updatedAt": now, "state": json.dumps(state)})
+
+
+def std_of(metric: str) -> str:
+    """Name of the standard deviation over seeds of a metric `fold/metric`."""
+    return metric.replace("/", " std/", 1)
 
 
 def _column(kind: str, name: str) -> str:

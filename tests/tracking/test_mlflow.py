@@ -159,6 +159,7 @@ def test_a_resumed_run_goes_on_under_its_id(outputs: Path, folder: Path) -> None
     second.finish(folder, RESULT)
     shown = read(outputs, run_id)
     assert shown.info.status == "FINISHED" and history(outputs, run_id, "epochs/valid/mae") == [(0, 1.0), (1, 0.9)]
+    assert "failure" not in shown.data.tags
     assert shown.data.params["new"] == "1" and shown.data.tags["resumed with"] == "trainer.max_epochs: 5 -> 9"
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import socket
 import sqlite3
 import subprocess
 import sys
 import threading
-import urllib.request
 from contextlib import closing
 from pathlib import Path
 
@@ -20,8 +18,7 @@ from mmsa.compose import compose
 from mmsa.errors import MmsaError
 from mmsa.reporting import report_errors
 from mmsa.tracking import ui
-from mmsa.tracking.database import _schemas, ensure_database
-from tests.warm import FOREIGN
+from mmsa.tracking.database import _schemas
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,15 +30,11 @@ def small_database(folder: Path, *, names: tuple[str, ...], stage: str = "active
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("CREATE TABLE experiments (experiment_id INTEGER, name TEXT, lifecycle_stage TEXT)")
         connection.executemany("INSERT INTO experiments VALUES (?, ?, ?)", [(i, n, stage) for i, n in enumerate(names)])
+        connection.execute("CREATE TABLE experiment_tags (experiment_id INTEGER, key TEXT, value TEXT)")
         connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
         connection.execute("INSERT INTO alembic_version VALUES (?)", (_schemas().get_current_head(),))
         connection.commit()
     return database
-
-
-def listening(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex((host, port)) == 0
 
 
 def test_without_runs_it_says_what_makes_some_there(tmp_path: Path) -> None:
@@ -155,40 +148,3 @@ def test_a_server_that_took_the_port_meanwhile_is_not_taken_for_ours(
     shown = capsys.readouterr().out
     assert f"Port {taken} is taken; using {ports[1]}" in shown
     assert f"http://127.0.0.1:{ports[1]}/" in shown and f":{taken}/" not in shown
-
-
-def visit(shown: subprocess.Popen[str], taken: int, experiment: str) -> int:
-    """Read what the program says until it stays, see that it is true, and return the port."""
-    assert shown.stdout is not None
-    text = ""
-    for line in shown.stdout:
-        text += line
-        if "Ctrl-C" in line:
-            break
-    assert f"Port {taken} is taken" in text and not FOREIGN.search(text)
-    port = int(text.partition("using ")[2].partition(".")[0])
-    assert f"http://127.0.0.1:{port}/#/experiments/{experiment}/runs?workflowType=machine_learning" in text
-    assert f"ssh -N -L {port}:127.0.0.1:{port} " in text
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"http://127.0.0.1:{port}/", timeout=30) as page:
-        assert b"MLflow" in page.read()
-    # A server on all interfaces would answer at every loopback address.
-    assert not listening("127.0.0.2", port)
-    return port
-
-
-def test_the_server_comes_up_and_goes_down(tmp_path: Path) -> None:
-    outputs = tmp_path / "my outputs"
-    experiment = ensure_database(None, outputs)
-    with socket.create_server((ui.HOST, 0)) as holder:
-        taken = holder.getsockname()[1]
-        command = [sys.executable, "-m", "mmsa.cli", "ui", "--outputs", str(outputs), "--port", str(taken)]
-        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as shown:
-            try:
-                port = visit(shown, taken, experiment)
-            finally:
-                shown.send_signal(signal.SIGINT)
-                rest, _ = shown.communicate(timeout=60)
-    assert shown.returncode == 0, rest
-    assert "Traceback" not in rest and not FOREIGN.search(rest)
-    assert not listening("127.0.0.1", port)
