@@ -294,10 +294,17 @@ def test_the_line_of_the_user_interface_works_in_the_checkout_and_outside(
     assert line.startswith("make ui")
     done = subprocess.run(f"{line} --dry-run", shell=True, capture_output=True, text=True)
     assert "-m mmsa.cli ui" in done.stdout, done.stderr
+    run = Path("outputs", "runs", "1_a-b")
+    done = subprocess.run(f"{browse_command('outputs', run=run)} --dry-run", shell=True, capture_output=True, text=True)
+    assert f"-m mmsa.cli ui {run}\n" in done.stdout, done.stderr
+    server = browse_command("outputs", "http://host:1", run, ("3", "abc"))
+    assert server == "http://host:1/#/experiments/3/runs/abc?workflowType=machine_learning"
     monkeypatch.chdir(tmp_path)
     (tmp_path / "Makefile").write_text("ui:\n\tfalse\n")
     for outputs in ("outputs", "it's (1) é"):
         done = typed(browse_command(outputs), cwd=tmp_path)
+        assert done.returncode == 1 and f"{outputs} holds no tracked runs yet" in done.stderr
+        done = typed(browse_command(outputs, run=tmp_path / outputs / "runs" / "a"), cwd=tmp_path)
         assert done.returncode == 1 and f"{outputs} holds no tracked runs yet" in done.stderr
 
 

@@ -163,7 +163,7 @@ class MLflowTracker(Tracker):
         self._send(self._flush)
 
     def show(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Set the values that tables show of these metrics, with what is sent next.
+        """Set the values that tables show of these metrics, sent with the next call.
 
         Args:
             metrics: whole name -> value.

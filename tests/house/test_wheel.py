@@ -77,7 +77,7 @@ def test_every_line_that_is_printed_works(typed: Typed, tmp_path: Path) -> None:
     printed = typed(f"mmsa train {FAST} -m seed=1,2 hydra/launcher=joblib hydra.launcher.n_jobs=2 {ODD}")
     assert "2 seeds" in typed(told(printed, "the same table later"))
     printed = typed(f"mmsa train {FAST} tracking=mlflow {ODD}")
-    assert "ui --outputs" in typed(f"echo {told(printed, 'browse it')}")
+    assert "/runs/" in typed(f"echo {told(printed, 'browse it')}")
     assert "--port" in typed(f"{told(printed, 'browse it')} --help")
     search = f"mmsa train sweep=search {FAST} {ODD} sweep.slots=1 sweep.trials=2 'optimizer.lr=interval(1e-4,1e-2)'"
     printed = typed(search)

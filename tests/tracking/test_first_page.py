@@ -120,7 +120,8 @@ def rows_of(browser: Browser, address: str, num_rows: int) -> list[dict[str, str
 CELLS = """
 return [...document.querySelectorAll('.ag-row .ag-cell')].map(cell => [
   cell.closest('.ag-row').getAttribute('row-index'),
-  cell.getAttribute('col-id').replaceAll('`', ''), cell.innerText.replace(/^\\s*#\\w{6}\\s/, '').replace(/\\s+/g, ' ').trim()])
+  cell.getAttribute('col-id').replaceAll('`', ''),
+  cell.innerText.replace(/^\\s*#\\w{6}\\s/, '').replace(/\\s+/g, ' ').trim()])
 """
 NAME, MAE, STD = "attributes.Run Name", "metrics.test/mae", "metrics.test std/mae"
 

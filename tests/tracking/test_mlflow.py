@@ -18,6 +18,7 @@ from mmsa.errors import ConfigError
 from mmsa.run_folder import flat_parameters
 from mmsa.tracking import database
 from mmsa.tracking.database import can_write_ahead, ensure_database
+from mmsa.tracking.entries import WHOLE
 from mmsa.tracking.mlflow import MLflowTracker
 from mmsa.tracking.none import NullTracker
 from mmsa.tracking.tracker import RunInfo
@@ -161,6 +162,36 @@ def test_a_resumed_run_goes_on_under_its_id(outputs: Path, folder: Path) -> None
     assert shown.info.status == "FINISHED" and history(outputs, run_id, "epochs/valid/mae") == [(0, 1.0), (1, 0.9)]
     assert "failure" not in shown.data.tags
     assert shown.data.params["new"] == "1" and shown.data.tags["resumed with"] == "trainer.max_epochs: 5 -> 9"
+
+
+def test_a_pruned_trial_is_no_failure(outputs: Path, folder: Path) -> None:
+    tracker = tracker_of(outputs)
+    run_id = started(tracker, RunInfo("trial", folder))
+    tracker.fail(folder, "epoch 2, behind", pruned=True)
+    shown = read(outputs, run_id)
+    assert shown.info.status == "FINISHED" and shown.data.tags["pruned"] == "epoch 2, behind"
+
+
+def test_an_entry_of_a_former_version_gets_the_selected_epochs_values(outputs: Path, folder: Path) -> None:
+    """Its curves had the plain names; its name is renewed once, and one that a user gives it later stays."""
+    from mlflow import MlflowClient
+
+    tracker, client = tracker_of(outputs), MlflowClient(tracking_uri=f"sqlite:///{outputs}/mlflow.db")
+    run_id = started(tracker, RunInfo("seed=1 former", folder, id="former"))
+    for step, value in enumerate((0.5, 0.4, 0.45), start=1):
+        tracker.log({"valid/mae": value}, step)
+    tracker.annotate({}, status="FINISHED")
+    client.set_tag(run_id, WHOLE, "true")
+    today = RunInfo("former seed=1", folder, id="former")
+    assert tracker_of(outputs).entry(today, run_id) == "unfinished"
+    for _ in range(2):
+        again = tracker_of(outputs)
+        again.start(today, run_id, again=True)
+        again.finish(folder, RESULT.model_copy(update={"epochs": 3}))
+        client.update_run(run_id, name="a user's")
+    assert again.entry(today, run_id) == "whole" and read(outputs, run_id).info.run_name == "a user's"
+    assert read(outputs, run_id).data.metrics["valid/mae"] == 0.4
+    assert history(outputs, run_id, "valid/mae") == [(1, 0.5), (2, 0.4), (3, 0.45), (3, 0.4)]
 
 
 def test_resuming_a_run_that_is_gone_starts_a_new_one(outputs: Path, folder: Path) -> None:
