@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from types import SimpleNamespace
 
+from mmsa.analysis.runs import Run
+from mmsa.run_folder import short_name
 from mmsa.tracking.view import TAG, renew_view, run_page, runs_page
+from tests.records import record
 
 
 class Experiment:
@@ -51,3 +54,19 @@ def test_addresses_open_the_side_of_trained_models() -> None:
     assert (
         runs_page("http://h:1", "2", has_view=False) == "http://h:1/#/experiments/2/runs?workflowType=machine_learning"
     )
+
+
+def test_a_name_begins_with_the_method_and_ends_with_the_seed() -> None:
+    typed = ["seed=2", "hidden_dim=6", "dataset=cmu_mosi", "regularizer.p=0.3", "paths.outputs=x", "feedback=mmlatch"]
+    assert short_name(typed) == "feedback=mmlatch regularizer.p=0.3 hidden_dim=6 dataset=cmu_mosi seed=2"
+    assert short_name([]) == "default"
+
+
+def test_encoders_that_differ_are_named_by_modality() -> None:
+    known = {"folder": ".", "shown": {}, "overrides": (), "configuration": {}}
+    shown = {"encoder/text": "encoder/text=bert", "experiment": "experiment=mmlatch"}
+    targets = {f"encoder.{name}._target_": "mmsa.encoder.bilstm.RecurrentEncoder" for name in ("audio", "text")}
+    alike = Run.model_validate(dict(record()) | known | {"configuration": targets})
+    assert alike.choices["encoder"] == "bilstm"
+    differ = Run.model_validate(dict(record()) | known | {"configuration": targets, "shown": shown})
+    assert differ.choices == {"encoder": "audio: bilstm, text: bert", "experiment": "mmlatch"}
