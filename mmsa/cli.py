@@ -63,6 +63,7 @@ def prepare(
 ) -> None:
     """Read a data set's source files into a store for training."""
     from mmsa import build
+    from mmsa.data.own_folds import own_folds_lines
     from mmsa.data.prepare import describe
     from mmsa.doctor.admission import diagnosed
     from mmsa.doctor.examination import brief
@@ -78,9 +79,9 @@ def prepare(
         given = [*(["--glove", glove] if glove else []), *(["--data", data] if data else []), *(options or [])]
         source = str(fetch(dataset, Path(cfg.paths.data), mirror, given))
         cfg, dataset, overrides = _named(name, source, glove, data, options)
-    store = dataset.prepare(Path(cfg.paths.data))
+    store = _prepared(cfg, dataset)
     kinds = {target: kind_of(target, dataset.stated_kinds) for target in store.targets}
-    print("\n".join(describe(store, kinds)))
+    print("\n".join([*describe(store, kinds), *own_folds_lines(store)]))
     diagnosis, _ = diagnosed(store, dataset)
     print("\n".join(brief(diagnosis, build.examining(cfg, dataset, store))))
     if all(fold["utterances"] for fold in diagnosis.numbers["folds"].values()):
@@ -115,6 +116,7 @@ def doctor(
     options: Annotated[list[str] | None, _OPTIONS] = None,
 ) -> None:
     """Examine a data set and write a report; exit code 1 on errors."""
+    from mmsa.data.own_folds import own_folds_lines
     from mmsa.doctor.admission import keep
     from mmsa.doctor.examination import diagnosis_lines, examine
     from mmsa.doctor.page import page
@@ -122,14 +124,15 @@ def doctor(
 
     _check_folder(output)
     cfg, dataset, _ = _named(name, source, glove, data, options)
-    store = dataset.prepare(Path(cfg.paths.data))
+    store = _prepared(cfg, dataset)
     diagnosis = examine(store, dataset)
     keep(diagnosis, store, dataset)
-    folder = output or Path(cfg.paths.outputs, "doctor", store.path.stem)
+    held_out = f"-held_out-{store.parts.held_out}-of-{store.parts.num_folds}" if store.parts else ""
+    folder = output or Path(cfg.paths.outputs, "doctor", f"{store.path.stem}{held_out}")
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "report.json", diagnosis.as_json())
     write_text(folder / "report.html", page(diagnosis))
-    print("\n".join(diagnosis_lines(diagnosis)))
+    print("\n".join([*own_folds_lines(store), *diagnosis_lines(diagnosis)]))
     print(f"report: {folder / 'report.html'}, {folder / 'report.json'}")
     if diagnosis.of("error"):
         raise DataError(f"{store.title}: {diagnosis.verdict}.\n  fix the errors above before you train on {store.path}")
@@ -155,6 +158,14 @@ def _named(
     cfg = compose(overrides)
     check_node(cfg, "dataset")
     return cfg, build.dataset_of_run(cfg), overrides
+
+
+def _prepared(cfg: Any, dataset: Dataset) -> Store:
+    """The store of a data set, with its own folds where they are asked for."""
+    from mmsa.data.own_folds import own_folds
+
+    store = dataset.prepare(Path(cfg.paths.data))
+    return own_folds(store, dataset.loading.num_folds, dataset.loading.held_out)
 
 
 def _data_sets() -> list[str]:

@@ -34,6 +34,8 @@ Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is Non
 """A number that JSON holds as null where it is not finite."""
 Whole = Annotated[int, Ge(-(2**63)), Le(2**63 - 1)]
 """A whole number of 64 bits."""
+FoldNumber = Annotated[int, Ge(0), Le(1_000_000)]
+"""Of own folds; None where a run has the folds of its source."""
 Seconds = Annotated[
     float | None,
     BeforeValidator(lambda value: None if isinstance(value, float) and not math.isfinite(value) else value),
@@ -64,6 +66,9 @@ class DataRecord(_Part):
     source: str | None = None
     hashes: Mapping[str, str] = {}
     utterances: Mapping[str, Whole] = {}
+    num_folds: FoldNumber | None = None
+    held_out: FoldNumber | None = None
+    parts: Name | None = None
 
 
 class RunRecord(_Part):

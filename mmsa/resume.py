@@ -198,6 +198,23 @@ def find_store(folder: Path, record: DataRecord, of_run: str, named: Path | None
     )
 
 
+def check_parts(folder: Path, record: DataRecord, store: Store) -> None:
+    """Refuse to read a run's data in other folds than its own.
+
+    Raises:
+        DataError: its configuration or its videos were changed, or another version of mmsa makes other parts.
+    """
+    theirs = (record.num_folds, record.held_out, record.parts)
+    parts = store.parts
+    if theirs != ((parts.num_folds, parts.held_out, parts.hash) if parts else (None, None, None)):
+        own, ours = (f"{hashed or 'the folds of the source'}" for hashed in (record.parts, parts and parts.hash))
+        raise DataError(
+            f"{folder}: the run was trained with dataset.held_out={record.held_out} of parts {own}, and now the same data "
+            f"have dataset.held_out={parts and parts.held_out} of parts {ours}.\n"
+            "  restore its config.yaml, or use the version of mmsa that trained it"
+        )
+
+
 def videos_of(run: Run) -> dict[str, str]:
     """The video of every utterance of a run's data, by id.
 
@@ -258,6 +275,7 @@ def open_folder(
 def _check_data(folder: Path, run: RunRecord, overrides: Sequence[str], store: Store) -> None:
     """Refuse a store that is not the one which the run was trained on."""
     if run.data.fingerprint == store.fingerprint:
+        check_parts(folder, run.data, store)
         return
     typed = set(map(override_key, overrides))
     named = [key for key in ("dataset.source", "dataset.glove") if key in typed]

@@ -47,6 +47,7 @@ _ADDED: dict[str, dict[str, Any]] = {
     "mmsa.encoder.bilstm.": {"utterance_dim": None},
     "mmsa.encoder.bert.": {"pooling": "mean"},
     "mmsa.training.classification.": {"class_weights": None},
+    "mmsa.dataset.": {"num_folds": None, "held_out": None},
 }
 """Options of parts that older runs lack, with the values that reproduce those runs."""
 

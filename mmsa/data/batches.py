@@ -15,6 +15,7 @@ import torch
 from mmsa.data.inputs import IdInput, Input, PieceInput, Tokenizer, VectorInput, cut, words_of
 from mmsa.data.loading import Loading, words_are_not_averaged
 from mmsa.data.normalise import Normalizer, Standardisation, per_modality, within_utterances
+from mmsa.data.own_folds import own_folds
 from mmsa.data.store import FOLDS, PAUSE, Store
 from mmsa.data.word_vectors import TEXT, number_words
 from mmsa.errors import DataError
@@ -115,7 +116,8 @@ class Data:
         tokenizers: of the modalities that are read as word pieces, from the store's words.
 
     Raises:
-        DataError: the store lacks a modality, words that are needed, or a train fold to normalise by.
+        DataError: the store lacks a modality, words that are needed, a train fold to normalise by, or a video for each
+            of its own folds.
         ConfigError: words would have to be resampled.
     """
 
@@ -126,7 +128,7 @@ class Data:
         loading: Loading = Loading(),  # noqa: B008  (frozen)
         tokenizers: Mapping[str, Tokenizer] | None = None,
     ) -> None:
-        self.store = store
+        self.store = store = own_folds(store, loading.num_folds, loading.held_out)
         self._closed: dict[str, str] = {}
         self.modalities = tuple(modalities)
         self._tokenizers = {m: tokenizer for m, tokenizer in (tokenizers or {}).items() if m in modalities}
