@@ -12,6 +12,7 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
+from mmsa.analysis.fold_lines import folds_text
 from mmsa.analysis.runs import Group, Run, by_configuration, read_run, without_shared
 from mmsa.data.batches import Data, Fold
 from mmsa.data.naming import data_name
@@ -20,7 +21,7 @@ from mmsa.model import MultimodalModel
 from mmsa.stages import Task
 from mmsa.training.trainer import evaluate
 
-_DATA = "the data set (with its fingerprint)"
+_DATA = "the data set (with its fingerprint and its folds)"
 ROUNDING = 1e-6
 """Differences that another order of the same sums makes, such as on another device."""
 
@@ -101,11 +102,12 @@ def agreement(recorded: Run, fold: str, metrics: Mapping[str, float]) -> str:
 def _said(run: Run, what: str) -> str:
     """The property of a run in which it differs from another, in words."""
     if what == _DATA:
-        return f"{data_name(run.dataset, run.data.source)}, data {run.data.fingerprint}"
+        return f"{data_name(run.dataset, run.data.source)}, {folds_text([run], 'test')}, data {run.data.fingerprint}"
     return _predicted(run)[what]
 
 
 def _predicted(run: Run) -> dict[str, str]:
     """What two runs must share."""
     options = {key: run.configuration.get(key, "none") for key in ("task.target", "task.kind", "task.thresholds")}
-    return {_DATA: f"{run.dataset} {run.data.fingerprint}", "the task": run.task, **options}
+    data = f"{run.dataset} {run.data.fingerprint} {run.data.parts} {run.data.held_out}"
+    return {_DATA: data, "the task": run.task, **options}

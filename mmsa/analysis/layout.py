@@ -102,9 +102,9 @@ def number(value: float, digits: int = 3) -> str:
     return f"{value:.{digits}f}" if abs(value) < 1e9 else f"{value:.3e}"
 
 
-def counted(num_seeds: int) -> str:
-    """A number of seeds in words."""
-    return f"{num_seeds} seed{'' if num_seeds == 1 else 's'}"
+def counted(number: int, noun: str = "seed") -> str:
+    """A number of seeds, or of other things, in words."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def headed(name: str, mode: str) -> str:

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from mmsa.analysis.choices import chosen
+from mmsa.analysis.layout import counted
 from mmsa.errors import DataError, printable
 from mmsa.record import RunRecord
 from mmsa.run_folder import OF_THE_RUN, flat_parameters, override_key, stored_config, value_text
 
 Options = frozenset[tuple[str, str]]
-# Options, or whole groups, that change nothing of what one seed computes.
+# Options, or whole groups, in which runs of one row may differ: they change nothing of what one seed computes on one fold.
 _NOT_CONFIGURATION = (
     "seed",
+    "dataset.held_out",
     "name",
     "dataset.source",
     "dataset.glove",
@@ -52,6 +54,7 @@ class Run(RunRecord):
         """
         known = {"seed": str(self.seed), "dataset": self.dataset, "dataset.source": self.data.source}
         known |= {"name": self.title, "sweep": self.sweep}
+        known |= {"dataset.held_out": str(self.data.held_out)} if self.data.parts else {}
         if key in known:
             return known[key]
         if key in self.configuration:
@@ -72,6 +75,16 @@ class Run(RunRecord):
         return {name for key in targets for name in self.configuration[key].split(".")[-2:-1]}
 
     @property
+    def place(self) -> tuple[int, int]:
+        """Its place in a row: the held-out part of own folds, -1 on the folds of the source, and the seed."""
+        return (-1 if self.data.held_out is None else self.data.held_out), self.seed
+
+    @property
+    def place_text(self) -> str:
+        """The same as options: `seed=1`, or `held_out=0 seed=1`."""
+        return f"held_out={self.data.held_out} seed={self.seed}" if self.data.parts else f"seed={self.seed}"
+
+    @property
     def options(self) -> set[str]:
         """Every key that `option` knows in this run."""
         groups = {key.removesuffix("._target_") for key in self.configuration if key.endswith("._target_")}
@@ -81,7 +94,7 @@ class Run(RunRecord):
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that are one row, such as those that differ in nothing but their seed, in the order of the seeds.
+    """Runs that are one row, such as those that differ in nothing but their held-out part and seed, in their order.
 
     Args:
         label: the row's name.
@@ -92,6 +105,15 @@ class Group:
     label: str
     runs: tuple[Run, ...]
     parts: tuple[str, ...] = ()
+
+    @property
+    def extent(self) -> str:
+        """The number of its runs in words: `3 seeds`, or of own folds `5 folds × 3 seeds`."""
+        if not self.runs[0].data.parts:
+            return counted(len(self.runs))
+        folds, seeds = {run.data.held_out for run in self.runs}, {run.seed for run in self.runs}
+        every = f"{counted(len(folds), 'fold')} × {counted(len(seeds))}"
+        return every if len(self.runs) == len(folds) * len(seeds) else f"{counted(len(self.runs), 'run')} of {every}"
 
 
 def read_run(folder: Path) -> Run:
@@ -107,18 +129,19 @@ def read_run(folder: Path) -> Run:
 
 
 def by_configuration(runs: Iterable[Run]) -> list[Group]:
-    """Group runs by what they computed, in the order of their names; of two with the same seed the newest counts.
+    """Group runs by what they computed, in the order of their names; of two with the same seed and held-out part
+    the newest counts.
 
     A group's label is the fewest overrides that one of its runs was started with: `feedback=none`, where that is the
     default, is `defaults` as soon as a run of the group was started without it. Where groups would have one label
     (a default was edited, a run was resumed with other options), each also names the options in which they differ.
     A group whose runs have one name (`name=`), which no other group has, is called by it.
     """
-    found: dict[Options, dict[int, Run]] = {}
+    found: dict[Options, dict[tuple[int, int], Run]] = {}
     shown: dict[Options, dict[str, str]] = {}
     for run in sorted(runs, key=lambda run: run.folder.name):
         key = frozenset(run.configuration.items())
-        found.setdefault(key, {})[run.seed] = run
+        found.setdefault(key, {})[run.place] = run
         typed = dict(run.shown)
         shown[key] = min(shown.get(key, typed), typed, key=lambda parts: (len(parts), len(_label(parts))))
     _tell_apart(shown)
@@ -168,7 +191,7 @@ def configuration_of(config: Mapping[str, Any]) -> dict[str, str]:
 def shown_overrides(overrides: Iterable[str], configuration: Mapping[str, str]) -> dict[str, str]:
     """Overrides for a label, key -> text: the last of each key, sorted, with the value that the run has.
 
-    Those that change no result are left out, and so is the data set, which a table names in its title.
+    Those that change no result are left out, and so are the data set and its folds, which a table names in its title.
 
     Args:
         overrides: as they were typed.
@@ -177,7 +200,7 @@ def shown_overrides(overrides: Iterable[str], configuration: Mapping[str, str]) 
     last: dict[str, str] = {}
     for override in overrides:
         key = override_key(override)
-        if key != "dataset" and not _is_bookkeeping(key):
+        if key not in ("dataset", "dataset.num_folds") and not _is_bookkeeping(key):
             last[key] = f"{key}={configuration[key]}" if key in configuration else override.lstrip("+")
     return {key: last[key] for key in sorted(last)}
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from mmsa.analysis.differences import MARK, differences, note
-from mmsa.analysis.layout import LABELS, Cell, Column, Row, Table, headed, number
+from mmsa.analysis.fold_lines import folds_notes, folds_text, spread_over
+from mmsa.analysis.layout import LABELS, Cell, Column, Row, Table, counted, headed, number
 from mmsa.analysis.predictions import Videos
 from mmsa.analysis.rendering import Style, rendered
 from mmsa.analysis.runs import Group, Run
@@ -23,7 +24,8 @@ PLANTED = "planted data: built-in corpus, not a result on human speech"
 SPREAD = "± sample standard deviation over"
 _ALL = Shape()
 MAJORITY = "majority: each column has its own class, the largest of the train fold"
-_FIELDS = ("dataset", "source", "fingerprint", "planted", "task", "fold", "kind", "label", "seeds", "seed", "runs")
+_FIELDS = ("dataset", "source", "fingerprint", "planted", "task", "fold", "kind", "label", "seeds", "seed")
+_FIELDS += ("parts", "folds", "held_out", "runs")
 
 
 @dataclass(frozen=True)
@@ -95,14 +97,15 @@ def report_tables(asked: Selection, shape: Shape = _ALL, videos: Videos | None =
 
 
 def make_tables(runs: Iterable[Run], shape: Shape = _ALL, videos: Videos | None = None) -> list[Table]:
-    """One table per data set and fingerprint, task, fold and choice of metrics: the rest is not comparable.
+    """One table per data set, fingerprint and own folds, task, fold and choice of metrics: the rest is not comparable.
 
     Raises:
         ConfigError: no run has what the shape asks for.
     """
     comparable: dict[tuple[object, ...], list[Run]] = {}
     for run in runs:
-        key = (run.dataset, run.data.fingerprint, run.task, run.fold, () if shape.metrics else run.primary)
+        data = (run.dataset, run.data.fingerprint, run.data.parts)
+        key = (*data, run.task, run.fold, () if shape.metrics else run.primary)
         comparable.setdefault(key, []).append(run)
     members = list(comparable.values())
     if members:
@@ -115,7 +118,7 @@ def make_tables(runs: Iterable[Run], shape: Shape = _ALL, videos: Videos | None 
 
 def data_line(runs: Sequence[Run], fold: str) -> str:
     """A table's line on the data of its runs."""
-    return f"{data_name(runs[0].dataset, source_of(runs))}, {fold} fold, data {runs[0].data.fingerprint[:12]}"
+    return f"{data_name(runs[0].dataset, source_of(runs))}, {folds_text(runs, fold)}, data {runs[0].data.fingerprint[:12]}"
 
 
 def source_of(runs: Iterable[Run]) -> str | None:
@@ -123,10 +126,9 @@ def source_of(runs: Iterable[Run]) -> str | None:
     return ", ".join(dict.fromkeys(run.data.source for run in runs if run.data.source)) or None
 
 
-def notes_of(run: Run, num_runs: int, by: Sequence[str] = ()) -> list[str]:
-    """Notes on the numbers: planted data, and the meaning of ± over several seeds, or over runs grouped by options."""
+def notes_of(run: Run, num_runs: int, over: str = "seeds") -> list[str]:
+    """Notes on the numbers: planted data, and the meaning of ± where a row has several runs."""
     planted = [PLANTED] if run.planted else []
-    over = f"runs, grouped by {', '.join(by)}" if by else "seeds"
     return planted + ([f"mean {SPREAD} {over}"] if num_runs > 1 else [])
 
 
@@ -146,10 +148,11 @@ def _table(runs: Sequence[Run], shape: Shape, data: Sequence[str], videos: Video
     marked = {(one.row, one.metric) for one in found if one.marked}
     percent = {metric: shape.percent and is_share(metric) for metric in metrics}
     best = {metric: _best(metric, [row.metrics[metric].mean for row in rows], percent[metric]) for metric in metrics}
+    over = f"runs, grouped by {', '.join(shape.by)}" if shape.by else spread_over(groups)
     return Table(
         title=data_line(runs, first.fold),
-        notes=[*data, *notes_of(first, max((len(row.runs) for row in configurations), default=0), shape.by), *notes,
-               *_cautions(first, groups, baselines), *(note(found) if found else [])],
+        notes=[*data, *notes_of(first, max((len(row.runs) for row in configurations), default=0), over), *notes,
+               *([] if shape.seeds else folds_notes(groups)), *_cautions(first, groups, baselines), *(note(found) if found else [])],
         columns=[LABELS, *(Column(_head(column, percent[column[0]])) for column in columns)],
         blocks=[[_row(row, columns, percent, best, shape, marked) for row in part]
                 for part in (configurations, baselines)],
@@ -185,7 +188,8 @@ def _data_told_apart(tables: Sequence[Sequence[Run]]) -> list[list[str]]:
 
 
 def _data_options(run: Run) -> set[tuple[str, str]]:
-    made = {(key, value) for key, value in run.configuration.items() if key.startswith("dataset.")}
+    options = run.configuration.items()
+    made = {(key, value) for key, value in options if key.startswith("dataset.") and key != "dataset.num_folds"}
     return made | {("dataset.source", run.path)} if run.path else made
 
 
@@ -195,20 +199,33 @@ def _scored(label: str, kind: str, runs: tuple[Run, ...], metrics: Iterable[str]
 
 
 def _baselines(groups: Sequence[Group], metrics: Sequence[str]) -> list[Scored]:
-    """Each baseline once; where runs disagree on one (other modalities, say), each value with its configuration."""
+    """Each baseline once; where runs disagree on one (other modalities, say), each value with its configuration.
+
+    Of own folds it is the mean over the test folds, on each of which all seeds have the same.
+    """
     values: dict[str, dict[tuple[str, ...], Scored]] = {}
     for group in groups:
-        for run in group.runs:
-            for name, scores in run.baselines.items():
-                found = {metric: Estimate(_value(scores, run.fold, metric)) for metric in metrics}
+        for runs in _of_one_baseline(group.runs):
+            for name in dict.fromkeys(name for run in runs for name in run.baselines):
+                scored = [run for run in runs if name in run.baselines]
+                by_fold = {run.data.held_out: run for run in scored}.values()
+                found = {
+                    metric: Estimate.of([_value(run.baselines[name], run.fold, metric) for run in by_fold])
+                    for metric in metrics
+                }
                 printed = tuple(estimate.text() for estimate in found.values())
                 same = values.setdefault(name, {}).setdefault(printed, Scored(group.label, "baseline", found, ()))
-                values[name][printed] = replace(same, runs=(*same.runs, run))
+                values[name][printed] = replace(same, runs=(*same.runs, *scored))
     return [
         replace(row, label=name if len(variants) == 1 else f"{name} [{row.label}]")
         for name, variants in values.items()
         for row in variants.values()
     ]
+
+
+def _of_one_baseline(runs: Sequence[Run]) -> list[Sequence[Run]]:
+    """A row's runs: those over own folds together, others one by one."""
+    return [runs] if runs[0].data.parts else [[run] for run in runs]
 
 
 def _value(scores: Mapping[str, float], fold: str, metric: str) -> float:
@@ -240,10 +257,13 @@ def _row(
     shape: Shape,
     marked: Set[tuple[str, str]],
 ) -> Row:
-    num, what = len(row.runs), "run" if shape.by else "seed"
-    count = f" ({num} {what}{'s' if num > 1 else ''})" if row.kind == "configuration" and not shape.seeds else ""
-    names = Counter(run.seed for run in row.runs)
-    runs = [(f"seed {run.seed}" if names[run.seed] == 1 else run.folder.name, _address(run.folder)) for run in row.runs]
+    extent = counted(len(row.runs), "run") if shape.by else Group(row.label, row.runs).extent
+    count = f" ({extent})" if row.kind == "configuration" and not shape.seeds else ""
+    names = Counter(run.place for run in row.runs)
+    runs = [
+        (run.place_text.replace("=", " ") if names[run.place] == 1 else run.folder.name, _address(run.folder))
+        for run in row.runs
+    ]
     cells = []
     for column in columns:
         made = [
@@ -270,8 +290,13 @@ def _lines(rows: Iterable[Scored], shape: Shape, metrics: Sequence[str]) -> Iter
 def _record(runs: Sequence[Run], row: Scored) -> list[object]:
     first = runs[0]
     data = [first.dataset, source_of(runs), first.data.fingerprint, str(first.planted).lower()]
-    seeds = [len(row.runs), ""] if row.kind == "configuration" else ["", row.runs[0].seed if row.kind == "seed" else ""]
-    about = [*data, first.task, first.fold, row.kind, row.label, *seeds, ";".join(str(run.folder) for run in row.runs)]
+    held_out, seed = row.runs[0].data.held_out, row.runs[0].seed
+    folds = {run.data.held_out for run in row.runs} - {None}
+    seeds = {run.seed for run in row.runs} if folds else row.runs
+    many, one = row.kind == "configuration", row.kind == "seed"
+    place = [len(seeds) if many else "", seed if one else "", first.data.parts or ""]
+    place += [len(folds) or "" if many else "", held_out if one and folds else ""]
+    about = [*data, first.task, first.fold, row.kind, row.label, *place, ";".join(str(run.folder) for run in row.runs)]
     return [*about, *(value for one in row.metrics.values() for value in (one.mean, one.std))]
 
 
