@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
@@ -149,9 +150,7 @@ class Journal:
                 source=(former.data.source if former else None) or store.source_name,
                 hashes=store.sources,
                 utterances={name: int(np.sum(held == name)) for name in FOLDS},
-                num_folds=store.parts and store.parts.num_folds,
-                held_out=store.parts and store.parts.held_out,
-                parts=store.parts and store.parts.hash,
+                **_own_folds(store),
             ),
             monitor=f"valid/{task.monitor}",
             mode=task.mode,
@@ -351,6 +350,12 @@ def source_of_multirun(outputs: Path, dataset: str) -> Mapping[str, str]:
                 if (record.sweep, record.dataset) == (sweep, dataset):
                     return record.data.hashes
     return {}
+
+
+def _own_folds(store: Store) -> dict[str, Any]:
+    """The record of own folds; nothing on those of the source."""
+    parts = store.parts
+    return {"num_folds": parts.num_folds, "held_out": parts.held_out, "parts": parts.hash} if parts else {}
 
 
 def named_by_fold(scored: Sequence[Scored]) -> dict[str, float]:

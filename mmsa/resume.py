@@ -209,8 +209,8 @@ def check_parts(folder: Path, record: DataRecord, store: Store) -> None:
     if theirs != ((parts.num_folds, parts.held_out, parts.hash) if parts else (None, None, None)):
         own, ours = (f"{hashed or 'the folds of the source'}" for hashed in (record.parts, parts and parts.hash))
         raise DataError(
-            f"{folder}: the run was trained with dataset.held_out={record.held_out} of parts {own}, and now the same data "
-            f"have dataset.held_out={parts and parts.held_out} of parts {ours}.\n"
+            f"{folder}: the run was trained with dataset.held_out={record.held_out} of parts {own}, and now the same "
+            f"data have dataset.held_out={parts and parts.held_out} of parts {ours}.\n"
             "  restore its config.yaml, or use the version of mmsa that trained it"
         )
 

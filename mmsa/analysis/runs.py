@@ -15,7 +15,7 @@ from mmsa.record import RunRecord
 from mmsa.run_folder import OF_THE_RUN, flat_parameters, override_key, stored_config, value_text
 
 Options = frozenset[tuple[str, str]]
-# Options, or whole groups, in which runs of one row may differ: they change nothing of what one seed computes on one fold.
+# Options, or whole groups, that change nothing of what one seed computes on one fold.
 _NOT_CONFIGURATION = (
     "seed",
     "dataset.held_out",

@@ -75,7 +75,9 @@ class Shape:
         notes = [f"all rows: {shared}"] if shared else []
         notes += [f"a row is over runs that also differ in {', '.join(mixed)}"] if mixed else []
         if self.seeds:
-            rows = [replace(row, label=f"{row.label} {run.place_text}", runs=(run,)) for row in rows for run in row.runs]
+            rows = [
+                replace(row, label=f"{row.label} {run.place_text}", runs=(run,)) for row in rows for run in row.runs
+            ]
         return rows, notes
 
     def _chosen(self, rows: Sequence[Group]) -> list[Group]:

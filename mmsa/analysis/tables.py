@@ -24,8 +24,8 @@ PLANTED = "planted data: built-in corpus, not a result on human speech"
 SPREAD = "± sample standard deviation over"
 _ALL = Shape()
 MAJORITY = "majority: each column has its own class, the largest of the train fold"
-_FIELDS = ("dataset", "source", "fingerprint", "planted", "task", "fold", "kind", "label", "seeds", "seed")
-_FIELDS += ("parts", "folds", "held_out", "runs")
+_OF_DATA = ("dataset", "source", "fingerprint", "parts", "planted")
+_FIELDS = (*_OF_DATA, "task", "fold", "kind", "label", "folds", "held_out", "seeds", "seed", "runs")
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ def make_tables(runs: Iterable[Run], shape: Shape = _ALL, videos: Videos | None 
     """
     comparable: dict[tuple[object, ...], list[Run]] = {}
     for run in runs:
-        data = (run.dataset, run.data.fingerprint, run.data.parts)
-        key = (*data, run.task, run.fold, () if shape.metrics else run.primary)
+        of_data = (run.dataset, run.data.fingerprint, run.data.parts)
+        key = (*of_data, run.task, run.fold, () if shape.metrics else run.primary)
         comparable.setdefault(key, []).append(run)
     members = list(comparable.values())
     if members:
@@ -118,7 +118,9 @@ def make_tables(runs: Iterable[Run], shape: Shape = _ALL, videos: Videos | None 
 
 def data_line(runs: Sequence[Run], fold: str) -> str:
     """A table's line on the data of its runs."""
-    return f"{data_name(runs[0].dataset, source_of(runs))}, {folds_text(runs, fold)}, data {runs[0].data.fingerprint[:12]}"
+    return (
+        f"{data_name(runs[0].dataset, source_of(runs))}, {folds_text(runs, fold)}, data {runs[0].data.fingerprint[:12]}"
+    )
 
 
 def source_of(runs: Iterable[Run]) -> str | None:
@@ -152,7 +154,8 @@ def _table(runs: Sequence[Run], shape: Shape, data: Sequence[str], videos: Video
     return Table(
         title=data_line(runs, first.fold),
         notes=[*data, *notes_of(first, max((len(row.runs) for row in configurations), default=0), over), *notes,
-               *([] if shape.seeds else folds_notes(groups)), *_cautions(first, groups, baselines), *(note(found) if found else [])],
+               *([] if shape.seeds else folds_notes(groups)), *_cautions(first, groups, baselines),
+               *(note(found) if found else [])],
         columns=[LABELS, *(Column(_head(column, percent[column[0]])) for column in columns)],
         blocks=[[_row(row, columns, percent, best, shape, marked) for row in part]
                 for part in (configurations, baselines)],
@@ -289,14 +292,23 @@ def _lines(rows: Iterable[Scored], shape: Shape, metrics: Sequence[str]) -> Iter
 
 def _record(runs: Sequence[Run], row: Scored) -> list[object]:
     first = runs[0]
-    data = [first.dataset, source_of(runs), first.data.fingerprint, str(first.planted).lower()]
-    held_out, seed = row.runs[0].data.held_out, row.runs[0].seed
-    folds = {run.data.held_out for run in row.runs} - {None}
-    seeds = {run.seed for run in row.runs} if folds else row.runs
-    many, one = row.kind == "configuration", row.kind == "seed"
-    place = [len(seeds) if many else "", seed if one else "", first.data.parts or ""]
-    place += [len(folds) or "" if many else "", held_out if one and folds else ""]
-    about = [*data, first.task, first.fold, row.kind, row.label, *place, ";".join(str(run.folder) for run in row.runs)]
+    data = [first.dataset, source_of(runs), first.data.fingerprint, first.data.parts, str(first.planted).lower()]
+    numbers: list[object] = ["", "", "", ""]
+    if row.kind == "configuration":
+        held_out = {run.data.held_out for run in row.runs if run.data.parts}
+        seeds = {run.seed for run in row.runs} if held_out else row.runs
+        numbers = [len(held_out) or "", "", len(seeds), ""]
+    elif row.kind == "seed":
+        numbers = ["", row.runs[0].data.held_out, "", row.runs[0].seed]
+    about = [
+        *data,
+        first.task,
+        first.fold,
+        row.kind,
+        row.label,
+        *numbers,
+        ";".join(str(run.folder) for run in row.runs),
+    ]
     return [*about, *(value for one in row.metrics.values() for value in (one.mean, one.std))]
 
 

@@ -31,8 +31,8 @@ class Loading:
             each its own.
         doctor: "stop" refuses data in which the doctor finds errors (mmsa.doctor), "warn" prints them and trains.
         word_vectors: "fixed" gives text as feature vectors, "trained" as words with a table of vectors to train.
-        num_folds: the number of parts, >= 3, into which own folds put the videos (`mmsa.data.own_folds`); None takes the
-            folds of the source.
+        num_folds: the number of parts, >= 3, into which own folds put the videos (`mmsa.data.own_folds`); None takes
+            the folds of the source.
         held_out: the part that is the test fold, 0 to num_folds - 1; the next one validates, the rest trains.
     """
 
@@ -87,14 +87,14 @@ class Loading:
         if num is None:
             if held_out is not None:
                 raise ConfigError(
-                    f"dataset.held_out={held_out} holds a part of own folds out, and dataset.num_folds says how many parts "
-                    "there are.\n  type dataset.num_folds=5 beside it, or dataset.held_out=null"
+                    f"dataset.held_out={held_out} is a part of own folds, whose number is dataset.num_folds.\n"
+                    f"  type dataset.num_folds={max(5, held_out + 1)} beside it, or dataset.held_out=null"
                 )
             return
         if num < _LEAST_FOLDS:
             raise ConfigError(
-                f"dataset.num_folds={num}: {_LEAST_FOLDS} parts or more are needed, as one is the test fold, one validates "
-                f"and the rest trains.\n  type dataset.num_folds={_LEAST_FOLDS}"
+                f"dataset.num_folds={num}: {_LEAST_FOLDS} parts or more are needed, as one is the test fold, one "
+                f"validates and the rest trains.\n  type dataset.num_folds={_LEAST_FOLDS}"
             )
         if held_out is None or not 0 <= held_out < num:
             came = "" if held_out is None else f", not {held_out}"

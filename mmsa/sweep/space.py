@@ -255,8 +255,8 @@ def _check_may_vary(override: Override, distribution: BaseDistribution, seeds_al
         )
     if key == "dataset.held_out" and not seeds_allowed:
         raise ConfigError(
-            f"dataset.held_out may not be searched ({_value_text(override)}): each part has another validation fold, and "
-            "the best one is the easiest.\n  type dataset.held_out=0 for the search, and then -m or sweep=grid for every part"
+            f"dataset.held_out may not be searched ({_value_text(override)}): the best part is the easiest.\n"
+            "  type dataset.held_out=0 for the search, and then sweep=grid over all parts"
         )
     if re.match(r"(paths|tracking)([.@]|$)|(name|trainer\.resume)$", key):
         raise ConfigError(
