@@ -161,8 +161,8 @@ def regressions(
 ) -> tuple[list[dict[str, float]], list[dict[str, float]], float]:
     """Two regressions on clustered videos: metrics by fold and seed, and the ratio of test to train utterances.
 
-    Each reads 30 features of its own, drawn alike, so neither is better on average. They fit their train videos closely,
-    so what two folds share of these shows in both. `better` gives the second a feature that is the label.
+    Each reads 30 features of its own, drawn alike, so neither is better on average. They fit their train videos
+    closely, so what two folds share of these shows in both. `better` gives the second a feature that is the label.
     """
     sizes = rng.integers(5, 20, num_videos)
     video, num = np.repeat(np.arange(num_videos), sizes), int(sizes.sum())
