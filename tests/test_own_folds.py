@@ -108,13 +108,13 @@ def test_options_of_own_folds_are_refused_before_any_data_are_read(quick: list[s
 
 
 def test_a_file_without_folds_has_its_own(tmp_path: Path, quick: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """The doctor examines the folds that a run reads: of the source's, train alone has utterances."""
+    """The doctor examines the folds that a run reads: of the source's, test alone has utterances."""
     content = arrays(48)
-    content["fold"] = np.array(["train"] * 48)
+    content["fold"] = np.array(["test"] * 48)
     source = npz(tmp_path / "mine", content)
     own = ["dataset.num_folds=4", "dataset.held_out=3"]
     asked = [*quick[:2], "dataset=custom", f"dataset.source={source}", "fusion=concat"]
-    with pytest.raises(DataError, match="empty_fold"):
+    with pytest.raises(DataError, match="train fold"):
         build.open_data(compose(asked))
     store, data = build.open_data(compose([*asked, *own]))
     assert {fold: len(data.fold(fold)) for fold in FOLDS} == {fold: int((store.folds == fold).sum()) for fold in FOLDS}
@@ -130,7 +130,9 @@ def test_a_file_without_folds_has_its_own(tmp_path: Path, quick: list[str], caps
             (line,) = [line.removeprefix(told) for line in printed.splitlines() if line.startswith(told)]
             assert "dataset.num_folds=4 dataset.held_out=3" in line
             overrides = line.partition(" train ")[2] or line.partition("train.py ")[2]
-            assert len(mmsa.run([*quick[1:-2], *shlex.split(overrides)]).predictions["test"]) == len(data.fold("test"))
+            run = mmsa.run([*quick[1:-2], *shlex.split(overrides)])
+            assert list(run.predictions["test"]) == list(mmsa.load(run.folder).data.fold("test").ids)
+            assert run.predictions["test"].keys() == set(data.fold("test").ids)
 
 
 def test_the_parts_of_a_store_do_not_depend_on_the_run(quick: list[str]) -> None:

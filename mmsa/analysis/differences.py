@@ -218,7 +218,7 @@ def _over_folds(
         num_seeds=len({run.seed for run, _ in pairs}),
         num_folds=len(folds),
     )
-    if not folds or refused or not num_train:
+    if not folds or refused or min(num_test, num_train) < 1:
         return [_Tested(replace(empty, metric=metric)) for metric in metrics]
     return [
         _Tested(_by_folds(replace(empty, metric=metric, num_utterances=num_test), folds.values(), num_test / num_train))

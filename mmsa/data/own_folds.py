@@ -1,4 +1,4 @@
-"""Folds of one's own: the videos of a store in parts, of which each in turn is the test fold."""
+"""Own folds: the videos of a store in parts, of which each in turn is the test fold."""
 
 from __future__ import annotations
 

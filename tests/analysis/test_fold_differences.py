@@ -141,8 +141,9 @@ def test_of_one_shared_fold_the_utterances_are_resampled(add_row: AddRow) -> Non
 
 
 def test_without_numbers_of_utterances_nothing_is_tested(add_row: AddRow) -> None:
-    rows = [add_row(name, spread(np.random.default_rng(n), 0.8), utterances={}) for n, name in enumerate("ab")]
-    assert only(rows).test == "none" and math.isnan(only(rows).p)
+    for odd in ({}, {"train": 60}, {"train": -60, "test": 90}, {"train": 0, "test": 20}):
+        rows = [add_row(name, spread(np.random.default_rng(n), 0.8), utterances=odd) for n, name in enumerate("ab")]
+        assert only(rows).test == "none" and math.isnan(only(rows).p)
 
 
 def test_a_report_marks_what_differs_over_folds(

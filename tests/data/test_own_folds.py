@@ -1,4 +1,4 @@
-"""Folds of one's own: parts by video, equal for every run, and no leak between them."""
+"""Own folds: parts by video, equal for every run, and no leak between them."""
 
 from __future__ import annotations
 
