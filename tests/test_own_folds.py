@@ -6,8 +6,9 @@ import itertools
 import json
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -16,7 +17,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 import mmsa
 from mmsa import build, cli
 from mmsa.compose import compose
+from mmsa.data.own_folds import parts_of
 from mmsa.data.store import FOLDS, Store
+from mmsa.dataset.custom import Custom
+from mmsa.doctor.examination import examine
 from mmsa.errors import ConfigError, DataError
 from mmsa.record import RunRecord
 from tests.conftest import ROOT
@@ -107,32 +111,72 @@ def test_options_of_own_folds_are_refused_before_any_data_are_read(quick: list[s
             mmsa.run([*quick, *typed_], quiet=True)
 
 
-def test_a_file_without_folds_has_its_own(tmp_path: Path, quick: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """The doctor examines the folds that a run reads: of the source's, test alone has utterances."""
+OWN = ["dataset.num_folds=4", "dataset.held_out=3"]
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """A file whose utterances are all of one fold, of two classes, and without gaze in part 3 of four."""
     content = arrays(48)
     content["fold"] = np.array(["test"] * 48)
-    source = npz(tmp_path / "mine", content)
-    own = ["dataset.num_folds=4", "dataset.held_out=3"]
-    asked = [*quick[:2], "dataset=custom", f"dataset.source={source}", "fusion=concat"]
+    content["target"] = np.arange(48) // 7 % 2
+    videos = np.array([name.partition("_")[0] for name in content["id"]])
+    part_of = parts_of(videos.tolist(), 4)
+    silent = np.array([part_of[video] == 3 for video in videos])
+    content["features/gaze"][np.repeat(silent, np.diff(content["offsets/gaze"]))] = 0
+    return npz(tmp_path / "mine", content)
+
+
+def test_a_file_without_folds_has_its_own(mine: Path, quick: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    asked = [*quick[:2], "dataset=custom", f"dataset.source={mine}", "fusion=concat"]
     with pytest.raises(DataError, match="train fold"):
         build.open_data(compose(asked))
-    store, data = build.open_data(compose([*asked, *own]))
-    assert {fold: len(data.fold(fold)) for fold in FOLDS} == {fold: int((store.folds == fold).sum()) for fold in FOLDS}
+    store, data = build.open_data(compose([*asked, *OWN]))
+    cli.command(["prepare", "custom", "--source", str(mine), *quick[:1], *OWN, "dataset.kind=binary"])
+    printed = capsys.readouterr().out
+    for fold in FOLDS:
+        num = int((store.folds == fold).sum())
+        assert len(data.fold(fold)) == num and re.search(rf"^{fold} +{num} utterances of", printed, flags=re.MULTILINE)
     assert data.remarks[0].startswith("own folds by video: of parts 0 to 3, 3 is the test fold and 0 validates")
+    assert data.remarks[0] in printed
+    (line,) = [line for line in printed.splitlines() if line.startswith("train on it: ")]
+    overrides = line.partition(" train ")[2] or line.partition("train.py ")[2]
+    run = mmsa.run([*quick[1:-2], *shlex.split(overrides), "task=classification", "task.class_weights=balanced"])
+    loaded = mmsa.load(run.folder)
+    assert loaded.evaluate("test") == (
+        {name.removeprefix("test/"): value for name, value in run.metrics.items() if name.startswith("test/")},
+        run.predictions["test"],
+    )
+    assert run.predictions["test"].keys() == set(data.fold("test").ids)
 
-    for program, told in (("prepare", "train on it: "), ("doctor", "report: ")):
-        arguments = [program, "custom", "--source", str(source), *quick[:1], *own]
-        cli.command(arguments if program == "prepare" else [*arguments, quick[1]])
-        printed = capsys.readouterr().out
-        assert re.search(r"^test +\d+ utterances of \d+ videos$", printed, flags=re.MULTILINE) and told in printed
-        assert "own folds by video: of parts 0 to 3" in printed
-        if program == "prepare":
-            (line,) = [line.removeprefix(told) for line in printed.splitlines() if line.startswith(told)]
-            assert "dataset.num_folds=4 dataset.held_out=3" in line
-            overrides = line.partition(" train ")[2] or line.partition("train.py ")[2]
-            run = mmsa.run([*quick[1:-2], *shlex.split(overrides)])
-            assert list(run.predictions["test"]) == list(mmsa.load(run.folder).data.fold("test").ids)
-            assert run.predictions["test"].keys() == set(data.fold("test").ids)
+
+def test_the_doctor_examines_the_folds_that_a_run_reads(
+    mine: Path, quick: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [*quick[:2], "dataset=custom", f"dataset.source={mine}", "dataset.num_folds=4"]
+    found: dict[int, str] = {}
+    for held_out in (3, 2, 1):
+        remarks = build.open_data(compose([*asked, f"dataset.held_out={held_out}"]))[1].remarks
+        (line,) = [line for line in remarks if line.startswith("the doctor has ")]
+        capsys.readouterr()
+        cli.command(
+            [
+                *shlex.split(line.partition(": ")[2].partition("mmsa ")[2] or line.partition(" -m mmsa.cli ")[2]),
+                quick[1],
+            ]
+        )
+        found[held_out] = capsys.readouterr().out
+        assert f"of parts 0 to 3, {held_out} is the test fold" in found[held_out]
+    assert "gaze is in no utterance of test" in found[3] and "gaze is in no utterance of valid" in found[2]
+    assert "never_evaluated" not in found[1] and "zero_utterances" in found[1]
+
+    class Sized(Custom):
+        canonical_sizes: ClassVar[Mapping[str, int]] = {"test": 30}
+
+    whole = build.open_data(compose([*asked, "dataset.held_out=3"]))[0]
+    plain = Store.open(whole.path)
+    codes = [{finding.code for finding in examine(store, Sized()).findings} for store in (plain, whole)]
+    assert ["fold_sizes" in of_store for of_store in codes] == [True, False]
 
 
 def test_the_parts_of_a_store_do_not_depend_on_the_run(quick: list[str]) -> None:
