@@ -151,9 +151,10 @@ def test_a_file_without_folds_has_its_own(mine: Path, quick: list[str], capsys: 
 
 
 def test_the_doctor_examines_the_folds_that_a_run_reads(
-    mine: Path, quick: list[str], capsys: pytest.CaptureFixture[str]
+    mine: Path, tmp_path: Path, quick: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = [*quick[:2], "dataset=custom", f"dataset.source={mine}", "dataset.num_folds=4"]
+    places = [f"paths.data={tmp_path / 'data'}", quick[1]]
+    asked = [*places, "dataset=custom", f"dataset.source={mine}", "dataset.num_folds=4"]
     found: dict[int, str] = {}
     for held_out in (3, 2, 1):
         remarks = build.open_data(compose([*asked, f"dataset.held_out={held_out}"]))[1].remarks
@@ -175,6 +176,8 @@ def test_the_doctor_examines_the_folds_that_a_run_reads(
 
     whole = build.open_data(compose([*asked, "dataset.held_out=3"]))[0]
     plain = Store.open(whole.path)
+    kept = whole.path.parent.glob(f"{whole.path.stem}-doctor-*.json")
+    assert len(list(kept)) == 3, "a diagnosis is kept for each part held out"
     codes = [{finding.code for finding in examine(store, Sized()).findings} for store in (plain, whole)]
     assert ["fold_sizes" in of_store for of_store in codes] == [True, False]
 
