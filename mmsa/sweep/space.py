@@ -256,7 +256,7 @@ def _check_may_vary(override: Override, distribution: BaseDistribution, seeds_al
     if key == "dataset.held_out" and not seeds_allowed:
         raise ConfigError(
             f"dataset.held_out may not be searched ({_value_text(override)}): the best part is the easiest.\n"
-            "  type dataset.held_out=0 for the search, and then sweep=grid over all parts"
+            "  type dataset.held_out=0: a search keeps one part, and each part has a search of its own"
         )
     if re.match(r"(paths|tracking)([.@]|$)|(name|trainer\.resume)$", key):
         raise ConfigError(
