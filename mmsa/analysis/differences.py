@@ -146,7 +146,7 @@ def note(found: Sequence[Difference]) -> list[str]:
         f"{MARK} differs from {against}: p <= {LEVEL} after Holm over {family}, paired on {', '.join(on)}",
         *(f"{', '.join(names)}: {_TESTS[test]}" for test, names in _by_test(tested).items()),
     ]
-    if any(one.num_videos == one.num_utterances > 1 and not one.num_folds for one in tested):
+    if any(one.num_videos == one.num_utterances > 1 for one in tested):
         lines.append("no video has two utterances here: each utterance counts as independent of the others")
     seeds = sorted({one.num_seeds for one in tested if not one.num_folds})
     return [*lines, *map(_about_seeds, seeds), *_remarks(found)]

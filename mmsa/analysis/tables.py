@@ -104,8 +104,8 @@ def make_tables(runs: Iterable[Run], shape: Shape = _ALL, videos: Videos | None 
     """
     comparable: dict[tuple[object, ...], list[Run]] = {}
     for run in runs:
-        of_data = (run.dataset, run.data.fingerprint, run.data.parts)
-        key = (*of_data, run.task, run.fold, () if shape.metrics else run.primary)
+        read = (run.dataset, run.data.fingerprint, run.data.parts)
+        key = (*read, run.task, run.fold, () if shape.metrics else run.primary)
         comparable.setdefault(key, []).append(run)
     members = list(comparable.values())
     if members:
@@ -118,9 +118,8 @@ def make_tables(runs: Iterable[Run], shape: Shape = _ALL, videos: Videos | None 
 
 def data_line(runs: Sequence[Run], fold: str) -> str:
     """A table's line on the data of its runs."""
-    return (
-        f"{data_name(runs[0].dataset, source_of(runs))}, {folds_text(runs, fold)}, data {runs[0].data.fingerprint[:12]}"
-    )
+    name, data = data_name(runs[0].dataset, source_of(runs)), runs[0].data
+    return f"{name}, {folds_text(runs, fold)}, data {data.fingerprint[:12]}"
 
 
 def source_of(runs: Iterable[Run]) -> str | None:
@@ -300,15 +299,8 @@ def _record(runs: Sequence[Run], row: Scored) -> list[object]:
         numbers = [len(held_out) or "", "", len(seeds), ""]
     elif row.kind == "seed":
         numbers = ["", row.runs[0].data.held_out, "", row.runs[0].seed]
-    about = [
-        *data,
-        first.task,
-        first.fold,
-        row.kind,
-        row.label,
-        *numbers,
-        ";".join(str(run.folder) for run in row.runs),
-    ]
+    folders = ";".join(str(run.folder) for run in row.runs)
+    about = [*data, first.task, first.fold, row.kind, row.label, *numbers, folders]
     return [*about, *(value for one in row.metrics.values() for value in (one.mean, one.std))]
 
 

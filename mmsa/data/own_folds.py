@@ -75,7 +75,7 @@ def own_folds_lines(store: Store) -> list[str]:
     unnamed = len(store.ids) if alone == len(store.ids) else odd.get("absent", 0) + odd.get("own_video", 0)
     if unnamed:
         lines.append(
-            f"{unnamed:,} utterances count as a video each, since the source names no other of theirs: "
+            f"{unnamed:,} utterances are videos of their own, as far as the source says: "
             "one speaker may be in several parts"
         )
     return lines

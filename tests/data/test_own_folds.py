@@ -136,4 +136,6 @@ def test_a_line_names_the_parts_and_utterances_without_a_video(store: Store) -> 
     partly = own_folds(replace(store, report={"ids": {"own_video": 2, "absent": 1}}), 5, 4)
     for number, odd in ((len(VIDEOS), alone), (3, partly)):
         _, line = own_folds_lines(odd)
-        assert line.startswith(f"{number} utterances count as a video each") and "one speaker may be in several" in line
+        assert (
+            line.startswith(f"{number} utterances are videos of their own") and "one speaker may be in several" in line
+        )
