@@ -161,9 +161,9 @@ def _data_sets() -> list[str]:
     return sorted(path.stem for path in (conf_folder() / "dataset").glob("*.yaml"))
 
 
-def _check_folder(output: Path | None) -> None:
+def _check_folder(output: Path | None, option: str = "--output") -> None:
     if output is not None and output.exists() and not output.is_dir():
-        raise ConfigError(f"--output {output} is a file, a folder is needed.\n  type --output FOLDER")
+        raise ConfigError(f"{option} {output} is a file, a folder is needed.\n  type {option} FOLDER")
 
 
 # The arguments that choose runs.
@@ -191,6 +191,7 @@ def report(
     seeds: Annotated[bool, typer.Option("--seeds", help="A row per seed.")] = False,
     by: Annotated[list[str] | None, typer.Option(help="A row per value of an option.", metavar="KEY")] = None,
     reference: Annotated[str | None, typer.Option(help="Mark what differs from this row.", metavar="ROW")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Draw the tables too.", metavar="FOLDER")] = None,
     bibtex: Annotated[bool, typer.Option("--bibtex", help="Print the papers to cite instead.")] = False,
     style: Annotated[
         Literal["table", "markdown", "csv", "latex", "html"],
@@ -198,6 +199,7 @@ def report(
     ] = "table",
 ) -> None:
     """Print the table of runs, or the best trials of a study."""
+    _check_folder(figures, "--figures")
     from mmsa.analysis import citations, tables
     from mmsa.analysis.selection import Selection
     from mmsa.analysis.shape import Shape, shape_of
@@ -210,10 +212,16 @@ def report(
         return
     shape = shape_of(metrics or [], percent, rows or [], not no_baselines, seeds, by or [], reference)
     names = asked.searches
-    if names and shape == Shape() and all(studies.is_study(outputs, name) for name in names):
+    if names and shape == Shape() and figures is None and all(studies.is_study(outputs, name) for name in names):
         print(printable_lines(studies.report(outputs, *names, style=style)))
         return
-    print(printable_lines(tables.report(asked, shape, style, videos=videos_of if reference else None)))
+    videos = videos_of if reference else None
+    print(printable_lines(tables.report(asked, shape, style, videos=videos)))
+    if figures is not None:
+        from mmsa.analysis.result_figures import write_figures
+
+        drawn = write_figures(asked.finished().runs, shape, figures, videos)
+        print(printable(f"figures in {figures}: {', '.join(path.name for path in drawn)}"), file=sys.stderr)
     if asked == Selection(outputs) and style in ("table", "markdown") and (lines := studies.study_lines(outputs)):
         print("\n" + "\n".join(map(printable, lines)))
 
@@ -316,6 +324,10 @@ def evaluate(
     ],
     missing: Annotated[bool, typer.Option("--missing", help="Evaluate with modalities and steps missing.")] = False,
     masks: Annotated[bool, typer.Option("--masks", help="Compare the feedback's masks.")] = False,
+    utterance: Annotated[
+        list[str] | None, typer.Option(help="With --masks: draw them over the words of this one.", metavar="ID")
+    ] = None,
+    errors: Annotated[bool, typer.Option("--errors", help="Show the worst utterances and confused classes.")] = False,
     fold: Annotated[Literal["valid", "test"], typer.Option(help="The fold to evaluate on.")] = "test",
     outputs: Annotated[Path, _OUTPUTS] = Path("outputs"),
     data: Annotated[
@@ -333,11 +345,14 @@ def evaluate(
     """
     from mmsa.analysis import evaluation
     from mmsa.analysis.selection import Selection
+    from mmsa.resume import store_of
     from mmsa.trained import load_run
 
     _check_folder(output)
-    if output is not None and not (missing or masks):
-        raise ConfigError("--output needs --missing or --masks, which make the tables.\n  type --missing")
+    if output is not None and not (missing or masks or errors):
+        raise ConfigError("--output needs --missing, --masks or --errors, which write files.\n  type --missing")
+    if utterance and not masks:
+        raise ConfigError("--utterance needs --masks, which draws them.\n  type --masks")
     load = partial(load_run, stores=data)
 
     def say(text: str) -> None:
@@ -347,8 +362,10 @@ def evaluate(
     if missing:
         evaluation.probe_missing(runs, load, fold, output, say)
     if masks:
-        evaluation.study_masks(runs, load, fold, output, say)
-    if not (missing or masks):
+        evaluation.study_masks(runs, load, fold, output, say, utterance or [])
+    if errors:
+        evaluation.study_errors(runs, partial(store_of, stores=data), fold, output, say)
+    if not (missing or masks or errors):
         evaluation.score_again(runs, load, fold, say)
 
 

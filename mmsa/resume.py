@@ -204,8 +204,22 @@ def videos_of(run: Run) -> dict[str, str]:
     Raises:
         DataError: its store is not found.
     """
-    store = find_store(run.folder, run.data, OmegaConf.select(read_config(run.folder), "paths.data", default="."))
+    store = store_of(run)
     return dict(zip(store.ids, store.videos, strict=True))
+
+
+def store_of(run: Run, stores: Path | None = None) -> Store:
+    """The store that a finished run was trained on.
+
+    Args:
+        run: the run.
+        stores: a folder of stores to look into first.
+
+    Raises:
+        DataError: it is not found.
+    """
+    of_run = OmegaConf.select(read_config(run.folder), "paths.data", default=".")
+    return find_store(run.folder, run.data, of_run, stores)
 
 
 def _stores(place: Path, fingerprint: str) -> list[Path]:

@@ -100,17 +100,22 @@ def make_tables(runs: Iterable[Run], shape: Shape = _ALL, videos: Videos | None 
     Raises:
         ConfigError: no run has what the shape asks for.
     """
-    comparable: dict[tuple[object, ...], list[Run]] = {}
-    for run in runs:
-        key = (run.dataset, run.data.fingerprint, run.task, run.fold, () if shape.metrics else run.primary)
-        comparable.setdefault(key, []).append(run)
-    members = list(comparable.values())
+    members = comparable(runs, shape)
     if members:
         shape.check([run for runs in members for run in runs])
         check_rows(shape, members)
     data = _data_told_apart(members)
     made = (_table(runs, shape, told, videos) for runs, told in zip(members, data, strict=True))
     return [table for table in made if table.blocks[0]]
+
+
+def comparable(runs: Iterable[Run], shape: Shape = _ALL) -> list[list[Run]]:
+    """The runs of each table."""
+    members: dict[tuple[object, ...], list[Run]] = {}
+    for run in runs:
+        key = (run.dataset, run.data.fingerprint, run.task, run.fold, () if shape.metrics else run.primary)
+        members.setdefault(key, []).append(run)
+    return list(members.values())
 
 
 def data_line(runs: Sequence[Run], fold: str) -> str:
