@@ -53,7 +53,7 @@ def export(figure: Figure, folder: Path, name: str) -> list[Path]:
 
 
 def drawn(figure: Figure, kind: Kind) -> bytes:
-    """A figure in one format: equal bits whenever it is drawn, and text that stays text in PDF and SVG.
+    """A finished figure in one format: equal bits whenever it is made, and text that stays text in PDF and SVG.
 
     Signs that the default font lacks come from fonts of this machine. Those that none has are boxes in PDF and PNG; an
     SVG has them as text, for the fonts of whoever opens it.
@@ -72,6 +72,7 @@ def drawn(figure: Figure, kind: Kind) -> bytes:
     with warnings.catch_warnings(), matplotlib.rc_context(settings):
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
         figure.savefig(page, format=kind, dpi=150, metadata=_NO_TIME[kind])
+    figure.set_layout_engine("none")  # it stands, and takes longer than the drawing
     return page.getvalue()
 
 

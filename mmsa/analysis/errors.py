@@ -240,7 +240,7 @@ def draw_confusion(found: Sequence[Errors]) -> Figure | None:
         return None
     abreast, num = min(_ABREAST, len(shown)), max(len(classes.names) for _, classes, _ in shown)
     downward, side = -(-len(shown) // abreast), 1.1 + 0.36 * num
-    figure = canvas(max(abreast * side + 0.4, 4.4), downward * (side + 0.5) + 0.7)
+    figure = canvas(max(abreast * side + 0.4, 4.4), downward * (side + 0.3) + 0.6)
     grid = figure.subplots(downward, abreast, squeeze=False).ravel().tolist()
     for panel in grid[len(shown) :]:
         panel.remove()

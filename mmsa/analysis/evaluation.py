@@ -132,7 +132,8 @@ def study_masks(
     groups = comparable_groups(folders)
     study = masks.study_masks(_loaded(groups, load, say), fold, utterances)
     say(rendered(masks.make_tables(study)))
-    say(f"drawn over their words: {', '.join(one.name for one in study.drawn)}" if study.drawn else "")
+    if study.drawn:
+        say(f"drawn over their words: {', '.join(one.name for one in study.drawn)}")
     say(_told(write_masks(study, _place(groups, output))))
 
 

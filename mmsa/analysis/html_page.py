@@ -15,7 +15,7 @@ table { border-collapse: collapse; } thead, tbody + tbody { border: solid #b4bac
 th { font-weight: 600; } tbody th { font-weight: 400; text-align: left; }
 td, th { padding: .25rem .7rem; vertical-align: top; } img { max-width: 100%; }
 td, thead th { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-td.text { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 9rem; }
+thead .text, td.text { text-align: left; } td.text { white-space: normal; overflow-wrap: anywhere; min-width: 9rem; }
 .runs { font-size: .8em; display: block; } dt { font-family: monospace; } dd { margin: 0 0 .3rem 1.5rem; }
 """.strip()
 
@@ -43,7 +43,10 @@ def _section(table: Table) -> str:
         content, meaning = table.picture
         lines.append(f"<img alt='{meaning}' src='data:image/png;base64,{b64encode(content).decode()}'>")
     if table.rows:
-        heads = "".join(f"<th scope='col'>{column.head}</th>" for column in table.columns)
+        kinds = ["" if column.folds_to is None else " class='text'" for column in table.columns]
+        heads = "".join(
+            f"<th scope='col'{kind}>{column.head}</th>" for column, kind in zip(table.columns, kinds, strict=True)
+        )
         lines += [f"<div><table><thead><tr>{heads}</tr></thead>"]
         lines += [f"<tbody>\n{_rows(block, table.columns)}\n</tbody>" for block in table.blocks if block]
         lines += ["</table></div>"]

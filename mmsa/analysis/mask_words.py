@@ -123,8 +123,8 @@ def draw_mask_words(groups: Sequence[Group], utterances: Sequence[WordMasks], he
     known = np.concatenate([np.zeros(0), *(strip.values.ravel() for strip in strips)])
     known = known[np.isfinite(known)]
     reach = max(float(np.abs(known - 0.5).max(initial=0.0)), _LEAST_REACH)
-    scale, colours = Normalize(0.5 - reach, 0.5 + reach), shades(BLUE, "#f7f7f5", ORANGE)
-    colours.set_bad(GREY)
+    scale = Normalize(0.5 - reach, 0.5 + reach)
+    colours = shades(BLUE, "#f7f7f5", ORANGE).with_extremes(bad=GREY)
     wide = max([8, *(strip.values.shape[1] for strip in strips if strip.words is not None)])
     figure = canvas(2.2 + 0.37 * max(wide, 14), 0.9 + sum(strip.height for strip in strips))
     ratios = [strip.height for strip in strips]
@@ -182,6 +182,7 @@ def _strips(one: WordMasks, group: Group, labelled: bool) -> Iterator[_Strip]:
             stop = min(start + _ABREAST, num, most)
             rows = [means[m][start:stop] if len(means[m]) else np.full(stop - start, np.nan) for m in together]
             part = f"words {start + 1} to {stop} of {num}" if num > _ABREAST else ""
+            part += ", the rest is left out" if stop == most < num else ""
             yield _Strip(f"{title} · {part}" if part else title, together, np.stack(rows), one.words[start:stop])
     for modality in modalities:
         if modality not in together or one.words is None:
