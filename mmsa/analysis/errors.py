@@ -246,7 +246,7 @@ def draw_confusion(found: Sequence[Errors]) -> Figure | None:
         panel.remove()
     for panel, (one, classes, counts) in zip(grid, shown, strict=False):
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        panel.imshow(shares, cmap=shades("white", BLUE), vmin=0.0, vmax=1.0)
+        panel.imshow(shares, cmap=shades("white", BLUE), vmin=0.0, vmax=1.0, interpolation="nearest")
         for (row, column), count in np.ndenumerate(counts):
             colour = "white" if shares[row, column] > 0.6 else INK
             panel.text(column, row, str(count), ha="center", va="center", fontsize=8, color=colour)

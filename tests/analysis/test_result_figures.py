@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,7 +110,7 @@ def test_the_figures_of_each_table_stand_in_a_folder(
     assert {path.name for path in folder.iterdir()} == named and all(name in said.err for name in named)
     assert said.out == table  # which may be read by a program
     (folder / "file").touch()
-    with pytest.raises(ConfigError, match="--figures .*file is a file, a folder is needed"):
+    with pytest.raises(ConfigError, match=r"--figures .*file is a file, a folder is needed"):
         command([*shown, "--figures", str(folder / "file")])
 
 
@@ -122,4 +123,4 @@ def test_no_label_is_cut_and_none_lies_on_another(rows: int, add_run: AddRun, ou
     figure.draw_without_rendering()
     boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
     assert len(boxes) == rows and all(box.x0 >= 0 for box in boxes)
-    assert all(above.y0 >= below.y1 - 1 for above, below in zip(boxes, boxes[1:], strict=False))
+    assert all(above.y0 >= below.y1 - 1 for above, below in pairwise(boxes))
