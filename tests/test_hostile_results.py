@@ -415,7 +415,7 @@ def test_a_name_is_no_formula_and_no_path_in_a_figure(tmp_path: Path) -> None:
 def test_a_name_is_a_name_in_the_figures_and_pages_of_results(tmp_path: Path) -> None:
     run = Run(**dict(record(metrics={"test/mae": 1e100, "test/acc7": 0.5, "valid/mae": -1e100})), folder=tmp_path,
               configuration={"task.thresholds": "[$,<b>]"}, shown={})  # fmt: skip
-    names = [name for name in NAMES if len(name) < 999]
+    names = [name for name in NAMES if name and len(name) < 999]
     groups = [Group(name, (run,)) for name in names]
     found = [replace(_EMPTY, row=name, reference=names[-1], metric=name, num_seeds=1) for name in names[:1]]
     figures = [draw_scores(groups, ["mae", "corr"]), draw_differences(found, heading=names[13:15])]

@@ -135,8 +135,8 @@ def _draw_distribution(panel: Axes, study: MaskStudy, group: Group, modality: st
         colour, label = COLOURS[number], f"{kind} ({counted(len(study.kinds[kind]), 'utterance')})"
         if len(values) < _LEAST_SHARED:  # their shares would be so large that nobody sees the other kinds
             marks = values.tolist() or [math.nan]
-            panel.plot(marks, [-0.035] * len(marks), "|", color=colour, label=label, markersize=9, markeredgewidth=1.8,
-                       transform=panel.get_xaxis_transform(), clip_on=False)  # fmt: skip
+            panel.plot(marks, [0.03] * len(marks), "|", color=colour, label=label, markersize=9, markeredgewidth=1.8,
+                       transform=panel.get_xaxis_transform(), zorder=3)  # fmt: skip
             continue
         share = np.full(len(values), 1.0 / len(values))
         panel.hist(values, edges, weights=share, histtype="stepfilled", color=colour, alpha=0.35, label=label)

@@ -99,7 +99,8 @@ def draw_differences(found: Sequence[Difference], percent: bool = False, heading
             intervals.append(Interval(scale * whole.mean, scale * whole.low, scale * whole.high, whole.num))
             colour = {True: BLUE, False: ORANGE, None: INK}[one.better]
             _interval(panel, intervals[-1], place, colour, "o" if one.better else "s", 6.0, one.marked)
-        _limit(panel, [0.0, *(one.mean for one in intervals)], intervals)
+        means = [one.mean for one in intervals if math.isfinite(one.mean)]
+        _limit(panel, [0.0, *means] if means else [], intervals)
     keys: list[tuple[str, str, str, str]] = [
         (BLUE, "o", "none", "better"), (ORANGE, "s", "none", "worse"),
         (INK, "D", INK, f"filled: {MARK}, p ≤ {LEVEL} after Holm"),
@@ -175,6 +176,6 @@ def _heading(runs: Sequence[Run]) -> list[str]:
 
 
 def _explain(figure: Figure, lines: Iterable[str]) -> None:
-    wide = int(15 * figure.get_figwidth())
+    wide = int(14 * figure.get_figwidth())
     shown = "\n".join(folded(line, wide) for line in lines)
     figure.suptitle(shown, fontsize=9, parse_math=False)
