@@ -11,7 +11,8 @@ from mmsa.drawing import canvas, drawn, export, folded
 
 
 def figure_of(text: str) -> drawing.Figure:
-    figure = canvas(2.0, 1.0)
+    figure = canvas(2.0, 1.5)
+    figure.add_subplot().plot([0, 1], [0, 1], "o")
     figure.text(0.5, 0.5, text, parse_math=False)
     return figure
 
@@ -26,7 +27,7 @@ def test_a_figure_is_three_files_of_equal_bits_without_a_time(tmp_path: Path) ->
     assert "MAE ↓" in "".join(root.itertext()) and not re.search(rb"<dc:date>|20\d\d-\d\d-\d\d", svg)
 
 
-def test_signs_that_no_font_has_neither_warn_nor_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signs_that_no_font_has_neither_warn_nor_stop() -> None:
     odd = "今天 สวัสดี שלום 한국 😀 $x^2$ \\x00"
     assert "今天" in drawn(figure_of(odd), "svg").decode()
     assert drawn(figure_of(odd), "png") and drawn(figure_of(odd), "pdf")

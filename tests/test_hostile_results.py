@@ -433,7 +433,7 @@ def test_a_name_is_a_name_in_the_figures_and_pages_of_results(tmp_path: Path) ->
         assert all(value.startswith(("#", "data:image/png")) for value in addresses)
     said = {(name, 0): Said(name, name) for name in names}
     page = Page()
-    page.feed(rendered([replace(make_table(one, said, names), picture=(b"", "a")) for one in errors], "html"))
+    page.feed(rendered([replace(make_table(one, said, names), picture=(b"", "'><script>")) for one in errors], "html"))
     assert not page.open and page.seen <= {*ELEMENTS, "img"}
 
 

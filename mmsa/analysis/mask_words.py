@@ -14,6 +14,7 @@ import torch
 from mmsa.analysis.comparison import TrainedRun
 from mmsa.analysis.runs import Group
 from mmsa.data.batches import Fold
+from mmsa.data.inputs import PieceInput
 from mmsa.drawing import BLUE, GREY, ORANGE, canvas, folded, shades
 from mmsa.errors import ConfigError, printable
 from mmsa.training.metrics import Array
@@ -95,14 +96,16 @@ class Worded(NamedTuple):
 
 def worded(run: TrainedRun, fold: Fold, name: str) -> Worded:
     """The words that a run reads of an utterance; other modalities have them where all share one time axis."""
-    store, place = run.data.store, fold.ids.index(name)
-    words = None if store.words is None else store.words[int(fold.rows[place])]
+    data, place = run.data, fold.ids.index(name)
+    row, aligned, words = int(fold.rows[place]), data.aligned, data.store.words
     steps = {m: int(lengths[place]) for m, lengths in fold.lengths.items()}
-    known = steps.get(TEXT) or (max(steps.values()) if run.data.aligned else 0)
-    held = store.features[TEXT].lengths[fold.rows[place]] if TEXT in store.features else known
-    if words is None or not known or len(words) < known or len(words) != max(int(held), known):
+    axis = next((m for m in (TEXT, *steps) if steps.get(m) and (m == TEXT or aligned)), None)
+    if words is None or axis is None or data.loading.resample not in (None, axis):
         return Worded(None, frozenset())
-    return Worded(words[:known], frozenset(m for m in steps if m == TEXT or run.data.aligned))
+    in_pieces = isinstance(fold.streams[axis], PieceInput)
+    if not in_pieces and len(words[row]) != data.store.features[axis].lengths[row]:  # the source does not align them
+        return Worded(None, frozenset())
+    return Worded(words[row][: steps[axis]], frozenset(m for m in steps if m == axis or aligned))
 
 
 def draw_mask_words(groups: Sequence[Group], utterances: Sequence[WordMasks], heading: Sequence[str]) -> Figure:

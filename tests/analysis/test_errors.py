@@ -4,12 +4,13 @@ import csv
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from mmsa.analysis.errors import Errors, Said, draw_confusion, make_table, read_errors
+from mmsa.analysis.errors import Errors, Said, draw_confusion, make_table, read_errors, said_in
 from mmsa.analysis.evaluation import write_errors
 from mmsa.analysis.rendering import rendered
 from mmsa.analysis.runs import Group, read_run
@@ -78,11 +79,11 @@ def test_the_worst_come_first_with_their_words(add_errors: AddErrors) -> None:
 )
 def test_the_classes_of_a_classification(add_errors: AddErrors, typed: tuple[str, ...], names: list[str]) -> None:
     about = {"metric": "accuracy", "truth": [0, 1, 1, 2, 2], "task": "classification", "overrides": typed}
-    errors = add_errors([[0, 1, 2, 2, 0], [0, 1, 2, 2, 1], [0, 0, 1, 2, 1]], **about)
+    errors = add_errors([[0, 1, 2, 2, 0], [0, 1, 2, 2, 1], [0, 0, 2, 2, 1]], **about)
     assert errors.classes is not None and list(errors.classes.names) == names
-    assert (errors.confusion() == [[3, 0, 0], [1, 3, 2], [1, 2, 3]]).all()  # type: ignore[union-attr]
-    assert [row[0] for row in cells(errors)] == ["w[2]", "w[0]", "v[1]"]
-    assert cells(errors)[0][3:] == ["2", "1", "1.00"] and cells(errors)[1][3:] == ["1", "2", "0.67"]
+    assert (errors.confusion() == [[3, 0, 0], [1, 2, 3], [1, 2, 3]]).all()  # type: ignore[union-attr]
+    assert [row[0] for row in cells(errors)] == ["w[2]", "w[0]", "v[1]"]  # of two that are always wrong the farther
+    assert [row[3:] for row in cells(errors)] == [["2", "1", "1.00"], ["1", "2", "1.00"], ["1", "1", "0.33"]]
 
 
 @pytest.mark.parametrize(
@@ -98,6 +99,19 @@ def test_the_classes_follow_the_kind_of_the_target(add_errors: AddErrors, metric
     else:
         counts = errors.confusion()
         assert counts is not None and counts.shape == (num, num) and np.diag(counts).sum() == 5
+
+
+def test_words_are_those_of_the_fold_without_pauses() -> None:
+    store = SimpleNamespace(
+        ids=["v[0]", "v[0]", "v[1]", "v[0]"],
+        videos=["a", "b", "c", "d"],
+        folds=np.array(["test", "test", "valid", "test"]),
+        words=[["so", "sp", "good"], [], ["x"], ["sp"]],
+    )
+    said = said_in(store, "test")  # type: ignore[arg-type]
+    assert said == {("v[0]", 0): ("so good", "a"), ("v[0]", 1): ("", "b"), ("v[0]", 2): ("", "d")}
+    store.words = None
+    assert said_in(store, "valid") == {("v[1]", 0): (None, "c")}  # type: ignore[arg-type]
 
 
 def test_the_page_asks_nobody_and_escapes_every_name(add_errors: AddErrors, tmp_path: Path) -> None:

@@ -13,12 +13,13 @@ from scipy import stats
 
 import mmsa
 from mmsa.analysis import mask_words, masks
-from mmsa.analysis.mask_words import WordMasks, chosen
+from mmsa.analysis.mask_words import WordMasks, chosen, worded
 from mmsa.analysis.masks import kind_of, kinds_of, read_masks, study_masks
 from mmsa.analysis.probe_figures import draw_mask_words, draw_masks
 from mmsa.analysis.rendering import rendered
 from mmsa.cli import command
 from mmsa.corpus.planted import CLEAR_MEANING
+from mmsa.data.batches import Data
 from mmsa.dataset.synthetic import planted_truth
 from mmsa.drawing import drawn
 from mmsa.errors import ConfigError
@@ -204,8 +205,19 @@ def test_steps_without_words_are_drawn_as_steps(loaded: list[TrainedRun]) -> Non
     assert study.drawn[0].words is None
     titles = [panel.get_title(loc="left") for panel in draw_mask_words(study).axes[:3]]
     assert [title.rpartition("· ")[2] for title in titles] == [f"{m}: steps without words" for m in ALL]
-    data.store = replace(data.store, words=[["one"] for _ in data.store.ids])  # the source does not align them
-    assert study_masks([replace(run, data=data)], "test", [data.fold("test").ids[0]]).drawn[0].words is None
+    for words in (["one"], ["one"] * 200):
+        data.store = replace(data.store, words=[words for _ in data.store.ids])  # the source does not align them
+        assert worded(replace(run, data=data), data.fold("test"), data.fold("test").ids[0]).words is None
+
+
+def test_words_beyond_the_longest_length_have_no_mask(loaded: list[TrainedRun]) -> None:
+    run = loaded[0]
+    data = Data(run.data.store, ALL, replace(run.data.loading, max_length=2))
+    fold = data.fold("test")
+    found = worded(replace(run, data=data), fold, fold.ids[0])
+    assert found == (run.data.store.words[int(fold.rows[0])][:2], set(ALL))  # type: ignore[index]
+    other = Data(run.data.store, ALL, replace(run.data.loading, resample="audio"))
+    assert worded(replace(run, data=other), fold, fold.ids[0]).words is None
 
 
 def test_long_and_odd_words_and_absent_modalities_are_drawn(loaded: list[TrainedRun]) -> None:
