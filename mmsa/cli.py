@@ -220,8 +220,8 @@ def report(
     if figures is not None:
         from mmsa.analysis.result_figures import write_figures
 
-        drawn = write_figures(asked.finished().runs, shape, figures, videos)
-        print(printable(f"figures in {figures}: {', '.join(path.name for path in drawn)}"), file=sys.stderr)
+        drawn = [path.name for path in write_figures(asked.finished().runs, shape, figures, videos)]
+        print(printable(f"figures in {figures}: {', '.join(drawn) or 'none, as of the table'}"), file=sys.stderr)
     if asked == Selection(outputs) and style in ("table", "markdown") and (lines := studies.study_lines(outputs)):
         print("\n" + "\n".join(map(printable, lines)))
 

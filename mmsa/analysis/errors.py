@@ -37,12 +37,12 @@ class Classes(NamedTuple):
     Args:
         names: of the C classes.
         of: values (N,), all finite -> their classes (N,) int64 from 0 on.
-        metric: whose classes they are.
+        metric: whose classes they are; empty for those of a classification.
     """
 
     names: Sequence[str]
     of: Callable[[Array], np.ndarray]
-    metric: str
+    metric: str = ""
 
 
 class Said(NamedTuple):
@@ -150,7 +150,7 @@ def make_table(errors: Errors, said: Mapping[Name, Said], remarks: Sequence[str]
 
     Args:
         errors: of the row.
-        said: what is known of the utterances; without it the ids name the videos.
+        said: words and videos, as far as they are known; else the id names the video.
         remarks: more notes.
     """
     several, worst = len(errors.group.runs) > 1, errors.worst()
@@ -226,7 +226,7 @@ def _numbered(run: Run, truth: Array, predicted: Array) -> Classes | None:
     names = [f"class {place}" for place in range(num)]
     if len(cuts) == num - 1:
         names = [f"< {cuts[0]}", *(f"{a} to {b}" for a, b in pairwise(cuts)), f"≥ {cuts[-1]}"]
-    return Classes(names, lambda found: found.astype(np.int64), "accuracy")
+    return Classes(names, lambda found: found.astype(np.int64))
 
 
 def draw_confusion(found: Sequence[Errors]) -> Figure | None:
@@ -257,10 +257,11 @@ def draw_confusion(found: Sequence[Errors]) -> Figure | None:
         panel.tick_params(length=0)
         panel.set(xlabel="predicted class", ylabel="class of the label")
         runs = one.group.runs
-        title = folded(f"{one.group.label} ({counted(len(runs), 'run')})", int(10 * side))
+        title = folded(f"{one.group.label} ({counted(len(runs), 'run')})", int(10 * side), 3)
         panel.set_title(title, fontsize=9, parse_math=False)
     first = shown[0][0]
-    about = f"utterances by class ({printed(shown[0][1].metric)}), summed over runs"
+    metric = shown[0][1].metric
+    about = f"utterances by class{f' of {printed(metric)}' if metric else ''}, summed over runs"
     lines = [data_line(first.group.runs, first.fold), *notes_of(first.group.runs[0], 1), about]
     wide = int(14 * figure.get_figwidth())
     figure.suptitle("\n".join(folded(line, wide) for line in lines), fontsize=9, parse_math=False)

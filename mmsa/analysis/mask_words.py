@@ -111,7 +111,7 @@ def worded(run: TrainedRun, fold: Fold, name: str) -> Worded:
 def draw_mask_words(groups: Sequence[Group], utterances: Sequence[WordMasks], heading: Sequence[str]) -> Figure:
     """A heat map per utterance and row of runs, the masks averaged over the runs: a line per modality, along its words.
 
-    A long utterance goes on in further maps, up to 96 words. Modalities whose steps are no words have maps of their
+    A long utterance continues in further maps, up to 96 words. Modalities whose steps are no words have maps of their
     own, along their steps.
 
     Args:
