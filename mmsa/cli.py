@@ -135,6 +135,31 @@ def doctor(
         raise DataError(f"{store.title}: {diagnosis.verdict}.\n  fix the errors above before you train on {store.path}")
 
 
+@app.command(name="import")
+def import_(
+    name: Annotated[str, _NAME],
+    file: Annotated[Path, typer.Argument(help="CSV or .npz with id, prediction; also seed, fold.", metavar="FILE")],
+    source: Annotated[str | None, _SOURCE] = None,
+    glove: Annotated[str | None, _GLOVE] = None,
+    data: Annotated[str | None, _DATA] = None,
+    system: Annotated[
+        str | None, typer.Option("--name", help="Name of the system.", metavar="NAME", show_default="the file's")
+    ] = None,
+    fold: Annotated[
+        Literal["valid", "test", "both"] | None,
+        typer.Option(help="The folds to score.", show_default="test, and valid if a column fold has it"),
+    ] = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Utterances may be missing.")] = False,
+    options: Annotated[list[str] | None, _OPTIONS] = None,
+) -> None:
+    """Make predictions of another system a run, to be compared in mmsa report."""
+    from mmsa.importing.run import import_file
+
+    cfg, _, overrides = _named(name, source, glove, data, options)
+    folds = ("valid", "test") if fold == "both" else (fold,) if fold else ()
+    import_file(cfg, overrides, file, system, folds, partial, lambda text: print(printable_lines(text)))
+
+
 def _named(
     name: str, source: str | None, glove: str | None, data: str | None, options: list[str] | None
 ) -> tuple[Any, Dataset, list[str]]:

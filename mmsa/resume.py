@@ -64,10 +64,12 @@ def continued(cfg: DictConfig, overrides: Sequence[str], of_trial: bool = False)
 
     Raises:
         ConfigError: the run cannot resume, or an override would change its result.
-        DataError: the folder is not a run's, or has a link in it.
+        DataError: the folder is not a run's, an import's, or has a link in it.
     """
     folder = Path(cfg.trainer.resume)
-    record, former = RunRecord.read(folder), read_config(folder)
+    record = RunRecord.read(folder)
+    record.check_model(folder, "to train further")
+    former = read_config(folder)
     typed = {override_key(override) for override in overrides}
     _check_unfinished(record, folder, of_trial, typed)
     check_own(folder)

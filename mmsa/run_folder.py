@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import yaml  # type: ignore[import-untyped]
@@ -22,9 +22,6 @@ from mmsa.errors import ConfigError, DataError, printable
 from mmsa.files import content_of, written
 from mmsa.program import program
 from mmsa.secrets import unset
-
-if TYPE_CHECKING:
-    from mmsa.data.batches import Fold
 
 _YAML_BYTES, _YAML_DEPTH, _YAML_INDENT = 2**20, 200, 100
 _NUMBER_LENGTH = 60
@@ -152,8 +149,18 @@ def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
     write_text(path, text.getvalue())
 
 
+class Predicted(Protocol):
+    """The utterances of a fold that were predicted."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def ids(self) -> Sequence[str]: ...
+
+
 def write_predictions(
-    path: Path, folds: Sequence[tuple[Fold, np.ndarray, np.ndarray]], columns: Sequence[str] = ()
+    path: Path, folds: Sequence[tuple[Predicted, np.ndarray, np.ndarray]], columns: Sequence[str] = ()
 ) -> None:
     """One row per utterance of these folds: its truths and predictions, (N,), or (N, K) of K named columns."""
     text = io.StringIO()
@@ -161,7 +168,7 @@ def write_predictions(
     named = [f"{side} {column}".rstrip() for side in ("target", "prediction") for column in columns or ("",)]
     writer.writerow(["id", "fold", *named])
     for fold, truths, predictions in folds:
-        values = zip(truths.reshape(len(fold), -1).tolist(), predictions.reshape(len(fold), -1).tolist(), strict=True)
+        values = zip(truths.reshape(len(truths), -1).tolist(), predictions.reshape(len(truths), -1).tolist(), strict=True)
         for name, (truth, prediction) in zip(fold.ids, values, strict=True):
             writer.writerow([name, fold.name, *truth, *prediction])
     write_text(path, text.getvalue())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ Videos = Callable[[Run], Mapping[str, str]]
 """A run -> the video of each id."""
 DRAW_SEED = 20_260_101
 """Of all random draws, so that every p is repeatable and does not depend on the other rows."""
-_AGREES = 1e-6
+AGREES = 1e-6
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,12 @@ class Predictions:
     rows: Mapping[Name, int]
     predicted: Array
     truth: Array
+
+    def among(self, names: Collection[Name]) -> Predictions:
+        """Those of some utterances alone, as far as they are there."""
+        kept = {name: row for name, row in self.rows.items() if name in names}
+        rows = list(kept.values())
+        return Predictions({name: row for row, name in enumerate(kept)}, self.predicted[rows], self.truth[rows])
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,8 @@ class Stored:
         """Of the run's fold, or in words why there are none."""
         if run.folder not in self._read:
             try:
-                self._read[run.folder] = read_predictions(run.folder, run.fold)
+                table = read_predictions(run.folder, run.fold)
+                self._read[run.folder] = table if run.among is None else table.among(run.among)
             except DataError as error:
                 self._read[run.folder] = str(error).splitlines()[0]
         return self._read[run.folder]
@@ -168,7 +175,7 @@ def _score(table: Predictions, metric: str, rows: np.ndarray, sample: Sample, kn
     if found is None:
         return None
     whole = found.whole if finite else math.nan  # as the metrics themselves have it
-    if known is not None and not (abs(known - whole) <= _AGREES or (math.isnan(known) and math.isnan(whole))):
+    if known is not None and not (abs(known - whole) <= AGREES or (math.isnan(known) and math.isnan(whole))):
         return None
     by_video = np.add.reduceat(found.parts[rows], sample.starts, axis=0)  # (V, F)
     total = by_video.sum(axis=0)

@@ -72,7 +72,8 @@ class Shape:
         if self.by:
             rows, mixed = _pooled(rows, self.by)
         shared, rows = without_shared(self._chosen(rows) if self.rows else rows)
-        notes = [f"all rows: {shared}"] if shared else []
+        trained = "trained " if any(row.runs[0].is_import for row in rows) else ""
+        notes = [f"all {trained}rows: {shared}"] if shared else []
         notes += [f"a row is over runs that also differ in {', '.join(mixed)}"] if mixed else []
         if self.seeds:
             rows = [replace(row, label=f"{row.label} seed={run.seed}", runs=(run,)) for row in rows for run in row.runs]

@@ -11,6 +11,7 @@ from statistics import fmean, stdev
 
 from mmsa.analysis.differences import MARK, differences, note
 from mmsa.analysis.layout import LABELS, Cell, Column, Row, Table, headed, number
+from mmsa.analysis.partial import note_on, on_equal_utterances
 from mmsa.analysis.predictions import Videos
 from mmsa.analysis.rendering import Style, rendered
 from mmsa.analysis.runs import Group, Run
@@ -23,7 +24,9 @@ PLANTED = "planted data: built-in corpus, not a result on human speech"
 SPREAD = "± sample standard deviation over"
 _ALL = Shape()
 MAJORITY = "majority: each column has its own class, the largest of the train fold"
-_FIELDS = ("dataset", "source", "fingerprint", "planted", "task", "fold", "kind", "label", "seeds", "seed", "runs")
+_FIELDS = (
+    "dataset", "source", "fingerprint", "planted", "task", "fold", "utterances", "kind", "label", "seeds", "seed", "runs"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,8 @@ def report_tables(asked: Selection, shape: Shape = _ALL, videos: Videos | None =
 def make_tables(runs: Iterable[Run], shape: Shape = _ALL, videos: Videos | None = None) -> list[Table]:
     """One table per data set and fingerprint, task, fold and choice of metrics: the rest is not comparable.
 
+    A partial import stands in a table of its own, in which every row is scored on the utterances that it has.
+
     Raises:
         ConfigError: no run has what the shape asks for.
     """
@@ -104,7 +109,7 @@ def make_tables(runs: Iterable[Run], shape: Shape = _ALL, videos: Videos | None 
     for run in runs:
         key = (run.dataset, run.data.fingerprint, run.task, run.fold, () if shape.metrics else run.primary)
         comparable.setdefault(key, []).append(run)
-    members = list(comparable.values())
+    members = [table for runs in comparable.values() for table in on_equal_utterances(runs)]
     if members:
         shape.check([run for runs in members for run in runs])
         check_rows(shape, members)
@@ -148,7 +153,7 @@ def _table(runs: Sequence[Run], shape: Shape, data: Sequence[str], videos: Video
     best = {metric: _best(metric, [row.metrics[metric].mean for row in rows], percent[metric]) for metric in metrics}
     return Table(
         title=data_line(runs, first.fold),
-        notes=[*data, *notes_of(first, max((len(row.runs) for row in configurations), default=0), shape.by), *notes,
+        notes=[*data, *note_on(runs), *notes_of(first, max((len(row.runs) for row in configurations), default=0), shape.by), *notes,
                *_cautions(first, groups, baselines), *(note(found) if found else [])],
         columns=[LABELS, *(Column(_head(column, percent[column[0]])) for column in columns)],
         blocks=[[_row(row, columns, percent, best, shape, marked) for row in part]
@@ -271,7 +276,8 @@ def _record(runs: Sequence[Run], row: Scored) -> list[object]:
     first = runs[0]
     data = [first.dataset, source_of(runs), first.data.fingerprint, str(first.planted).lower()]
     seeds = [len(row.runs), ""] if row.kind == "configuration" else ["", row.runs[0].seed if row.kind == "seed" else ""]
-    about = [*data, first.task, first.fold, row.kind, row.label, *seeds, ";".join(str(run.folder) for run in row.runs)]
+    number = first.data.utterances.get(first.fold, "") if first.among is None else len(first.among)
+    about = [*data, first.task, first.fold, number, row.kind, row.label, *seeds, ";".join(str(run.folder) for run in row.runs)]
     return [*about, *(value for one in row.metrics.values() for value in (one.mean, one.std))]
 
 
