@@ -71,7 +71,7 @@ class DataRecord(_Part):
 
 
 class Import(_Part):
-    """The file whose predictions a run holds, and the utterances per fold that they are of; no file of a trained run."""
+    """The file of a run's predictions, and their number per fold; None of a run that was trained."""
 
     file: str | None = None
     sha256: str | None = None

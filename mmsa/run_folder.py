@@ -168,7 +168,9 @@ def write_predictions(
     named = [f"{side} {column}".rstrip() for side in ("target", "prediction") for column in columns or ("",)]
     writer.writerow(["id", "fold", *named])
     for fold, truths, predictions in folds:
-        values = zip(truths.reshape(len(truths), -1).tolist(), predictions.reshape(len(truths), -1).tolist(), strict=True)
+        values = zip(
+            truths.reshape(len(truths), -1).tolist(), predictions.reshape(len(truths), -1).tolist(), strict=True
+        )
         for name, (truth, prediction) in zip(fold.ids, values, strict=True):
             writer.writerow([name, fold.name, *truth, *prediction])
     write_text(path, text.getvalue())

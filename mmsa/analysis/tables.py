@@ -25,8 +25,9 @@ SPREAD = "± sample standard deviation over"
 _ALL = Shape()
 MAJORITY = "majority: each column has its own class, the largest of the train fold"
 _FIELDS = (
-    "dataset", "source", "fingerprint", "planted", "task", "fold", "utterances", "kind", "label", "seeds", "seed", "runs"
-)  # fmt: skip
+    *("dataset", "source", "fingerprint", "planted", "task", "fold", "utterances"),
+    *("kind", "label", "seeds", "seed", "runs"),
+)
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,8 @@ def _table(runs: Sequence[Run], shape: Shape, data: Sequence[str], videos: Video
     best = {metric: _best(metric, [row.metrics[metric].mean for row in rows], percent[metric]) for metric in metrics}
     return Table(
         title=data_line(runs, first.fold),
-        notes=[*data, *note_on(runs), *notes_of(first, max((len(row.runs) for row in configurations), default=0), shape.by), *notes,
+        notes=[*data, *note_on(runs),
+               *notes_of(first, max((len(row.runs) for row in configurations), default=0), shape.by), *notes,
                *_cautions(first, groups, baselines), *(note(found) if found else [])],
         columns=[LABELS, *(Column(_head(column, percent[column[0]])) for column in columns)],
         blocks=[[_row(row, columns, percent, best, shape, marked) for row in part]
@@ -277,7 +279,16 @@ def _record(runs: Sequence[Run], row: Scored) -> list[object]:
     data = [first.dataset, source_of(runs), first.data.fingerprint, str(first.planted).lower()]
     seeds = [len(row.runs), ""] if row.kind == "configuration" else ["", row.runs[0].seed if row.kind == "seed" else ""]
     number = first.data.utterances.get(first.fold, "") if first.among is None else len(first.among)
-    about = [*data, first.task, first.fold, number, row.kind, row.label, *seeds, ";".join(str(run.folder) for run in row.runs)]
+    about = [
+        *data,
+        first.task,
+        first.fold,
+        number,
+        row.kind,
+        row.label,
+        *seeds,
+        ";".join(str(run.folder) for run in row.runs),
+    ]
     return [*about, *(value for one in row.metrics.values() for value in (one.mean, one.std))]
 
 

@@ -79,7 +79,9 @@ class Lines:
     def left_out(self, folds: Sequence[str]) -> list[str]:
         """A line per fold that is not scored."""
         here = self._here
-        return [f"{here.count(fold):,} lines of the {fold} fold left out" for fold in FOLDS if fold in set(here) - {*folds}]
+        return [
+            f"{here.count(fold):,} lines of the {fold} fold left out" for fold in FOLDS if fold in set(here) - {*folds}
+        ]
 
     def part(self, fold: Fold, partial: bool) -> Part:
         """The predictions of a fold: of the utterances that every seed has.
@@ -124,7 +126,9 @@ class Lines:
         for at, cell in enumerate(sheet.columns["seed"]):
             value = number(cell)
             if not (0 <= value < 2**53 and value.is_integer()):
-                raise DataError(f"{self.path}: a seed is {shown(cell)!r}.\n  write a whole number from 0 on in each line")
+                raise DataError(
+                    f"{self.path}: a seed is {shown(cell)!r}.\n  write a whole number from 0 on in each line"
+                )
             found.setdefault(int(value), []).append(at)
         return dict(sorted(found.items()))
 

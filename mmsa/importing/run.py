@@ -77,7 +77,10 @@ def import_file(
     for line in lines.left_out(scored):
         say(line)
     called = name or sheet.path.stem or "import"
-    records = [_record(cfg, [*overrides, f"imported={called}"], called, sheet, store, task, parts, seed) for seed in parts[0].predicted]
+    records = [
+        _record(cfg, [*overrides, f"imported={called}"], called, sheet, store, task, parts, seed)
+        for seed in parts[0].predicted
+    ]
     there = _imported_before(Path(cfg.paths.outputs), records)
     for folder in there.values():
         say(f"imported before: {folder}")

@@ -103,7 +103,7 @@ def _of_text(path: Path, content: bytes) -> dict[str, list[str]]:
         raise DataError(f"{path} is no text in UTF-8.\n  save it as CSV (UTF-8), and name that") from None
     first = re.split(r"[\r\n]", text, maxsplit=1)[0]
     delimiter = max(_DELIMITERS, key=lambda sign: len(_cells(first, sign)))
-    read = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    read = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
         rows = [row for row in islice(read, _MOST_ROWS + 1) if any(map(str.strip, row))]
     except csv.Error as error:
@@ -125,7 +125,11 @@ def _of_arrays(path: Path) -> dict[str, list[str]]:
     file = ArrayFile(path, option="")
     columns = []
     for name, header in file.headers.items():
-        if header.kind not in ("number", "string") or len(header.shape) not in (1, 2) or header.shape[1:] not in ((), (1,)):
+        if (
+            header.kind not in ("number", "string")
+            or len(header.shape) not in (1, 2)
+            or header.shape[1:] not in ((), (1,))
+        ):
             continue  # none of ours
         _check_number(path, header.shape[0])
         columns.append((_name(name), [str(cell).strip() for cell in file.read(name).ravel().tolist()]))
@@ -165,4 +169,6 @@ def _with_point(cell: str, delimiter: str) -> str:
 
 
 def _damaged(path: Path, why: str) -> DataError:
-    return DataError(f"{path}: {printable(why)}.\n  write one line per prediction, below one with the names of the columns")
+    return DataError(
+        f"{path}: {printable(why)}.\n  write one line per prediction, below one with the names of the columns"
+    )

@@ -29,7 +29,9 @@ def rows_of(path: Path, ids: Sequence[str], store: Store) -> list[int]:
         DataError: an id means no utterance, or several.
     """
     if "" in ids:
-        raise DataError(f"{path}: {ids.count('')} of its {len(ids)} lines have no id.\n  write the utterance's id there")
+        raise DataError(
+            f"{path}: {ids.count('')} of its {len(ids)} lines have no id.\n  write the utterance's id there"
+        )
     times = Counter(store.ids)
     exact = {name: row for row, name in enumerate(store.ids)}
     places = segment_ids(store.ids)[0]
