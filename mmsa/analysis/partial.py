@@ -43,7 +43,7 @@ def note_on(runs: Sequence[Run]) -> list[str]:
     partial = [run for run in runs if run.is_partial]
     if not partial:
         return []
-    held, of = partial[0].imported.utterances[partial[0].fold], partial[0].data.utterances[partial[0].fold]
+    held, of = (found.utterances.get(partial[0].fold, 0) for found in (partial[0].imported, partial[0].data))
     names = ", ".join(dict.fromkeys(str(run.called) for run in partial))
     return [f"every row is scored on {held:,} of {of:,} utterances: those that {names} predicts"]
 

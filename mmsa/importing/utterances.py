@@ -12,7 +12,11 @@ from mmsa.errors import DataError
 from mmsa.importing.sheet import shown
 from mmsa.readers.ids import segment_ids
 
+Place = tuple[str, int]
+"""Video and segment."""
 _NUM_NAMED = 3
+_FEW = 2
+"""Videos of which the first segments are not left out by chance."""
 
 
 def rows_of(path: Path, ids: Sequence[str], store: Store) -> list[int]:
@@ -26,7 +30,7 @@ def rows_of(path: Path, ids: Sequence[str], store: Store) -> list[int]:
         store: the prepared data set.
 
     Raises:
-        DataError: an id means no utterance, or several.
+        DataError: an id means no utterance, or several, or the file counts segments from another number.
     """
     if "" in ids:
         raise DataError(
@@ -38,6 +42,8 @@ def rows_of(path: Path, ids: Sequence[str], store: Store) -> list[int]:
     several = Counter(places)
     by_place = {place: row for row, place in enumerate(places) if several[place] == 1}
     asked = segment_ids(ids)[0]
+    if not set(ids) & exact.keys():
+        _check_first(path, asked, places, store)
     rows = [exact.get(name, by_place.get(place)) for name, place in zip(ids, asked, strict=True)]
     unknown = list(dict.fromkeys(name for name, row in zip(ids, rows, strict=True) if row is None))
     if unknown:
@@ -52,6 +58,22 @@ def rows_of(path: Path, ids: Sequence[str], store: Store) -> list[int]:
             "  give each utterance an id of its own in its source, and prepare it again"
         )
     return [row for row in rows if row is not None]
+
+
+def _check_first(path: Path, asked: Sequence[Place], places: Sequence[Place], store: Store) -> None:
+    """Refuse ids that count the segments of a video from 1 where the data count from 0: they name the next ones.
+
+    A part of a fold may have neither first nor last segments, and would be taken for others.
+    """
+    known, videos = set(places), {video for video, _ in asked}
+    first = [video for video in videos if (video, 0) in known]
+    shifted = all(segment and (video, segment - 1) in known for video, segment in asked)
+    if len(first) >= _FEW and shifted:
+        raise DataError(
+            f"{path}: its ids count the segments of each video from 1, those of {store.title} from 0.\n"
+            "  name the source that the system read, with --source, or write the ids of these data, as in "
+            f"{shown(store.ids[0])}"
+        )
 
 
 def some(names: Iterable[str]) -> str:

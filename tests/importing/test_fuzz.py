@@ -33,7 +33,7 @@ def outputs(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return tmp_path / "outputs"
 
 
-@pytest.mark.parametrize("count", [25, pytest.param(4000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [25, pytest.param(1500, marks=pytest.mark.slow)])
 def test_a_damaged_file_is_imported_or_refused_in_a_few_lines(
     count: int, outputs: Path, test_ids: list[str], tmp_path: Path
 ) -> None:

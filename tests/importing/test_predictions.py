@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,18 @@ def test_an_id_is_that_of_the_data_in_any_spelling_of_the_field(store: Store) ->
     for spelling in ("{}[{}]", "{}$_${}", "{}_{}"):
         ids = [spelling.format(*pair.groups()) for pair in pairs if pair]
         assert rows_of(Path("x"), ids, store) == rows and len(rows) > 20
+
+
+def test_ids_that_count_segments_from_another_number_are_not_taken_for_the_next_ones(store: Store) -> None:
+    """MMSA's pickles of CMU-MOSI count from 1, its computational sequences from 0."""
+    known = replace(store, ids=[f"v_{video}[{segment}]" for video in range(3) for segment in range(9)])
+    for last in (9, 8):  # of a part of a fold each id is one of the data
+        ids = [f"v_{video}$_${segment}" for video in range(3) for segment in range(1, last + 1)]
+        with pytest.raises(DataError, match="count the segments of each video from 1, those of synthetic from 0"):
+            rows_of(Path("x"), ids, known)
+    ids = [f"v_{video}$_${segment}" for video in range(3) for segment in range(9)]
+    assert rows_of(Path("x"), ids, known) == list(range(27))
+    assert rows_of(Path("x"), [f"v_1[{segment}]" for segment in range(1, 9)], known) == list(range(10, 18))
 
 
 def test_ids_that_are_not_of_the_data_are_listed_with_the_nearest(tmp_path: Path, store: Store) -> None:
