@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from mmsa.analysis.runs import Group, Run, by_configuration, without_shared
 from mmsa.analysis.selection import check_option, fits, is_like, wanted
 from mmsa.errors import ConfigError
+from mmsa.record import NO_SEED
 from mmsa.run_folder import override_key
 from mmsa.training.metrics import METRICS
 
@@ -76,7 +77,7 @@ class Shape:
         notes = [f"all {trained}rows: {shared}"] if shared else []
         notes += [f"a row is over runs that also differ in {', '.join(mixed)}"] if mixed else []
         if self.seeds:
-            rows = [replace(row, label=f"{row.label} seed={run.seed}", runs=(run,)) for row in rows for run in row.runs]
+            rows = [replace(row, label=_of_seed(row.label, run), runs=(run,)) for row in rows for run in row.runs]
         return rows, notes
 
     def _chosen(self, rows: Sequence[Group]) -> list[Group]:
@@ -93,6 +94,10 @@ class Shape:
             new = [row for row in found if row.runs not in [one.runs for one in chosen]]
             chosen += [replace(row, label=name or row.label) for row in new]
         return chosen
+
+
+def _of_seed(label: str, run: Run) -> str:
+    return label if run.seed == NO_SEED else f"{label} seed={run.seed}"
 
 
 def shape_of(

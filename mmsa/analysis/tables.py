@@ -18,6 +18,7 @@ from mmsa.analysis.runs import Group, Run
 from mmsa.analysis.selection import Selection
 from mmsa.analysis.shape import Shape, check_rows
 from mmsa.data.naming import data_name
+from mmsa.record import NO_SEED
 from mmsa.training.metrics import METRICS, is_share, metric_mode
 
 PLANTED = "planted data: built-in corpus, not a result on human speech"
@@ -248,8 +249,9 @@ def _row(
     marked: Set[tuple[str, str]],
 ) -> Row:
     num, what = len(row.runs), "run" if shape.by else "seed"
-    count = f" ({num} {what}{'s' if num > 1 else ''})" if row.kind == "configuration" and not shape.seeds else ""
-    names = Counter(run.seed for run in row.runs)
+    known = row.runs[0].seed != NO_SEED and not shape.seeds
+    count = f" ({num} {what}{'s' if num > 1 else ''})" if row.kind == "configuration" and known else ""
+    names = Counter(run.seed for run in row.runs if run.seed != NO_SEED)
     runs = [(f"seed {run.seed}" if names[run.seed] == 1 else run.folder.name, _address(run.folder)) for run in row.runs]
     cells = []
     for column in columns:

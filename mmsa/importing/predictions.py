@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -71,6 +72,11 @@ class Lines:
         self._check_values(ids, cells)
 
     @property
+    def seeds(self) -> list[int]:
+        """In their order."""
+        return list(self._seeds)
+
+    @property
     def folds(self) -> list[str]:
         """The folds that are scored where none is asked for: test, and valid where a column of folds names it."""
         here = self._here
@@ -99,7 +105,7 @@ class Lines:
         if not len(places):
             self._refuse_none(fold.name)
         if len(places) < len(fold) and not partial:
-            missing = [name for place, name in enumerate(fold.ids) if place not in set(places.tolist())]
+            missing = [fold.ids[place] for place in sorted({*range(len(fold))} - {*places.tolist()})]
             of_a_seed = " for some seed" if len(lines) > 1 else ""
             raise DataError(
                 f"{self.path}: {len(missing):,} of {len(fold):,} utterances of the {fold.name} fold have no prediction"
@@ -113,7 +119,7 @@ class Lines:
         }
         return Part(fold.name, [fold.ids[place] for place in places], places, truths, predicted, len(fold))
 
-    @property
+    @cached_property
     def _here(self) -> list[str]:
         return [str(self._store.folds[row]) for row in self._rows]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from mmsa.analysis.rendering import rendered
 from mmsa.analysis.runs import run_of
 from mmsa.analysis.tables import make_tables
 from mmsa.commands import report_command
+from mmsa.data.batches import Fold
 from mmsa.data.store import FOLDS, Store
 from mmsa.errors import DataError
 from mmsa.experiment import fit_beside
@@ -66,40 +67,27 @@ def import_file(
         check_node(cfg, place)
     cfg, began, sheet = conceal(cfg), time.monotonic(), read_sheet(path)
     store, data = build.open_data(cfg, progress=True)
-    task = build.build_task(cfg)
-    train = data.fold(FOLDS[0])
+    task, train = build.build_task(cfg), data.fold(FOLDS[0])
     task.begin(train.targets)
-    seed = int(cfg.seed) if "seed" in map(override_key, overrides) else None
-    lines = Lines(sheet, store, task, seed)
-    scored = list(dict.fromkeys(folds)) or lines.folds
+    lines = Lines(sheet, store, task, int(cfg.seed) if "seed" in map(override_key, overrides) else None)
+    scored = folds or lines.folds
     opened = {fold: data.fold(fold) for fold in FOLDS[1:] if fold in scored}
     parts = [lines.part(fold, partial) for fold in opened.values()]
     for line in lines.left_out(scored):
         say(line)
-    called = name or sheet.path.stem or "import"
-    records = [
-        _record(cfg, [*overrides, f"imported={called}"], called, sheet, store, task, parts, seed)
-        for seed in parts[0].predicted
-    ]
+    named_so = name or sheet.path.stem or "import"
+    typed = [*overrides, f"imported={named_so}"]
+    records = [_record(cfg, typed, named_so, sheet, store, task, parts, seed) for seed in lines.seeds]
     there = _imported_before(Path(cfg.paths.outputs), records)
     for folder in there.values():
         say(f"imported before: {folder}")
-    new = [record for record in records if record.seed not in there]
-    baselines = {}
-    if new:
-        of_test = next((part.places for part in parts if part.name == "test"), slice(None))
-        beside = [train, opened.get("valid") or data.fold("valid"), *([opened["test"]] if "test" in opened else [])]
-        whole = {part.name for part in parts if part.name == "test" or len(part.places) == part.size}
-        fitted = fit_beside(task, records[0].task, beside, of_test)
-        baselines = {
-            label: {key: value for key, value in scores.items() if key.partition("/")[0] in whole}
-            for label, scores in fitted.items()
-        }
     made = {}
-    for record in new:
-        seconds = time.monotonic() - began
-        done = record.model_copy(update={"baselines": baselines, "seconds": seconds})
-        made[record.seed] = _written(cfg, overrides, called, done, task, parts)
+    if len(there) < len(records):
+        baselines = _baselines(task, records[0].task, [train, opened.get("valid") or data.fold("valid")], opened, parts)
+        for record in records:
+            if record.seed not in there:
+                found = {"baselines": baselines, "seconds": time.monotonic() - began}
+                made[record.seed] = _written(cfg, typed, named_so, record.model_copy(update=found), task, parts)
     settle(cfg, say)
     folders = [{**there, **made}[record.seed] for record in records]
     say(rendered(make_tables([run_of(folder, RunRecord.read(folder)) for folder in folders]), "table"))
@@ -107,6 +95,18 @@ def import_file(
         say(f"run folder: {folder}")
     say(f"all runs in one table: {report_command(cfg.paths.outputs)}")
     return folders
+
+
+def _baselines(
+    task: Task, kind: str, fitted_on: Sequence[Fold], opened: Mapping[str, Fold], parts: Sequence[Part]
+) -> dict[str, dict[str, float]]:
+    """The baselines of a run on the scored utterances; none of a validation fold of which some are missing."""
+    of_test = next((part.places for part in parts if part.name == "test"), slice(None))
+    fitted = fit_beside(task, kind, [*fitted_on, *(fold for name, fold in opened.items() if name == "test")], of_test)
+    shown = tuple(f"{part.name}/" for part in parts if part.name == "test" or len(part.places) == part.size)
+    return {
+        name: {key: score for key, score in scores.items() if key.startswith(shown)} for name, scores in fitted.items()
+    }
 
 
 def _record(

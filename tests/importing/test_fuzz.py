@@ -33,7 +33,7 @@ def outputs(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return tmp_path / "outputs"
 
 
-@pytest.mark.parametrize("count", [25, pytest.param(1500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [20, pytest.param(1500, marks=pytest.mark.slow)])
 def test_a_damaged_file_is_imported_or_refused_in_a_few_lines(
     count: int, outputs: Path, test_ids: list[str], tmp_path: Path
 ) -> None:
@@ -72,7 +72,7 @@ def test_a_damaged_file_is_imported_or_refused_in_a_few_lines(
     ]
 
 
-@pytest.mark.parametrize("share", [20, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("share", [24, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_name_or_an_id_is_text(share: int, outputs: Path, test_ids: list[str], tmp_path: Path) -> None:
     rows = [(name, 0) for name in test_ids]
     file, odd = write(tmp_path / "x.csv", rows), tmp_path / "y.csv"

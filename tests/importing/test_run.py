@@ -57,6 +57,10 @@ def test_our_own_predictions_have_our_metrics_and_baselines_and_do_not_differ(
     found = differences(groups, "ours", ["mae", "corr", "acc7", "f1_non0"])
     assert len(found) == 4 and all(one.difference.mean == 0 and not one.marked for one in found)
     text = report(outputs, "--reference", "ours", capsys=capsys)
+    assert "back (imported) " in text and "back (imported) (" not in text and "seed=-1" not in text
+    for style in ("html", "table"):
+        by_seed = report(outputs, "name=back", "--seeds", "--no-baselines", "--format", style, capsys=capsys)
+        assert "back (imported)" in by_seed and "seed -1" not in by_seed and "seed=" not in by_seed
     assert "back (imported)" in text.partition("\n\n")[2] and "†" not in text.partition("\n\n")[2]
     assert "ours" not in report(outputs, "name=back", "--no-baselines", capsys=capsys).partition("\n\n")[2]
     for style in ("csv", "latex", "html", "markdown"):
