@@ -75,9 +75,9 @@ def import_file(
     parts = [lines.part(fold, partial) for fold in opened.values()]
     for line in lines.left_out(scored):
         say(line)
-    named_so = name or sheet.path.stem or "import"
-    typed = [*overrides, f"imported={named_so}"]
-    records = [_record(cfg, typed, named_so, sheet, store, task, parts, seed) for seed in lines.seeds]
+    system = name or sheet.path.stem or "import"
+    typed = [*overrides, f"imported={system}"]
+    records = [_record(cfg, typed, system, sheet, store, task, parts, seed) for seed in lines.seeds]
     there = _imported_before(Path(cfg.paths.outputs), records)
     for folder in there.values():
         say(f"imported before: {folder}")
@@ -87,7 +87,7 @@ def import_file(
         for record in records:
             if record.seed not in there:
                 found = {"baselines": baselines, "seconds": time.monotonic() - began}
-                made[record.seed] = _written(cfg, typed, named_so, record.model_copy(update=found), task, parts)
+                made[record.seed] = _written(cfg, typed, system, record.model_copy(update=found), task, parts)
     settle(cfg, say)
     folders = [{**there, **made}[record.seed] for record in records]
     say(rendered(make_tables([run_of(folder, RunRecord.read(folder)) for folder in folders]), "table"))

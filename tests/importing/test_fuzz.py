@@ -14,7 +14,7 @@ from mmsa.data.store import Store
 from mmsa.record import RunRecord
 from tests.fuzzing import NAMES, RAW, spoil
 from tests.importing.conftest import imports, write
-from tests.test_hostile_results import TABLE, answer, reported
+from tests.test_hostile_results import KINDS, STYLES, TABLE, answer, damaged, reported
 
 NAMED = ("id", "prediction", "seed", "fold")
 
@@ -86,3 +86,16 @@ def test_a_name_or_an_id_is_text(share: int, outputs: Path, test_ids: list[str],
         answer(tmp_path, door(odd, outputs))
     for style in ("table", "csv", "html", "latex", "markdown"):
         assert "error:" not in reported(outputs, style)
+
+
+@pytest.mark.parametrize("count", [10, pytest.param(1500, marks=pytest.mark.slow)])
+def test_a_damaged_folder_of_an_import_is_read_or_left_out(
+    count: int, outputs: Path, test_ids: list[str], tmp_path: Path
+) -> None:
+    for name, ids in (("whole", test_ids), ("part", test_ids[::2])):
+        door(write(tmp_path / f"{name}.csv", [(one, 0) for one in ids]), outputs, "--partial")()
+    (part,) = [folder for folder in imports(outputs) if folder.name.endswith("part-imported")]
+    files = {name: KINDS[name] for name in ("result.json", "config.yaml", "predictions.csv")}
+    for number, _ in enumerate(damaged(part, files, count, seed=5)):
+        style = STYLES[number % len(STYLES)]
+        assert "whole (imported)" in reported(outputs, style, *(["--metrics", "mae"] if number % 2 else []))

@@ -248,3 +248,18 @@ def test_an_import_is_found_by_its_options(do: Do, tmp_path: Path, test_ids: lis
     run = read_run(folder)
     assert run.option("name") == run.option("imported") == "x" and run.option("dataset") == "synthetic"
     assert run.option("task") == "regression" and run.option("feedback") is None
+
+
+@pytest.mark.slow
+def test_mlflow_shows_an_import_as_it_shows_a_run(do: Do, stores: Path, tmp_path: Path, test_ids: list[str]) -> None:
+    from mlflow import MlflowClient
+
+    file = write(tmp_path / "x.csv", [(name, 0) for name in test_ids])
+    outputs = tmp_path / "tracked"
+    cli.command(["import", "synthetic", str(file), "--data", str(stores), f"paths.outputs={outputs}"])
+    record = RunRecord.read(imports(outputs)[0])
+    entry = MlflowClient(f"sqlite:///{outputs / 'mlflow.db'}").get_run(str(record.mlflow_run_id))
+    assert entry.info.run_name == "x (imported)" and entry.info.status == "FINISHED"
+    assert entry.data.metrics["test/mae"] == record.metrics["test/mae"]
+    assert entry.data.params["imported"] == "x"
+    assert not (imports(outputs)[0] / ".lock").exists(), "nothing is left to do"
