@@ -23,7 +23,8 @@ from mmsa.experiment import fit_beside
 from mmsa.importing.predictions import Lines, Part
 from mmsa.importing.sheet import Sheet, read_sheet
 from mmsa.occupancy import give_back, named, new_folder, run_folders
-from mmsa.parts import check_node
+from mmsa.overrides import without_secret
+from mmsa.parts import check_nodes
 from mmsa.record import DataRecord, Import, RunRecord
 from mmsa.run_folder import override_key, write_json, write_predictions, write_text
 from mmsa.secrets import as_stored, conceal
@@ -51,7 +52,7 @@ def import_file(
         cfg: the composed configuration, with the data, the task and the outputs folder.
         overrides: as typed.
         path: a CSV, or named arrays: `read_sheet`.
-        name: of the system; None takes the file's.
+        name: of the system; None takes the option `name`, else the file's.
         folds: valid, test; none: `Lines.folds`.
         partial: utterances may be missing.
         say: takes lines.
@@ -63,9 +64,9 @@ def import_file(
         DataError: the file is refused, or the data are.
         ConfigError: an option is.
     """
-    for place in ("task", "tracking"):
-        check_node(cfg, place)
-    cfg, began, sheet = conceal(cfg), time.monotonic(), read_sheet(path)
+    cfg, overrides = conceal(cfg), list(map(without_secret, overrides))
+    check_nodes(cfg)
+    began, sheet = time.monotonic(), read_sheet(path)
     store, data = build.open_data(cfg, progress=True)
     task, train = build.build_task(cfg), data.fold(FOLDS[0])
     task.begin(train.targets)
@@ -75,7 +76,7 @@ def import_file(
     parts = [lines.part(fold, partial) for fold in opened.values()]
     for line in lines.left_out(scored):
         say(line)
-    system = name or sheet.path.stem or "import"
+    system = name or cfg.name or sheet.path.stem
     typed = [*overrides, f"imported={system}"]
     records = [_record(cfg, typed, system, sheet, store, task, parts, seed) for seed in lines.seeds]
     there = _imported_before(Path(cfg.paths.outputs), records)

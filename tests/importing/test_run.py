@@ -8,6 +8,7 @@ import io
 import json
 import math
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from mmsa.analysis.differences import differences
 from mmsa.analysis.predictions import read_predictions
 from mmsa.analysis.runs import by_configuration, read_run
 from mmsa.analysis.selection import read_runs
-from mmsa.errors import DataError
+from mmsa.errors import ConfigError, DataError
 from mmsa.occupancy import run_folders
 from mmsa.record import NO_SEED, RunRecord
 from mmsa.run_folder import read_rows
@@ -241,6 +242,27 @@ def test_what_needs_a_model_refuses_an_import_and_the_line_that_it_prints_works(
     cli.command(["evaluate", "synthetic", "--outputs", str(outputs)])
     said = capsys.readouterr().out
     assert "1 import left out: there is no model to evaluate." in said and "equal to result.json" in said
+
+
+def test_options_are_those_of_a_run(do: Do, tmp_path: Path, test_ids: list[str]) -> None:
+    file = write(tmp_path / "x.csv", [(name, 0) for name in test_ids])
+    for typed, said in (("seed=-1", "seed=-1: "), ("task.loss=l3", "task.loss=l3: "), ("feedback=none", "")):
+        with pytest.raises(ConfigError, match=said) if said else nullcontext():
+            do(file, typed, "name=typed")
+    (folder,) = imports(tmp_path / "outputs")
+    assert read_run(folder).called == "typed (imported)"
+
+
+def test_an_import_keeps_no_secret(
+    stores: Path, tmp_path: Path, test_ids: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmsa.importing.run.settle", lambda cfg, say: None)
+    monkeypatch.setattr("mmsa.importing.run.fit_beside", lambda *given: {})
+    file, outputs = write(tmp_path / "x.csv", [(name, 0) for name in test_ids]), tmp_path / "outputs"
+    secret = "tracking.uri=http://someone:hidden@localhost:1/"
+    cli.command(["import", "synthetic", str(file), "--data", str(stores), secret, f"paths.outputs={outputs}"])
+    texts = [path.read_text() for path in imports(outputs)[0].iterdir() if path.is_file()]
+    assert "localhost" in "".join(texts) and "hidden" not in "".join(texts)
 
 
 def test_an_import_is_found_by_its_options(do: Do, tmp_path: Path, test_ids: list[str]) -> None:
