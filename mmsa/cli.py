@@ -190,7 +190,8 @@ def report(
     no_baselines: Annotated[bool, typer.Option("--no-baselines", help="Leave the baselines out.")] = False,
     seeds: Annotated[bool, typer.Option("--seeds", help="A row per seed.")] = False,
     by: Annotated[list[str] | None, typer.Option(help="A row per value of an option.", metavar="KEY")] = None,
-    reference: Annotated[str | None, typer.Option(help="Mark what differs from this row.", metavar="ROW")] = None,
+    reference: Annotated[str | None, typer.Option(help="Test what differs from this row.", metavar="ROW")] = None,
+    pairs: Annotated[bool, typer.Option("--pairs", help="Test each pair of rows.")] = False,
     bibtex: Annotated[bool, typer.Option("--bibtex", help="Print the papers to cite instead.")] = False,
     style: Annotated[
         Literal["table", "markdown", "csv", "latex", "html"],
@@ -208,12 +209,12 @@ def report(
     if bibtex:
         print(printable_lines(citations.bibtex(asked.finished().runs)))
         return
-    shape = shape_of(metrics or [], percent, rows or [], not no_baselines, seeds, by or [], reference)
+    shape = shape_of(metrics or [], percent, rows or [], not no_baselines, seeds, by or [], reference, pairs)
     names = asked.searches
     if names and shape == Shape() and all(studies.is_study(outputs, name) for name in names):
         print(printable_lines(studies.report(outputs, *names, style=style)))
         return
-    print(printable_lines(tables.report(asked, shape, style, videos=videos_of if reference else None)))
+    print(printable_lines(tables.report(asked, shape, style, videos=videos_of if reference or pairs else None)))
     if asked == Selection(outputs) and style in ("table", "markdown") and (lines := studies.study_lines(outputs)):
         print("\n" + "\n".join(map(printable, lines)))
 

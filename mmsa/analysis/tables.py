@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 
+from mmsa.analysis.difference_table import difference_table
 from mmsa.analysis.differences import MARK, differences, note
 from mmsa.analysis.layout import LABELS, Cell, Column, Row, Table, headed, number
 from mmsa.analysis.predictions import Videos
@@ -109,8 +110,8 @@ def make_tables(runs: Iterable[Run], shape: Shape = _ALL, videos: Videos | None 
         shape.check([run for runs in members for run in runs])
         check_rows(shape, members)
     data = _data_told_apart(members)
-    made = (_table(runs, shape, told, videos) for runs, told in zip(members, data, strict=True))
-    return [table for table in made if table.blocks[0]]
+    made = (_tables(runs, shape, told, videos) for runs, told in zip(members, data, strict=True))
+    return [table for tables in made for table in tables if table.blocks[0]]
 
 
 def data_line(runs: Sequence[Run], fold: str) -> str:
@@ -135,21 +136,23 @@ def estimates_row(label: str, estimates: Iterable[Estimate]) -> Row:
     return (Cell(label), *(Cell(estimate.text()) for estimate in estimates))
 
 
-def _table(runs: Sequence[Run], shape: Shape, data: Sequence[str], videos: Videos | None) -> Table:
+def _tables(runs: Sequence[Run], shape: Shape, data: Sequence[str], videos: Videos | None) -> list[Table]:
+    """The table of comparable runs, and that of the differences between its rows where they are compared."""
     first, columns = runs[0], shape.columns(runs)
     groups, notes = shape.groups(runs)
     metrics = list(dict.fromkeys(metric for column in columns for metric in column))
     configurations = [_scored(group.label, "configuration", group.runs, metrics) for group in groups]
     baselines = _baselines(groups, metrics) if shape.baselines else []
     rows = [*configurations, *baselines]
-    found = differences(groups, shape.reference, metrics, videos) if shape.reference_in(groups) else []
-    marked = {(one.row, one.metric) for one in found if one.marked}
+    found = differences(groups, shape.reference, metrics, videos) if shape.compares(groups) else []
+    marked = {(one.row, one.metric) for one in found if one.marked and not shape.pairs}
+    tests = note(found) if found else []
     percent = {metric: shape.percent and is_share(metric) for metric in metrics}
     best = {metric: _best(metric, [row.metrics[metric].mean for row in rows], percent[metric]) for metric in metrics}
-    return Table(
+    table = Table(
         title=data_line(runs, first.fold),
         notes=[*data, *notes_of(first, max((len(row.runs) for row in configurations), default=0), shape.by), *notes,
-               *_cautions(first, groups, baselines), *(note(found) if found else [])],
+               *_cautions(first, groups, baselines), *(tests if not shape.pairs else [])],
         columns=[LABELS, *(Column(_head(column, percent[column[0]])) for column in columns)],
         blocks=[[_row(row, columns, percent, best, shape, marked) for row in part]
                 for part in (configurations, baselines)],
@@ -158,6 +161,11 @@ def _table(runs: Sequence[Run], shape: Shape, data: Sequence[str], videos: Video
         fields=[*_FIELDS, *(f"{metric}_{part}" for metric in metrics for part in ("mean", "std"))],
         records=[_record(runs, row) for row in _lines(rows, shape, metrics)],
     )  # fmt: skip
+    if not found:
+        return [table]
+    title = f"{table.title}: differences {f'from {shape.reference}' if shape.reference else 'of each pair of rows'}"
+    about = dict(zip(_FIELDS, _about(runs), strict=False))
+    return [table, difference_table(found, title, tests if shape.pairs else ["tests: see above"], percent, about)]
 
 
 def _cautions(first: Run, groups: Sequence[Group], baselines: Sequence[Scored]) -> list[str]:
@@ -268,11 +276,16 @@ def _lines(rows: Iterable[Scored], shape: Shape, metrics: Sequence[str]) -> Iter
 
 
 def _record(runs: Sequence[Run], row: Scored) -> list[object]:
+    seeds = [len(row.runs), ""] if row.kind == "configuration" else ["", row.runs[0].seed if row.kind == "seed" else ""]
+    about = [*_about(runs), row.kind, row.label, *seeds, ";".join(str(run.folder) for run in row.runs)]
+    return [*about, *(value for one in row.metrics.values() for value in (one.mean, one.std))]
+
+
+def _about(runs: Sequence[Run]) -> list[object]:
+    """The first fields of CSV: what all rows of a table rest on."""
     first = runs[0]
     data = [first.dataset, source_of(runs), first.data.fingerprint, str(first.planted).lower()]
-    seeds = [len(row.runs), ""] if row.kind == "configuration" else ["", row.runs[0].seed if row.kind == "seed" else ""]
-    about = [*data, first.task, first.fold, row.kind, row.label, *seeds, ";".join(str(run.folder) for run in row.runs)]
-    return [*about, *(value for one in row.metrics.values() for value in (one.mean, one.std))]
+    return [*data, first.task, first.fold]
 
 
 def _address(folder: Path) -> str:

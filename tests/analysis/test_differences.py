@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import csv
+import io
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -416,8 +418,20 @@ def test_a_report_marks_what_differs_from_a_row(
     assert "† differs from fusion=a: p <= 0.05 after Holm over 2 comparisons, paired on 126 utterances, 15 videos" in (
         " ".join(shown.split())
     )
-    assert reported("--reference", "fusion=a", "--format", "latex").count(r"\textsuperscript{\textdagger{}}") == 2
-    assert reported("--reference", "fusion=a", "--format", "html").count("<sup>†</sup>") == 2
+    assert reported("--reference", "fusion=a", "--format", "latex").count(r"\textsuperscript{\textdagger{}}") == 4
+    assert reported("--reference", "fusion=a", "--format", "html").count("<sup>†</sup>") == 4
+    lines = list(csv.DictReader(io.StringIO(reported("--reference", "fusion=a", "--format", "csv"))))
+    one = differences([rows["a"], rows["b"]], rows["a"].label, ["mae", "corr"])[0]
+    (line,) = (line for line in lines if line["kind"] == "difference" and line["metric"] == "mae")
+    assert (line["label"], line["reference"], line["marked"]) == ("fusion=b", "fusion=a", "true")
+    assert float(line["p_adjusted"]) == one.adjusted and float(line["difference"]) == one.difference.mean
+    assert f"{one.difference.text()}†" in shown and one.effect.text(1) in shown
+    assert [line["kind"] for line in csv.DictReader(io.StringIO(reported("--format", "csv")))].count("difference") == 0
+    pairs = reported("--pairs", "--percent")
+    assert "differences of each pair of rows" in pairs and "fusion=b against" in pairs
+    assert pairs.count("†") == 3 and "† differs from" in pairs.partition("each pair of rows")[2]  # its note, and two
+    with pytest.raises(ConfigError, match="leave one of them out"):
+        reported("--pairs", "--reference", "fusion=a")
     assert reported().count("†") == 0
     with pytest.raises(ConfigError, match=r"--reference c: there is no such row\.\n  the rows are: fusion=a; fusion=b"):
         reported("--reference", "c")
