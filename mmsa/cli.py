@@ -202,7 +202,6 @@ def report(
     from mmsa.analysis import citations, tables
     from mmsa.analysis.selection import Selection
     from mmsa.analysis.shape import Shape, shape_of
-    from mmsa.resume import videos_of
     from mmsa.sweep import report as studies
 
     asked = Selection.of(what or [], outputs, sweep or [])
@@ -214,7 +213,7 @@ def report(
     if names and shape == Shape() and all(studies.is_study(outputs, name) for name in names):
         print(printable_lines(studies.report(outputs, *names, style=style)))
         return
-    print(printable_lines(tables.report(asked, shape, style, videos=videos_of if reference or pairs else None)))
+    print(printable_lines(tables.report(asked, shape, style)))
     if asked == Selection(outputs) and style in ("table", "markdown") and (lines := studies.study_lines(outputs)):
         print("\n" + "\n".join(map(printable, lines)))
 

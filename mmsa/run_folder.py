@@ -155,15 +155,15 @@ def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
 def write_predictions(
     path: Path, folds: Sequence[tuple[Fold, np.ndarray, np.ndarray]], columns: Sequence[str] = ()
 ) -> None:
-    """One row per utterance of these folds: its truths and predictions, (N,), or (N, K) of K named columns."""
+    """One row per utterance of these folds: its video, truths and predictions, (N,), or (N, K) of K named columns."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     named = [f"{side} {column}".rstrip() for side in ("target", "prediction") for column in columns or ("",)]
-    writer.writerow(["id", "fold", *named])
+    writer.writerow(["id", "fold", "video", *named])
     for fold, truths, predictions in folds:
         values = zip(truths.reshape(len(fold), -1).tolist(), predictions.reshape(len(fold), -1).tolist(), strict=True)
-        for name, (truth, prediction) in zip(fold.ids, values, strict=True):
-            writer.writerow([name, fold.name, *truth, *prediction])
+        for name, video, (truth, prediction) in zip(fold.ids, fold.videos, values, strict=True):
+            writer.writerow([name, fold.name, video, *truth, *prediction])
     write_text(path, text.getvalue())
 
 

@@ -42,20 +42,24 @@ def difference_table(
         about: field of CSV -> what is equal in all lines.
     """
     pairs = [list(ones) for _, ones in groupby(found, key=lambda one: (one.row, one.reference))]
+    several = len({one.reference for one in found}) > 1
+    labels = [f"{one.row} against {one.reference}" if several else one.row for one, *_ in pairs]
     heads = ["difference", "p", "over seeds alone", "effect", "seeds needed"]
     return Table(
         title=title,
         notes=notes,
         columns=[LABELS, Column("metric", folds_to=14), *map(Column, heads)],
-        blocks=[[_row(one, not place, percent[one.metric]) for place, one in enumerate(ones)] for ones in pairs],
+        blocks=[
+            [_row("" if place else label, one, percent[one.metric]) for place, one in enumerate(ones)]
+            for label, ones in zip(labels, pairs, strict=True)
+        ],
         terms=_TERMS,
         fields=[*about, "kind", "label", *FIELDS],
         records=[[*about.values(), "difference", one.row, *_record(one)] for one in found],
     )
 
 
-def _row(one: Difference, is_first: bool, percent: bool) -> Row:
-    label = f"{one.row} against {one.reference}" if is_first else ""
+def _row(label: str, one: Difference, percent: bool) -> Row:
     seeds = "–" if one.seeds_needed is None else f"{one.seeds_needed}"
     difference, over_seeds = (_scaled(interval, percent) for interval in (one.difference, one.over_seeds))
     texts = [difference, _probability(one.adjusted), over_seeds.partition(" ")[2] or "–", one.effect.text(1), seeds]

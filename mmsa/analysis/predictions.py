@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +20,6 @@ from mmsa.training.metrics import Array
 
 Name = tuple[str, int]
 """Id of an utterance, and its place among those of the same id."""
-Videos = Callable[[Run], Mapping[str, str]]
-"""A run -> the video of each id."""
 DRAW_SEED = 20_260_101
 """Of all random draws, so that every p is repeatable and does not depend on the other rows."""
 _AGREES = 1e-6
@@ -34,11 +32,13 @@ class Predictions:
     Args:
         rows: utterance -> its place.
         predicted, truth: (N,), or (N, K) of K columns; NaN where a prediction is not finite.
+        videos: id -> video; empty of a run of a former version, whose ids may name their videos.
     """
 
     rows: Mapping[Name, int]
     predicted: Array
     truth: Array
+    videos: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,7 @@ class Sample:
 class Stored:
     """The predictions of runs, read once, and their scores, computed once."""
 
-    def __init__(self, videos: Videos | None = None) -> None:
-        """`videos`: those of a run's utterances; without it, or where it raises a DataError, the ids name them."""
-        self._videos = videos
+    def __init__(self) -> None:
         self._read: dict[Path, Predictions | str] = {}
         self._samples: dict[frozenset[Name], Sample] = {}
         self._rows: dict[tuple[Path, Sample], np.ndarray] = {}
@@ -99,12 +97,12 @@ class Stored:
                 self._read[run.folder] = str(error).splitlines()[0]
         return self._read[run.folder]
 
-    def sample(self, run: Run, tables: Sequence[Predictions]) -> Sample | None:
-        """The utterances that all of these tables have, the first of which is the run's; None without any."""
+    def sample(self, tables: Sequence[Predictions]) -> Sample | None:
+        """The utterances that all of these tables have; None without any."""
         shared = frozenset(tables[0].rows).intersection(*(table.rows for table in tables[1:]))
         if shared and shared not in self._samples:
             names = [name for name in tables[0].rows if name in shared]
-            self._samples[shared] = Sample.of(names, self._video_of(run, [name for name, _ in names]))
+            self._samples[shared] = Sample.of(names, _videos_of([name for name, _ in names], tables))
         return self._samples.get(shared)
 
     def score(self, run: Run, metric: str, sample: Sample) -> Score | None:
@@ -122,17 +120,6 @@ class Stored:
         if (folder, sample) not in self._rows:
             self._rows[folder, sample] = np.array([table.rows[name] for name in sample.names])
         return self._rows[folder, sample]
-
-    def _video_of(self, run: Run, ids: Sequence[str]) -> dict[str, str]:
-        named = {name: video for name, (video, _) in zip(ids, segment_ids(ids)[0], strict=True)}
-        if self._videos is None:
-            return named
-        try:
-            known = self._videos(run)
-        except DataError:  # the store is gone
-            return named
-        return {name: known.get(name, video) for name, video in named.items()}
-
 
 def read_predictions(folder: Path, fold: str) -> Predictions:
     """The rows of a run's predictions.csv that are of a fold.
@@ -156,9 +143,16 @@ def read_predictions(folder: Path, fold: str) -> Predictions:
         raise DataError(f"{path} is damaged: {error}.") from None
     if predicted.shape != truth.shape or not predicted.size or not np.isfinite(truth).all() or "" in seen:
         raise DataError(f"{path} is damaged: a prediction and a finite target are required for each id.")
+    videos = {row["id"]: row["video"] for row in rows} if "video" in rows[0] else {}
     if predicted.shape[1] == 1 and " " not in columns["target"][0]:
         predicted, truth = predicted[:, 0], truth[:, 0]
-    return Predictions(places, predicted, truth)
+    return Predictions(places, predicted, truth, videos)
+
+
+def _videos_of(ids: Sequence[str], tables: Sequence[Predictions]) -> Mapping[str, str]:
+    """The video of each id, as one of the tables has it; where none does, as the ids name it."""
+    known = next((table.videos for table in tables if table.videos), None)
+    return known or {name: video for name, (video, _) in zip(ids, segment_ids(ids)[0], strict=True)}
 
 
 def _score(table: Predictions, metric: str, rows: np.ndarray, sample: Sample, known: float | None) -> Score | None:

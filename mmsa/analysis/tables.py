@@ -12,7 +12,6 @@ from statistics import fmean, stdev
 from mmsa.analysis.difference_table import difference_table
 from mmsa.analysis.differences import MARK, differences, note
 from mmsa.analysis.layout import LABELS, Cell, Column, Row, Table, headed, number
-from mmsa.analysis.predictions import Videos
 from mmsa.analysis.rendering import Style, rendered
 from mmsa.analysis.runs import Group, Run
 from mmsa.analysis.selection import Selection
@@ -69,7 +68,6 @@ def report(
     shape: Shape = _ALL,
     format: Style = "table",
     width: int | None = None,
-    videos: Videos | None = None,
 ) -> str:
     """The tables of the runs that are asked for.
 
@@ -77,25 +75,24 @@ def report(
         asked: the runs.
         shape: the rows and columns.
         format, width: how it is written, as of `rendered`.
-        videos: the videos of a run's utterances, for tests of differences; without it the ids name them.
 
     Raises:
         ConfigError: nothing fits a name, an option, a metric or a row that is asked for.
         DataError: there is no finished run.
     """
-    return rendered(report_tables(asked, shape, videos), format, width)
+    return rendered(report_tables(asked, shape), format, width)
 
 
-def report_tables(asked: Selection, shape: Shape = _ALL, videos: Videos | None = None) -> list[Table]:
+def report_tables(asked: Selection, shape: Shape = _ALL) -> list[Table]:
     """As `report`, the tables before they are written."""
     found = asked.finished()
-    tables = make_tables(found.runs, shape, videos)
+    tables = make_tables(found.runs, shape)
     tables = tables or [Table(f"{asked.outputs} holds no finished run beside the trials of studies.", fields=_FIELDS)]
     tables[-1] = replace(tables[-1], foot=found.left_out)
     return tables
 
 
-def make_tables(runs: Iterable[Run], shape: Shape = _ALL, videos: Videos | None = None) -> list[Table]:
+def make_tables(runs: Iterable[Run], shape: Shape = _ALL) -> list[Table]:
     """One table per data set and fingerprint, task, fold and choice of metrics: the rest is not comparable.
 
     Raises:
@@ -110,7 +107,7 @@ def make_tables(runs: Iterable[Run], shape: Shape = _ALL, videos: Videos | None 
         shape.check([run for runs in members for run in runs])
         check_rows(shape, members)
     data = _data_told_apart(members)
-    made = (_tables(runs, shape, told, videos) for runs, told in zip(members, data, strict=True))
+    made = (_tables(runs, shape, told) for runs, told in zip(members, data, strict=True))
     return [table for tables in made for table in tables if table.blocks[0]]
 
 
@@ -136,7 +133,7 @@ def estimates_row(label: str, estimates: Iterable[Estimate]) -> Row:
     return (Cell(label), *(Cell(estimate.text()) for estimate in estimates))
 
 
-def _tables(runs: Sequence[Run], shape: Shape, data: Sequence[str], videos: Videos | None) -> list[Table]:
+def _tables(runs: Sequence[Run], shape: Shape, data: Sequence[str]) -> list[Table]:
     """The table of comparable runs, and that of the differences between its rows where they are compared."""
     first, columns = runs[0], shape.columns(runs)
     groups, notes = shape.groups(runs)
@@ -144,7 +141,7 @@ def _tables(runs: Sequence[Run], shape: Shape, data: Sequence[str], videos: Vide
     configurations = [_scored(group.label, "configuration", group.runs, metrics) for group in groups]
     baselines = _baselines(groups, metrics) if shape.baselines else []
     rows = [*configurations, *baselines]
-    found = differences(groups, shape.reference, metrics, videos) if shape.compares(groups) else []
+    found = differences(groups, shape.reference, metrics) if shape.compares(groups) else []
     marked = {(one.row, one.metric) for one in found if one.marked and not shape.pairs}
     tests = note(found) if found else []
     percent = {metric: shape.percent and is_share(metric) for metric in metrics}
