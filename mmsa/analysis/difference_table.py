@@ -37,16 +37,18 @@ def difference_table(
 
     Args:
         found: the differences, pair by pair.
-        title, notes: of the table.
+        title: of the table whose rows they are.
+        notes: on the tests.
         percent: metric -> whether it is printed times 100.
-        about: field of CSV -> what is equal in all lines.
+        about: field of CSV -> the same in all lines.
     """
     pairs = [list(ones) for _, ones in groupby(found, key=lambda one: (one.row, one.reference))]
-    several = len({one.reference for one in found}) > 1
+    references = {one.reference for one in found}
+    several = len(references) > 1
     labels = [f"{one.row} against {one.reference}" if several else one.row for one, *_ in pairs]
     heads = ["difference", "p", "over seeds alone", "effect", "seeds needed"]
     return Table(
-        title=title,
+        title=f"{title}: differences {'of each pair of rows' if several else f'from {references.pop()}'}",
         notes=notes,
         columns=[LABELS, Column("metric", folds_to=14), *map(Column, heads)],
         blocks=[

@@ -160,9 +160,9 @@ def _tables(runs: Sequence[Run], shape: Shape, data: Sequence[str]) -> list[Tabl
     )  # fmt: skip
     if not found:
         return [table]
-    title = f"{table.title}: differences {f'from {shape.reference}' if shape.reference else 'of each pair of rows'}"
     about = dict(zip(_FIELDS, _about(runs), strict=False))
-    return [table, difference_table(found, title, tests if shape.pairs else ["tests: see above"], percent, about)]
+    above = tests if shape.pairs else ["tests: see above"]
+    return [table, difference_table(found, table.title, above, percent, about)]
 
 
 def _cautions(first: Run, groups: Sequence[Group], baselines: Sequence[Scored]) -> list[str]:

@@ -437,8 +437,10 @@ def test_a_report_marks_what_differs_from_a_row(
     assert f"{one.difference.text()}†" in shown and one.effect.text(1) in shown
     assert [line["kind"] for line in csv.DictReader(io.StringIO(reported("--format", "csv")))].count("difference") == 0
     pairs = reported("--pairs", "--percent")
-    assert "differences of each pair of rows" in pairs and "fusion=b against" in pairs
-    assert pairs.count("†") == 3 and "† differs from" in pairs.partition("each pair of rows")[2]  # its note, and two
+    assert pairs.count("†") == 3 and "† differs from" in pairs.partition("differences from fusion=a")[2]
+    add_row("c", made_of(truth, 1.0, 2), truth)
+    pairs = reported("--pairs", "--format", "markdown")
+    assert "differences of each pair of rows" in pairs and pairs.count(" against fusion=") == 3
     with pytest.raises(ConfigError, match="leave one of them out"):
         reported("--pairs", "--reference", "fusion=a")
     assert reported().count("†") == 0
