@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -207,7 +208,6 @@ def report(
     from mmsa.analysis.archive import write_archive
     from mmsa.analysis.selection import Selection
     from mmsa.analysis.shape import Shape, shape_of
-    from mmsa.commands import quoted
     from mmsa.sweep import report as studies
 
     asked = Selection.of(what or [], outputs, sweep or [])
@@ -218,7 +218,7 @@ def report(
     names = asked.searches
     if archive is not None:
         again = ["mmsa", "report", "runs/*", *_typed(context, ("what", "outputs", "sweep", "archive", "style"))]
-        num = write_archive(archive, asked, shape, " ".join(map(quoted, again)))
+        num = write_archive(archive, asked, shape, shlex.join(again))
         print(f"{archive}: {num} run{'' if num == 1 else 's'} and the table")
         return
     if names and shape == Shape() and all(studies.is_study(outputs, name) for name in names):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,6 @@ from mmsa.analysis.runs import Run
 from mmsa.analysis.selection import Selection
 from mmsa.analysis.shape import Shape
 from mmsa.analysis.tables import make_tables
-from mmsa.commands import quoted
 from mmsa.errors import ConfigError, DataError, printable, printable_lines
 from mmsa.files import content_of, written
 from mmsa.run_folder import check_own
@@ -82,11 +82,15 @@ def _add(archive: ZipFile, name: str, content: bytes) -> None:
 
 
 def _about(runs: Sequence[Run], again: str) -> str:
-    """What is in the archive, and what to type."""
-    training = dict.fromkeys(" ".join(["mmsa train", *map(quoted, run.overrides)]) for run in runs)
+    """The contents, and the lines to type."""
+    training = dict.fromkeys(f"mmsa train {shlex.join(run.overrides)}" for run in runs)
     states = {f"{run.git.commit}{', with changes' if run.git.dirty else ''}" for run in runs if run.git.commit}
     data = dict.fromkeys(f"{run.dataset} {run.data.fingerprint}" for run in runs)
-    lines = ["# Runs behind a table", "", f"{len(runs)} runs of mmsa. Unpack, and in the folder type for the same table:"]
+    lines = [
+        "# Runs behind a table",
+        "",
+        f"Runs of mmsa: {len(runs)}. Unpack, and in the folder type for the same table:",
+    ]
     lines += ["", f"    {again}", "", "In `runs` each has its configuration, record, history and predictions with the"]
     lines += ["labels of the validation and test folds; no weights, and nothing else of the data.", ""]
     lines += [f"Data: {', '.join(data)}. Code: {', '.join(sorted(states)) or 'unknown'}.", "", "Trained by:", ""]

@@ -121,6 +121,7 @@ class Stored:
             self._rows[folder, sample] = np.array([table.rows[name] for name in sample.names])
         return self._rows[folder, sample]
 
+
 def read_predictions(folder: Path, fold: str) -> Predictions:
     """The rows of a run's predictions.csv that are of a fold.
 

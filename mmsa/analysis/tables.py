@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
@@ -12,6 +12,8 @@ from statistics import fmean, stdev
 from mmsa.analysis.difference_table import difference_table
 from mmsa.analysis.differences import MARK, differences, note
 from mmsa.analysis.layout import LABELS, Cell, Column, Row, Table, headed, number
+from mmsa.analysis.outdated import OUTDATED, outdated
+from mmsa.analysis.outdated import about as about_outdated
 from mmsa.analysis.rendering import Style, rendered
 from mmsa.analysis.runs import Group, Run
 from mmsa.analysis.selection import Selection
@@ -144,14 +146,15 @@ def _tables(runs: Sequence[Run], shape: Shape, data: Sequence[str]) -> list[Tabl
     found = differences(groups, shape.reference, metrics) if shape.compares(groups) else []
     marked = {(one.row, one.metric) for one in found if one.marked and not shape.pairs}
     tests = note(found) if found else []
+    old = outdated(groups)
     percent = {metric: shape.percent and is_share(metric) for metric in metrics}
     best = {metric: _best(metric, [row.metrics[metric].mean for row in rows], percent[metric]) for metric in metrics}
     table = Table(
         title=data_line(runs, first.fold),
         notes=[*data, *notes_of(first, max((len(row.runs) for row in configurations), default=0), shape.by), *notes,
-               *_cautions(first, groups, baselines), *(tests if not shape.pairs else [])],
+               *_cautions(first, groups, baselines), *about_outdated(old), *(tests if not shape.pairs else [])],
         columns=[LABELS, *(Column(_head(column, percent[column[0]])) for column in columns)],
-        blocks=[[_row(row, columns, percent, best, shape, marked) for row in part]
+        blocks=[[_row(row, columns, percent, best, shape, marked, old) for row in part]
                 for part in (configurations, baselines)],
         best="best of its column",
         terms={metric: METRICS[metric].definition for metric in metrics if metric in METRICS},
@@ -244,6 +247,7 @@ def _row(
     best: Mapping[str, str | None],
     shape: Shape,
     marked: Set[tuple[str, str]],
+    old: Container[str],
 ) -> Row:
     num, what = len(row.runs), "run" if shape.by else "seed"
     count = f" ({num} {what}{'s' if num > 1 else ''})" if row.kind == "configuration" and not shape.seeds else ""
@@ -260,7 +264,8 @@ def _row(
             for metric in column
         ]
         cells.append(made[0] if len(made) == 1 else made[0]._replace(second=made[1]))
-    return (Cell(f"{row.label}{count}", runs=runs), *cells)
+    mark = OUTDATED if row.kind == "configuration" and row.label in old else ""
+    return (Cell(f"{row.label}{count}", mark=mark, runs=runs), *cells)
 
 
 def _lines(rows: Iterable[Scored], shape: Shape, metrics: Sequence[str]) -> Iterable[Scored]:
