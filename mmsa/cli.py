@@ -197,6 +197,7 @@ def report(
     archive: Annotated[
         Path | None, typer.Option(help="Keep the runs behind the table in a zip.", metavar="FILE")
     ] = None,
+    anchors: Annotated[bool, typer.Option("--anchors", help="Published results below ours.")] = False,
     bibtex: Annotated[bool, typer.Option("--bibtex", help="Print the papers to cite instead.")] = False,
     style: Annotated[
         Literal["table", "markdown", "csv", "latex", "html"],
@@ -214,7 +215,7 @@ def report(
     if bibtex:
         print(printable_lines(citations.bibtex(asked.finished().runs)))
         return
-    shape = shape_of(metrics or [], percent, rows or [], not no_baselines, seeds, by or [], reference, pairs)
+    shape = shape_of(metrics or [], percent, rows or [], not no_baselines, seeds, by or [], reference, pairs, anchors)
     names = asked.searches
     if archive is not None:
         again = ["mmsa", "report", "runs/*", *_typed(context, ("what", "outputs", "sweep", "archive", "style"))]

@@ -95,13 +95,16 @@ class Difference:
 _EMPTY = Difference("", "", "", _UNKNOWN, _UNKNOWN, math.nan, math.nan, _UNKNOWN, None, "none", 0, 0, 0, "")
 
 
-def differences(groups: Sequence[Group], reference: str | None, metrics: Sequence[str]) -> list[Difference]:
+def differences(
+    groups: Sequence[Group], reference: str | None, metrics: Sequence[str], stored: Stored | None = None
+) -> list[Difference]:
     """Compare rows of one table, each with the reference, or all pairs; they are one family of Holm's.
 
     Args:
         groups: the rows, on the same data and task.
         reference: label of one of them; None compares each row with every row above it.
         metrics: names without a fold.
+        stored: the predictions, where they have been read.
 
     Returns:
         Pair by pair, metric by metric.
@@ -117,7 +120,7 @@ def differences(groups: Sequence[Group], reference: str | None, metrics: Sequenc
             labels = ", ".join(repr(group.label) for group in groups)
             raise DataError(f"no row is {reference!r}.\n  name one of {labels}")
         pairs = [(group, named) for group in groups if group is not named]
-    stored = Stored()
+    stored = stored or Stored()
     found = _flipped([one for row, other in pairs for one in _compared(row, other, metrics, stored)])
     adjusted = holm([one.p for one in found])
     return [replace(one, adjusted=value) for one, value in zip(found, adjusted, strict=True)]

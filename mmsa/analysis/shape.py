@@ -31,6 +31,7 @@ class Shape:
         by: options; runs that have the same values of them are one row.
         reference: name of the row with which the others are compared; none are.
         pairs: whether each pair of rows is compared.
+        anchors: whether published results stand below.
     """
 
     metrics: tuple[tuple[str, ...], ...] = ()
@@ -41,6 +42,7 @@ class Shape:
     by: tuple[str, ...] = ()
     reference: str | None = None
     pairs: bool = False
+    anchors: bool = False
 
     def compares(self, groups: Sequence[Group]) -> bool:
         """Whether rows of a table are compared: with one of it, or each pair."""
@@ -105,6 +107,7 @@ def shape_of(
     by: Sequence[str] = (),
     reference: str | None = None,
     pairs: bool = False,
+    anchors: bool = False,
 ) -> Shape:
     """The shape of a command line, in which metrics and options may be lists with commas, and rows are NAME=PATTERN.
 
@@ -126,7 +129,7 @@ def shape_of(
     keys = [word.strip() for words in by for word in words.split(",") if word.strip()]
     columns = tuple(dict.fromkeys(column for word in listed for column in _columns(word)))
     chosen = tuple((name, pattern) for name, _, pattern in patterns)
-    return Shape(columns, percent, chosen, baselines, seeds, tuple(keys), reference, pairs)
+    return Shape(columns, percent, chosen, baselines, seeds, tuple(keys), reference, pairs, anchors)
 
 
 def check_rows(shape: Shape, tables: Sequence[Sequence[Run]]) -> None:

@@ -9,11 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 
+from mmsa.analysis.alarms import alarms
+from mmsa.analysis.anchors import Anchor, known_anchors
 from mmsa.analysis.difference_table import difference_table
 from mmsa.analysis.differences import MARK, differences, note
 from mmsa.analysis.layout import LABELS, Cell, Column, Row, Table, headed, number
 from mmsa.analysis.outdated import OUTDATED, outdated
 from mmsa.analysis.outdated import about as about_outdated
+from mmsa.analysis.predictions import Stored
 from mmsa.analysis.rendering import Style, rendered
 from mmsa.analysis.runs import Group, Run
 from mmsa.analysis.selection import Selection
@@ -54,15 +57,17 @@ class Scored:
 
     Args:
         label: its name.
-        kind: "configuration"; of a line of CSV also "seed"; or "baseline".
+        kind: "configuration"; of a line of CSV also "seed"; "baseline"; or "published".
         metrics: name -> value over the runs.
         runs: those that have these values.
+        url: of a published row.
     """
 
     label: str
     kind: str
     metrics: Mapping[str, Estimate]
     runs: tuple[Run, ...]
+    url: str = ""
 
 
 def report(
@@ -86,16 +91,21 @@ def report(
 
 
 def report_tables(asked: Selection, shape: Shape = _ALL) -> list[Table]:
-    """As `report`, the tables before they are written."""
+    """As `report`, the tables before they are written, with warnings below them."""
     found = asked.finished()
-    tables = make_tables(found.runs, shape)
+    tables = make_tables(found.runs, shape, warned=True)
     tables = tables or [Table(f"{asked.outputs} holds no finished run beside the trials of studies.", fields=_FIELDS)]
-    tables[-1] = replace(tables[-1], foot=found.left_out)
+    tables[-1] = replace(tables[-1], foot=[*tables[-1].foot, *found.left_out])
     return tables
 
 
-def make_tables(runs: Iterable[Run], shape: Shape = _ALL) -> list[Table]:
+def make_tables(runs: Iterable[Run], shape: Shape = _ALL, warned: bool = False) -> list[Table]:
     """One table per data set and fingerprint, task, fold and choice of metrics: the rest is not comparable.
+
+    Args:
+        runs: the runs.
+        shape: the rows and columns.
+        warned: whether warnings stand below.
 
     Raises:
         ConfigError: no run has what the shape asks for.
@@ -109,7 +119,8 @@ def make_tables(runs: Iterable[Run], shape: Shape = _ALL) -> list[Table]:
         shape.check([run for runs in members for run in runs])
         check_rows(shape, members)
     data = _data_told_apart(members)
-    made = (_tables(runs, shape, told) for runs, told in zip(members, data, strict=True))
+    stored = Stored()
+    made = (_tables(runs, shape, told, stored, warned) for runs, told in zip(members, data, strict=True))
     return [table for tables in made for table in tables if table.blocks[0]]
 
 
@@ -135,7 +146,7 @@ def estimates_row(label: str, estimates: Iterable[Estimate]) -> Row:
     return (Cell(label), *(Cell(estimate.text()) for estimate in estimates))
 
 
-def _tables(runs: Sequence[Run], shape: Shape, data: Sequence[str]) -> list[Table]:
+def _tables(runs: Sequence[Run], shape: Shape, data: Sequence[str], stored: Stored, warned: bool) -> list[Table]:
     """The table of comparable runs, and that of the differences between its rows where they are compared."""
     first, columns = runs[0], shape.columns(runs)
     groups, notes = shape.groups(runs)
@@ -143,23 +154,27 @@ def _tables(runs: Sequence[Run], shape: Shape, data: Sequence[str]) -> list[Tabl
     configurations = [_scored(group.label, "configuration", group.runs, metrics) for group in groups]
     baselines = _baselines(groups, metrics) if shape.baselines else []
     rows = [*configurations, *baselines]
-    found = differences(groups, shape.reference, metrics) if shape.compares(groups) else []
+    found = differences(groups, shape.reference, metrics, stored) if shape.compares(groups) else []
     marked = {(one.row, one.metric) for one in found if one.marked and not shape.pairs}
     tests = note(found) if found else []
     old = outdated(groups)
+    anchors = known_anchors().fitting(first.dataset, metrics) if shape.anchors and not first.planted else []
+    published = [_published(anchor, metrics) for anchor in anchors]
     percent = {metric: shape.percent and is_share(metric) for metric in metrics}
     best = {metric: _best(metric, [row.metrics[metric].mean for row in rows], percent[metric]) for metric in metrics}
     table = Table(
         title=data_line(runs, first.fold),
         notes=[*data, *notes_of(first, max((len(row.runs) for row in configurations), default=0), shape.by), *notes,
-               *_cautions(first, groups, baselines), *about_outdated(old), *(tests if not shape.pairs else [])],
+               *_cautions(first, baselines), *about_outdated(old), *(tests if not shape.pairs else [])],
         columns=[LABELS, *(Column(_head(column, percent[column[0]])) for column in columns)],
         blocks=[[_row(row, columns, percent, best, shape, marked, old) for row in part]
-                for part in (configurations, baselines)],
+                for part in (configurations, baselines, *([published] if published else []))],
         best="best of its column",
+        foot=[*(known_anchors().notes(anchors, runs) if shape.anchors else []),
+              *(alarm.line for alarm in (alarms(groups, stored) if warned else []))],
         terms={metric: METRICS[metric].definition for metric in metrics if metric in METRICS},
         fields=[*_FIELDS, *(f"{metric}_{part}" for metric in metrics for part in ("mean", "std"))],
-        records=[_record(runs, row) for row in _lines(rows, shape, metrics)],
+        records=[_record(runs, row) for row in _lines([*rows, *published], shape, metrics)],
     )  # fmt: skip
     if not found:
         return [table]
@@ -168,11 +183,14 @@ def _tables(runs: Sequence[Run], shape: Shape, data: Sequence[str]) -> list[Tabl
     return [table, difference_table(found, table.title, above, percent, about)]
 
 
-def _cautions(first: Run, groups: Sequence[Group], baselines: Sequence[Scored]) -> list[str]:
+def _cautions(first: Run, baselines: Sequence[Scored]) -> list[str]:
     own_classes = first.task == "regression" and any(row.label.partition(" [")[0] == "majority" for row in baselines)
-    notes = [MAJORITY] if own_classes else []  # of a classification it is one class
-    commits = {run.git.commit for group in groups for run in group.runs if run.git.commit}
-    return [*notes, *([f"runs of {len(commits)} git commits"] if len(commits) > 1 else [])]
+    return [MAJORITY] if own_classes else []  # of a classification it is one class
+
+
+def _published(anchor: Anchor, metrics: Iterable[str]) -> Scored:
+    values = {metric: Estimate(anchor.metrics.get(metric, math.nan)) for metric in metrics}
+    return Scored(anchor.label, "published", values, (), known_anchors().sources[anchor.source].url)
 
 
 def _data_told_apart(tables: Sequence[Sequence[Run]]) -> list[list[str]]:
@@ -258,7 +276,7 @@ def _row(
         made = [
             Cell(
                 row.metrics[metric].text(percent[metric]),
-                Estimate(row.metrics[metric].mean).text(percent[metric]) == best[metric],
+                row.kind != "published" and Estimate(row.metrics[metric].mean).text(percent[metric]) == best[metric],
                 MARK if row.kind == "configuration" and (row.label, metric) in marked else "",
             )
             for metric in column
@@ -279,8 +297,12 @@ def _lines(rows: Iterable[Scored], shape: Shape, metrics: Sequence[str]) -> Iter
 
 def _record(runs: Sequence[Run], row: Scored) -> list[object]:
     seeds = [len(row.runs), ""] if row.kind == "configuration" else ["", row.runs[0].seed if row.kind == "seed" else ""]
-    about = [*_about(runs), row.kind, row.label, *seeds, ";".join(str(run.folder) for run in row.runs)]
-    return [*about, *(value for one in row.metrics.values() for value in (one.mean, one.std))]
+    data = _about(runs)
+    if row.kind == "published":
+        data[1:4], data[5] = ["", "", "false"], "test"
+    folders = row.url or ";".join(str(run.folder) for run in row.runs)
+    values = [value for one in row.metrics.values() for value in (one.mean, one.std)]
+    return [*data, row.kind, row.label, *seeds, folders, *values]
 
 
 def _about(runs: Sequence[Run]) -> list[object]:
