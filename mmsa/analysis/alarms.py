@@ -44,7 +44,7 @@ STANDARD_ERRORS = 2.0
 _CORRELATIONS = ("corr", "corr_sims", "corr_emotions")
 _CONSTANTS = ("mean", "majority")
 _MOST_ROWS = 3
-_LONGEST = 60
+_LONGEST = 100
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def alarms(groups: Sequence[Group], stored: Stored | None = None) -> list[Alarm]
         "constant": lambda row: _of_runs(row, lambda run: _constant(run, read.facts(run))),
         "undefined": lambda row: _of_runs(row, lambda run: _undefined(run, read.facts(run))),
         "leak": lambda row: _of_runs(row, lambda run: _leak(read.facts(run))),
-        "too good": _too_good,
+        "too good": lambda row: None if any(_leak(read.facts(run)) for run in row.runs) else _too_good(row),
         "below baseline": _below_baseline,
         "collapsed": _collapsed_seeds,
     }
@@ -164,6 +164,19 @@ def collapsed(errors: Sequence[float], constant: float) -> list[int]:
         if nearest - median(rest) >= LOST * gain and nearest - rest[-1] >= APART * span:
             return sorted(order[-num:])
     return []
+
+
+def disagreement(valid: Sequence[Sequence[float]], test: Sequence[Sequence[float]]) -> tuple[int, int] | None:
+    """The best row by validation, and another one that is the best of the test fold; None where noise may decide.
+
+    Args:
+        valid, test: errors of each row, one per seed, of which there are two or more.
+    """
+    if not valid:
+        return None
+    chosen, best = (min(range(len(valid)), key=lambda row: fmean(fold[row])) for fold in (valid, test))
+    clear = _clearly(valid[chosen], valid[best]) and _clearly(test[best], test[chosen])
+    return (chosen, best) if clear else None
 
 
 def _of_runs(row: Group, test: Callable[[Run], str | None]) -> str | None:
@@ -239,7 +252,8 @@ def _of_table(groups: Sequence[Group]) -> Iterator[Alarm]:
     runs = [run for row in groups for run in row.runs]
     if changed := [row for row in groups if any(run.git.dirty for run in row.runs)]:
         num = sum(bool(run.git.dirty) for run in runs)
-        yield Alarm("uncommitted", f"{num} of {len(runs)} runs had changes that no commit holds ({_listed(changed)})")
+        rows = f" ({_listed(changed)})" if num < len(runs) else ""
+        yield Alarm("uncommitted", f"{num} of {len(runs)} runs had changes that no commit holds{rows}")
     if len(commits := {run.git.commit for run in runs if run.git.commit}) > 1:
         yield Alarm("commits", f"runs of {len(commits)} git commits")
     counts = Counter(len(row.runs) for row in groups)
@@ -251,27 +265,24 @@ def _of_table(groups: Sequence[Group]) -> Iterator[Alarm]:
 
 
 def _order(groups: Sequence[Group]) -> str | None:
-    """The best row by validation, where the best of the test fold is another, and neither by noise."""
+    """The rows that validation and the test fold prefer, where they disagree."""
     metric = _deciding(groups[0].runs[0]) if groups else None
     if not metric or groups[0].runs[0].fold != "test":
         return None
-    errors = {
-        fold: [[_error(metric, run.metrics.get(f"{fold}/{metric}", math.nan)) for run in row.runs] for row in groups]
-        for fold in ("valid", "test")
-    }
-    usable = [place for place, row in enumerate(groups) if len(row.runs) >= LEAST_SEEDS and _over_seeds(row)
-              and all(map(math.isfinite, errors["valid"][place] + errors["test"][place]))]  # fmt: skip
-    if len(usable) < 2:
+
+    def errors(row: Group, fold: str) -> list[float]:
+        return [_error(metric, run.metrics.get(f"{fold}/{metric}", math.nan)) for run in row.runs]
+
+    usable = [row for row in groups if len(row.runs) >= LEAST_SEEDS and _over_seeds(row)
+              and all(map(math.isfinite, errors(row, "valid") + errors(row, "test")))]  # fmt: skip
+    test = [errors(row, "test") for row in usable]
+    places = disagreement([errors(row, "valid") for row in usable], test)
+    if places is None:
         return None
-    valid, test = errors["valid"], errors["test"]
-    chosen, best = (min(usable, key=lambda place: fmean(of_fold[place])) for of_fold in (valid, test))
-    if not (_clearly(valid[chosen], valid[best]) and _clearly(test[best], test[chosen])):
-        return None
-    value, theirs = (number(_error(metric, fmean(test[place]))) for place in (chosen, best))
-    return (
-        f"validation chooses {_named(groups[chosen])}, whose test {metric} is {value}; "
-        f"that of {_named(groups[best])} is {theirs}"
+    (chosen, value), (best, theirs) = (
+        (_named(usable[place]), number(_error(metric, fmean(test[place])))) for place in places
     )
+    return f"validation chooses {chosen}, whose test {metric} is {value}; that of {best} is {theirs}"
 
 
 def _clearly(smaller: Sequence[float], larger: Sequence[float]) -> bool:

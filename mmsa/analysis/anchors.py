@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
@@ -90,13 +91,14 @@ class Anchors(_Part):
         shown = set(metrics)
         return [anchor for anchor in self.anchors if anchor.dataset == dataset and shown & set(anchor.metrics)]
 
-    def notes(self, found: Sequence[Anchor], runs: Sequence[Run]) -> list[str]:
-        """Lines below a table of runs with these anchors: why they do not compare, and the sources."""
+    def notes(self, found: Sequence[Anchor], runs: Sequence[Run], metrics: Iterable[str]) -> list[str]:
+        """Lines below a table of these metrics of runs with these anchors: why they do not compare, and the sources."""
         first = runs[0]
         if first.planted:
             return ["no published results: planted data"]
         if not found:
             return [f"no published results of {first.dataset} with these metrics are known here"]
+        with_f1 = any(metric.startswith("f1") for metric in metrics)
         of_source = {one.source: self.sources[one.source] for one in found}
 
         def each(what: Callable[[Anchor], Iterable[str]]) -> list[str]:
@@ -105,15 +107,15 @@ class Anchors(_Part):
             for one in found:
                 for text in what(one):
                     members.setdefault(text, []).append(one)
-            return [f"{text}: {_named(ones, found)}" for text, ones in members.items()]
+            return [f"{text} ({_named(ones, found)})" for text, ones in members.items()]
 
         published = [
-            "published rows are quoted: no difference is tested, and they are not comparable where something differs",
+            "published rows are quoted and never tested; they compare with these runs only where nothing below differs",
             *_of_folds(first),
-            f"features: {'; '.join(each(_features))}; these runs: {_of_runs(runs)}",
+            *each(_features),
             *each(lambda one: _of_encoder(one, runs)),
             *each(lambda one: _of_modalities(one, runs)),
-            *each(lambda one: [of_source[one.source].convention]),
+            *each(lambda one: [of_source[one.source].convention] if with_f1 else []),
             *each(lambda one: [_selected(of_source[one.source])]),
             *each(lambda one: [_seeds(of_source[one.source])]),
             *each(lambda one: [*of_source[one.source].caveats, *one.caveats]),
@@ -143,21 +145,19 @@ def _named(ones: Sequence[Anchor], found: Sequence[Anchor]) -> str:
     """Rows by name; those that are all of a source together, and all as all."""
     if len(ones) == len(found):
         return "all"
-    names: dict[str, None] = {}
+    names: dict[str, list[str]] = {}
     for one in ones:
-        whole = sum(other.source == one.source for other in found)
-        ours = sum(other.source == one.source for other in ones)
-        names[f"[{one.source}]" if whole == ours else f"{one.system} [{one.source}]"] = None
-    return ", ".join(names)
+        names.setdefault(one.source, []).append(one.system)
+    sizes = Counter(one.source for one in found)
+    return ", ".join(
+        f"[{source}]" if len(systems) == sizes[source] else f"{', '.join(systems)} [{source}]"
+        for source, systems in names.items()
+    )
 
 
 def _features(one: Anchor) -> list[str]:
     aligned = {True: ", aligned", False: ", unaligned", None: ""}[one.aligned]
-    return [f"{one.text}{aligned}"]
-
-
-def _of_runs(runs: Sequence[Run]) -> str:
-    return ", ".join(dict.fromkeys(run.data.source or "a source of unknown name" for run in runs))
+    return [f"text features {one.text}{aligned}"]
 
 
 def _of_folds(run: Run) -> list[str]:
@@ -204,7 +204,7 @@ def _of_modalities(one: Anchor, runs: Sequence[Run]) -> list[str]:
 
 
 def _selected(source: Source) -> str:
-    return f"epoch selected by {source.selection}" if source.selection else "selection of the epoch not known"
+    return f"selection: {source.selection}" if source.selection else "selection of the epoch not known"
 
 
 def _seeds(source: Source) -> str:

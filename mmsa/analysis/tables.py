@@ -170,7 +170,7 @@ def _tables(runs: Sequence[Run], shape: Shape, data: Sequence[str], stored: Stor
         blocks=[[_row(row, columns, percent, best, shape, marked, old) for row in part]
                 for part in (configurations, baselines, *([published] if published else []))],
         best="best of its column",
-        foot=[*(known_anchors().notes(anchors, runs) if shape.anchors else []),
+        foot=[*(known_anchors().notes(anchors, runs, metrics) if shape.anchors else []),
               *(alarm.line for alarm in (alarms(groups, stored) if warned else []))],
         terms={metric: METRICS[metric].definition for metric in metrics if metric in METRICS},
         fields=[*_FIELDS, *(f"{metric}_{part}" for metric in metrics for part in ("mean", "std"))],
