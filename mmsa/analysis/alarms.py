@@ -118,7 +118,7 @@ class Alarm:
 
     @property
     def line(self) -> str:
-        """As it stands below a table."""
+        """Its line below a table."""
         return f"warning: {self.finding}: {RULES[self.rule].advice}"
 
 
