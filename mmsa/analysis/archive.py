@@ -44,7 +44,7 @@ def write_archive(path: Path, asked: Selection, shape: Shape, again: str) -> int
     rows = [row for table in make_tables(found, shape) for row in table.rows]
     shown = {address for row in rows for cell in row for _, address in cell.runs}
     runs = [run for run in found if run.folder.absolute().as_uri() in shown]
-    tables = make_tables(runs, shape)
+    tables = make_tables(runs, shape, warned=True)
     with written(path) as file, ZipFile(file, "w", ZIP_DEFLATED) as archive:
         _add(archive, "README.md", _about(runs, again).encode())
         for kind, style in _TABLES.items():
