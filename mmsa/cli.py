@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -198,6 +199,7 @@ _OUTPUTS = typer.Option(help="Folder of the runs.", metavar="FOLDER")
 
 @app.command()
 def report(
+    context: typer.Context,
     what: Annotated[
         list[str] | None,
         typer.Argument(help=f"{_WHAT}; else all.", metavar="[WHAT...]", autocompletion=lambda: _selectable()),
@@ -215,7 +217,12 @@ def report(
     no_baselines: Annotated[bool, typer.Option("--no-baselines", help="Leave the baselines out.")] = False,
     seeds: Annotated[bool, typer.Option("--seeds", help="A row per seed.")] = False,
     by: Annotated[list[str] | None, typer.Option(help="A row per value of an option.", metavar="KEY")] = None,
-    reference: Annotated[str | None, typer.Option(help="Mark what differs from this row.", metavar="ROW")] = None,
+    reference: Annotated[str | None, typer.Option(help="Test what differs from this row.", metavar="ROW")] = None,
+    pairs: Annotated[bool, typer.Option("--pairs", help="Test each pair of rows.")] = False,
+    archive: Annotated[
+        Path | None, typer.Option(help="Keep the runs behind the table in a zip.", metavar="FILE")
+    ] = None,
+    anchors: Annotated[bool, typer.Option("--anchors", help="Published results below ours.")] = False,
     bibtex: Annotated[bool, typer.Option("--bibtex", help="Print the papers to cite instead.")] = False,
     style: Annotated[
         Literal["table", "markdown", "csv", "latex", "html"],
@@ -224,23 +231,39 @@ def report(
 ) -> None:
     """Print the table of runs, or the best trials of a study."""
     from mmsa.analysis import citations, tables
+    from mmsa.analysis.archive import write_archive
     from mmsa.analysis.selection import Selection
     from mmsa.analysis.shape import Shape, shape_of
-    from mmsa.resume import videos_of
     from mmsa.sweep import report as studies
 
     asked = Selection.of(what or [], outputs, sweep or [])
     if bibtex:
         print(printable_lines(citations.bibtex(asked.finished().runs)))
         return
-    shape = shape_of(metrics or [], percent, rows or [], not no_baselines, seeds, by or [], reference)
+    shape = shape_of(metrics or [], percent, rows or [], not no_baselines, seeds, by or [], reference, pairs, anchors)
     names = asked.searches
+    if archive is not None:
+        again = ["mmsa", "report", "runs/*", *_typed(context, ("what", "outputs", "sweep", "archive", "style"))]
+        num = write_archive(archive, asked, shape, shlex.join(again))
+        print(f"{archive}: {num} run{'' if num == 1 else 's'} and the table")
+        return
     if names and shape == Shape() and all(studies.is_study(outputs, name) for name in names):
         print(printable_lines(studies.report(outputs, *names, style=style)))
         return
-    print(printable_lines(tables.report(asked, shape, style, videos=videos_of if reference else None)))
+    print(printable_lines(tables.report(asked, shape, style)))
     if asked == Selection(outputs) and style in ("table", "markdown") and (lines := studies.study_lines(outputs)):
         print("\n" + "\n".join(map(printable, lines)))
+
+
+def _typed(context: typer.Context, but: Sequence[str]) -> list[str]:
+    """The words of a command line that gave its options these values, but for some."""
+    words: list[str] = []
+    for option in context.command.params:
+        value = context.params[str(option.name)]
+        if option.name not in but and value:
+            values = value if isinstance(value, list) else [value]
+            words += [option.opts[0]] if value is True else [word for one in values for word in (option.opts[0], one)]
+    return words
 
 
 def _selectable() -> list[str]:

@@ -101,6 +101,7 @@ class RunRecord(_Part):
     overrides: tuple[str, ...]
     started: str | None = None
     git: Git = Git()
+    repairs: Whole = 0
     environment: Mapping[str, str] = {}
     sweep: str | None = None
     trial: Whole | None = None

@@ -10,7 +10,6 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from mmsa.analysis.runs import Run
 from mmsa.commands import train_command
 from mmsa.compose import compose
 from mmsa.config import conf_folder
@@ -198,16 +197,6 @@ def find_store(folder: Path, record: DataRecord, of_run: str, named: Path | None
         f"No store {record.fingerprint}{of}, which the run was trained on, in {', '.join(dict.fromkeys(asked))}.\n"
         "  type --data FOLDER with the folder of the store (in Python: mmsa.load(RUN, data=FOLDER))"
     )
-
-
-def videos_of(run: Run) -> dict[str, str]:
-    """The video of every utterance of a run's data, by id.
-
-    Raises:
-        DataError: its store is not found.
-    """
-    store = find_store(run.folder, run.data, OmegaConf.select(read_config(run.folder), "paths.data", default="."))
-    return dict(zip(store.ids, store.videos, strict=True))
 
 
 def _stores(place: Path, fingerprint: str) -> list[Path]:

@@ -27,7 +27,7 @@ class Part:
 
     Args:
         name: of the fold.
-        ids: of N utterances.
+        ids, videos: of N utterances.
         places: their positions in the fold, (N,).
         truths: (N,) or (N, K), as of the task.
         predicted: by seed, of the same shape.
@@ -36,6 +36,7 @@ class Part:
 
     name: str
     ids: Sequence[str]
+    videos: Sequence[str]
     places: np.ndarray
     truths: np.ndarray
     predicted: Mapping[int, np.ndarray]
@@ -117,7 +118,8 @@ class Lines:
         predicted = {
             seed: self._values[[of_seed[row] for row in rows]].reshape(truths.shape) for seed, of_seed in lines.items()
         }
-        return Part(fold.name, [fold.ids[place] for place in places], places, truths, predicted, len(fold))
+        ids, videos = ([column[place] for place in places] for column in (fold.ids, fold.videos))
+        return Part(fold.name, ids, videos, places, truths, predicted, len(fold))
 
     @cached_property
     def _here(self) -> list[str]:

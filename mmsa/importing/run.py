@@ -11,7 +11,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from mmsa import build, provenance
+from mmsa import build, provenance, repairs
 from mmsa.analysis.rendering import rendered
 from mmsa.analysis.runs import run_of
 from mmsa.analysis.tables import make_tables
@@ -143,6 +143,7 @@ def _record(
         planted=bool(store.report.get("planted")),
         overrides=tuple(overrides),
         started=datetime.now().astimezone().isoformat(timespec="milliseconds"),
+        repairs=repairs.latest(),
         environment=provenance.environment("cpu", cfg.device.threads),
         imported=Import(
             file=sheet.path.name, sha256=sheet.sha256, utterances={part.name: len(part.ids) for part in parts}
