@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 
-from mmsa import build, provenance
+from mmsa import build, provenance, repairs
 from mmsa.analysis.layout import Table
 from mmsa.analysis.rendering import rendered
 from mmsa.analysis.runs import run_of
@@ -158,6 +158,7 @@ class Journal:
             overrides=former.overrides if former else tuple(self.overrides),
             started=datetime.now().astimezone().isoformat(timespec="milliseconds"),
             git=provenance.git_state(),
+            repairs=former.repairs if former else repairs.latest(),
             environment=provenance.environment(device, cfg.device.threads),
             sweep=trial.sweep if trial else former.sweep if former else os.environ.get(SWEEP_VARIABLE),
             trial=trial.number if trial and not trial.final else None,

@@ -64,10 +64,12 @@ def continued(cfg: DictConfig, overrides: Sequence[str], of_trial: bool = False)
 
     Raises:
         ConfigError: the run cannot resume, or an override would change its result.
-        DataError: the folder is not a run's, or has a link in it.
+        DataError: the folder is not a run's, an import's, or has a link in it.
     """
     folder = Path(cfg.trainer.resume)
-    record, former = RunRecord.read(folder), read_config(folder)
+    record = RunRecord.read(folder)
+    record.check_model(folder, "to train further")
+    former = read_config(folder)
     typed = {override_key(override) for override in overrides}
     _check_unfinished(record, folder, of_trial, typed)
     check_own(folder)
@@ -196,16 +198,6 @@ def find_store(folder: Path, record: DataRecord, of_run: str, named: Path | None
         f"No store {record.fingerprint}{of}, which the run was trained on, in {', '.join(dict.fromkeys(asked))}.\n"
         "  type --data FOLDER with the folder of the store (in Python: mmsa.load(RUN, data=FOLDER))"
     )
-
-
-def videos_of(run: Run) -> dict[str, str]:
-    """The video of every utterance of a run's data, by id.
-
-    Raises:
-        DataError: its store is not found.
-    """
-    store = store_of(run)
-    return dict(zip(store.ids, store.videos, strict=True))
 
 
 def store_of(run: Run, stores: Path | None = None) -> Store:

@@ -140,11 +140,12 @@ def test_a_changed_run_is_read_or_left_out_and_refused_in_a_few_lines(count: int
     folder = runs_of(tmp_path / "outputs")
     left_out = refused = 0
     for number, name in enumerate(damaged(folder, KINDS, count, seed=1)):
+        page = reported(tmp_path / "outputs", STYLES[number % len(STYLES)], *(["--anchors"] if number % 2 else []))
+        assert "error:" not in page, "the other run is whole"
         if name.endswith(".csv"):
             answer(tmp_path, lambda: [read_rows(folder / name)])  # noqa: B023
+            assert "damaged run folder" not in page
             continue
-        page = reported(tmp_path / "outputs", STYLES[number % len(STYLES)])
-        assert "error:" not in page, "the other run is whole"
         left_out += "damaged run folder" in page
         refused += "error:" in answer(tmp_path, lambda: enter(folder))
     assert left_out > count / 20 and refused > count / 5
@@ -312,7 +313,7 @@ def test_a_name_is_a_name_in_every_format(half: int, tmp_path: Path) -> None:
         shutil.copy(WRITTEN / "outputs" / "runs" / "whole" / "config.yaml", folder)
         (folder / "result.json").write_text(json.dumps(record().model_dump(mode="json") | named(name)))
     assert "damaged" not in reported(outputs, "table")
-    page = reported(outputs, "markdown")
+    page = reported(outputs, "markdown", "--anchors")
     rows: list[int] = []
     for line in [*page.splitlines(), ""]:
         if line.startswith("|"):
@@ -323,7 +324,7 @@ def test_a_name_is_a_name_in_every_format(half: int, tmp_path: Path) -> None:
         for sign in "<`$":
             assert re.search(rf"(?<!\\)(\\\\)*{re.escape(sign)}", line) is None or line.startswith("- `"), line
     shown = Page()
-    shown.feed(reported(outputs, "html"))
+    shown.feed(reported(outputs, "html", "--anchors"))
     assert not shown.open and shown.seen <= ELEMENTS
     addresses = {value for name, value in shown.attributes if name == "href"}
     assert addresses == {folder.as_uri() for folder in (outputs / "runs").iterdir()}
@@ -336,7 +337,7 @@ def test_a_name_is_a_name_in_every_format(half: int, tmp_path: Path) -> None:
         "class",
         "href",
     }
-    assert commands(reported(outputs, "latex")) <= COMMANDS
+    assert commands(reported(outputs, "latex", "--anchors")) <= COMMANDS
     table = reported(outputs, "csv")
     texts = [cell for row in csv.reader(io.StringIO(table)) for cell in row]
     assert not [cell for cell in texts if cell.lstrip()[:1] in ("=", "@") or ("cmd|" in cell[:9] and cell[0] in "+-")]

@@ -35,16 +35,21 @@ def chosen(asked: Selection, say: Say) -> list[Path]:
 
     Raises:
         ConfigError: nothing fits a name or an option.
-        DataError: there is no finished run.
+        DataError: there is no finished run, or none that was trained.
     """
     found = asked.finished()
     if not found.runs:
         raise DataError(
             f"{asked.outputs} holds no finished run beside the trials of studies.\n  name a study, or a folder"
         )
+    trained = [run for run in found.runs if not run.is_import]
+    if not trained:
+        found.runs[0].check_model(found.runs[0].folder, "to evaluate")
     for line in found.left_out:
         say(line)
-    return [run.folder for run in found.runs]
+    if imports := len(found.runs) - len(trained):
+        say(f"{imports} import{'s' if imports > 1 else ''} left out: there is no model to evaluate.")
+    return [run.folder for run in trained]
 
 
 def score_again(folders: Sequence[Path], load: Load, fold: Fold, say: Say) -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from mmsa.analysis.differences import MARK, Difference, differences
 from mmsa.analysis.layout import counted, headed
-from mmsa.analysis.predictions import Videos
 from mmsa.analysis.runs import Group, Run
 from mmsa.analysis.shape import Shape
 from mmsa.analysis.significance import CONFIDENCE, LEVEL, Interval
@@ -27,14 +26,13 @@ _INTERVAL = f"{100 * CONFIDENCE:.0f} % interval"
 _BEYOND = 0.75  # of the span of the values may the intervals reach beyond them
 
 
-def write_figures(runs: Iterable[Run], shape: Shape, folder: Path, videos: Videos | None = None) -> list[Path]:
-    """Draw each table of runs as `scores`, and with a reference as `differences`, each as PDF, SVG and PNG.
+def write_figures(runs: Iterable[Run], shape: Shape, folder: Path) -> list[Path]:
+    """Draw each table of runs as `scores`, and where rows are compared as `differences`, each as PDF, SVG and PNG.
 
     Args:
         runs: finished runs.
         shape: of their tables.
         folder: is made where it is missing; figures of the second table end in `_2`, and so on.
-        videos: as of `tables.report`.
     """
     paths: list[Path] = []
     tables = [(members, shape.groups(members)[0]) for members in comparable(runs, shape)]
@@ -42,8 +40,8 @@ def write_figures(runs: Iterable[Run], shape: Shape, folder: Path, videos: Video
         metrics = list(dict.fromkeys(metric for column in shape.columns(members) for metric in column))
         end = f"_{number}" if number > 1 else ""
         paths += export(draw_scores(groups, metrics, shape.percent), folder, f"scores{end}")
-        if shape.reference_in(groups) and len(groups) > 1:
-            found = differences(groups, shape.reference, metrics, videos)
+        if shape.compares(groups) and len(groups) > 1:
+            found = differences(groups, shape.reference, metrics)
             figure = draw_differences(found, shape.percent, _heading(members))
             paths += export(figure, folder, f"differences{end}")
     return paths

@@ -37,6 +37,7 @@ class Run(RunRecord):
         shown: the typed ones among them, as a label shows them (see `shown_overrides`).
         title: the name that it was given (`name=`), if any.
         path: where its data came from, as typed, if anything was.
+        among: the utterances, by id and place among those of the id, to which its scores are restricted; None: all.
     """
 
     folder: Path
@@ -44,6 +45,12 @@ class Run(RunRecord):
     shown: Mapping[str, str]
     title: str | None = None
     path: str | None = None
+    among: frozenset[tuple[str, int]] | None = None
+
+    @property
+    def called(self) -> str | None:
+        """The name that its row gets; an import says that it is one."""
+        return f"{self.title} (imported)" if self.title and self.is_import else self.title
 
     def option(self, key: str) -> str | None:
         """The value of an option as text, or of a group, such as `feedback`, the option that was chosen.
@@ -123,7 +130,7 @@ def by_configuration(runs: Iterable[Run]) -> list[Group]:
         shown[key] = min(shown.get(key, typed), typed, key=lambda parts: (len(parts), len(_label(parts))))
     _tell_apart(shown)
     members = {key: tuple(run for _, run in sorted(found[key].items())) for key in found}
-    titles = {key: {run.title for run in runs} for key, runs in members.items()}
+    titles = {key: {run.called for run in runs} for key, runs in members.items()}
     taken = Counter(title for named in titles.values() for title in named)
     return [
         Group(
@@ -138,17 +145,19 @@ def by_configuration(runs: Iterable[Run]) -> list[Group]:
 
 
 def without_shared(groups: Sequence[Group]) -> tuple[str, list[Group]]:
-    """The overrides that all groups have, as text, and the groups without them; one without others is `defaults`.
+    """The overrides that all trained groups have, as text, and the groups without them; one without others is
+    `defaults`.
 
-    Nothing is shared where one group stands alone.
+    Nothing is shared where one trained group stands alone.
     """
-    shared = set(groups[0].parts).intersection(*(group.parts for group in groups[1:])) if len(groups) > 1 else set()
+    first, *others = [group.parts for group in groups if not group.runs[0].is_import] or [()]
+    shared = set(first).intersection(*others) if others else set()
     rest = []
     for group in groups:
         parts = tuple(part for part in group.parts if part not in shared)
         label = _joined(parts) if group.label == _joined(group.parts) else group.label
         rest.append(replace(group, label=label, parts=parts))
-    return " ".join(part for part in groups[0].parts if part in shared) if shared else "", rest
+    return " ".join(part for part in first if part in shared), rest
 
 
 def configuration_of(config: Mapping[str, Any]) -> dict[str, str]:

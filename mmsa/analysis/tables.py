@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 
+from mmsa.analysis.alarms import alarms
+from mmsa.analysis.anchors import Anchor, known_anchors
+from mmsa.analysis.difference_table import difference_table
 from mmsa.analysis.differences import MARK, differences, note
 from mmsa.analysis.layout import LABELS, Cell, Column, Row, Table, headed, number
-from mmsa.analysis.predictions import Videos
+from mmsa.analysis.outdated import OUTDATED, outdated
+from mmsa.analysis.outdated import about as about_outdated
+from mmsa.analysis.partial import note_on, on_equal_utterances
+from mmsa.analysis.predictions import Stored
 from mmsa.analysis.rendering import Style, rendered
 from mmsa.analysis.runs import Group, Run
 from mmsa.analysis.selection import Selection
 from mmsa.analysis.shape import Shape, check_rows
 from mmsa.data.naming import data_name
+from mmsa.record import NO_SEED
 from mmsa.training.metrics import METRICS, is_share, metric_mode
 
 PLANTED = "planted data: built-in corpus, not a result on human speech"
 SPREAD = "± sample standard deviation over"
 _ALL = Shape()
 MAJORITY = "majority: each column has its own class, the largest of the train fold"
-_FIELDS = ("dataset", "source", "fingerprint", "planted", "task", "fold", "kind", "label", "seeds", "seed", "runs")
+_FIELDS = (
+    *("dataset", "source", "fingerprint", "planted", "task", "fold", "utterances"),
+    *("kind", "label", "seeds", "seed", "runs"),
+)
 
 
 @dataclass(frozen=True)
@@ -52,15 +62,17 @@ class Scored:
 
     Args:
         label: its name.
-        kind: "configuration"; of a line of CSV also "seed"; or "baseline".
+        kind: "configuration"; of a line of CSV also "seed"; "baseline"; or "published".
         metrics: name -> value over the runs.
         runs: those that have these values.
+        url: of a published row.
     """
 
     label: str
     kind: str
     metrics: Mapping[str, Estimate]
     runs: tuple[Run, ...]
+    url: str = ""
 
 
 def report(
@@ -68,7 +80,6 @@ def report(
     shape: Shape = _ALL,
     format: Style = "table",
     width: int | None = None,
-    videos: Videos | None = None,
 ) -> str:
     """The tables of the runs that are asked for.
 
@@ -76,26 +87,30 @@ def report(
         asked: the runs.
         shape: the rows and columns.
         format, width: how it is written, as of `rendered`.
-        videos: the videos of a run's utterances, for tests of differences; without it the ids name them.
 
     Raises:
         ConfigError: nothing fits a name, an option, a metric or a row that is asked for.
         DataError: there is no finished run.
     """
-    return rendered(report_tables(asked, shape, videos), format, width)
+    return rendered(report_tables(asked, shape), format, width)
 
 
-def report_tables(asked: Selection, shape: Shape = _ALL, videos: Videos | None = None) -> list[Table]:
-    """As `report`, the tables before they are written."""
+def report_tables(asked: Selection, shape: Shape = _ALL) -> list[Table]:
+    """As `report`, the tables before they are written, with warnings below them."""
     found = asked.finished()
-    tables = make_tables(found.runs, shape, videos)
+    tables = make_tables(found.runs, shape, warned=True)
     tables = tables or [Table(f"{asked.outputs} holds no finished run beside the trials of studies.", fields=_FIELDS)]
-    tables[-1] = replace(tables[-1], foot=found.left_out)
+    tables[-1] = replace(tables[-1], foot=[*tables[-1].foot, *found.left_out])
     return tables
 
 
-def make_tables(runs: Iterable[Run], shape: Shape = _ALL, videos: Videos | None = None) -> list[Table]:
+def make_tables(runs: Iterable[Run], shape: Shape = _ALL, warned: bool = False) -> list[Table]:
     """One table per data set and fingerprint, task, fold and choice of metrics: the rest is not comparable.
+
+    Args:
+        runs: the runs.
+        shape: the rows and columns.
+        warned: whether warnings stand below.
 
     Raises:
         ConfigError: no run has what the shape asks for.
@@ -105,17 +120,21 @@ def make_tables(runs: Iterable[Run], shape: Shape = _ALL, videos: Videos | None 
         shape.check([run for runs in members for run in runs])
         check_rows(shape, members)
     data = _data_told_apart(members)
-    made = (_table(runs, shape, told, videos) for runs, told in zip(members, data, strict=True))
-    return [table for table in made if table.blocks[0]]
+    stored = Stored()
+    made = (_tables(runs, shape, told, stored, warned) for runs, told in zip(members, data, strict=True))
+    return [table for tables in made for table in tables if table.blocks[0]]
 
 
 def comparable(runs: Iterable[Run], shape: Shape = _ALL) -> list[list[Run]]:
-    """The runs of each table."""
+    """The runs of each table.
+
+    A partial import stands in a table of its own, in which every row is scored on the utterances that it has.
+    """
     members: dict[tuple[object, ...], list[Run]] = {}
     for run in runs:
         key = (run.dataset, run.data.fingerprint, run.task, run.fold, () if shape.metrics else run.primary)
         members.setdefault(key, []).append(run)
-    return list(members.values())
+    return [table for alike in members.values() for table in on_equal_utterances(alike)]
 
 
 def data_line(runs: Sequence[Run], fold: str) -> str:
@@ -140,36 +159,52 @@ def estimates_row(label: str, estimates: Iterable[Estimate]) -> Row:
     return (Cell(label), *(Cell(estimate.text()) for estimate in estimates))
 
 
-def _table(runs: Sequence[Run], shape: Shape, data: Sequence[str], videos: Videos | None) -> Table:
+def _tables(runs: Sequence[Run], shape: Shape, data: Sequence[str], stored: Stored, warned: bool) -> list[Table]:
+    """The table of comparable runs, and that of the differences between its rows where they are compared."""
     first, columns = runs[0], shape.columns(runs)
     groups, notes = shape.groups(runs)
     metrics = list(dict.fromkeys(metric for column in columns for metric in column))
     configurations = [_scored(group.label, "configuration", group.runs, metrics) for group in groups]
     baselines = _baselines(groups, metrics) if shape.baselines else []
     rows = [*configurations, *baselines]
-    found = differences(groups, shape.reference, metrics, videos) if shape.reference_in(groups) else []
-    marked = {(one.row, one.metric) for one in found if one.marked}
+    found = differences(groups, shape.reference, metrics, stored) if shape.compares(groups) else []
+    marked = {(one.row, one.metric) for one in found if one.marked and not shape.pairs}
+    tests = note(found) if found else []
+    old = outdated(groups)
+    anchors = known_anchors().fitting(first.dataset, metrics) if shape.anchors and not first.planted else []
+    published = [_published(anchor, metrics) for anchor in anchors]
     percent = {metric: shape.percent and is_share(metric) for metric in metrics}
     best = {metric: _best(metric, [row.metrics[metric].mean for row in rows], percent[metric]) for metric in metrics}
-    return Table(
+    table = Table(
         title=data_line(runs, first.fold),
-        notes=[*data, *notes_of(first, max((len(row.runs) for row in configurations), default=0), shape.by), *notes,
-               *_cautions(first, groups, baselines), *(note(found) if found else [])],
+        notes=[*data, *note_on(runs),
+               *notes_of(first, max((len(row.runs) for row in configurations), default=0), shape.by), *notes,
+               *_cautions(first, baselines), *about_outdated(old), *(tests if not shape.pairs else [])],
         columns=[LABELS, *(Column(_head(column, percent[column[0]])) for column in columns)],
-        blocks=[[_row(row, columns, percent, best, shape, marked) for row in part]
-                for part in (configurations, baselines)],
+        blocks=[[_row(row, columns, percent, best, shape, marked, old) for row in part]
+                for part in (configurations, baselines, *([published] if published else []))],
         best="best of its column",
+        foot=[*(known_anchors().notes(anchors, runs, metrics) if shape.anchors else []),
+              *(alarm.line for alarm in (alarms(groups, stored) if warned else []))],
         terms={metric: METRICS[metric].definition for metric in metrics if metric in METRICS},
         fields=[*_FIELDS, *(f"{metric}_{part}" for metric in metrics for part in ("mean", "std"))],
-        records=[_record(runs, row) for row in _lines(rows, shape, metrics)],
+        records=[_record(runs, row) for row in _lines([*rows, *published], shape, metrics)],
     )  # fmt: skip
+    if not found:
+        return [table]
+    about = dict(zip(_FIELDS, _about(runs), strict=False))
+    above = tests if shape.pairs else ["tests: see above"]
+    return [table, difference_table(found, table.title, above, percent, about)]
 
 
-def _cautions(first: Run, groups: Sequence[Group], baselines: Sequence[Scored]) -> list[str]:
+def _cautions(first: Run, baselines: Sequence[Scored]) -> list[str]:
     own_classes = first.task == "regression" and any(row.label.partition(" [")[0] == "majority" for row in baselines)
-    notes = [MAJORITY] if own_classes else []  # of a classification it is one class
-    commits = {run.git.commit for group in groups for run in group.runs if run.git.commit}
-    return [*notes, *([f"runs of {len(commits)} git commits"] if len(commits) > 1 else [])]
+    return [MAJORITY] if own_classes else []  # of a classification it is one class
+
+
+def _published(anchor: Anchor, metrics: Iterable[str]) -> Scored:
+    values = {metric: Estimate(anchor.metrics.get(metric, math.nan)) for metric in metrics}
+    return Scored(anchor.label, "published", values, (), known_anchors().sources[anchor.source].url)
 
 
 def _data_told_apart(tables: Sequence[Sequence[Run]]) -> list[list[str]]:
@@ -244,23 +279,26 @@ def _row(
     best: Mapping[str, str | None],
     shape: Shape,
     marked: Set[tuple[str, str]],
+    old: Container[str],
 ) -> Row:
     num, what = len(row.runs), "run" if shape.by else "seed"
-    count = f" ({num} {what}{'s' if num > 1 else ''})" if row.kind == "configuration" and not shape.seeds else ""
-    names = Counter(run.seed for run in row.runs)
+    has_count = row.kind == "configuration" and row.runs[0].seed != NO_SEED and not shape.seeds
+    count = f" ({num} {what}{'s' if num > 1 else ''})" if has_count else ""
+    names = Counter(run.seed for run in row.runs if run.seed != NO_SEED)
     runs = [(f"seed {run.seed}" if names[run.seed] == 1 else run.folder.name, _address(run.folder)) for run in row.runs]
     cells = []
     for column in columns:
         made = [
             Cell(
                 row.metrics[metric].text(percent[metric]),
-                Estimate(row.metrics[metric].mean).text(percent[metric]) == best[metric],
+                row.kind != "published" and Estimate(row.metrics[metric].mean).text(percent[metric]) == best[metric],
                 MARK if row.kind == "configuration" and (row.label, metric) in marked else "",
             )
             for metric in column
         ]
         cells.append(made[0] if len(made) == 1 else made[0]._replace(second=made[1]))
-    return (Cell(f"{row.label}{count}", runs=runs), *cells)
+    mark = OUTDATED if row.kind == "configuration" and row.label in old else ""
+    return (Cell(f"{row.label}{count}", mark=mark, runs=runs), *cells)
 
 
 def _lines(rows: Iterable[Scored], shape: Shape, metrics: Sequence[str]) -> Iterable[Scored]:
@@ -273,11 +311,21 @@ def _lines(rows: Iterable[Scored], shape: Shape, metrics: Sequence[str]) -> Iter
 
 
 def _record(runs: Sequence[Run], row: Scored) -> list[object]:
+    seeds = [len(row.runs), ""] if row.kind == "configuration" else ["", row.runs[0].seed if row.kind == "seed" else ""]
+    data = _about(runs)
+    if row.kind == "published":
+        data[1:4], data[5:7] = ["", "", "false"], ["test", ""]
+    folders = row.url or ";".join(str(run.folder) for run in row.runs)
+    values = [value for one in row.metrics.values() for value in (one.mean, one.std)]
+    return [*data, row.kind, row.label, *seeds, folders, *values]
+
+
+def _about(runs: Sequence[Run]) -> list[object]:
+    """The first fields of CSV: what all rows of a table rest on."""
     first = runs[0]
     data = [first.dataset, source_of(runs), first.data.fingerprint, str(first.planted).lower()]
-    seeds = [len(row.runs), ""] if row.kind == "configuration" else ["", row.runs[0].seed if row.kind == "seed" else ""]
-    about = [*data, first.task, first.fold, row.kind, row.label, *seeds, ";".join(str(run.folder) for run in row.runs)]
-    return [*about, *(value for one in row.metrics.values() for value in (one.mean, one.std))]
+    number = first.data.utterances.get(first.fold, "") if first.among is None else len(first.among)
+    return [*data, first.task, first.fold, number]
 
 
 def _address(folder: Path) -> str:
