@@ -64,10 +64,12 @@ def continued(cfg: DictConfig, overrides: Sequence[str], of_trial: bool = False)
 
     Raises:
         ConfigError: the run cannot resume, or an override would change its result.
-        DataError: the folder is not a run's, or has a link in it.
+        DataError: the folder is not a run's, an import's, or has a link in it.
     """
     folder = Path(cfg.trainer.resume)
-    record, former = RunRecord.read(folder), read_config(folder)
+    record = RunRecord.read(folder)
+    record.check_model(folder, "to train further")
+    former = read_config(folder)
     typed = {override_key(override) for override in overrides}
     _check_unfinished(record, folder, of_trial, typed)
     check_own(folder)
@@ -215,14 +217,18 @@ def check_parts(folder: Path, record: DataRecord, store: Store) -> None:
         )
 
 
-def videos_of(run: Run) -> dict[str, str]:
-    """The video of every utterance of a run's data, by id.
+def store_of(run: Run, stores: Path | None = None) -> Store:
+    """The store that a finished run was trained on.
+
+    Args:
+        run: the run.
+        stores: a folder of stores to look into first.
 
     Raises:
-        DataError: its store is not found.
+        DataError: it is not found.
     """
-    store = find_store(run.folder, run.data, OmegaConf.select(read_config(run.folder), "paths.data", default="."))
-    return dict(zip(store.ids, store.videos, strict=True))
+    of_run = OmegaConf.select(read_config(run.folder), "paths.data", default=".")
+    return find_store(run.folder, run.data, of_run, stores)
 
 
 def _stores(place: Path, fingerprint: str) -> list[Path]:

@@ -26,10 +26,11 @@ def load_run(folder: Path, stores: Path | None = None) -> TrainedRun:
         stores: a folder of stores to look into first; None looks only where `find_store` does.
 
     Raises:
-        DataError: the folder is not a run's, or its store is not found.
+        DataError: the folder is not a run's or an import's, or its store is not found.
         ConfigError: its configuration has other than parts and values, or parts of a package that is not admitted.
     """
     record = RunRecord.read(folder)
+    record.check_model(folder, "to load")
     cfg = read_config(folder)
     check_nodes(cfg)
     store = find_store(folder, record.data, cfg.paths.data, stores)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mmsa.analysis.pairs import EQUAL, Pairs, paired, unlike
-from mmsa.analysis.predictions import DRAW_SEED, Predictions, Sample, Stored, Videos
+from mmsa.analysis.predictions import DRAW_SEED, Predictions, Sample, Stored
 from mmsa.analysis.runs import Group, Run
 from mmsa.analysis.significance import (
     LEVEL,
@@ -102,7 +102,7 @@ _EMPTY = Difference("", "", "", _UNKNOWN, _UNKNOWN, math.nan, math.nan, _UNKNOWN
 
 
 def differences(
-    groups: Sequence[Group], reference: str | None, metrics: Sequence[str], videos: Videos | None = None
+    groups: Sequence[Group], reference: str | None, metrics: Sequence[str], stored: Stored | None = None
 ) -> list[Difference]:
     """Compare rows of one table, each with the reference, or all pairs; they are one family of Holm's.
 
@@ -110,7 +110,7 @@ def differences(
         groups: the rows, on the same data and task.
         reference: label of one of them; None compares each row with every row above it.
         metrics: names without a fold.
-        videos: the videos of a run's utterances; without it, or where it raises a DataError, the ids name them.
+        stored: the predictions, where they have been read.
 
     Returns:
         Pair by pair, metric by metric.
@@ -126,7 +126,7 @@ def differences(
             labels = ", ".join(repr(group.label) for group in groups)
             raise DataError(f"no row is {reference!r}.\n  name one of {labels}")
         pairs = [(group, named) for group in groups if group is not named]
-    stored = Stored(videos)
+    stored = stored or Stored()
     found = _flipped([one for row, other in pairs for one in _compared(row, other, metrics, stored)])
     adjusted = holm([one.p for one in found])
     return [replace(one, adjusted=value) for one, value in zip(found, adjusted, strict=True)]
@@ -175,7 +175,7 @@ def _compared(row: Group, other: Group, metrics: Sequence[str], stored: Stored) 
     runs = list({run.folder: run for pair in pairs for run in pair}.values())
     tables = [stored.predictions(run) for run in runs]
     read = {run.folder: table for run, table in zip(runs, tables, strict=True) if isinstance(table, Predictions)}
-    sample = stored.sample(runs[0], list(read.values())) if len(read) == len(runs) else None
+    sample = stored.sample(list(read.values())) if len(read) == len(runs) else None
     comparable = True
     if len(read) < len(runs):
         remarks.append(next(table for table in tables if isinstance(table, str)))

@@ -11,7 +11,7 @@ from typing import Any
 from mmsa.analysis.choices import chosen
 from mmsa.analysis.layout import counted
 from mmsa.errors import DataError, printable
-from mmsa.record import RunRecord
+from mmsa.record import NO_SEED, RunRecord
 from mmsa.run_folder import OF_THE_RUN, flat_parameters, override_key, stored_config, value_text
 
 Options = frozenset[tuple[str, str]]
@@ -39,6 +39,7 @@ class Run(RunRecord):
         shown: the typed ones among them, as a label shows them (see `shown_overrides`).
         title: the name that it was given (`name=`), if any.
         path: where its data came from, as typed, if anything was.
+        among: the utterances, by id and place among those of the id, to which its scores are restricted; None: all.
     """
 
     folder: Path
@@ -46,6 +47,12 @@ class Run(RunRecord):
     shown: Mapping[str, str]
     title: str | None = None
     path: str | None = None
+    among: frozenset[tuple[str, int]] | None = None
+
+    @property
+    def called(self) -> str | None:
+        """The name that its row gets; an import says that it is one."""
+        return f"{self.title} (imported)" if self.title and self.is_import else self.title
 
     def option(self, key: str) -> str | None:
         """The value of an option as text, or of a group, such as `feedback`, the option that was chosen.
@@ -81,8 +88,9 @@ class Run(RunRecord):
 
     @property
     def place_text(self) -> str:
-        """The same as options: `seed=1`, or `held_out=0 seed=1`."""
-        return f"held_out={self.data.held_out} seed={self.seed}" if self.data.parts else f"seed={self.seed}"
+        """The same as options: `seed=1`, or `held_out=0 seed=1`; empty of an import without seeds."""
+        held_out = [f"held_out={self.data.held_out}"] if self.data.parts else []
+        return " ".join([*held_out, *([] if self.seed == NO_SEED else [f"seed={self.seed}"])])
 
     @property
     def options(self) -> set[str]:
@@ -108,9 +116,9 @@ class Group:
 
     @property
     def extent(self) -> str:
-        """The number of its runs in words: `3 seeds`, or of own folds `5 folds × 3 seeds`."""
+        """The number of its runs in words: `3 seeds`, or of own folds `5 folds × 3 seeds`; empty without seeds."""
         if not self.runs[0].data.parts:
-            return counted(len(self.runs))
+            return "" if self.runs[0].seed == NO_SEED else counted(len(self.runs))
         folds, seeds = {run.data.held_out for run in self.runs}, {run.seed for run in self.runs}
         every = f"{counted(len(folds), 'fold')} × {counted(len(seeds))}"
         return every if len(self.runs) == len(folds) * len(seeds) else f"{counted(len(self.runs), 'run')} of {every}"
@@ -146,7 +154,7 @@ def by_configuration(runs: Iterable[Run]) -> list[Group]:
         shown[key] = min(shown.get(key, typed), typed, key=lambda parts: (len(parts), len(_label(parts))))
     _tell_apart(shown)
     members = {key: tuple(run for _, run in sorted(found[key].items())) for key in found}
-    titles = {key: {run.title for run in runs} for key, runs in members.items()}
+    titles = {key: {run.called for run in runs} for key, runs in members.items()}
     taken = Counter(title for named in titles.values() for title in named)
     return [
         Group(
@@ -161,17 +169,19 @@ def by_configuration(runs: Iterable[Run]) -> list[Group]:
 
 
 def without_shared(groups: Sequence[Group]) -> tuple[str, list[Group]]:
-    """The overrides that all groups have, as text, and the groups without them; one without others is `defaults`.
+    """The overrides that all trained groups have, as text, and the groups without them; one without others is
+    `defaults`.
 
-    Nothing is shared where one group stands alone.
+    Nothing is shared where one trained group stands alone.
     """
-    shared = set(groups[0].parts).intersection(*(group.parts for group in groups[1:])) if len(groups) > 1 else set()
+    first, *others = [group.parts for group in groups if not group.runs[0].is_import] or [()]
+    shared = set(first).intersection(*others) if others else set()
     rest = []
     for group in groups:
         parts = tuple(part for part in group.parts if part not in shared)
         label = _joined(parts) if group.label == _joined(group.parts) else group.label
         rest.append(replace(group, label=label, parts=parts))
-    return " ".join(part for part in groups[0].parts if part in shared) if shared else "", rest
+    return " ".join(part for part in first if part in shared), rest
 
 
 def configuration_of(config: Mapping[str, Any]) -> dict[str, str]:

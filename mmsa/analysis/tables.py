@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 
+from mmsa.analysis.alarms import alarms
+from mmsa.analysis.anchors import Anchor, known_anchors
+from mmsa.analysis.difference_table import difference_table
 from mmsa.analysis.differences import MARK, differences, note
 from mmsa.analysis.fold_lines import folds_notes, folds_text, spread_over
 from mmsa.analysis.layout import LABELS, Cell, Column, Row, Table, counted, headed, number
-from mmsa.analysis.predictions import Videos
+from mmsa.analysis.outdated import OUTDATED, outdated
+from mmsa.analysis.outdated import about as about_outdated
+from mmsa.analysis.partial import note_on, on_equal_utterances
+from mmsa.analysis.predictions import Stored
 from mmsa.analysis.rendering import Style, rendered
 from mmsa.analysis.runs import Group, Run
 from mmsa.analysis.selection import Selection
@@ -24,8 +30,8 @@ PLANTED = "planted data: built-in corpus, not a result on human speech"
 SPREAD = "± sample standard deviation over"
 _ALL = Shape()
 MAJORITY = "majority: each column has its own class, the largest of the train fold"
-_OF_DATA = ("dataset", "source", "fingerprint", "parts", "planted")
-_FIELDS = (*_OF_DATA, "task", "fold", "kind", "label", "folds", "held_out", "seeds", "seed", "runs")
+_OF_TABLE = ("dataset", "source", "fingerprint", "parts", "planted", "task", "fold", "utterances")
+_FIELDS = (*_OF_TABLE, "kind", "label", "folds", "held_out", "seeds", "seed", "runs")
 
 
 @dataclass(frozen=True)
@@ -54,15 +60,17 @@ class Scored:
 
     Args:
         label: its name.
-        kind: "configuration"; of a line of CSV also "seed"; or "baseline".
+        kind: "configuration"; of a line of CSV also "seed"; "baseline"; or "published".
         metrics: name -> value over the runs.
         runs: those that have these values.
+        url: of a published row.
     """
 
     label: str
     kind: str
     metrics: Mapping[str, Estimate]
     runs: tuple[Run, ...]
+    url: str = ""
 
 
 def report(
@@ -70,7 +78,6 @@ def report(
     shape: Shape = _ALL,
     format: Style = "table",
     width: int | None = None,
-    videos: Videos | None = None,
 ) -> str:
     """The tables of the runs that are asked for.
 
@@ -78,42 +85,55 @@ def report(
         asked: the runs.
         shape: the rows and columns.
         format, width: how it is written, as of `rendered`.
-        videos: the videos of a run's utterances, for tests of differences; without it the ids name them.
 
     Raises:
         ConfigError: nothing fits a name, an option, a metric or a row that is asked for.
         DataError: there is no finished run.
     """
-    return rendered(report_tables(asked, shape, videos), format, width)
+    return rendered(report_tables(asked, shape), format, width)
 
 
-def report_tables(asked: Selection, shape: Shape = _ALL, videos: Videos | None = None) -> list[Table]:
-    """As `report`, the tables before they are written."""
+def report_tables(asked: Selection, shape: Shape = _ALL) -> list[Table]:
+    """As `report`, the tables before they are written, with warnings below them."""
     found = asked.finished()
-    tables = make_tables(found.runs, shape, videos)
+    tables = make_tables(found.runs, shape, warned=True)
     tables = tables or [Table(f"{asked.outputs} holds no finished run beside the trials of studies.", fields=_FIELDS)]
-    tables[-1] = replace(tables[-1], foot=found.left_out)
+    tables[-1] = replace(tables[-1], foot=[*tables[-1].foot, *found.left_out])
     return tables
 
 
-def make_tables(runs: Iterable[Run], shape: Shape = _ALL, videos: Videos | None = None) -> list[Table]:
+def make_tables(runs: Iterable[Run], shape: Shape = _ALL, warned: bool = False) -> list[Table]:
     """One table per data set, fingerprint and own folds, task, fold and choice of metrics: the rest is not comparable.
+
+    Args:
+        runs: the runs.
+        shape: the rows and columns.
+        warned: whether warnings stand below.
 
     Raises:
         ConfigError: no run has what the shape asks for.
     """
-    comparable: dict[tuple[object, ...], list[Run]] = {}
-    for run in runs:
-        read = (run.dataset, run.data.fingerprint, run.data.parts)
-        key = (*read, run.task, run.fold, () if shape.metrics else run.primary)
-        comparable.setdefault(key, []).append(run)
-    members = list(comparable.values())
+    members = comparable(runs, shape)
     if members:
         shape.check([run for runs in members for run in runs])
         check_rows(shape, members)
     data = _data_told_apart(members)
-    made = (_table(runs, shape, told, videos) for runs, told in zip(members, data, strict=True))
-    return [table for table in made if table.blocks[0]]
+    stored = Stored()
+    made = (_tables(runs, shape, told, stored, warned) for runs, told in zip(members, data, strict=True))
+    return [table for tables in made for table in tables if table.blocks[0]]
+
+
+def comparable(runs: Iterable[Run], shape: Shape = _ALL) -> list[list[Run]]:
+    """The runs of each table.
+
+    A partial import stands in a table of its own, in which every row is scored on the utterances that it has.
+    """
+    members: dict[tuple[object, ...], list[Run]] = {}
+    for run in runs:
+        read = (run.dataset, run.data.fingerprint, run.data.parts)
+        key = (*read, run.task, run.fold, () if shape.metrics else run.primary)
+        members.setdefault(key, []).append(run)
+    return [table for alike in members.values() for table in on_equal_utterances(alike)]
 
 
 def data_line(runs: Sequence[Run], fold: str) -> str:
@@ -138,38 +158,54 @@ def estimates_row(label: str, estimates: Iterable[Estimate]) -> Row:
     return (Cell(label), *(Cell(estimate.text()) for estimate in estimates))
 
 
-def _table(runs: Sequence[Run], shape: Shape, data: Sequence[str], videos: Videos | None) -> Table:
+def _tables(runs: Sequence[Run], shape: Shape, data: Sequence[str], stored: Stored, warned: bool) -> list[Table]:
+    """The table of comparable runs, and that of the differences between its rows where they are compared."""
     first, columns = runs[0], shape.columns(runs)
     groups, notes = shape.groups(runs)
     metrics = list(dict.fromkeys(metric for column in columns for metric in column))
     configurations = [_scored(group.label, "configuration", group.runs, metrics) for group in groups]
     baselines = _baselines(groups, metrics) if shape.baselines else []
     rows = [*configurations, *baselines]
-    found = differences(groups, shape.reference, metrics, videos) if shape.reference_in(groups) else []
-    marked = {(one.row, one.metric) for one in found if one.marked}
+    found = differences(groups, shape.reference, metrics, stored) if shape.compares(groups) else []
+    marked = {(one.row, one.metric) for one in found if one.marked and not shape.pairs}
+    tests = note(found) if found else []
+    old = outdated(groups)
+    anchors = known_anchors().fitting(first.dataset, metrics) if shape.anchors and not first.planted else []
+    published = [_published(anchor, metrics) for anchor in anchors]
     percent = {metric: shape.percent and is_share(metric) for metric in metrics}
     best = {metric: _best(metric, [row.metrics[metric].mean for row in rows], percent[metric]) for metric in metrics}
     over = f"runs, grouped by {', '.join(shape.by)}" if shape.by else spread_over(groups)
-    return Table(
+    table = Table(
         title=data_line(runs, first.fold),
-        notes=[*data, *notes_of(first, max((len(row.runs) for row in configurations), default=0), over), *notes,
-               *([] if shape.seeds else folds_notes(groups)), *_cautions(first, groups, baselines),
-               *(note(found) if found else [])],
+        notes=[*data, *note_on(runs),
+               *notes_of(first, max((len(row.runs) for row in configurations), default=0), over), *notes,
+               *([] if shape.seeds else folds_notes(groups)), *_cautions(first, baselines), *about_outdated(old),
+               *(tests if not shape.pairs else [])],
         columns=[LABELS, *(Column(_head(column, percent[column[0]])) for column in columns)],
-        blocks=[[_row(row, columns, percent, best, shape, marked) for row in part]
-                for part in (configurations, baselines)],
+        blocks=[[_row(row, columns, percent, best, shape, marked, old) for row in part]
+                for part in (configurations, baselines, *([published] if published else []))],
         best="best of its column",
+        foot=[*(known_anchors().notes(anchors, runs, metrics) if shape.anchors else []),
+              *(alarm.line for alarm in (alarms(groups, stored) if warned else []))],
         terms={metric: METRICS[metric].definition for metric in metrics if metric in METRICS},
         fields=[*_FIELDS, *(f"{metric}_{part}" for metric in metrics for part in ("mean", "std"))],
-        records=[_record(runs, row) for row in _lines(rows, shape, metrics)],
+        records=[_record(runs, row) for row in _lines([*rows, *published], shape, metrics)],
     )  # fmt: skip
+    if not found:
+        return [table]
+    about = dict(zip(_OF_TABLE, _about(runs), strict=True))
+    above = tests if shape.pairs else ["tests: see above"]
+    return [table, difference_table(found, table.title, above, percent, about)]
 
 
-def _cautions(first: Run, groups: Sequence[Group], baselines: Sequence[Scored]) -> list[str]:
+def _cautions(first: Run, baselines: Sequence[Scored]) -> list[str]:
     own_classes = first.task == "regression" and any(row.label.partition(" [")[0] == "majority" for row in baselines)
-    notes = [MAJORITY] if own_classes else []  # of a classification it is one class
-    commits = {run.git.commit for group in groups for run in group.runs if run.git.commit}
-    return [*notes, *([f"runs of {len(commits)} git commits"] if len(commits) > 1 else [])]
+    return [MAJORITY] if own_classes else []  # of a classification it is one class
+
+
+def _published(anchor: Anchor, metrics: Iterable[str]) -> Scored:
+    values = {metric: Estimate(anchor.metrics.get(metric, math.nan)) for metric in metrics}
+    return Scored(anchor.label, "published", values, (), known_anchors().sources[anchor.source].url)
 
 
 def _data_told_apart(tables: Sequence[Sequence[Run]]) -> list[list[str]]:
@@ -258,26 +294,28 @@ def _row(
     best: Mapping[str, str | None],
     shape: Shape,
     marked: Set[tuple[str, str]],
+    old: Container[str],
 ) -> Row:
-    extent = counted(len(row.runs), "run") if shape.by else Group(row.label, row.runs).extent
-    count = f" ({extent})" if row.kind == "configuration" and not shape.seeds else ""
-    names = Counter(run.place for run in row.runs)
-    runs = [
-        (run.place_text.replace("=", " ") if names[run.place] == 1 else run.folder.name, _address(run.folder))
-        for run in row.runs
-    ]
+    extent = ""
+    if row.kind == "configuration":
+        extent = counted(len(row.runs), "run") if shape.by else Group(row.label, row.runs).extent
+    count = f" ({extent})" if extent and not shape.seeds else ""
+    places = Counter(run.place_text for run in row.runs)
+    names = [run.place_text.replace("=", " ") if places[run.place_text] == 1 else "" for run in row.runs]
+    runs = [(name or run.folder.name, _address(run.folder)) for name, run in zip(names, row.runs, strict=True)]
     cells = []
     for column in columns:
         made = [
             Cell(
                 row.metrics[metric].text(percent[metric]),
-                Estimate(row.metrics[metric].mean).text(percent[metric]) == best[metric],
+                row.kind != "published" and Estimate(row.metrics[metric].mean).text(percent[metric]) == best[metric],
                 MARK if row.kind == "configuration" and (row.label, metric) in marked else "",
             )
             for metric in column
         ]
         cells.append(made[0] if len(made) == 1 else made[0]._replace(second=made[1]))
-    return (Cell(f"{row.label}{count}", runs=runs), *cells)
+    mark = OUTDATED if row.kind == "configuration" and row.label in old else ""
+    return (Cell(f"{row.label}{count}", mark=mark, runs=runs), *cells)
 
 
 def _lines(rows: Iterable[Scored], shape: Shape, metrics: Sequence[str]) -> Iterable[Scored]:
@@ -290,8 +328,7 @@ def _lines(rows: Iterable[Scored], shape: Shape, metrics: Sequence[str]) -> Iter
 
 
 def _record(runs: Sequence[Run], row: Scored) -> list[object]:
-    first = runs[0]
-    data = [first.dataset, source_of(runs), first.data.fingerprint, first.data.parts, str(first.planted).lower()]
+    about = _about(runs)
     numbers: list[object] = ["", "", "", ""]
     if row.kind == "configuration":
         held_out = {run.data.held_out for run in row.runs if run.data.parts}
@@ -299,9 +336,19 @@ def _record(runs: Sequence[Run], row: Scored) -> list[object]:
         numbers = [len(held_out) or "", "", len(seeds), ""]
     elif row.kind == "seed":
         numbers = ["", row.runs[0].data.held_out, "", row.runs[0].seed]
-    folders = ";".join(str(run.folder) for run in row.runs)
-    about = [*data, first.task, first.fold, row.kind, row.label, *numbers, folders]
-    return [*about, *(value for one in row.metrics.values() for value in (one.mean, one.std))]
+    elif row.kind == "published":
+        about[1:5], about[6:8] = ["", "", "", "false"], ["test", ""]
+    folders = row.url or ";".join(str(run.folder) for run in row.runs)
+    values = [value for one in row.metrics.values() for value in (one.mean, one.std)]
+    return [*about, row.kind, row.label, *numbers, folders, *values]
+
+
+def _about(runs: Sequence[Run]) -> list[object]:
+    """The first fields of CSV: what all rows of a table rest on."""
+    first = runs[0]
+    data = [first.dataset, source_of(runs), first.data.fingerprint, first.data.parts, str(first.planted).lower()]
+    number = first.data.utterances.get(first.fold, "") if first.among is None else len(first.among)
+    return [*data, first.task, first.fold, number]
 
 
 def _address(folder: Path) -> str:

@@ -46,6 +46,7 @@ class Fold:
     def __post_init__(self, store: Store) -> None:
         self.modalities = tuple(self.streams)
         self.ids = tuple(store.ids[row] for row in self.rows)
+        self.videos = tuple(store.videos[row] for row in self.rows)
         self.targets = {target: np.asarray(values)[self.rows] for target, values in store.targets.items()}
         self.lengths = {m: stream.lengths for m, stream in self.streams.items()}
         self.steps = np.max(list(self.lengths.values()), axis=0)  # (N,)
