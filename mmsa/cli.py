@@ -245,6 +245,7 @@ def report(
     _check_folder(figures, "--figures")
     from mmsa.analysis import citations, tables
     from mmsa.analysis.archive import write_archive
+    from mmsa.analysis.rendering import rendered
     from mmsa.analysis.selection import Selection
     from mmsa.analysis.shape import Shape, shape_of
     from mmsa.sweep import report as studies
@@ -259,11 +260,12 @@ def report(
     if names and not tabled and all(studies.is_study(outputs, name) for name in names):
         print(printable_lines(studies.report(outputs, *names, style=style)))
         return
-    print(printable_lines(tables.report(asked, shape, style)))
+    made, results = tables.reported(asked, shape)
+    print(printable_lines(rendered(made, style)))
     if figures is not None:
         from mmsa.analysis.result_figures import write_figures
 
-        drawn = [path.name for path in write_figures(asked.finished().runs, shape, figures)]
+        drawn = [path.name for path in write_figures(results, shape, figures)]
         print(printable(f"figures in {figures}: {', '.join(drawn) or 'none, as of the table'}"), file=sys.stderr)
     if archive is not None:
         again = _typed(context, ("what", "outputs", "sweep", "archive", "figures", "style"))

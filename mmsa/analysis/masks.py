@@ -16,9 +16,10 @@ from torch import Tensor
 from mmsa.analysis.comparison import TrainedRun, comparable_groups
 from mmsa.analysis.layout import LABELS, Column, Row, Table, counted
 from mmsa.analysis.mask_words import WordMasks, chosen, step_masks, worded
-from mmsa.analysis.runs import Group, Run
+from mmsa.analysis.runs import Group, Run, source_of
+from mmsa.analysis.scores import Estimate
 from mmsa.analysis.significance import CONFIDENCE, Interval
-from mmsa.analysis.tables import Estimate, data_line, estimates_row, notes_of, source_of
+from mmsa.analysis.tables import data_line, estimates_row, notes_of
 from mmsa.corpus.planted import CLEAR_MEANING, Truth
 from mmsa.data.batches import Fold
 from mmsa.errors import ConfigError

@@ -13,7 +13,7 @@ from mmsa.analysis.layout import counted
 from mmsa.analysis.masks import MaskStudy
 from mmsa.analysis.robustness import Probe
 from mmsa.analysis.runs import Group, Run
-from mmsa.analysis.tables import Estimate
+from mmsa.analysis.scores import Estimate
 from mmsa.data.naming import data_name
 from mmsa.drawing import BLUE, INK, ORANGE, canvas, plain, words
 from mmsa.training.metrics import metric_mode, printed

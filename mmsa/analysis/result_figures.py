@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmsa.analysis.differences import MARK, Difference, differences
+from mmsa.analysis.differences import MARK, Difference
 from mmsa.analysis.layout import counted, headed
 from mmsa.analysis.runs import Group, Run
 from mmsa.analysis.shape import Shape
 from mmsa.analysis.significance import CONFIDENCE, LEVEL, Interval
-from mmsa.analysis.tables import PLANTED, comparable, data_line
+from mmsa.analysis.tables import PLANTED, Result, data_line
 from mmsa.drawing import BLUE, GREY, INK, ORANGE, canvas, export, folded, plain
 from mmsa.training.metrics import METRICS, is_share, metric_mode, printed
 
@@ -26,24 +26,21 @@ _INTERVAL = f"{100 * CONFIDENCE:.0f} % interval"
 _BEYOND = 0.75  # of the span of the values may the intervals reach beyond them
 
 
-def write_figures(runs: Iterable[Run], shape: Shape, folder: Path) -> list[Path]:
-    """Draw each table of runs as `scores`, and where rows are compared as `differences`, each as PDF, SVG and PNG.
+def write_figures(results: Sequence[Result], shape: Shape, folder: Path) -> list[Path]:
+    """Draw each table as `scores`, and where its rows are compared as `differences`, each as PDF, SVG and PNG.
 
     Args:
-        runs: finished runs.
-        shape: of their tables.
+        results: the tables.
+        shape: theirs.
         folder: is made where it is missing; figures of the second table end in `_2`, and so on.
     """
     paths: list[Path] = []
-    tables = [(members, shape.groups(members)[0]) for members in comparable(runs, shape)]
-    for number, (members, groups) in enumerate((one for one in tables if one[1]), start=1):
-        metrics = list(dict.fromkeys(metric for column in shape.columns(members) for metric in column))
+    for number, one in enumerate(results, start=1):
         end = f"_{number}" if number > 1 else ""
-        paths += export(draw_scores(groups, metrics, shape.percent), folder, f"scores{end}")
-        if shape.compares(groups) and len(groups) > 1:
-            found = differences(groups, shape.reference, metrics)
-            figure = draw_differences(found, shape.percent, _heading(members))
-            paths += export(figure, folder, f"differences{end}")
+        paths += export(draw_scores(one.groups, one.metrics, shape.percent), folder, f"scores{end}")
+        if one.differences:
+            heading = _heading([run for group in one.groups for run in group.runs])
+            paths += export(draw_differences(one.differences, shape.percent, heading), folder, f"differences{end}")
     return paths
 
 

@@ -184,6 +184,11 @@ def without_shared(groups: Sequence[Group]) -> tuple[str, list[Group]]:
     return " ".join(part for part in first if part in shared), rest
 
 
+def source_of(runs: Iterable[Run]) -> str | None:
+    """The source of runs on the same data: one name, unless copies of it have other names."""
+    return ", ".join(dict.fromkeys(run.data.source for run in runs if run.data.source)) or None
+
+
 def configuration_of(config: Mapping[str, Any]) -> dict[str, str]:
     """What decides a run's result beside its seed: every option that is used, `group.key` -> value as text.
 

@@ -7,22 +7,23 @@ from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean, stdev
 
-from mmsa.analysis.alarms import alarms
-from mmsa.analysis.anchors import Anchor, known_anchors
+from mmsa.analysis.alarms import Alarm, alarms
+from mmsa.analysis.anchors import known_anchors
 from mmsa.analysis.difference_table import difference_table
-from mmsa.analysis.differences import MARK, differences, note
+from mmsa.analysis.differences import MARK, Difference, differences, note
 from mmsa.analysis.fold_lines import folds_notes, folds_text, spread_over
-from mmsa.analysis.layout import LABELS, Cell, Column, Row, Table, counted, headed, number
+from mmsa.analysis.layout import LABELS, Cell, Column, Row, Table, counted, headed
 from mmsa.analysis.outdated import OUTDATED, outdated
 from mmsa.analysis.outdated import about as about_outdated
 from mmsa.analysis.partial import note_on, on_equal_utterances
 from mmsa.analysis.predictions import Stored
 from mmsa.analysis.rendering import Style, rendered
-from mmsa.analysis.runs import Group, Run
+from mmsa.analysis.runs import Group, Run, source_of
+from mmsa.analysis.scores import Estimate, Scored, baselines_of, published, scored
 from mmsa.analysis.selection import Selection
 from mmsa.analysis.shape import Shape, check_rows
+from mmsa.analysis.table_lines import FIELDS, OF_TABLE, about_table, lines, record
 from mmsa.data.naming import data_name
 from mmsa.training.metrics import METRICS, is_share, metric_mode
 
@@ -30,56 +31,36 @@ PLANTED = "planted data: built-in corpus, not a result on human speech"
 SPREAD = "± sample standard deviation over"
 _ALL = Shape()
 MAJORITY = "majority: each column has its own class, the largest of the train fold"
-_OF_TABLE = ("dataset", "source", "fingerprint", "parts", "planted", "task", "fold", "utterances")
-_FIELDS = (*_OF_TABLE, "kind", "label", "folds", "held_out", "seeds", "seed", "runs")
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A metric over seeds: its mean, and its sample standard deviation where there are two or more."""
-
-    mean: float
-    std: float | None = None
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Estimate:
-        """The estimate from one value per seed; NaN as soon as one seed has no value."""
-        if not values or not all(map(math.isfinite, values)):
-            return cls(math.nan)
-        return cls(fmean(values), stdev(values) if len(values) > 1 else None)
-
-    def text(self, percent: bool = False) -> str:
-        """As it is printed, in percent with the digits that count alike."""
-        values = [self.mean] if self.std is None else [self.mean, self.std]
-        return " ± ".join(number(100 * value, 1) if percent else number(value) for value in values)
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A row: its name, its metrics, and the runs that it rests on.
+class Result:
+    """The table of comparable runs, and what it shows.
 
     Args:
-        label: its name.
-        kind: "configuration"; of a line of CSV also "seed"; "baseline"; or "published".
-        metrics: name -> value over the runs.
-        runs: those that have these values.
-        url: of a published row.
+        table: the rows.
+        tested: the table of their differences; None where rows are not compared.
+        groups: the runs of each row.
+        metrics: of the columns, without a fold.
+        differences: those that were tested.
+        alarms: the warnings; none where they were not asked for.
     """
 
-    label: str
-    kind: str
-    metrics: Mapping[str, Estimate]
-    runs: tuple[Run, ...]
-    url: str = ""
+    table: Table
+    tested: Table | None
+    groups: Sequence[Group]
+    metrics: Sequence[str]
+    differences: Sequence[Difference]
+    alarms: Sequence[Alarm]
+
+    @property
+    def tables(self) -> list[Table]:
+        """The table, and that of the differences where there is one."""
+        return [self.table, *([self.tested] if self.tested else [])]
 
 
-def report(
-    asked: Selection,
-    shape: Shape = _ALL,
-    format: Style = "table",
-    width: int | None = None,
-) -> str:
-    """The tables of the runs that are asked for.
+def report(asked: Selection, shape: Shape = _ALL, format: Style = "table", width: int | None = None) -> str:
+    """The tables of the runs that are asked for, with warnings below them.
 
     Args:
         asked: the runs.
@@ -90,20 +71,26 @@ def report(
         ConfigError: nothing fits a name, an option, a metric or a row that is asked for.
         DataError: there is no finished run.
     """
-    return rendered(report_tables(asked, shape), format, width)
+    return rendered(reported(asked, shape)[0], format, width)
 
 
-def report_tables(asked: Selection, shape: Shape = _ALL) -> list[Table]:
-    """As `report`, the tables before they are written, with warnings below them."""
+def reported(asked: Selection, shape: Shape = _ALL) -> tuple[list[Table], list[Result]]:
+    """As `report`, the tables before they are written, and what they show."""
     found = asked.finished()
-    tables = make_tables(found.runs, shape, warned=True)
-    tables = tables or [Table(f"{asked.outputs} holds no finished run beside the trials of studies.", fields=_FIELDS)]
+    made = results(found.runs, shape, warned=True)
+    tables = [table for one in made for table in one.tables]
+    tables = tables or [Table(f"{asked.outputs} holds no finished run beside the trials of studies.", fields=FIELDS)]
     tables[-1] = replace(tables[-1], foot=[*tables[-1].foot, *found.left_out])
-    return tables
+    return tables, made
 
 
 def make_tables(runs: Iterable[Run], shape: Shape = _ALL, warned: bool = False) -> list[Table]:
-    """One table per data set, fingerprint and own folds, task, fold and choice of metrics: the rest is not comparable.
+    """The tables of `results`."""
+    return [table for one in results(runs, shape, warned) for table in one.tables]
+
+
+def results(runs: Iterable[Run], shape: Shape = _ALL, warned: bool = False) -> list[Result]:
+    """One per data set, fingerprint and own folds, task, fold and choice of metrics: the rest is not comparable.
 
     Args:
         runs: the runs.
@@ -119,8 +106,8 @@ def make_tables(runs: Iterable[Run], shape: Shape = _ALL, warned: bool = False) 
         check_rows(shape, members)
     data = _data_told_apart(members)
     stored = Stored()
-    made = (_tables(runs, shape, told, stored, warned) for runs, told in zip(members, data, strict=True))
-    return [table for tables in made for table in tables if table.blocks[0]]
+    made = (_result(runs, shape, told, stored, warned) for runs, told in zip(members, data, strict=True))
+    return [one for one in made if one.groups]
 
 
 def comparable(runs: Iterable[Run], shape: Shape = _ALL) -> list[list[Run]]:
@@ -142,11 +129,6 @@ def data_line(runs: Sequence[Run], fold: str) -> str:
     return f"{name}, {folds_text(runs, fold)}, data {data.fingerprint[:12]}"
 
 
-def source_of(runs: Iterable[Run]) -> str | None:
-    """The source of runs on the same data: one name, unless copies of it have other names."""
-    return ", ".join(dict.fromkeys(run.data.source for run in runs if run.data.source)) or None
-
-
 def notes_of(run: Run, num_runs: int, over: str = "seeds") -> list[str]:
     """Notes on the numbers: planted data, and the meaning of ± where a row has several runs."""
     planted = [PLANTED] if run.planted else []
@@ -158,20 +140,19 @@ def estimates_row(label: str, estimates: Iterable[Estimate]) -> Row:
     return (Cell(label), *(Cell(estimate.text()) for estimate in estimates))
 
 
-def _tables(runs: Sequence[Run], shape: Shape, data: Sequence[str], stored: Stored, warned: bool) -> list[Table]:
-    """The table of comparable runs, and that of the differences between its rows where they are compared."""
+def _result(runs: Sequence[Run], shape: Shape, data: Sequence[str], stored: Stored, warned: bool) -> Result:
     first, columns = runs[0], shape.columns(runs)
     groups, notes = shape.groups(runs)
     metrics = list(dict.fromkeys(metric for column in columns for metric in column))
-    configurations = [_scored(group.label, "configuration", group.runs, metrics) for group in groups]
-    baselines = _baselines(groups, metrics) if shape.baselines else []
+    configurations = [scored(group.label, "configuration", group.runs, metrics) for group in groups]
+    baselines = baselines_of(groups, metrics) if shape.baselines else []
     rows = [*configurations, *baselines]
     found = differences(groups, shape.reference, metrics, stored) if shape.compares(groups) else []
     marked = {(one.row, one.metric) for one in found if one.marked and not shape.pairs}
     tests = note(found) if found else []
-    old = outdated(groups)
+    old, warnings = outdated(groups), alarms(groups, stored) if warned else []
     anchors = known_anchors().fitting(first.dataset, metrics) if shape.anchors and not first.planted else []
-    published = [_published(anchor, metrics) for anchor in anchors]
+    of_others = [published(anchor, metrics) for anchor in anchors]
     percent = {metric: shape.percent and is_share(metric) for metric in metrics}
     best = {metric: _best(metric, [row.metrics[metric].mean for row in rows], percent[metric]) for metric in metrics}
     over = f"runs, grouped by {', '.join(shape.by)}" if shape.by else spread_over(groups)
@@ -183,29 +164,25 @@ def _tables(runs: Sequence[Run], shape: Shape, data: Sequence[str], stored: Stor
                *(tests if not shape.pairs else [])],
         columns=[LABELS, *(Column(_head(column, percent[column[0]])) for column in columns)],
         blocks=[[_row(row, columns, percent, best, shape, marked, old) for row in part]
-                for part in (configurations, baselines, *([published] if published else []))],
+                for part in (configurations, baselines, *([of_others] if of_others else []))],
         best="best of its column",
         foot=[*(known_anchors().notes(anchors, runs, metrics) if shape.anchors else []),
-              *(alarm.line for alarm in (alarms(groups, stored) if warned else []))],
+              *(warning.line for warning in warnings)],
         terms={metric: METRICS[metric].definition for metric in metrics if metric in METRICS},
-        fields=[*_FIELDS, *(f"{metric}_{part}" for metric in metrics for part in ("mean", "std"))],
-        records=[_record(runs, row) for row in _lines([*rows, *published], shape, metrics)],
+        fields=[*FIELDS, *(f"{metric}_{part}" for metric in metrics for part in ("mean", "std"))],
+        records=[record(runs, row) for row in lines([*rows, *of_others], shape, metrics)],
     )  # fmt: skip
-    if not found:
-        return [table]
-    about = dict(zip(_OF_TABLE, _about(runs), strict=True))
-    above = tests if shape.pairs else ["tests: see above"]
-    return [table, difference_table(found, table.title, above, percent, about)]
+    tested = None
+    if found:
+        about = dict(zip(OF_TABLE, about_table(runs), strict=True))
+        above = tests if shape.pairs else ["tests: see above"]
+        tested = difference_table(found, table.title, above, percent, about)
+    return Result(table, tested, groups, metrics, found, warnings)
 
 
 def _cautions(first: Run, baselines: Sequence[Scored]) -> list[str]:
     own_classes = first.task == "regression" and any(row.label.partition(" [")[0] == "majority" for row in baselines)
     return [MAJORITY] if own_classes else []  # of a classification it is one class
-
-
-def _published(anchor: Anchor, metrics: Iterable[str]) -> Scored:
-    values = {metric: Estimate(anchor.metrics.get(metric, math.nan)) for metric in metrics}
-    return Scored(anchor.label, "published", values, (), known_anchors().sources[anchor.source].url)
 
 
 def _data_told_apart(tables: Sequence[Sequence[Run]]) -> list[list[str]]:
@@ -229,45 +206,6 @@ def _data_options(run: Run) -> set[tuple[str, str]]:
     options = run.configuration.items()
     made = {(key, value) for key, value in options if key.startswith("dataset.") and key != "dataset.num_folds"}
     return made | {("dataset.source", run.path)} if run.path else made
-
-
-def _scored(label: str, kind: str, runs: tuple[Run, ...], metrics: Iterable[str]) -> Scored:
-    values = {metric: [_value(run.metrics, run.fold, metric) for run in runs] for metric in metrics}
-    return Scored(label, kind, {metric: Estimate.of(seeds) for metric, seeds in values.items()}, runs)
-
-
-def _baselines(groups: Sequence[Group], metrics: Sequence[str]) -> list[Scored]:
-    """Each baseline once; where runs disagree on one (other modalities, say), each value with its configuration.
-
-    Of own folds it is the mean over the test folds, on each of which all seeds have the same.
-    """
-    values: dict[str, dict[tuple[str, ...], Scored]] = {}
-    for group in groups:
-        for runs in _of_one_baseline(group.runs):
-            for name in dict.fromkeys(name for run in runs for name in run.baselines):
-                scored = [run for run in runs if name in run.baselines]
-                by_fold = {run.data.held_out: run for run in scored}.values()
-                found = {
-                    metric: Estimate.of([_value(run.baselines[name], run.fold, metric) for run in by_fold])
-                    for metric in metrics
-                }
-                printed = tuple(estimate.text() for estimate in found.values())
-                same = values.setdefault(name, {}).setdefault(printed, Scored(group.label, "baseline", found, ()))
-                values[name][printed] = replace(same, runs=(*same.runs, *scored))
-    return [
-        replace(row, label=name if len(variants) == 1 else f"{name} [{row.label}]")
-        for name, variants in values.items()
-        for row in variants.values()
-    ]
-
-
-def _of_one_baseline(runs: Sequence[Run]) -> list[Sequence[Run]]:
-    """A row's runs: those over own folds together, others one by one."""
-    return [runs] if runs[0].data.parts else [[run] for run in runs]
-
-
-def _value(scores: Mapping[str, float], fold: str, metric: str) -> float:
-    return scores.get(f"{fold}/{metric}", math.nan)
 
 
 def _best(metric: str, means: Iterable[float], percent: bool) -> str | None:
@@ -316,39 +254,6 @@ def _row(
         cells.append(made[0] if len(made) == 1 else made[0]._replace(second=made[1]))
     mark = OUTDATED if row.kind == "configuration" and row.label in old else ""
     return (Cell(f"{row.label}{count}", mark=mark, runs=runs), *cells)
-
-
-def _lines(rows: Iterable[Scored], shape: Shape, metrics: Sequence[str]) -> Iterable[Scored]:
-    """The lines of the CSV: behind each row over several runs the runs themselves."""
-    for row in rows:
-        alone = row.kind == "configuration" and shape.seeds
-        yield replace(row, kind="seed") if alone else row
-        if row.kind == "configuration" and not alone:
-            yield from (_scored(row.label, "seed", (run,), metrics) for run in row.runs)
-
-
-def _record(runs: Sequence[Run], row: Scored) -> list[object]:
-    about = _about(runs)
-    numbers: list[object] = ["", "", "", ""]
-    if row.kind == "configuration":
-        held_out = {run.data.held_out for run in row.runs if run.data.parts}
-        seeds = {run.seed for run in row.runs} if held_out else row.runs
-        numbers = [len(held_out) or "", "", len(seeds), ""]
-    elif row.kind == "seed":
-        numbers = ["", row.runs[0].data.held_out, "", row.runs[0].seed]
-    elif row.kind == "published":
-        about[1:5], about[6:8] = ["", "", "", "false"], ["test", ""]
-    folders = row.url or ";".join(str(run.folder) for run in row.runs)
-    values = [value for one in row.metrics.values() for value in (one.mean, one.std)]
-    return [*about, row.kind, row.label, *numbers, folders, *values]
-
-
-def _about(runs: Sequence[Run]) -> list[object]:
-    """The first fields of CSV: what all rows of a table rest on."""
-    first = runs[0]
-    data = [first.dataset, source_of(runs), first.data.fingerprint, first.data.parts, str(first.planted).lower()]
-    number = first.data.utterances.get(first.fold, "") if first.among is None else len(first.among)
-    return [*data, first.task, first.fold, number]
 
 
 def _address(folder: Path) -> str:

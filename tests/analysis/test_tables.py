@@ -12,8 +12,9 @@ import pytest
 from mmsa.analysis import tables
 from mmsa.analysis.rendering import rendered
 from mmsa.analysis.runs import read_run
+from mmsa.analysis.scores import Estimate
 from mmsa.analysis.selection import Selection, read_runs
-from mmsa.analysis.tables import Estimate, make_tables
+from mmsa.analysis.tables import make_tables
 from mmsa.errors import DataError
 
 AddRun = Callable[..., Path]
