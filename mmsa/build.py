@@ -17,6 +17,7 @@ from mmsa.commands import doctor_command
 from mmsa.config import conf_folder, parameters
 from mmsa.data.batches import Data
 from mmsa.data.loading import words_are_not_averaged
+from mmsa.data.own_folds import own_folds_lines
 from mmsa.data.store import Store
 from mmsa.data.word_vectors import TEXT
 from mmsa.dataset.choice import from_here
@@ -87,7 +88,7 @@ def check_on(cfg: DictConfig, dataset: Dataset, store: Store) -> None:
     unscaled = replace(dataset.loading, normalize="none")
     data = Data(store, dataset.modalities, unscaled, tokenizers(cfg, dataset))
     task = build_task(cfg, dataset)
-    task.begin({name: values[store.folds == "train"] for name, values in store.targets.items()})
+    task.begin({name: values[data.store.folds == "train"] for name, values in store.targets.items()})
     with torch.device("meta"):
         build_model(cfg, data.widths, task, torch.Generator("cpu"), data.aligned, data.tables, data.max_steps)
 
@@ -176,8 +177,8 @@ def open_data(
     if chosen is not None and dataset.source is None:
         dataset = dataset.keeping_to(chosen(dataset.name))
     check_outputs(Path(cfg.paths.outputs))
-    store = own or dataset.prepare(Path(cfg.paths.data), progress=progress)
-    data = load_data(cfg, dataset, store)
+    data = load_data(cfg, dataset, own or dataset.prepare(Path(cfg.paths.data), progress=progress))
+    store = data.store
     if unlearnt := data.lacking("train"):
         others = [m for m in data.modalities if m not in unlearnt]
         raise DataError(
@@ -185,7 +186,7 @@ def open_data(
             "evaluation untrained weights would read it.\n"
             + (f"  type dataset.modalities=[{','.join(others)}]" if others else "  type dataset.source=PATH of another")
         )
-    data.remarks = admit(store, dataset, examining(cfg, dataset, store), progress)
+    data.remarks = [*own_folds_lines(store), *admit(store, dataset, examining(cfg, dataset, store), progress)]
     return store, data
 
 
@@ -198,6 +199,7 @@ def examining(cfg: DictConfig, dataset: Dataset, store: Store) -> str:
         values["modalities"] = dataset.needed  # the others are read from the words
     own = {key: o.default for key, o in parameters(type(dataset)).items() if key not in ("loading", "source", "glove")}
     changed = {key: values[key] for key in own if key in values and _plain(values[key]) != _plain(own[key])}
+    changed |= {key: values[key] for key in ("num_folds", "held_out") if store.parts is not None}
     arguments = [name]
     source = dataset.way_to(store) if "source" in values else None
     for option, value in (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -63,6 +64,7 @@ def prepare(
 ) -> None:
     """Read a data set's source files into a store for training."""
     from mmsa import build
+    from mmsa.data.own_folds import own_folds_lines
     from mmsa.data.prepare import describe
     from mmsa.doctor.admission import diagnosed
     from mmsa.doctor.examination import brief
@@ -78,9 +80,9 @@ def prepare(
         given = [*(["--glove", glove] if glove else []), *(["--data", data] if data else []), *(options or [])]
         source = str(fetch(dataset, Path(cfg.paths.data), mirror, given))
         cfg, dataset, overrides = _named(name, source, glove, data, options)
-    store = dataset.prepare(Path(cfg.paths.data))
+    store = _prepared(cfg, dataset)
     kinds = {target: kind_of(target, dataset.stated_kinds) for target in store.targets}
-    print("\n".join(describe(store, kinds)))
+    print("\n".join([*describe(store, kinds), *own_folds_lines(store)]))
     diagnosis, _ = diagnosed(store, dataset)
     print("\n".join(brief(diagnosis, build.examining(cfg, dataset, store))))
     if all(fold["utterances"] for fold in diagnosis.numbers["folds"].values()):
@@ -115,6 +117,7 @@ def doctor(
     options: Annotated[list[str] | None, _OPTIONS] = None,
 ) -> None:
     """Examine a data set and write a report; exit code 1 on errors."""
+    from mmsa.data.own_folds import own_folds_lines
     from mmsa.doctor.admission import keep
     from mmsa.doctor.examination import diagnosis_lines, examine
     from mmsa.doctor.page import page
@@ -122,17 +125,43 @@ def doctor(
 
     _check_folder(output)
     cfg, dataset, _ = _named(name, source, glove, data, options)
-    store = dataset.prepare(Path(cfg.paths.data))
+    store = _prepared(cfg, dataset)
     diagnosis = examine(store, dataset)
     keep(diagnosis, store, dataset)
-    folder = output or Path(cfg.paths.outputs, "doctor", store.path.stem)
+    held_out = f"-held_out-{store.parts.held_out}-of-{store.parts.num_folds}" if store.parts else ""
+    folder = output or Path(cfg.paths.outputs, "doctor", f"{store.path.stem}{held_out}")
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "report.json", diagnosis.as_json())
     write_text(folder / "report.html", page(diagnosis))
-    print("\n".join(diagnosis_lines(diagnosis)))
+    print("\n".join([*own_folds_lines(store), *diagnosis_lines(diagnosis)]))
     print(f"report: {folder / 'report.html'}, {folder / 'report.json'}")
     if diagnosis.of("error"):
         raise DataError(f"{store.title}: {diagnosis.verdict}.\n  fix the errors above before you train on {store.path}")
+
+
+@app.command(name="import")
+def import_(
+    name: Annotated[str, _NAME],
+    file: Annotated[Path, typer.Argument(help="CSV or .npz with id, prediction; also seed, fold.", metavar="FILE")],
+    source: Annotated[str | None, _SOURCE] = None,
+    glove: Annotated[str | None, _GLOVE] = None,
+    data: Annotated[str | None, _DATA] = None,
+    system: Annotated[
+        str | None, typer.Option("--name", help="Name of the system.", metavar="NAME", show_default="the file's")
+    ] = None,
+    fold: Annotated[
+        Literal["valid", "test", "both"] | None,
+        typer.Option(help="The folds to score.", show_default="test, and valid if a column fold has it"),
+    ] = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Utterances may be missing.")] = False,
+    options: Annotated[list[str] | None, _OPTIONS] = None,
+) -> None:
+    """Make predictions of another system a run, to be compared in mmsa report."""
+    from mmsa.importing.run import import_file
+
+    cfg, _, overrides = _named(name, source, glove, data, options)
+    folds = ("valid", "test") if fold == "both" else (fold,) if fold else ()
+    import_file(cfg, overrides, file, system, folds, partial, lambda text: print(printable_lines(text)))
 
 
 def _named(
@@ -157,13 +186,21 @@ def _named(
     return cfg, build.dataset_of_run(cfg), overrides
 
 
+def _prepared(cfg: Any, dataset: Dataset) -> Store:
+    """The store of a data set, with its own folds where they are asked for."""
+    from mmsa.data.own_folds import own_folds
+
+    store = dataset.prepare(Path(cfg.paths.data))
+    return own_folds(store, dataset.loading.num_folds, dataset.loading.held_out)
+
+
 def _data_sets() -> list[str]:
     return sorted(path.stem for path in (conf_folder() / "dataset").glob("*.yaml"))
 
 
-def _check_folder(output: Path | None) -> None:
+def _check_folder(output: Path | None, option: str = "--output") -> None:
     if output is not None and output.exists() and not output.is_dir():
-        raise ConfigError(f"--output {output} is a file, a folder is needed.\n  type --output FOLDER")
+        raise ConfigError(f"{option} {output} is a file, a folder is needed.\n  type {option} FOLDER")
 
 
 # The arguments that choose runs.
@@ -173,6 +210,7 @@ _OUTPUTS = typer.Option(help="Folder of the runs.", metavar="FOLDER")
 
 @app.command()
 def report(
+    context: typer.Context,
     what: Annotated[
         list[str] | None,
         typer.Argument(help=f"{_WHAT}; else all.", metavar="[WHAT...]", autocompletion=lambda: _selectable()),
@@ -190,7 +228,13 @@ def report(
     no_baselines: Annotated[bool, typer.Option("--no-baselines", help="Leave the baselines out.")] = False,
     seeds: Annotated[bool, typer.Option("--seeds", help="A row per seed.")] = False,
     by: Annotated[list[str] | None, typer.Option(help="A row per value of an option.", metavar="KEY")] = None,
-    reference: Annotated[str | None, typer.Option(help="Mark what differs from this row.", metavar="ROW")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Draw the tables too.", metavar="FOLDER")] = None,
+    reference: Annotated[str | None, typer.Option(help="Test what differs from this row.", metavar="ROW")] = None,
+    pairs: Annotated[bool, typer.Option("--pairs", help="Test each pair of rows.")] = False,
+    archive: Annotated[
+        Path | None, typer.Option(help="Keep the runs behind the table in a zip.", metavar="FILE")
+    ] = None,
+    anchors: Annotated[bool, typer.Option("--anchors", help="Published results below ours.")] = False,
     bibtex: Annotated[bool, typer.Option("--bibtex", help="Print the papers to cite instead.")] = False,
     style: Annotated[
         Literal["table", "markdown", "csv", "latex", "html"],
@@ -198,24 +242,48 @@ def report(
     ] = "table",
 ) -> None:
     """Print the table of runs, or the best trials of a study."""
+    _check_folder(figures, "--figures")
     from mmsa.analysis import citations, tables
+    from mmsa.analysis.archive import write_archive
+    from mmsa.analysis.rendering import rendered
     from mmsa.analysis.selection import Selection
     from mmsa.analysis.shape import Shape, shape_of
-    from mmsa.resume import videos_of
     from mmsa.sweep import report as studies
 
     asked = Selection.of(what or [], outputs, sweep or [])
     if bibtex:
         print(printable_lines(citations.bibtex(asked.finished().runs)))
         return
-    shape = shape_of(metrics or [], percent, rows or [], not no_baselines, seeds, by or [], reference)
+    shape = shape_of(metrics or [], percent, rows or [], not no_baselines, seeds, by or [], reference, pairs, anchors)
     names = asked.searches
-    if names and shape == Shape() and all(studies.is_study(outputs, name) for name in names):
+    tabled = shape != Shape() or figures is not None or archive is not None
+    if names and not tabled and all(studies.is_study(outputs, name) for name in names):
         print(printable_lines(studies.report(outputs, *names, style=style)))
         return
-    print(printable_lines(tables.report(asked, shape, style, videos=videos_of if reference else None)))
+    made, results = tables.reported(asked, shape)
+    print(printable_lines(rendered(made, style)))
+    if figures is not None:
+        from mmsa.analysis.result_figures import write_figures
+
+        drawn = [path.name for path in write_figures(results, shape, figures)]
+        print(printable(f"figures in {figures}: {', '.join(drawn) or 'none, as of the table'}"), file=sys.stderr)
+    if archive is not None:
+        again = _typed(context, ("what", "outputs", "sweep", "archive", "figures", "style"))
+        num = write_archive(archive, asked, shape, shlex.join(["mmsa", "report", "runs/*", *again]))
+        print(printable(f"{archive}: the table and {num} run{'' if num == 1 else 's'}"), file=sys.stderr)
     if asked == Selection(outputs) and style in ("table", "markdown") and (lines := studies.study_lines(outputs)):
         print("\n" + "\n".join(map(printable, lines)))
+
+
+def _typed(context: typer.Context, but: Sequence[str]) -> list[str]:
+    """The words of a command line that gave its options these values, but for some."""
+    words: list[str] = []
+    for option in context.command.params:
+        value = context.params[str(option.name)]
+        if option.name not in but and value:
+            values = value if isinstance(value, list) else [value]
+            words += [option.opts[0]] if value is True else [word for one in values for word in (option.opts[0], one)]
+    return words
 
 
 def _selectable() -> list[str]:
@@ -318,6 +386,10 @@ def evaluate(
     ],
     missing: Annotated[bool, typer.Option("--missing", help="Evaluate with modalities and steps missing.")] = False,
     masks: Annotated[bool, typer.Option("--masks", help="Compare the feedback's masks.")] = False,
+    utterance: Annotated[
+        list[str] | None, typer.Option(help="With --masks: draw them over the words of this one.", metavar="ID")
+    ] = None,
+    errors: Annotated[bool, typer.Option("--errors", help="Show the worst utterances and confused classes.")] = False,
     fold: Annotated[Literal["valid", "test"], typer.Option(help="The fold to evaluate on.")] = "test",
     outputs: Annotated[Path, _OUTPUTS] = Path("outputs"),
     data: Annotated[
@@ -335,11 +407,14 @@ def evaluate(
     """
     from mmsa.analysis import evaluation
     from mmsa.analysis.selection import Selection
+    from mmsa.resume import store_of
     from mmsa.trained import load_run
 
     _check_folder(output)
-    if output is not None and not (missing or masks):
-        raise ConfigError("--output needs --missing or --masks, which make the tables.\n  type --missing")
+    if output is not None and not (missing or masks or errors):
+        raise ConfigError("--output needs --missing, --masks or --errors, which write files.\n  type --missing")
+    if utterance and not masks:
+        raise ConfigError("--utterance needs --masks, which draws them.\n  type --masks")
     load = partial(load_run, stores=data)
 
     def say(text: str) -> None:
@@ -349,8 +424,10 @@ def evaluate(
     if missing:
         evaluation.probe_missing(runs, load, fold, output, say)
     if masks:
-        evaluation.study_masks(runs, load, fold, output, say)
-    if not (missing or masks):
+        evaluation.study_masks(runs, load, fold, output, say, utterance or [])
+    if errors:
+        evaluation.study_errors(runs, partial(store_of, stores=data), fold, output, say)
+    if not (missing or masks or errors):
         evaluation.score_again(runs, load, fold, say)
 
 

@@ -140,7 +140,7 @@ def check_options(
                 f"\n  name {name} among the parameters of its constructor"
             )
         if name not in settable:
-            raise ConfigError(f"{prefix}{name}: there is no such option.{instead(name, settable, prefix)}")
+            raise ConfigError(f"{prefix}{name}: there is no such option.{instead(str(name), settable, prefix)}")
         check_value(f"{prefix}{name}", value, settable[name].annotation)
     for name, parameter in settable.items():
         if name not in values and parameter.default is inspect.Parameter.empty:

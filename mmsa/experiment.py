@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
@@ -180,8 +181,11 @@ def say_what_is_read(journal: Journal, data: Data, task: Task, train: Fold, vali
         say(f"no train utterance is of {', '.join(unlearnt)}: the model cannot learn to predict it")
 
 
-def fit_beside(task: Task, kind: str, folds: Sequence[Fold]) -> dict[str, dict[str, float]]:
-    """The baselines, fitted on the train fold, and their metrics on the others."""
-    pooled = {fold.name: fold.pooled() for fold in folds}
-    truths = {fold.name: task.truths(fold.targets) for fold in folds}
+def fit_beside(
+    task: Task, kind: str, folds: Sequence[Fold], of_test: np.ndarray | slice = slice(None)
+) -> dict[str, dict[str, float]]:
+    """The baselines, fitted on the train fold, and their metrics on the others; `of_test` are its positions scored."""
+    rows = {fold.name: of_test if fold.name == "test" else slice(None) for fold in folds}
+    pooled = {fold.name: {m: means[rows[fold.name]] for m, means in fold.pooled().items()} for fold in folds}
+    truths = {fold.name: task.truths(fold.targets)[rows[fold.name]] for fold in folds}
     return fit_baselines(pooled, truths, task.metrics, kind, task.levels, task.finest)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 
-from mmsa import build, provenance
+from mmsa import build, provenance, repairs
 from mmsa.analysis.layout import Table
 from mmsa.analysis.rendering import rendered
 from mmsa.analysis.runs import run_of
@@ -135,7 +135,6 @@ class Journal:
         cfg, trial = self.cfg, self.trial
         self.check()
         folder, self._lock, former = open_folder(cfg, self.overrides, store, of_trial=trial is not None)
-        held = np.asarray(store.folds)
         self.record = RunRecord(
             id=former.id if former else uuid.uuid4().hex,
             name=former.name if former else cfg.name or run_name(self.overrides),
@@ -143,13 +142,7 @@ class Journal:
             seed=cfg.seed,
             dataset=store.dataset,
             task=type(task).__name__.lower(),
-            data=DataRecord(
-                fingerprint=store.fingerprint,
-                store=str(store.path.resolve()),
-                source=(former.data.source if former else None) or store.source_name,
-                hashes=store.sources,
-                utterances={name: int(np.sum(held == name)) for name in FOLDS},
-            ),
+            data=data_record(store, former.data.source if former else None),
             monitor=f"valid/{task.monitor}",
             mode=task.mode,
             primary=task.shown,
@@ -158,6 +151,7 @@ class Journal:
             overrides=former.overrides if former else tuple(self.overrides),
             started=datetime.now().astimezone().isoformat(timespec="milliseconds"),
             git=provenance.git_state(),
+            repairs=former.repairs if former else repairs.latest(),
             environment=provenance.environment(device, cfg.device.threads),
             sweep=trial.sweep if trial else former.sweep if former else os.environ.get(SWEEP_VARIABLE),
             trial=trial.number if trial and not trial.final else None,
@@ -351,6 +345,26 @@ def source_of_multirun(outputs: Path, dataset: str) -> Mapping[str, str]:
                 if (record.sweep, record.dataset) == (sweep, dataset):
                     return record.data.hashes
     return {}
+
+
+def data_record(store: Store, source: str | None = None) -> DataRecord:
+    """The record of a store and of the folds that are read of it.
+
+    Args:
+        store: the store.
+        source: name of the file or folder that it was made from, where it is known by another than the store's.
+    """
+    own = store.parts
+    return DataRecord(
+        fingerprint=store.fingerprint,
+        store=str(store.path.resolve()),
+        source=source or store.source_name,
+        hashes=store.sources,
+        utterances={name: int(np.sum(np.asarray(store.folds) == name)) for name in FOLDS},
+        num_folds=own.num_folds if own else None,
+        held_out=own.held_out if own else None,
+        parts=own.hash if own else None,
+    )
 
 
 def named_by_fold(scored: Sequence[Scored]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,11 +14,14 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Str
 from mmsa.errors import DataError, printable
 from mmsa.files import content_of
 from mmsa.occupancy import is_under_way
+from mmsa.program import program
 from mmsa.run_folder import write_text
 
 FORMAT = 1
 """Version of result.json; a file that states none is of version 1."""
 FILE = "result.json"
+NO_SEED = -1
+"""The seed of an import whose file states none: no run has it, so that it is compared with the runs of every seed."""
 DIED = "its process died"
 
 _LARGEST = 1e100
@@ -34,6 +38,8 @@ Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is Non
 """A number that JSON holds as null where it is not finite."""
 Whole = Annotated[int, Ge(-(2**63)), Le(2**63 - 1)]
 """A whole number of 64 bits."""
+FoldNumber = Annotated[int, Ge(0), Le(1_000_000)]
+"""Of own folds; None where a run has the folds of its source."""
 Seconds = Annotated[
     float | None,
     BeforeValidator(lambda value: None if isinstance(value, float) and not math.isfinite(value) else value),
@@ -64,6 +70,17 @@ class DataRecord(_Part):
     source: str | None = None
     hashes: Mapping[str, str] = {}
     utterances: Mapping[str, Whole] = {}
+    num_folds: FoldNumber | None = None
+    held_out: FoldNumber | None = None
+    parts: Name | None = None
+
+
+class Import(_Part):
+    """The file of a run's predictions, and their number per fold; None of a run that was trained."""
+
+    file: str | None = None
+    sha256: str | None = None
+    utterances: Mapping[str, Whole] = {}
 
 
 class RunRecord(_Part):
@@ -89,10 +106,12 @@ class RunRecord(_Part):
     overrides: tuple[str, ...]
     started: str | None = None
     git: Git = Git()
+    repairs: Whole = 0
     environment: Mapping[str, str] = {}
     sweep: str | None = None
     trial: Whole | None = None
     mlflow_run_id: str | None = None
+    imported: Import = Import()
     reason: str | None = None
     best_epoch: Whole | None = None
     epochs: Whole | None = None
@@ -129,6 +148,22 @@ class RunRecord(_Part):
             return record.model_copy(update={"status": "failed", "reason": DIED})
         return record
 
+    def check_model(self, folder: Path, purpose: str) -> None:
+        """Refuse an import where a model is needed.
+
+        Args:
+            folder: of the run.
+            purpose: of the model, such as "to load".
+
+        Raises:
+            DataError: it is an import.
+        """
+        if self.is_import:
+            raise DataError(
+                f"{folder}: its predictions were imported from {self.imported.file}: there is no model {purpose}.\n"
+                f"  type {program('mmsa')} report {shlex.quote(str(folder))} to see its scores, or name a trained run"
+            )
+
     def write(self, folder: Path) -> None:
         """Write the folder's result.json; numbers that are not finite become null."""
         write_text(folder / FILE, self.model_dump_json(indent=2) + "\n")
@@ -137,6 +172,17 @@ class RunRecord(_Part):
     def fold(self) -> str:
         """The fold that tables and figures show: test, or valid where the test fold was not scored."""
         return "test" if any(name.startswith("test/") for name in self.metrics) else "valid"
+
+    @property
+    def is_import(self) -> bool:
+        """Whether its predictions came from a file, so that there is no model."""
+        return self.imported.file is not None
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether it is an import without predictions for some utterances of its fold."""
+        held = self.imported.utterances.get(self.fold)
+        return held is not None and held < self.data.utterances.get(self.fold, 0)
 
     @property
     def debug(self) -> str | None:

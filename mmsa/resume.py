@@ -64,10 +64,12 @@ def continued(cfg: DictConfig, overrides: Sequence[str], of_trial: bool = False)
 
     Raises:
         ConfigError: the run cannot resume, or an override would change its result.
-        DataError: the folder is not a run's, or has a link in it.
+        DataError: the folder is not a run's, an import's, or has a link in it.
     """
     folder = Path(cfg.trainer.resume)
-    record, former = RunRecord.read(folder), read_config(folder)
+    record = RunRecord.read(folder)
+    record.check_model(folder, "to train further")
+    former = read_config(folder)
     typed = {override_key(override) for override in overrides}
     _check_unfinished(record, folder, of_trial, typed)
     check_own(folder)
@@ -198,14 +200,35 @@ def find_store(folder: Path, record: DataRecord, of_run: str, named: Path | None
     )
 
 
-def videos_of(run: Run) -> dict[str, str]:
-    """The video of every utterance of a run's data, by id.
+def check_parts(folder: Path, record: DataRecord, store: Store) -> None:
+    """Refuse to read a run's data in other folds than its own.
 
     Raises:
-        DataError: its store is not found.
+        DataError: its configuration or its videos were changed, or another version of mmsa makes other parts.
     """
-    store = find_store(run.folder, run.data, OmegaConf.select(read_config(run.folder), "paths.data", default="."))
-    return dict(zip(store.ids, store.videos, strict=True))
+    theirs = (record.num_folds, record.held_out, record.parts)
+    parts = store.parts
+    if theirs != ((parts.num_folds, parts.held_out, parts.hash) if parts else (None, None, None)):
+        own, ours = (f"{hashed or 'the folds of the source'}" for hashed in (record.parts, parts and parts.hash))
+        raise DataError(
+            f"{folder}: the run was trained with dataset.held_out={record.held_out} of parts {own}, and now the same "
+            f"data have dataset.held_out={parts and parts.held_out} of parts {ours}.\n"
+            "  restore its config.yaml, or use the version of mmsa that trained it"
+        )
+
+
+def store_of(run: Run, stores: Path | None = None) -> Store:
+    """The store that a finished run was trained on.
+
+    Args:
+        run: the run.
+        stores: a folder of stores to look into first.
+
+    Raises:
+        DataError: it is not found.
+    """
+    of_run = OmegaConf.select(read_config(run.folder), "paths.data", default=".")
+    return find_store(run.folder, run.data, of_run, stores)
 
 
 def _stores(place: Path, fingerprint: str) -> list[Path]:
@@ -258,6 +281,7 @@ def open_folder(
 def _check_data(folder: Path, run: RunRecord, overrides: Sequence[str], store: Store) -> None:
     """Refuse a store that is not the one which the run was trained on."""
     if run.data.fingerprint == store.fingerprint:
+        check_parts(folder, run.data, store)
         return
     typed = set(map(override_key, overrides))
     named = [key for key in ("dataset.source", "dataset.glove") if key in typed]

@@ -11,7 +11,7 @@ import re
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import yaml  # type: ignore[import-untyped]
@@ -23,9 +23,6 @@ from mmsa.errors import ConfigError, DataError, printable
 from mmsa.files import content_of, written
 from mmsa.program import program
 from mmsa.secrets import unset
-
-if TYPE_CHECKING:
-    from mmsa.data.batches import Fold
 
 _YAML_BYTES, _YAML_DEPTH, _YAML_INDENT = 2**20, 200, 100
 _NUMBER_LENGTH = 60
@@ -49,6 +46,7 @@ _ADDED: dict[str, dict[str, Any]] = {
     "mmsa.encoder.bilstm.": {"utterance_dim": None},
     "mmsa.encoder.bert.": {"pooling": "mean"},
     "mmsa.training.classification.": {"class_weights": None},
+    "mmsa.dataset.": {"num_folds": None, "held_out": None},
 }
 """Options of parts that older runs lack, with the values that reproduce those runs."""
 
@@ -168,19 +166,53 @@ def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
     write_text(path, text.getvalue())
 
 
+class Predicted(Protocol):
+    """The utterances of a fold that were predicted."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def ids(self) -> Sequence[str]: ...
+
+    @property
+    def videos(self) -> Sequence[str]: ...
+
+
 def write_predictions(
-    path: Path, folds: Sequence[tuple[Fold, np.ndarray, np.ndarray]], columns: Sequence[str] = ()
+    path: Path, folds: Sequence[tuple[Predicted, np.ndarray, np.ndarray]], columns: Sequence[str] = ()
 ) -> None:
-    """One row per utterance of these folds: its truths and predictions, (N,), or (N, K) of K named columns."""
+    """One row per utterance of these folds: its video, truths and predictions, (N,), or (N, K) of K named columns."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     named = [f"{side} {column}".rstrip() for side in ("target", "prediction") for column in columns or ("",)]
-    writer.writerow(["id", "fold", *named])
+    writer.writerow(["id", "fold", "video", *named])
     for fold, truths, predictions in folds:
-        values = zip(truths.reshape(len(fold), -1).tolist(), predictions.reshape(len(fold), -1).tolist(), strict=True)
-        for name, (truth, prediction) in zip(fold.ids, values, strict=True):
-            writer.writerow([name, fold.name, *truth, *prediction])
+        values = zip(
+            truths.reshape(len(truths), -1).tolist(), predictions.reshape(len(truths), -1).tolist(), strict=True
+        )
+        for name, video, (truth, prediction) in zip(fold.ids, fold.videos, values, strict=True):
+            writer.writerow([name, fold.name, video, *truth, *prediction])
     write_text(path, text.getvalue())
+
+
+def read_columns(path: Path) -> dict[str, list[str]]:
+    """The columns of a table of a run's folder; none where it is missing.
+
+    Raises:
+        DataError: it is no table.
+    """
+    try:
+        text = content_of(path).decode("utf-8")
+        lines = [line for line in csv.reader(io.StringIO(text, newline=""), strict=True) if line]
+        head, rows = (lines[0], lines[1:]) if lines else ([], [])
+        if any(len(row) != len(head) for row in rows):
+            raise ValueError("has rows of other lengths than its first")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{path} is damaged: {error}.\n  name another run") from None
+    return {name: list(column) for name, column in zip(head, zip(*rows, strict=True), strict=False)}
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -189,15 +221,8 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     Raises:
         DataError: it is no table.
     """
-    try:
-        rows = list(csv.DictReader(io.StringIO(content_of(path).decode("utf-8"), newline=""), strict=True))
-        if any(None in row or None in row.values() for row in rows):
-            raise ValueError("has rows of other lengths than its first")
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{path} is damaged: {error}.\n  name another run") from None
-    return rows
+    columns = read_columns(path)
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def closed_to_trials(run: str, sweep: str) -> str:

@@ -159,7 +159,7 @@ def unused_weights(folder: Path, record: RunRecord, cfg: DictConfig, given_up: b
         given_up: it is of a trial that its search has ended without a value.
     """
     gone = ["best.pt", "last.pt"] if record.status == "pruned" or (given_up and record.status == "failed") else []
-    if record.status == "finished" and not cfg.trainer.get("keep_last"):
+    if record.status == "finished" and not OmegaConf.select(cfg, "trainer.keep_last"):
         gone = ["last.pt"]
     return [path for name in gone if (path := folder / "checkpoints" / name).is_file()]
 

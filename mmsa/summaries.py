@@ -13,8 +13,9 @@ from omegaconf import DictConfig
 from mmsa import build
 from mmsa.analysis.rendering import rendered
 from mmsa.analysis.runs import Group, by_configuration
+from mmsa.analysis.scores import Estimate
 from mmsa.analysis.selection import read_runs
-from mmsa.analysis.tables import Estimate, comparable, make_tables
+from mmsa.analysis.tables import comparable, make_tables
 from mmsa.run_folder import override_key, short_name
 from mmsa.tracking.mlflow import MLflowTracker
 from mmsa.tracking.tracker import RunInfo
@@ -29,7 +30,7 @@ def renew_summaries(outputs: Path, cfg: DictConfig, say: Callable[[str], None]) 
         cfg: a configuration, with the tracker.
         say: takes a line about a failure.
     """
-    tables = comparable(read_runs(outputs).runs)
+    tables = comparable(run for run in read_runs(outputs).runs if not run.is_partial)
     groups = [group for runs in tables for group in by_configuration(runs) if len(group.runs) > 1]
     for group in groups:
         tracker = build.build_tracker(cfg, warn=say)
@@ -57,10 +58,11 @@ def _info(group: Group, outputs: Path) -> RunInfo:
     of_name = [override for override in first.overrides if override_key(override) == "dataset"]
     titled = group.label not in (" ".join(group.parts), "defaults")
     name = group.label if titled else short_name([*of_name, *group.parts])
-    key = [first.dataset, first.data.fingerprint, first.task, first.fold, first.primary, dict(first.configuration)]
+    data = [first.dataset, first.data.fingerprint, first.data.parts]
+    key = [*data, first.task, first.fold, first.primary, dict(first.configuration)]
     values = [[run.folder.name, run.started, dict(run.metrics)] for run in group.runs]
     return RunInfo(
-        name=f"{name} ({len(group.runs)} seeds)",
+        name=f"{name} ({group.extent})",
         folder=outputs / "runs",
         tags={
             "kind": "summary",

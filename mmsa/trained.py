@@ -11,7 +11,7 @@ from mmsa.analysis.comparison import TrainedRun
 from mmsa.errors import DataError
 from mmsa.parts import check_nodes
 from mmsa.record import RunRecord
-from mmsa.resume import find_store
+from mmsa.resume import check_parts, find_store
 from mmsa.run_folder import closed_to_trials, read_config
 from mmsa.training.checkpoints import restore_weights
 
@@ -26,16 +26,18 @@ def load_run(folder: Path, stores: Path | None = None) -> TrainedRun:
         stores: a folder of stores to look into first; None looks only where `find_store` does.
 
     Raises:
-        DataError: the folder is not a run's, or its store is not found.
+        DataError: the folder is not a run's or an import's, or its store is not found.
         ConfigError: its configuration has other than parts and values, or parts of a package that is not admitted.
     """
     record = RunRecord.read(folder)
+    record.check_model(folder, "to load")
     cfg = read_config(folder)
     check_nodes(cfg)
     store = find_store(folder, record.data, cfg.paths.data, stores)
     dataset = build.build_dataset(cfg, store)
     task, data = build.build_task(cfg, dataset), build.load_data(cfg, dataset, store)
-    task.begin({name: values[store.folds == "train"] for name, values in store.targets.items()})
+    check_parts(folder, record.data, data.store)
+    task.begin({name: values[data.store.folds == "train"] for name, values in store.targets.items()})
     if record.trial is not None:
         data = data.closed("test", closed_to_trials(str(folder), str(record.sweep)))
     model = build.build_model(cfg, data.widths, task, torch.Generator(), data.aligned, data.tables, data.max_steps)

@@ -49,3 +49,11 @@ def test_a_changed_folder_is_read_or_refused_in_a_few_lines(count: int, tmp_path
         path.unlink(missing_ok=True)
         path.write_bytes(whole)
     assert refused > count / 3
+
+
+@pytest.mark.parametrize("key", ["1.5", "true", "null", "2020-01-01", "!!binary eA=="])
+def test_a_key_that_is_no_text_is_no_option(key: str, tmp_path: Path) -> None:
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(text.replace("max_epochs:", f"{key}:"))
+    assert "error:" in answer(tmp_path, lambda: enter(tmp_path))

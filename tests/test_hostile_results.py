@@ -19,6 +19,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import optuna
@@ -28,9 +29,14 @@ import yaml  # type: ignore[import-untyped]
 import mmsa
 from mmsa import cli
 from mmsa.analysis.comparison import comparable_groups
+from mmsa.analysis.differences import _EMPTY
+from mmsa.analysis.errors import Classes, Errors, Said, draw_confusion, make_table, read_errors
 from mmsa.analysis.layout import LABELS, Cell, Column, Table
 from mmsa.analysis.rendering import rendered
+from mmsa.analysis.result_figures import draw_differences, draw_scores
+from mmsa.analysis.runs import Group, Run, read_run
 from mmsa.commands import quoted
+from mmsa.drawing import drawn
 from mmsa.errors import printable, printable_lines
 from mmsa.parts import check_nodes
 from mmsa.record import RunRecord
@@ -134,11 +140,12 @@ def test_a_changed_run_is_read_or_left_out_and_refused_in_a_few_lines(count: int
     folder = runs_of(tmp_path / "outputs")
     left_out = refused = 0
     for number, name in enumerate(damaged(folder, KINDS, count, seed=1)):
+        page = reported(tmp_path / "outputs", STYLES[number % len(STYLES)], *(["--anchors"] if number % 2 else []))
+        assert "error:" not in page, "the other run is whole"
         if name.endswith(".csv"):
             answer(tmp_path, lambda: [read_rows(folder / name)])  # noqa: B023
+            assert "damaged run folder" not in page
             continue
-        page = reported(tmp_path / "outputs", STYLES[number % len(STYLES)])
-        assert "error:" not in page, "the other run is whole"
         left_out += "damaged run folder" in page
         refused += "error:" in answer(tmp_path, lambda: enter(folder))
     assert left_out > count / 20 and refused > count / 5
@@ -306,7 +313,7 @@ def test_a_name_is_a_name_in_every_format(half: int, tmp_path: Path) -> None:
         shutil.copy(WRITTEN / "outputs" / "runs" / "whole" / "config.yaml", folder)
         (folder / "result.json").write_text(json.dumps(record().model_dump(mode="json") | named(name)))
     assert "damaged" not in reported(outputs, "table")
-    page = reported(outputs, "markdown")
+    page = reported(outputs, "markdown", "--anchors")
     rows: list[int] = []
     for line in [*page.splitlines(), ""]:
         if line.startswith("|"):
@@ -317,7 +324,7 @@ def test_a_name_is_a_name_in_every_format(half: int, tmp_path: Path) -> None:
         for sign in "<`$":
             assert re.search(rf"(?<!\\)(\\\\)*{re.escape(sign)}", line) is None or line.startswith("- `"), line
     shown = Page()
-    shown.feed(reported(outputs, "html"))
+    shown.feed(reported(outputs, "html", "--anchors"))
     assert not shown.open and shown.seen <= ELEMENTS
     addresses = {value for name, value in shown.attributes if name == "href"}
     assert addresses == {folder.as_uri() for folder in (outputs / "runs").iterdir()}
@@ -330,7 +337,7 @@ def test_a_name_is_a_name_in_every_format(half: int, tmp_path: Path) -> None:
         "class",
         "href",
     }
-    assert commands(reported(outputs, "latex")) <= COMMANDS
+    assert commands(reported(outputs, "latex", "--anchors")) <= COMMANDS
     table = reported(outputs, "csv")
     texts = [cell for row in csv.reader(io.StringIO(table)) for cell in row]
     assert not [cell for cell in texts if cell.lstrip()[:1] in ("=", "@") or ("cmd|" in cell[:9] and cell[0] in "+-")]
@@ -404,6 +411,45 @@ def test_a_name_is_no_formula_and_no_path_in_a_figure(tmp_path: Path) -> None:
     written = write_figures(tmp_path, odd)
     assert {path.name for path in written} == {"learning_curves.png", "baselines.png"}
     assert outside.read_bytes() == b"mine" and {path.parent for path in written} == {tmp_path / "figures"}
+
+
+def test_a_name_is_a_name_in_the_figures_and_pages_of_results(tmp_path: Path) -> None:
+    run = Run(**dict(record(metrics={"test/mae": 1e100, "test/acc7": 0.5, "valid/mae": -1e100})), folder=tmp_path,
+              configuration={"task.thresholds": "[$,<b>]"}, shown={})  # fmt: skip
+    names = [name for name in NAMES if name and len(name) < 999]
+    groups = [Group(name, (run,)) for name in names]
+    found = [replace(_EMPTY, row=name, reference=names[-1], metric=name, num_seeds=1) for name in names[:1]]
+    figures = [draw_scores(groups, ["mae", "corr"]), draw_differences(found, heading=names[13:15])]
+    truth = np.arange(len(names)) % 3
+    two = Classes(names[:2], lambda values: (values > 0).astype(int), "x")
+    rows = [(name, 0) for name in names]
+    errors = [Errors(groups[place], "test", rows, truth - 1.0, truth[None, ::-1] * 8e307, classes)
+              for place, classes in ((5, two), (7, None))]  # fmt: skip
+    confusion = draw_confusion(errors)
+    assert confusion
+    for figure in [*figures, confusion]:
+        root = ElementTree.fromstring(drawn(figure, "svg"))
+        assert not {part.tag.rpartition("}")[2] for part in root.iter()} & {"script", "a", "foreignObject"}
+        addresses = [value for part in root.iter() for key, value in part.attrib.items() if key.endswith("href")]
+        assert all(value.startswith(("#", "data:image/png")) for value in addresses)
+    said = {(name, 0): Said(name, name) for name in names}
+    page = Page()
+    page.feed(rendered([replace(make_table(one, said, names), picture=(b"", "'><script>")) for one in errors], "html"))
+    assert not page.open and page.seen <= {*ELEMENTS, "img"}
+
+
+def test_changed_predictions_are_shown_or_refused_in_a_few_lines(tmp_path: Path) -> None:
+    folder = runs_of(tmp_path / "outputs")
+
+    def show() -> None:
+        errors = read_errors(Group("row", (read_run(folder), read_run(folder.parent / "kept"))), "test")
+        errors.confusion()
+        print(rendered([make_table(errors, {})], "html"))
+
+    refused = 0
+    for _ in damaged(folder, {"predictions.csv": TABLE}, 60, seed=9):
+        refused += "error:" in answer(tmp_path, show)
+    assert 10 < refused < 60
 
 
 @pytest.mark.parametrize("name", ["run.log", "figures", "checkpoints/last.pt", "predictions.csv"])

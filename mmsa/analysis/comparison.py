@@ -12,6 +12,7 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
+from mmsa.analysis.fold_lines import folds_text
 from mmsa.analysis.runs import Group, Run, by_configuration, read_run, without_shared
 from mmsa.data.batches import Data, Fold
 from mmsa.data.naming import data_name
@@ -20,7 +21,7 @@ from mmsa.model import MultimodalModel
 from mmsa.stages import Task
 from mmsa.training.trainer import evaluate
 
-_DATA = "the data set (with its fingerprint)"
+_DATA = "the data set (with its fingerprint and its folds)"
 ROUNDING = 1e-6
 """Differences that another order of the same sums makes, such as on another device."""
 
@@ -68,10 +69,12 @@ def comparable_groups(folders: Iterable[Path]) -> list[Group]:
     for run in runs[1:]:
         ours, theirs = _predicted(runs[0]), _predicted(run)
         if differ := [name for name in ours if ours[name] != theirs[name]]:
+            of_one_part = f"type dataset.held_out={runs[0].data.held_out} beside them"
+            others = runs[0].data.parts == run.data.parts and runs[0].data.held_out != run.data.held_out
             raise DataError(
                 f"runs that are evaluated side by side need the same data and task, but {differ[0]} is\n"
                 f"  {_said(runs[0], differ[0])} in {runs[0].folder}\n  {_said(run, differ[0])} in {run.folder}\n"
-                "  name runs of one kind only"
+                f"  {of_one_part if others else 'name runs of one kind only'}"
             )
     place = {run.folder: position for position, run in reversed(list(enumerate(runs)))}
     groups = sorted(by_configuration(runs), key=lambda group: min(place[run.folder] for run in group.runs))
@@ -101,11 +104,13 @@ def agreement(recorded: Run, fold: str, metrics: Mapping[str, float]) -> str:
 def _said(run: Run, what: str) -> str:
     """The property of a run in which it differs from another, in words."""
     if what == _DATA:
-        return f"{data_name(run.dataset, run.data.source)}, data {run.data.fingerprint}"
+        own = f", {folds_text([run], run.fold)}" if run.data.parts else ""
+        return f"{data_name(run.dataset, run.data.source)}{own}, data {run.data.fingerprint}"
     return _predicted(run)[what]
 
 
 def _predicted(run: Run) -> dict[str, str]:
     """What two runs must share."""
     options = {key: run.configuration.get(key, "none") for key in ("task.target", "task.kind", "task.thresholds")}
-    return {_DATA: f"{run.dataset} {run.data.fingerprint}", "the task": run.task, **options}
+    data = f"{run.dataset} {run.data.fingerprint} {run.data.parts} {run.data.held_out}"
+    return {_DATA: data, "the task": run.task, **options}

@@ -7,18 +7,20 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
 import numpy as np
 
-from mmsa.analysis.layout import counted
-from mmsa.analysis.predictions import DRAW_SEED, Predictions, Sample, Stored, Videos
+from mmsa.analysis.pairs import EQUAL, Pairs, paired, unlike
+from mmsa.analysis.predictions import DRAW_SEED, Predictions, Sample, Stored
 from mmsa.analysis.runs import Group, Run
 from mmsa.analysis.significance import (
     LEVEL,
     NUM_FLIPS,
     NUM_RESAMPLES,
     Interval,
+    corrected_t_test,
     holm,
     over_videos_and_seeds,
     resamples,
@@ -30,17 +32,18 @@ from mmsa.analysis.significance import (
 from mmsa.errors import DataError
 from mmsa.training.metrics import METRICS, Array, metric_mode
 
-Test = Literal["flips and bootstrap", "bootstrap", "t over seeds", "none"]
-Pairs = Sequence[tuple[Run, Run]]
+Test = Literal["flips and bootstrap", "bootstrap", "t over seeds", "corrected t over folds", "none"]
 MARK = "†"
+_COUNTED = ("utterance", "video", "fold", "seed")
 _UNKNOWN = Interval(math.nan, math.nan, math.nan, 0)
-_EQUAL = 1e-6
 _BOOTSTRAP = f"bootstrap over videos and seeds ({NUM_RESAMPLES:,} resamples, interval by t)"
 _TESTS: dict[Test, str] = {
     "flips and bootstrap": f"the larger p of a sign-flip permutation by video of differences averaged over seeds "
     f"({NUM_FLIPS:,} flips) and of the {_BOOTSTRAP}",
     "bootstrap": _BOOTSTRAP,
     "t over seeds": "paired t test over seeds alone, on the metrics in result.json",
+    "corrected t over folds": "corrected resampled t test (Nadeau and Bengio, 2003) over folds, whose train parts "
+    "overlap: on the metrics of each test fold, averaged over seeds, with the variance factor 1/folds + test/train",
 }
 
 
@@ -51,7 +54,8 @@ class Difference:
     Args:
         row, reference: labels of the groups.
         metric: its name, without a fold.
-        difference: the mean over the pairs, and the interval over videos and seeds; over videos alone with one seed.
+        difference: the mean over the pairs, and the interval over videos and seeds; over videos alone with one seed,
+            over folds where there are several own folds.
         over_seeds: the same mean, and the interval by Student's t over seeds alone.
         p: of the test.
         adjusted: p after Holm over the family.
@@ -61,6 +65,7 @@ class Difference:
         test: behind p.
         num_seeds, num_videos, num_utterances: that both rows have; no videos and utterances without predictions.
         remark: a restriction of the comparison, in words; empty without any.
+        num_folds: own folds that both rows have, where there are several; else 0.
     """
 
     row: str
@@ -77,6 +82,7 @@ class Difference:
     num_videos: int
     num_utterances: int
     remark: str
+    num_folds: int = 0
 
     @property
     def marked(self) -> bool:
@@ -96,7 +102,7 @@ _EMPTY = Difference("", "", "", _UNKNOWN, _UNKNOWN, math.nan, math.nan, _UNKNOWN
 
 
 def differences(
-    groups: Sequence[Group], reference: str | None, metrics: Sequence[str], videos: Videos | None = None
+    groups: Sequence[Group], reference: str | None, metrics: Sequence[str], stored: Stored | None = None
 ) -> list[Difference]:
     """Compare rows of one table, each with the reference, or all pairs; they are one family of Holm's.
 
@@ -104,7 +110,7 @@ def differences(
         groups: the rows, on the same data and task.
         reference: label of one of them; None compares each row with every row above it.
         metrics: names without a fold.
-        videos: the videos of a run's utterances; without it, or where it raises a DataError, the ids name them.
+        stored: the predictions, where they have been read.
 
     Returns:
         Pair by pair, metric by metric.
@@ -120,7 +126,7 @@ def differences(
             labels = ", ".join(repr(group.label) for group in groups)
             raise DataError(f"no row is {reference!r}.\n  name one of {labels}")
         pairs = [(group, named) for group in groups if group is not named]
-    stored = Stored(videos)
+    stored = stored or Stored()
     found = _flipped([one for row, other in pairs for one in _compared(row, other, metrics, stored)])
     adjusted = holm([one.p for one in found])
     return [replace(one, adjusted=value) for one, value in zip(found, adjusted, strict=True)]
@@ -133,7 +139,7 @@ def note(found: Sequence[Difference]) -> list[str]:
         return ["no difference could be tested", *_remarks(found)]
     references = dict.fromkeys(one.reference for one in found)
     against = next(iter(references)) if len(references) == 1 else "its reference"
-    sizes = {noun: {getattr(one, f"num_{noun}s") for one in tested} - {0} for noun in ("utterance", "video", "seed")}
+    sizes = {noun: {getattr(one, f"num_{noun}s") for one in tested} - {0} for noun in _COUNTED}
     on = [_span(numbers, noun) for noun, numbers in sizes.items() if numbers]
     family = f"{len(tested)} comparison{'s' if len(tested) > 1 else ''}"
     lines = [
@@ -142,7 +148,8 @@ def note(found: Sequence[Difference]) -> list[str]:
     ]
     if any(one.num_videos == one.num_utterances > 1 for one in tested):
         lines.append("no video has two utterances here: each utterance counts as independent of the others")
-    return [*lines, *map(_about_seeds, sorted({one.num_seeds for one in tested})), *_remarks(found)]
+    seeds = sorted({one.num_seeds for one in tested if not one.num_folds})
+    return [*lines, *map(_about_seeds, seeds), *_remarks(found)]
 
 
 @dataclass(frozen=True)
@@ -162,11 +169,13 @@ class _Tested:
 
 def _compared(row: Group, other: Group, metrics: Sequence[str], stored: Stored) -> list[_Tested]:
     """A row against another in each metric."""
-    pairs, remarks = _paired(row, other)
+    pairs, remarks = paired(row, other)
+    if not pairs or len({run.data.held_out for run, _ in pairs}) > 1:
+        return _over_folds(row, other, metrics, pairs, remarks, stored)
     runs = list({run.folder: run for pair in pairs for run in pair}.values())
     tables = [stored.predictions(run) for run in runs]
     read = {run.folder: table for run, table in zip(runs, tables, strict=True) if isinstance(table, Predictions)}
-    sample = stored.sample(runs[0], list(read.values())) if len(read) == len(runs) else None
+    sample = stored.sample(list(read.values())) if len(read) == len(runs) else None
     comparable = True
     if len(read) < len(runs):
         remarks.append(next(table for table in tables if isinstance(table, str)))
@@ -183,6 +192,58 @@ def _compared(row: Group, other: Group, metrics: Sequence[str], stored: Stored) 
     }
     empty = [replace(_EMPTY, metric=metric, **about) for metric in metrics]
     return [_tested(one, pairs, stored, sample) if comparable else _Tested(one) for one in empty]
+
+
+def _over_folds(
+    row: Group, other: Group, metrics: Sequence[str], pairs: Pairs, remarks: list[str], stored: Stored
+) -> list[_Tested]:
+    """A row against another over own folds, whose test utterances are no common sample: folds are resampled.
+
+    Differences are averaged over the seeds of a fold, so that each fold counts once.
+    """
+    folds: dict[int, list[tuple[Run, Run]]] = {}
+    for pair in pairs:
+        folds.setdefault(pair[0].place[0], []).append(pair)
+    tables = {run.folder: stored.predictions(run) for pair in pairs for run in pair}
+    unread = [table for table in tables.values() if isinstance(table, str)]
+    refused = next(filter(None, (unlike(of_fold, tables) for of_fold in folds.values())), "")
+    counts = [of_fold[0][0].data.utterances for of_fold in folds.values()]
+    num_test, num_train = (sum(count.get(name, 0) for count in counts) for name in ("test", "train"))
+    told = [*remarks, *unread[:1], *filter(None, [refused])]
+    empty = replace(
+        _EMPTY,
+        row=row.label,
+        reference=other.label,
+        remark="; ".join(told),
+        num_seeds=len({run.seed for run, _ in pairs}),
+        num_folds=len(folds),
+    )
+    if not folds or refused or min(num_test, num_train) < 1:
+        return [_Tested(replace(empty, metric=metric)) for metric in metrics]
+    return [
+        _Tested(_by_folds(replace(empty, metric=metric, num_utterances=num_test), folds.values(), num_test / num_train))
+        for metric in metrics
+    ]
+
+
+def _by_folds(empty: Difference, folds: Collection[Pairs], ratio: float) -> Difference:
+    """The corrected resampled t test; over seeds alone where every fold has the same ones.
+
+    Args:
+        empty: the difference without its numbers.
+        folds: the pairs of each fold.
+        ratio: test to train utterances.
+    """
+    values = [[_recorded(ours, empty.metric) - _recorded(theirs, empty.metric) for ours, theirs in of] for of in folds]
+    interval, p = corrected_t_test([fmean(of_fold) for of_fold in values], ratio)
+    one = replace(empty, difference=interval, p=p, test="none" if math.isnan(p) else "corrected t over folds")
+    if len({tuple(run.seed for run, _ in of) for of in folds}) > 1:
+        return one
+    return _over_seeds(one, [fmean(of_seed) for of_seed in zip(*values, strict=True)])
+
+
+def _recorded(run: Run, metric: str) -> float:
+    return run.metrics.get(f"{run.fold}/{metric}", math.nan)
 
 
 def _tested(empty: Difference, pairs: Pairs, stored: Stored, sample: Sample | None) -> _Tested:
@@ -207,8 +268,7 @@ def _tested(empty: Difference, pairs: Pairs, stored: Stored, sample: Sample | No
 
 def _by_seeds(empty: Difference, pairs: Pairs) -> Difference:
     """The paired t test over seeds alone, on the metrics in result.json."""
-    known = [[run.metrics.get(f"{run.fold}/{empty.metric}", math.nan) for run in pair] for pair in pairs]
-    values = [ours - theirs for ours, theirs in known]
+    values = [_recorded(ours, empty.metric) - _recorded(theirs, empty.metric) for ours, theirs in pairs]
     p = t_test(values)
     one = replace(empty, difference=Interval.of(values), p=p, test="none" if math.isnan(p) else "t over seeds")
     return _over_seeds(one, values)
@@ -233,25 +293,11 @@ def _over_seeds(one: Difference, values: Sequence[float]) -> Difference:
     return replace(one, over_seeds=Interval.of(values), effect=effect, seeds_needed=seeds_needed(effect.mean))
 
 
-def _paired(row: Group, other: Group) -> tuple[Pairs, list[str]]:
-    """Runs of the same seed; where no seed is shared one run against all, or runs in the order of their seeds."""
-    ours, theirs = ({run.seed: run for run in group.runs} for group in (row, other))
-    shared = sorted(ours.keys() & theirs.keys())
-    num = max(len(ours), len(theirs))
-    if shared:
-        left = f"only {counted(len(shared))} of {num} shared"
-        return [(ours[seed], theirs[seed]) for seed in shared], [left] if len(shared) < num else []
-    if min(len(ours), len(theirs)) == 1 < num:
-        pairs = [(first, second) for first in row.runs for second in other.runs]
-        return pairs, [f"a single run against each of {counted(num)}"]
-    return list(zip(row.runs, other.runs, strict=False)), ["no seed is shared: paired in their order"]
-
-
 def _same_truths(tables: Mapping[Path, Predictions], sample: Sample, stored: Stored) -> bool:
     if len({table.truth.shape[1:] for table in tables.values()}) > 1:
         return False
     first, *others = (table.truth[stored.rows(folder, table, sample)] for folder, table in tables.items())
-    return all(np.allclose(truth, first, rtol=0, atol=_EQUAL) for truth in others)
+    return all(np.allclose(truth, first, rtol=0, atol=EQUAL) for truth in others)
 
 
 def _by_test(tested: Iterable[Difference]) -> dict[Test, list[str]]:

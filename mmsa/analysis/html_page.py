@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -12,8 +13,9 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #30353b; max-width: 72rem; m
 h2 { margin: 2rem 0 0; } p { margin: 0; color: #5b636d; } div { overflow-x: auto; margin: .7rem 0; }
 table { border-collapse: collapse; } thead, tbody + tbody { border: solid #b4bac2; border-width: 1px 0; }
 th { font-weight: 600; } tbody th { font-weight: 400; text-align: left; }
-td, th { padding: .25rem .7rem; vertical-align: top; } td.text { text-align: left; }
+td, th { padding: .25rem .7rem; vertical-align: top; } img { max-width: 100%; }
 td, thead th { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+thead .text, td.text { text-align: left; } td.text { white-space: normal; overflow-wrap: anywhere; min-width: 9rem; }
 .runs { font-size: .8em; display: block; } dt { font-family: monospace; } dd { margin: 0 0 .3rem 1.5rem; }
 """.strip()
 
@@ -27,7 +29,7 @@ def page(tables: Sequence[Table]) -> str:
     terms = {name: meaning for table in tables for name, meaning in table.terms.items()}
     head = (
         "<meta charset='utf-8'><meta http-equiv='Content-Security-Policy' "
-        "content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
         f"<title>mmsa report</title><style>\n{_STYLE}\n</style>"
     )
     parts = [*map(_section, tables), *([_terms(terms)] if terms else [])]
@@ -37,8 +39,14 @@ def page(tables: Sequence[Table]) -> str:
 def _section(table: Table) -> str:
     best = [f"<b>bold</b>: {table.best}"] if table.has_best else []
     lines = [f"<h2>{table.title}</h2>", *(f"<p>{note}</p>" for note in [*table.notes, *best])]
+    if table.picture:
+        content, meaning = table.picture
+        lines.append(f"<img alt='{meaning}' src='data:image/png;base64,{b64encode(content).decode()}'>")
     if table.rows:
-        heads = "".join(f"<th scope='col'>{column.head}</th>" for column in table.columns)
+        kinds = ["" if column.folds_to is None else " class='text'" for column in table.columns]
+        heads = "".join(
+            f"<th scope='col'{kind}>{column.head}</th>" for column, kind in zip(table.columns, kinds, strict=True)
+        )
         lines += [f"<div><table><thead><tr>{heads}</tr></thead>"]
         lines += [f"<tbody>\n{_rows(block, table.columns)}\n</tbody>" for block in table.blocks if block]
         lines += ["</table></div>"]

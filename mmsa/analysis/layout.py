@@ -70,6 +70,7 @@ class Table:
         best: the meaning of the mark.
         foot: lines below it.
         terms: name -> meaning, of metrics, for styles that have the room; no text of a file.
+        picture: a PNG and its meaning in words, for pages.
         fields: heads of its CSV.
         records: lines of its CSV, which may be others than the rows, with numbers in full precision.
     """
@@ -81,6 +82,7 @@ class Table:
     best: str = ""
     foot: Sequence[str] = ()
     terms: Mapping[str, str] = field(default_factory=dict)
+    picture: tuple[bytes, str] | None = None
     fields: Sequence[str] = ()
     records: Sequence[Sequence[object]] = ()
 
@@ -102,9 +104,9 @@ def number(value: float, digits: int = 3) -> str:
     return f"{value:.{digits}f}" if abs(value) < 1e9 else f"{value:.3e}"
 
 
-def counted(num_seeds: int) -> str:
-    """A number of seeds in words."""
-    return f"{num_seeds} seed{'' if num_seeds == 1 else 's'}"
+def counted(num: int, noun: str = "seed") -> str:
+    """A number of seeds, or of something else, in words."""
+    return f"{num:,} {noun}{'' if num == 1 else 's'}"
 
 
 def headed(name: str, mode: str) -> str:

@@ -15,10 +15,13 @@ from torch import Tensor
 
 from mmsa.analysis.comparison import TrainedRun, comparable_groups
 from mmsa.analysis.layout import LABELS, Column, Row, Table, counted
-from mmsa.analysis.runs import Group, Run
+from mmsa.analysis.mask_words import WordMasks, chosen, step_masks, worded
+from mmsa.analysis.runs import Group, Run, source_of
+from mmsa.analysis.scores import Estimate
 from mmsa.analysis.significance import CONFIDENCE, Interval
-from mmsa.analysis.tables import Estimate, data_line, estimates_row, notes_of, source_of
+from mmsa.analysis.tables import data_line, estimates_row, notes_of
 from mmsa.corpus.planted import CLEAR_MEANING, Truth
+from mmsa.data.batches import Fold
 from mmsa.errors import ConfigError
 from mmsa.types import Batch, padding_mask
 
@@ -51,12 +54,14 @@ class MaskStudy:
         groups: the runs by configuration.
         masks: by the run's folder.
         kinds: kind -> its utterances; on the built-in corpus contradicting and agreeing ones, else signs of the label.
+        drawn: the utterances whose masks are drawn over their words.
     """
 
     fold: str
     groups: tuple[Group, ...]
     masks: Mapping[Path, Masks]
     kinds: Mapping[str, tuple[str, ...]]
+    drawn: tuple[WordMasks, ...] = ()
 
     @property
     def planted(self) -> bool:
@@ -89,7 +94,9 @@ class MaskStudy:
         return Interval.of([fmean(contradicting) - fmean(agreeing) for contradicting, agreeing in pairs])
 
 
-def study_masks(runs: Iterable[TrainedRun], fold: Literal["valid", "test"] = "test") -> MaskStudy:
+def study_masks(
+    runs: Iterable[TrainedRun], fold: Literal["valid", "test"] = "test", utterances: Sequence[str] = ()
+) -> MaskStudy:
     """Read the masks of runs with a feedback; the test fold selects nothing here, see `robustness.probe`.
 
     On the built-in corpus utterances are compared whose truth is known (see `kind_of`); on other data those whose
@@ -98,17 +105,31 @@ def study_masks(runs: Iterable[TrainedRun], fold: Literal["valid", "test"] = "te
     Args:
         runs: loaded, one after the other.
         fold: "valid" or "test".
+        utterances: ids of those to draw over their words; none: as of `mask_words.chosen`.
 
     Raises:
-        ConfigError: a run has no feedback.
+        ConfigError: a run has no feedback, or the fold has no such utterance.
         DataError: two runs predict different things.
     """
     masks: dict[Path, Masks] = {}
     kinds: dict[str, tuple[str, ...]] = {}
+    drawn: dict[str, WordMasks] = {}
     for run in runs:
-        masks[run.folder] = read_masks(run, fold)
+        rows = run.data.fold(fold)
         kinds = kinds or kinds_of(run, fold)
-    return MaskStudy(fold, tuple(comparable_groups(masks)), masks, kinds)
+        drawn = drawn or {name: _drawn(run, rows, name, kinds) for name in chosen(rows, kinds, utterances)}
+        masks[run.folder] = read_masks(run, fold)
+        steps = step_masks(run, rows, list(drawn))
+        drawn = {name: replace(one, means={**one.means, run.folder: steps[name]}) for name, one in drawn.items()}
+    return MaskStudy(fold, tuple(comparable_groups(masks)), masks, kinds, tuple(drawn.values()))
+
+
+def _drawn(run: TrainedRun, fold: Fold, name: str, kinds: Mapping[str, Sequence[str]]) -> WordMasks:
+    """An utterance before its masks are read."""
+    place = fold.ids.index(name)
+    kind = next((f" ({kind})" for kind, names in kinds.items() if name in names), "")
+    label = "" if run.task.columns else f", label {float(run.task.select(fold.targets)[place]):.3g}"
+    return WordMasks(name, f"{kind}{label}", *worded(run, fold, name), {})
 
 
 @torch.no_grad()

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mmsa.analysis import mask_words
 from mmsa.analysis.corruption import WAYS, Condition
+from mmsa.analysis.layout import counted
 from mmsa.analysis.masks import MaskStudy
 from mmsa.analysis.robustness import Probe
 from mmsa.analysis.runs import Group, Run
-from mmsa.analysis.tables import Estimate
+from mmsa.analysis.scores import Estimate
 from mmsa.data.naming import data_name
 from mmsa.drawing import BLUE, INK, ORANGE, canvas, plain, words
-from mmsa.training.metrics import metric_mode
+from mmsa.training.metrics import metric_mode, printed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 COLOURS = (BLUE, ORANGE, "#4c9a5b", "#a24b7f", "#8a6d3b", "#5c6670", "#c9a227", "#3aa6a6")
 LONGEST = 90  # characters of a label
+_LEAST_SHARED = 10  # utterances of a kind that is drawn as a distribution; fewer are marks, one each
 _PANELS = {
     "zero": "scattered steps: zeros",
     "repeat": "scattered steps: the step before",
@@ -41,12 +45,12 @@ def draw_robustness(probed: Probe) -> Figure:
         panel.set_title(_PANELS[way], fontsize=10)
         panel.set_xlabel("steps dropped, of all modalities at once", fontsize=9)
         panel.tick_params(labelleft=panel is lines[0])
-    lines[0].set_ylabel(probed.metric)
+    lines[0].set_ylabel(printed(probed.metric))
     first = probed.groups[0].runs[0]
     better = "smaller is better" if metric_mode(probed.metric) == "min" else "larger is better"
     spread = any(len(group.runs) > 1 for group in probed.groups)
     explained = "mean over seeds, one standard deviation either way" if spread else ""
-    _head(figure, first, f"{probed.fold} fold: {probed.metric}, {better}", explained)
+    _head(figure, first, f"{probed.fold} fold: {printed(probed.metric)}, {better}", explained)
     _legend(figure, bars)
     return figure
 
@@ -70,6 +74,13 @@ def draw_masks(study: MaskStudy) -> Figure:
     return figure
 
 
+def draw_mask_words(study: MaskStudy) -> Figure:
+    """The masks over the words of the study's drawn utterances, at least one (see `mask_words.draw_mask_words`)."""
+    first, several = study.groups[0].runs[0], any(len(group.runs) > 1 for group in study.groups)
+    heading = [f"{_name(first)}, {study.fold} fold: masks of the feedback", *(["means over seeds"] if several else [])]
+    return mask_words.draw_mask_words(study.groups, study.drawn, heading)
+
+
 def _draw_subsets(panel: Axes, probed: Probe) -> None:
     subsets = [condition for condition in probed.conditions if condition.way == "present"]
     width = 0.8 / len(probed.groups)
@@ -90,7 +101,7 @@ def _draw_subsets(panel: Axes, probed: Probe) -> None:
         range(len(subsets)), [words(" +\n".join(condition.modalities)) for condition in subsets], fontsize=9
     )
     panel.tick_params(axis="x", length=0)
-    panel.set_ylabel(probed.metric)
+    panel.set_ylabel(printed(probed.metric))
     panel.set_title("only these modalities are present", fontsize=10)
 
 
@@ -113,6 +124,7 @@ def _draw_rates(panel: Axes, probed: Probe, way: str) -> None:
 
 def _draw_distribution(panel: Axes, study: MaskStudy, group: Group, modality: str) -> None:
     shown = {kind: study.utterance_means(group, modality, kind) for kind in study.kinds}
+    shown = {kind: values[np.isfinite(values)] for kind, values in shown.items()}
     everything = np.concatenate(list(shown.values())) if shown else np.empty(0)
     if not everything.size:
         panel.text(0.5, 0.5, "no utterance", transform=panel.transAxes, ha="center", color=INK)
@@ -120,11 +132,16 @@ def _draw_distribution(panel: Axes, study: MaskStudy, group: Group, modality: st
     low, high = float(everything.min()), float(everything.max())
     edges = np.linspace(low, high if high > low else low + 1e-3, 16).tolist()
     for number, (kind, values) in enumerate(shown.items()):
-        colour, share = COLOURS[number], np.full(len(values), 1.0 / max(len(values), 1))
-        panel.hist(values, edges, weights=share, histtype="stepfilled", color=colour, alpha=0.35, label=kind)
+        colour, label = COLOURS[number], f"{kind} ({counted(len(study.kinds[kind]), 'utterance')})"
+        if len(values) < _LEAST_SHARED:  # their shares would be so large that nobody sees the other kinds
+            marks = values.tolist() or [math.nan]
+            panel.plot(marks, [0.03] * len(marks), "|", color=colour, label=label, markersize=9, markeredgewidth=1.8,
+                       transform=panel.get_xaxis_transform(), zorder=3)  # fmt: skip
+            continue
+        share = np.full(len(values), 1.0 / len(values))
+        panel.hist(values, edges, weights=share, histtype="stepfilled", color=colour, alpha=0.35, label=label)
         panel.hist(values, edges, weights=share, histtype="step", color=colour, linewidth=1.2)
-        if values.size:
-            panel.axvline(float(values.mean()), color=colour, linewidth=1.5, linestyle="--")
+        panel.axvline(float(values.mean()), color=colour, linewidth=1.5, linestyle="--")
     panel.locator_params(axis="x", nbins=5)
     difference = study.difference(group, modality)
     title = modality if difference is None else f"{modality}\n{' − '.join(study.kinds)}: {difference.text(4)}"
@@ -132,8 +149,11 @@ def _draw_distribution(panel: Axes, study: MaskStudy, group: Group, modality: st
 
 
 def _head(figure: Figure, run: Run, shown: str, explained: str) -> None:
-    name = f"{run.dataset} (planted data)" if run.planted else data_name(run.dataset, run.data.source)
-    figure.suptitle("\n".join(filter(None, [f"{name}, {shown}", explained])), parse_math=False, fontsize=11)
+    figure.suptitle("\n".join(filter(None, [f"{_name(run)}, {shown}", explained])), parse_math=False, fontsize=11)
+
+
+def _name(run: Run) -> str:
+    return f"{run.dataset} (planted data)" if run.planted else data_name(run.dataset, run.data.source)
 
 
 def _legend(figure: Figure, panel: Axes) -> None:

@@ -65,6 +65,7 @@ def _with_texts(table: Table, written: Callable[[str], str]) -> Table:
         blocks=[[tuple(map(cell, row)) for row in block] for block in table.blocks],
         best=written(table.best),
         foot=list(map(written, table.foot)),
+        picture=table.picture and (table.picture[0], written(table.picture[1])),
         fields=list(map(written, table.fields)),
         records=[[written(v) if isinstance(v, str) else v for v in record] for record in table.records],
     )

@@ -11,9 +11,10 @@ from typing import Any, Literal
 from mmsa.analysis.comparison import TrainedRun, comparable_groups, evaluated
 from mmsa.analysis.corruption import DRAW_SEED, Condition, Corrupted, Way, conditions
 from mmsa.analysis.layout import LABELS, Cell, Column, Row, Table, counted
-from mmsa.analysis.runs import Group, Run
+from mmsa.analysis.runs import Group, Run, source_of
+from mmsa.analysis.scores import Estimate
 from mmsa.analysis.significance import CONFIDENCE, Interval
-from mmsa.analysis.tables import Estimate, data_line, estimates_row, notes_of, source_of
+from mmsa.analysis.tables import data_line, estimates_row, notes_of
 from mmsa.training.metrics import METRICS, metric_mode
 
 Scores = Mapping[Condition, Mapping[str, float]]

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from mmsa.analysis.choices import chosen
+from mmsa.analysis.layout import counted
 from mmsa.errors import DataError, printable
-from mmsa.record import RunRecord
+from mmsa.record import NO_SEED, RunRecord
 from mmsa.run_folder import OF_THE_RUN, flat_parameters, override_key, stored_config, value_text
 
 Options = frozenset[tuple[str, str]]
-# Options, or whole groups, that change nothing of what one seed computes.
+# Options, or whole groups, that change nothing of what one seed computes on one fold.
 _NOT_CONFIGURATION = (
     "seed",
+    "dataset.held_out",
     "name",
     "dataset.source",
     "dataset.glove",
@@ -37,6 +39,7 @@ class Run(RunRecord):
         shown: the typed ones among them, as a label shows them (see `shown_overrides`).
         title: the name that it was given (`name=`), if any.
         path: where its data came from, as typed, if anything was.
+        among: the utterances, by id and place among those of the id, to which its scores are restricted; None: all.
     """
 
     folder: Path
@@ -44,6 +47,12 @@ class Run(RunRecord):
     shown: Mapping[str, str]
     title: str | None = None
     path: str | None = None
+    among: frozenset[tuple[str, int]] | None = None
+
+    @property
+    def called(self) -> str | None:
+        """The name that its row gets; an import says that it is one."""
+        return f"{self.title} (imported)" if self.title and self.is_import else self.title
 
     def option(self, key: str) -> str | None:
         """The value of an option as text, or of a group, such as `feedback`, the option that was chosen.
@@ -52,6 +61,7 @@ class Run(RunRecord):
         """
         known = {"seed": str(self.seed), "dataset": self.dataset, "dataset.source": self.data.source}
         known |= {"name": self.title, "sweep": self.sweep}
+        known |= {"dataset.held_out": str(self.data.held_out)} if self.data.parts else {}
         if key in known:
             return known[key]
         if key in self.configuration:
@@ -70,6 +80,17 @@ class Run(RunRecord):
             return {self.dataset}
         targets = [key for key in self.configuration if key.startswith(f"{group}.") and key.endswith("._target_")]
         return {name for key in targets for name in self.configuration[key].split(".")[-2:-1]}
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Its place in a row: the held-out part of own folds, -1 on the folds of the source, and the seed."""
+        return (-1 if self.data.held_out is None else self.data.held_out), self.seed
+
+    @property
+    def place_text(self) -> str:
+        """The same as options: `seed=1`, or `held_out=0 seed=1`; empty of an import without seeds."""
+        held_out = [f"held_out={self.data.held_out}"] if self.data.parts else []
+        return " ".join([*held_out, *([] if self.seed == NO_SEED else [f"seed={self.seed}"])])
 
     @property
     def options(self) -> set[str]:
@@ -96,7 +117,7 @@ class Run(RunRecord):
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that are one row, such as those that differ in nothing but their seed, in the order of the seeds.
+    """Runs that are one row, such as those that differ in nothing but their held-out part and seed, in their order.
 
     Args:
         label: the row's name.
@@ -107,6 +128,15 @@ class Group:
     label: str
     runs: tuple[Run, ...]
     parts: tuple[str, ...] = ()
+
+    @property
+    def extent(self) -> str:
+        """The number of its runs in words: `3 seeds`, or of own folds `5 folds × 3 seeds`; empty without seeds."""
+        if not self.runs[0].data.parts:
+            return "" if self.runs[0].seed == NO_SEED else counted(len(self.runs))
+        folds, seeds = {run.data.held_out for run in self.runs}, {run.seed for run in self.runs}
+        every = f"{counted(len(folds), 'fold')} × {counted(len(seeds))}"
+        return every if len(self.runs) == len(folds) * len(seeds) else f"{counted(len(self.runs), 'run')} of {every}"
 
 
 def read_run(folder: Path) -> Run:
@@ -122,23 +152,24 @@ def read_run(folder: Path) -> Run:
 
 
 def by_configuration(runs: Iterable[Run]) -> list[Group]:
-    """Group runs by what they computed, in the order of their names; of two with the same seed the newest counts.
+    """Group runs by what they computed, in the order of their names; of two with the same seed and held-out part
+    the newest counts.
 
     A group's label is the fewest overrides that one of its runs was started with: `feedback=none`, where that is the
     default, is `defaults` as soon as a run of the group was started without it. Where groups would have one label
     (a default was edited, a run was resumed with other options), each also names the options in which they differ.
     A group whose runs have one name (`name=`), which no other group has, is called by it.
     """
-    found: dict[Options, dict[int, Run]] = {}
+    found: dict[Options, dict[tuple[int, int], Run]] = {}
     shown: dict[Options, dict[str, str]] = {}
     for run in sorted(runs, key=lambda run: run.folder.name):
         key = frozenset(run.configuration.items())
-        found.setdefault(key, {})[run.seed] = run
+        found.setdefault(key, {})[run.place] = run
         typed = dict(run.shown)
         shown[key] = min(shown.get(key, typed), typed, key=lambda parts: (len(parts), len(_label(parts))))
     _tell_apart(shown)
     members = {key: tuple(run for _, run in sorted(found[key].items())) for key in found}
-    titles = {key: {run.title for run in runs} for key, runs in members.items()}
+    titles = {key: {run.called for run in runs} for key, runs in members.items()}
     taken = Counter(title for named in titles.values() for title in named)
     return [
         Group(
@@ -153,17 +184,24 @@ def by_configuration(runs: Iterable[Run]) -> list[Group]:
 
 
 def without_shared(groups: Sequence[Group]) -> tuple[str, list[Group]]:
-    """The overrides that all groups have, as text, and the groups without them; one without others is `defaults`.
+    """The overrides that all trained groups have, as text, and the groups without them; one without others is
+    `defaults`.
 
-    Nothing is shared where one group stands alone.
+    Nothing is shared where one trained group stands alone.
     """
-    shared = set(groups[0].parts).intersection(*(group.parts for group in groups[1:])) if len(groups) > 1 else set()
+    first, *others = [group.parts for group in groups if not group.runs[0].is_import] or [()]
+    shared = set(first).intersection(*others) if others else set()
     rest = []
     for group in groups:
         parts = tuple(part for part in group.parts if part not in shared)
         label = _joined(parts) if group.label == _joined(group.parts) else group.label
         rest.append(replace(group, label=label, parts=parts))
-    return " ".join(part for part in groups[0].parts if part in shared) if shared else "", rest
+    return " ".join(part for part in first if part in shared), rest
+
+
+def source_of(runs: Iterable[Run]) -> str | None:
+    """The source of runs on the same data: one name, unless copies of it have other names."""
+    return ", ".join(dict.fromkeys(run.data.source for run in runs if run.data.source)) or None
 
 
 def configuration_of(config: Mapping[str, Any]) -> dict[str, str]:
@@ -183,7 +221,7 @@ def configuration_of(config: Mapping[str, Any]) -> dict[str, str]:
 def shown_overrides(overrides: Iterable[str], configuration: Mapping[str, str]) -> dict[str, str]:
     """Overrides for a label, key -> text: the last of each key, sorted, with the value that the run has.
 
-    Those that change no result are left out, and so is the data set, which a table names in its title.
+    Those that change no result are left out, and so are the data set and its folds, which a table names in its title.
 
     Args:
         overrides: as they were typed.
@@ -192,7 +230,7 @@ def shown_overrides(overrides: Iterable[str], configuration: Mapping[str, str]) 
     last: dict[str, str] = {}
     for override in overrides:
         key = override_key(override)
-        if key != "dataset" and not _is_bookkeeping(key):
+        if key not in ("dataset", "dataset.num_folds") and not _is_bookkeeping(key):
             last[key] = f"{key}={configuration[key]}" if key in configuration else override.lstrip("+")
     return {key: last[key] for key in sorted(last)}
 

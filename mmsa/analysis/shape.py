@@ -30,6 +30,8 @@ class Shape:
         seeds: one row per seed.
         by: options; runs that have the same values of them are one row.
         reference: name of the row with which the others are compared; none are.
+        pairs: whether each pair of rows is compared.
+        anchors: whether published results stand below.
     """
 
     metrics: tuple[tuple[str, ...], ...] = ()
@@ -39,10 +41,12 @@ class Shape:
     seeds: bool = False
     by: tuple[str, ...] = ()
     reference: str | None = None
+    pairs: bool = False
+    anchors: bool = False
 
-    def reference_in(self, groups: Sequence[Group]) -> bool:
-        """Whether the other rows of a table are compared with one of it."""
-        return self.reference is not None and any(group.label == self.reference for group in groups)
+    def compares(self, groups: Sequence[Group]) -> bool:
+        """Whether rows of a table are compared: with one of it, or each pair."""
+        return self.pairs or any(group.label == self.reference for group in groups)
 
     def columns(self, runs: Sequence[Run]) -> tuple[tuple[str, ...], ...]:
         """The metrics of each column of a table of these runs."""
@@ -72,10 +76,15 @@ class Shape:
         if self.by:
             rows, mixed = _pooled(rows, self.by)
         shared, rows = without_shared(self._chosen(rows) if self.rows else rows)
-        notes = [f"all rows: {shared}"] if shared else []
+        trained = "trained " if any(row.runs[0].is_import for row in rows) else ""
+        notes = [f"all {trained}rows: {shared}"] if shared else []
         notes += [f"a row is over runs that also differ in {', '.join(mixed)}"] if mixed else []
         if self.seeds:
-            rows = [replace(row, label=f"{row.label} seed={run.seed}", runs=(run,)) for row in rows for run in row.runs]
+            rows = [
+                replace(row, label=f"{row.label} {run.place_text}".rstrip(), runs=(run,))
+                for row in rows
+                for run in row.runs
+            ]
         return rows, notes
 
     def _chosen(self, rows: Sequence[Group]) -> list[Group]:
@@ -102,26 +111,30 @@ def shape_of(
     seeds: bool = False,
     by: Sequence[str] = (),
     reference: str | None = None,
+    pairs: bool = False,
+    anchors: bool = False,
 ) -> Shape:
     """The shape of a command line, in which metrics and options may be lists with commas, and rows are NAME=PATTERN.
 
     Raises:
-        ConfigError: a pattern has no name, or --by and --seeds are asked for together.
+        ConfigError: a pattern has no name, or options are asked for that exclude each other.
     """
-    if reference is not None and (seeds or by):
-        raise ConfigError("--reference compares configurations over their seeds.\n  leave --seeds and --by out")
+    if reference is not None and pairs:
+        raise ConfigError("--reference compares with one row, --pairs all rows.\n  leave one of them out")
+    if (reference is not None or pairs) and (seeds or by):
+        named = "--pairs" if pairs else "--reference"
+        raise ConfigError(f"{named} compares configurations over their seeds.\n  leave --seeds and --by out")
     if seeds and by:
         raise ConfigError("--seeds has a row per seed, --by one over many runs.\n  leave one of them out")
-    named = [row.partition("=") for row in rows]
-    for name, equals, _ in named:
+    patterns = [row.partition("=") for row in rows]
+    for name, equals, _ in patterns:
         if not equals:
             raise ConfigError(f"--rows {name}: needed is a name and a pattern.\n  type --rows 'NAME={name}'")
     listed = [word.strip() for words in metrics for word in words.split(",") if word.strip()]
     keys = [word.strip() for words in by for word in words.split(",") if word.strip()]
     columns = tuple(dict.fromkeys(column for word in listed for column in _columns(word)))
-    return Shape(
-        columns, percent, tuple((name, pattern) for name, _, pattern in named), baselines, seeds, tuple(keys), reference
-    )
+    chosen = tuple((name, pattern) for name, _, pattern in patterns)
+    return Shape(columns, percent, chosen, baselines, seeds, tuple(keys), reference, pairs, anchors)
 
 
 def check_rows(shape: Shape, tables: Sequence[Sequence[Run]]) -> None:

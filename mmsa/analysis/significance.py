@@ -156,13 +156,30 @@ def holm(p: Sequence[float]) -> list[float]:
 
 def t_test(values: Sequence[float]) -> float:
     """Two-sided p of Student's t for a mean of 0; NaN with one value, or where they do not vary around another mean."""
+    return corrected_t_test(values, 0.0)[1]
+
+
+def corrected_t_test(values: Sequence[float], ratio: float) -> tuple[Interval, float]:
+    """Interval and two-sided p of a mean of 0 over folds whose train parts overlap: the corrected resampled t test.
+
+    The variance of the mean is 1/k + ratio times that of the values, where independent ones would have 1/k (Nadeau and
+    Bengio, Inference for the generalization error, Machine Learning 52, 2003).
+
+    Args:
+        values: of each fold, (k,).
+        ratio: utterances of a test fold to those of its train fold; 0 does not correct.
+
+    Returns:
+        p is NaN with one value, or where they do not vary around another mean than 0.
+    """
     over, num = Interval.of(values), len(values)
     if num < 2 or not math.isfinite(over.mean):
-        return math.nan
-    error = float(np.std(values, ddof=1)) / math.sqrt(num)
+        return over, math.nan
+    error = float(np.std(values, ddof=1)) * math.sqrt(1 / num + ratio)
+    interval = Interval._around(over.mean, error, num - 1, num)
     if not error > _TIES * abs(over.mean):
-        return 1.0 if over.mean == 0 else math.nan
-    return _two_sided(abs(over.mean) / error, num - 1)
+        return interval, 1.0 if over.mean == 0 else math.nan
+    return interval, _two_sided(abs(over.mean) / error, num - 1)
 
 
 def seed_effect(values: Sequence[float]) -> Interval:

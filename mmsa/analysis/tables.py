@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean, stdev
 
-from mmsa.analysis.differences import MARK, differences, note
-from mmsa.analysis.layout import LABELS, Cell, Column, Row, Table, headed, number
-from mmsa.analysis.predictions import Videos
+from mmsa.analysis.alarms import Alarm, alarms
+from mmsa.analysis.anchors import known_anchors
+from mmsa.analysis.difference_table import difference_table
+from mmsa.analysis.differences import MARK, Difference, differences, note
+from mmsa.analysis.fold_lines import folds_notes, folds_text, spread_over
+from mmsa.analysis.layout import LABELS, Cell, Column, Row, Table, counted, headed
+from mmsa.analysis.outdated import OUTDATED, outdated
+from mmsa.analysis.outdated import about as about_outdated
+from mmsa.analysis.partial import note_on, on_equal_utterances
+from mmsa.analysis.predictions import Stored
 from mmsa.analysis.rendering import Style, rendered
-from mmsa.analysis.runs import Group, Run
+from mmsa.analysis.runs import Group, Run, source_of
+from mmsa.analysis.scores import Estimate, Scored, baselines_of, published, scored
 from mmsa.analysis.selection import Selection
 from mmsa.analysis.shape import Shape, check_rows
+from mmsa.analysis.table_lines import FIELDS, OF_TABLE, about_table, lines, record
 from mmsa.data.naming import data_name
 from mmsa.training.metrics import METRICS, is_share, metric_mode
 
@@ -23,120 +31,107 @@ PLANTED = "planted data: built-in corpus, not a result on human speech"
 SPREAD = "± sample standard deviation over"
 _ALL = Shape()
 MAJORITY = "majority: each column has its own class, the largest of the train fold"
-_FIELDS = ("dataset", "source", "fingerprint", "planted", "task", "fold", "kind", "label", "seeds", "seed", "runs")
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A metric over seeds: its mean, and its sample standard deviation where there are two or more."""
-
-    mean: float
-    std: float | None = None
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Estimate:
-        """The estimate from one value per seed; NaN as soon as one seed has no value."""
-        if not values or not all(map(math.isfinite, values)):
-            return cls(math.nan)
-        return cls(fmean(values), stdev(values) if len(values) > 1 else None)
-
-    def text(self, percent: bool = False) -> str:
-        """As it is printed, in percent with the digits that count alike."""
-        values = [self.mean] if self.std is None else [self.mean, self.std]
-        return " ± ".join(number(100 * value, 1) if percent else number(value) for value in values)
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A row: its name, its metrics, and the runs that it rests on.
+class Result:
+    """The table of comparable runs, and what it shows.
 
     Args:
-        label: its name.
-        kind: "configuration"; of a line of CSV also "seed"; or "baseline".
-        metrics: name -> value over the runs.
-        runs: those that have these values.
+        table: the rows.
+        tested: the table of their differences; None where rows are not compared.
+        groups: the runs of each row.
+        metrics: of the columns, without a fold.
+        differences: those that were tested.
+        alarms: the warnings; none where they were not asked for.
     """
 
-    label: str
-    kind: str
-    metrics: Mapping[str, Estimate]
-    runs: tuple[Run, ...]
+    table: Table
+    tested: Table | None
+    groups: Sequence[Group]
+    metrics: Sequence[str]
+    differences: Sequence[Difference]
+    alarms: Sequence[Alarm]
+
+    @property
+    def tables(self) -> list[Table]:
+        """The table, and that of the differences where there is one."""
+        return [self.table, *([self.tested] if self.tested else [])]
 
 
-def report(
-    asked: Selection,
-    shape: Shape = _ALL,
-    format: Style = "table",
-    width: int | None = None,
-    videos: Videos | None = None,
-) -> str:
-    """The tables of the runs that are asked for.
+def report(asked: Selection, shape: Shape = _ALL, format: Style = "table", width: int | None = None) -> str:
+    """The tables of the runs that are asked for, with warnings below them.
 
     Args:
         asked: the runs.
         shape: the rows and columns.
         format, width: how it is written, as of `rendered`.
-        videos: the videos of a run's utterances, for tests of differences; without it the ids name them.
 
     Raises:
         ConfigError: nothing fits a name, an option, a metric or a row that is asked for.
         DataError: there is no finished run.
     """
-    return rendered(report_tables(asked, shape, videos), format, width)
+    return rendered(reported(asked, shape)[0], format, width)
 
 
-def report_tables(asked: Selection, shape: Shape = _ALL, videos: Videos | None = None) -> list[Table]:
-    """As `report`, the tables before they are written."""
+def reported(asked: Selection, shape: Shape = _ALL) -> tuple[list[Table], list[Result]]:
+    """As `report`, the tables before they are written, and what they show."""
     found = asked.finished()
-    tables = make_tables(found.runs, shape, videos)
-    tables = tables or [Table(f"{asked.outputs} holds no finished run beside the trials of studies.", fields=_FIELDS)]
-    tables[-1] = replace(tables[-1], foot=found.left_out)
-    return tables
+    made = results(found.runs, shape, warned=True)
+    tables = [table for one in made for table in one.tables]
+    tables = tables or [Table(f"{asked.outputs} holds no finished run beside the trials of studies.", fields=FIELDS)]
+    tables[-1] = replace(tables[-1], foot=[*tables[-1].foot, *found.left_out])
+    return tables, made
 
 
-def make_tables(runs: Iterable[Run], shape: Shape = _ALL, videos: Videos | None = None) -> list[Table]:
-    """One table per data set and fingerprint, task, fold and choice of metrics: the rest is not comparable.
+def make_tables(runs: Iterable[Run], shape: Shape = _ALL, warned: bool = False) -> list[Table]:
+    """The tables of `results`."""
+    return [table for one in results(runs, shape, warned) for table in one.tables]
+
+
+def results(runs: Iterable[Run], shape: Shape = _ALL, warned: bool = False) -> list[Result]:
+    """One per data set, fingerprint and own folds, task, fold and choice of metrics: the rest is not comparable.
+
+    Args:
+        runs: the runs.
+        shape: the rows and columns.
+        warned: whether warnings stand below.
 
     Raises:
         ConfigError: no run has what the shape asks for.
     """
-    members = comparable(runs, bool(shape.metrics))
+    members = comparable(runs, shape)
     if members:
         shape.check([run for runs in members for run in runs])
         check_rows(shape, members)
     data = _data_told_apart(members)
-    made = (_table(runs, shape, told, videos) for runs, told in zip(members, data, strict=True))
-    return [table for table in made if table.blocks[0]]
+    stored = Stored()
+    made = (_result(runs, shape, told, stored, warned) for runs, told in zip(members, data, strict=True))
+    return [one for one in made if one.groups]
 
 
-def comparable(runs: Iterable[Run], whatever_metrics: bool = False) -> list[list[Run]]:
-    """Runs that may stand in one table: on equal data, of one task, scored on one fold.
+def comparable(runs: Iterable[Run], shape: Shape = _ALL) -> list[list[Run]]:
+    """The runs of each table.
 
-    Args:
-        runs: in the order that they keep.
-        whatever_metrics: whether their tasks may show different ones.
+    A partial import stands in a table of its own, in which every row is scored on the utterances that it has.
     """
-    found: dict[tuple[object, ...], list[Run]] = {}
+    members: dict[tuple[object, ...], list[Run]] = {}
     for run in runs:
-        key = (run.dataset, run.data.fingerprint, run.task, run.fold, () if whatever_metrics else run.primary)
-        found.setdefault(key, []).append(run)
-    return list(found.values())
+        read = (run.dataset, run.data.fingerprint, run.data.parts)
+        key = (*read, run.task, run.fold, () if shape.metrics else run.primary)
+        members.setdefault(key, []).append(run)
+    return [table for alike in members.values() for table in on_equal_utterances(alike)]
 
 
 def data_line(runs: Sequence[Run], fold: str) -> str:
     """A table's line on the data of its runs."""
-    return f"{data_name(runs[0].dataset, source_of(runs))}, {fold} fold, data {runs[0].data.fingerprint[:12]}"
+    name, data = data_name(runs[0].dataset, source_of(runs)), runs[0].data
+    return f"{name}, {folds_text(runs, fold)}, data {data.fingerprint[:12]}"
 
 
-def source_of(runs: Iterable[Run]) -> str | None:
-    """The source of runs on the same data: one name, unless copies of it have other names."""
-    return ", ".join(dict.fromkeys(run.data.source for run in runs if run.data.source)) or None
-
-
-def notes_of(run: Run, num_runs: int, by: Sequence[str] = ()) -> list[str]:
-    """Notes on the numbers: planted data, and the meaning of ± over several seeds, or over runs grouped by options."""
+def notes_of(run: Run, num_runs: int, over: str = "seeds") -> list[str]:
+    """Notes on the numbers: planted data, and the meaning of ± where a row has several runs."""
     planted = [PLANTED] if run.planted else []
-    over = f"runs, grouped by {', '.join(by)}" if by else "seeds"
     return planted + ([f"mean {SPREAD} {over}"] if num_runs > 1 else [])
 
 
@@ -145,36 +140,49 @@ def estimates_row(label: str, estimates: Iterable[Estimate]) -> Row:
     return (Cell(label), *(Cell(estimate.text()) for estimate in estimates))
 
 
-def _table(runs: Sequence[Run], shape: Shape, data: Sequence[str], videos: Videos | None) -> Table:
+def _result(runs: Sequence[Run], shape: Shape, data: Sequence[str], stored: Stored, warned: bool) -> Result:
     first, columns = runs[0], shape.columns(runs)
     groups, notes = shape.groups(runs)
     metrics = list(dict.fromkeys(metric for column in columns for metric in column))
-    configurations = [_scored(group.label, "configuration", group.runs, metrics) for group in groups]
-    baselines = _baselines(groups, metrics) if shape.baselines else []
+    configurations = [scored(group.label, "configuration", group.runs, metrics) for group in groups]
+    baselines = baselines_of(groups, metrics) if shape.baselines else []
     rows = [*configurations, *baselines]
-    found = differences(groups, shape.reference, metrics, videos) if shape.reference_in(groups) else []
-    marked = {(one.row, one.metric) for one in found if one.marked}
+    found = differences(groups, shape.reference, metrics, stored) if shape.compares(groups) else []
+    marked = {(one.row, one.metric) for one in found if one.marked and not shape.pairs}
+    tests = note(found) if found else []
+    old, warnings = outdated(groups), alarms(groups, stored) if warned else []
+    anchors = known_anchors().fitting(first.dataset, metrics) if shape.anchors and not first.planted else []
+    of_others = [published(anchor, metrics) for anchor in anchors]
     percent = {metric: shape.percent and is_share(metric) for metric in metrics}
     best = {metric: _best(metric, [row.metrics[metric].mean for row in rows], percent[metric]) for metric in metrics}
-    return Table(
+    over = f"runs, grouped by {', '.join(shape.by)}" if shape.by else spread_over(groups)
+    table = Table(
         title=data_line(runs, first.fold),
-        notes=[*data, *notes_of(first, max((len(row.runs) for row in configurations), default=0), shape.by), *notes,
-               *_cautions(first, groups, baselines), *(note(found) if found else [])],
+        notes=[*data, *note_on(runs),
+               *notes_of(first, max((len(row.runs) for row in configurations), default=0), over), *notes,
+               *([] if shape.seeds else folds_notes(groups)), *_cautions(first, baselines), *about_outdated(old),
+               *(tests if not shape.pairs else [])],
         columns=[LABELS, *(Column(_head(column, percent[column[0]])) for column in columns)],
-        blocks=[[_row(row, columns, percent, best, shape, marked) for row in part]
-                for part in (configurations, baselines)],
+        blocks=[[_row(row, columns, percent, best, shape, marked, old) for row in part]
+                for part in (configurations, baselines, *([of_others] if of_others else []))],
         best="best of its column",
+        foot=[*(known_anchors().notes(anchors, runs, metrics) if shape.anchors else []),
+              *(warning.line for warning in warnings)],
         terms={metric: METRICS[metric].definition for metric in metrics if metric in METRICS},
-        fields=[*_FIELDS, *(f"{metric}_{part}" for metric in metrics for part in ("mean", "std"))],
-        records=[_record(runs, row) for row in _lines(rows, shape, metrics)],
+        fields=[*FIELDS, *(f"{metric}_{part}" for metric in metrics for part in ("mean", "std"))],
+        records=[record(runs, row) for row in lines([*rows, *of_others], shape, metrics)],
     )  # fmt: skip
+    tested = None
+    if found:
+        about = dict(zip(OF_TABLE, about_table(runs), strict=True))
+        above = tests if shape.pairs else ["tests: see above"]
+        tested = difference_table(found, table.title, above, percent, about)
+    return Result(table, tested, groups, metrics, found, warnings)
 
 
-def _cautions(first: Run, groups: Sequence[Group], baselines: Sequence[Scored]) -> list[str]:
+def _cautions(first: Run, baselines: Sequence[Scored]) -> list[str]:
     own_classes = first.task == "regression" and any(row.label.partition(" [")[0] == "majority" for row in baselines)
-    notes = [MAJORITY] if own_classes else []  # of a classification it is one class
-    commits = {run.git.commit for group in groups for run in group.runs if run.git.commit}
-    return [*notes, *([f"runs of {len(commits)} git commits"] if len(commits) > 1 else [])]
+    return [MAJORITY] if own_classes else []  # of a classification it is one class
 
 
 def _data_told_apart(tables: Sequence[Sequence[Run]]) -> list[list[str]]:
@@ -195,34 +203,9 @@ def _data_told_apart(tables: Sequence[Sequence[Run]]) -> list[list[str]]:
 
 
 def _data_options(run: Run) -> set[tuple[str, str]]:
-    made = {(key, value) for key, value in run.configuration.items() if key.startswith("dataset.")}
+    options = run.configuration.items()
+    made = {(key, value) for key, value in options if key.startswith("dataset.") and key != "dataset.num_folds"}
     return made | {("dataset.source", run.path)} if run.path else made
-
-
-def _scored(label: str, kind: str, runs: tuple[Run, ...], metrics: Iterable[str]) -> Scored:
-    values = {metric: [_value(run.metrics, run.fold, metric) for run in runs] for metric in metrics}
-    return Scored(label, kind, {metric: Estimate.of(seeds) for metric, seeds in values.items()}, runs)
-
-
-def _baselines(groups: Sequence[Group], metrics: Sequence[str]) -> list[Scored]:
-    """Each baseline once; where runs disagree on one (other modalities, say), each value with its configuration."""
-    values: dict[str, dict[tuple[str, ...], Scored]] = {}
-    for group in groups:
-        for run in group.runs:
-            for name, scores in run.baselines.items():
-                found = {metric: Estimate(_value(scores, run.fold, metric)) for metric in metrics}
-                printed = tuple(estimate.text() for estimate in found.values())
-                same = values.setdefault(name, {}).setdefault(printed, Scored(group.label, "baseline", found, ()))
-                values[name][printed] = replace(same, runs=(*same.runs, run))
-    return [
-        replace(row, label=name if len(variants) == 1 else f"{name} [{row.label}]")
-        for name, variants in values.items()
-        for row in variants.values()
-    ]
-
-
-def _value(scores: Mapping[str, float], fold: str, metric: str) -> float:
-    return scores.get(f"{fold}/{metric}", math.nan)
 
 
 def _best(metric: str, means: Iterable[float], percent: bool) -> str | None:
@@ -249,40 +232,28 @@ def _row(
     best: Mapping[str, str | None],
     shape: Shape,
     marked: Set[tuple[str, str]],
+    old: Container[str],
 ) -> Row:
-    num, what = len(row.runs), "run" if shape.by else "seed"
-    count = f" ({num} {what}{'s' if num > 1 else ''})" if row.kind == "configuration" and not shape.seeds else ""
-    names = Counter(run.seed for run in row.runs)
-    runs = [(f"seed {run.seed}" if names[run.seed] == 1 else run.folder.name, _address(run.folder)) for run in row.runs]
+    extent = ""
+    if row.kind == "configuration":
+        extent = counted(len(row.runs), "run") if shape.by else Group(row.label, row.runs).extent
+    count = f" ({extent})" if extent and not shape.seeds else ""
+    places = Counter(run.place_text for run in row.runs)
+    names = [run.place_text.replace("=", " ") if places[run.place_text] == 1 else "" for run in row.runs]
+    runs = [(name or run.folder.name, _address(run.folder)) for name, run in zip(names, row.runs, strict=True)]
     cells = []
     for column in columns:
         made = [
             Cell(
                 row.metrics[metric].text(percent[metric]),
-                Estimate(row.metrics[metric].mean).text(percent[metric]) == best[metric],
+                row.kind != "published" and Estimate(row.metrics[metric].mean).text(percent[metric]) == best[metric],
                 MARK if row.kind == "configuration" and (row.label, metric) in marked else "",
             )
             for metric in column
         ]
         cells.append(made[0] if len(made) == 1 else made[0]._replace(second=made[1]))
-    return (Cell(f"{row.label}{count}", runs=runs), *cells)
-
-
-def _lines(rows: Iterable[Scored], shape: Shape, metrics: Sequence[str]) -> Iterable[Scored]:
-    """The lines of the CSV: behind each row over several runs the runs themselves."""
-    for row in rows:
-        alone = row.kind == "configuration" and shape.seeds
-        yield replace(row, kind="seed") if alone else row
-        if row.kind == "configuration" and not alone:
-            yield from (_scored(row.label, "seed", (run,), metrics) for run in row.runs)
-
-
-def _record(runs: Sequence[Run], row: Scored) -> list[object]:
-    first = runs[0]
-    data = [first.dataset, source_of(runs), first.data.fingerprint, str(first.planted).lower()]
-    seeds = [len(row.runs), ""] if row.kind == "configuration" else ["", row.runs[0].seed if row.kind == "seed" else ""]
-    about = [*data, first.task, first.fold, row.kind, row.label, *seeds, ";".join(str(run.folder) for run in row.runs)]
-    return [*about, *(value for one in row.metrics.values() for value in (one.mean, one.std))]
+    mark = OUTDATED if row.kind == "configuration" and row.label in old else ""
+    return (Cell(f"{row.label}{count}", mark=mark, runs=runs), *cells)
 
 
 def _address(folder: Path) -> str:

@@ -15,6 +15,7 @@ import torch
 from mmsa.data.inputs import IdInput, Input, PieceInput, Tokenizer, VectorInput, cut, words_of
 from mmsa.data.loading import Loading, words_are_not_averaged
 from mmsa.data.normalise import Normalizer, Standardisation, per_modality, within_utterances
+from mmsa.data.own_folds import own_folds
 from mmsa.data.store import FOLDS, PAUSE, Store
 from mmsa.data.word_vectors import TEXT, number_words
 from mmsa.errors import DataError
@@ -45,6 +46,7 @@ class Fold:
     def __post_init__(self, store: Store) -> None:
         self.modalities = tuple(self.streams)
         self.ids = tuple(store.ids[row] for row in self.rows)
+        self.videos = tuple(store.videos[row] for row in self.rows)
         self.targets = {target: np.asarray(values)[self.rows] for target, values in store.targets.items()}
         self.lengths = {m: stream.lengths for m, stream in self.streams.items()}
         self.steps = np.max(list(self.lengths.values()), axis=0)  # (N,)
@@ -115,7 +117,8 @@ class Data:
         tokenizers: of the modalities that are read as word pieces, from the store's words.
 
     Raises:
-        DataError: the store lacks a modality, words that are needed, or a train fold to normalise by.
+        DataError: the store lacks a modality, words that are needed, a train fold to normalise by, or a video for each
+            of its own folds.
         ConfigError: words would have to be resampled.
     """
 
@@ -126,7 +129,7 @@ class Data:
         loading: Loading = Loading(),  # noqa: B008  (frozen)
         tokenizers: Mapping[str, Tokenizer] | None = None,
     ) -> None:
-        self.store = store
+        self.store = store = own_folds(store, loading.num_folds, loading.held_out)
         self._closed: dict[str, str] = {}
         self.modalities = tuple(modalities)
         self._tokenizers = {m: tokenizer for m, tokenizer in (tokenizers or {}).items() if m in modalities}

@@ -9,7 +9,11 @@ from typing import Any, Literal, get_args
 from mmsa.data.normalise import CLIP, Normalize, per_modality
 from mmsa.data.word_vectors import TEXT
 from mmsa.errors import ConfigError
-from mmsa.ranges import Count, Positive
+from mmsa.ranges import Count, NaturalNumber, Positive
+
+_LEAST_FOLDS = 3
+_MOST_TYPED = 10
+"""Parts that are typed one by one; more are a range."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,9 @@ class Loading:
             each its own.
         doctor: "stop" refuses data in which the doctor finds errors (mmsa.doctor), "warn" prints them and trains.
         word_vectors: "fixed" gives text as feature vectors, "trained" as words with a table of vectors to train.
+        num_folds: the number of parts, >= 3, into which own folds put the videos (`mmsa.data.own_folds`); None takes
+            the folds of the source.
+        held_out: the part that is the test fold, 0 to num_folds - 1; the next one validates, the rest trains.
     """
 
     normalize: Normalize | Mapping[str, Normalize] = "train"
@@ -35,6 +42,8 @@ class Loading:
     resample: str | None = None
     doctor: Literal["stop", "warn"] = "stop"
     word_vectors: Literal["fixed", "trained"] = "fixed"
+    num_folds: Count | None = None
+    held_out: NaturalNumber | None = None
 
     def check(self, modalities: Sequence[str], known: Sequence[str]) -> None:
         """Refuse invalid options.
@@ -57,6 +66,7 @@ class Loading:
             raise ConfigError(
                 f"dataset.normalize={self.normalize} is refused: choose {', '.join(kinds[:-1])} or {kinds[-1]}."
             )
+        self._check_folds()
         self._check_word_vectors(per_modality(self.normalize, modalities))
         if self.resample is not None and self.resample not in modalities:
             raise ConfigError(
@@ -70,6 +80,29 @@ class Loading:
             )
         if self.resample not in (None, TEXT) and self.word_vectors == "trained":
             raise words_are_not_averaged(self.resample)
+
+    def _check_folds(self) -> None:
+        """Refuse one of the options of own folds without the other, or out of its range."""
+        num, held_out = self.num_folds, self.held_out
+        if num is None:
+            if held_out is not None:
+                raise ConfigError(
+                    f"dataset.held_out={held_out} is a part of own folds, whose number is dataset.num_folds.\n"
+                    f"  type dataset.num_folds={max(5, held_out + 1)} beside it, or dataset.held_out=null"
+                )
+            return
+        if num < _LEAST_FOLDS:
+            raise ConfigError(
+                f"dataset.num_folds={num}: {_LEAST_FOLDS} parts or more are needed, as one is the test fold, one "
+                f"validates and the rest trains.\n  type dataset.num_folds={_LEAST_FOLDS}"
+            )
+        if held_out is None or not 0 <= held_out < num:
+            came = "" if held_out is None else f", not {held_out}"
+            every = ",".join(map(str, range(num))) if num <= _MOST_TYPED else f"'range(0,{num})'"
+            raise ConfigError(
+                f"dataset.num_folds={num} needs the part that is the test fold, 0 to {num - 1}{came}.\n"
+                f"  type dataset.held_out=0, or -m dataset.held_out={every} for a run of each"
+            )
 
     def _check_word_vectors(self, normalize: Mapping[str, Normalize]) -> None:
         """Refuse options that a table of word vectors does not support."""

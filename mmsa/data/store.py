@@ -188,6 +188,21 @@ def _write_rows(file: h5py.File, prepared: Prepared) -> None:
 
 
 @dataclass(frozen=True)
+class Parts:
+    """What own folds are made of (`mmsa.data.own_folds`).
+
+    Args:
+        num_folds: the number of parts.
+        held_out: the part that is the test fold.
+        hash: 12 hex digits over the part of each video, the same for every held-out part.
+    """
+
+    num_folds: int
+    held_out: int
+    hash: str
+
+
+@dataclass(frozen=True)
 class Store:
     """A prepared data set, opened read-only; `features` are mapped from the file, not read.
 
@@ -198,6 +213,7 @@ class Store:
         options: preparation options.
         sources: SHA-256 of every source file, by its role.
         fingerprint: 12 hex digits over sources, options and schema version.
+        parts: of own folds; None: `folds` are those of the source.
     """
 
     path: Path
@@ -212,6 +228,7 @@ class Store:
     options: dict[str, Any]
     sources: dict[str, str]
     fingerprint: str
+    parts: Parts | None = None
 
     @property
     def source_name(self) -> str | None:

@@ -81,8 +81,8 @@ def _refusal(store: Store, errors: list[Finding], command: str) -> str:
 
 
 def _place(store: Store, dataset: Dataset) -> Path:
-    """Named by the store, the doctor's code and the data set's statements, which decide the findings."""
+    """Named by the store, its own folds, the doctor's code and the data set's statements, which decide the findings."""
     code = "".join(path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py")))
     stated = (dataset.title, dict(dataset.kinds), dataset.nominal_range, dict(dataset.canonical_sizes))
-    version = hashlib.sha256(f"{code} {stated}".encode()).hexdigest()[:8]
+    version = hashlib.sha256(f"{code} {stated} {store.parts or ''}".encode()).hexdigest()[:8]
     return store.path.with_name(f"{store.path.stem}-doctor-{version}.json")

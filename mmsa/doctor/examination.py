@@ -93,7 +93,7 @@ def examine(store: Store, dataset: Dataset) -> Diagnosis:
         "options": store.options,
         "family": store.report.get("family"),
         "sources": {role: _source(store, role) for role in store.sources},
-        **measure_rows(store, dataset.canonical_sizes),
+        **measure_rows(store, {} if store.parts else dataset.canonical_sizes),
         "origin": whose_videos(store, dataset),
         "modalities": modalities,
         "duplicates": duplicates(store, contents),

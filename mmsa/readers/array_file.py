@@ -44,20 +44,21 @@ class ArrayFile:
 
     Args:
         path: written by numpy.savez or numpy.savez_compressed, or HDF5 of data sets and groups of data sets.
+        option: stands before the path in messages.
 
     Raises:
         DataError: the file is missing, damaged or another format.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, option: str = "dataset.source=") -> None:
+        self.path, self._option = path, option
         if not path.is_file():
-            raise DataError(f"dataset.source={path} {no_file(path)}.\n  type dataset.source=FILE.npz or FILE.h5")
+            raise DataError(f"{option}{path} {no_file(path)}.\n  type {option}FILE.npz or FILE.h5")
         with readable(path), open(path, "rb") as file:
             self._zipped = file.read(len(_ZIP_SIGNATURE)) == _ZIP_SIGNATURE
         if not self._zipped and not h5py.is_hdf5(path):  # which may begin with a block of another program's
-            said = mistaken(path) or f"dataset.source={path} is neither .npz nor HDF5."
-            wanted = "" if "\n" in said else "\n  type dataset.source=FILE.npz or FILE.h5"
+            said = mistaken(path) or f"{option}{path} is neither .npz nor HDF5."
+            wanted = "" if "\n" in said else f"\n  type {option}FILE.npz or FILE.h5"
             raise DataError(said + wanted)
         self._size = path.stat().st_size
         self._allowance = Allowance(path, self._size)
@@ -117,7 +118,7 @@ class ArrayFile:
         reason = printable(" ".join(str(error).split())[:200]) or type(error).__name__
         place = f": {_shown(name)}" if name else ""
         return DataError(
-            f"dataset.source={self.path}{place} cannot be read as arrays ({reason}).\n"
+            f"{self._option}{self.path}{place} cannot be read as arrays ({reason}).\n"
             "  type np.savez(FILE, …) with arrays of numbers and strings, and no objects"
         )
 

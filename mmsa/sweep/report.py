@@ -45,7 +45,7 @@ def report(outputs: Path, *names: str, style: Style = "table") -> str:
     grids = tuple(name for name, summary in summaries.items() if summary.final and summary.counts["done"])
     searches = [summary for name, summary in summaries.items() if name not in grids]
     made = [_table(summary, summary.ranked[:_TOP]) for summary in searches]
-    made += tables.report_tables(Selection(outputs, sweeps=grids)) if grids else []
+    made += tables.reported(Selection(outputs, sweeps=grids))[0] if grids else []
     again = [rerun_note(summary, style) for summary in searches] if style in ("table", "markdown") else []
     return "\n\n".join(filter(None, [rendered(made, style), *again]))
 

@@ -253,6 +253,11 @@ def _check_may_vary(override: Override, distribution: BaseDistribution, seeds_al
             f"seed may not be searched ({_value_text(override)}): the best one is luck."
             f"\n  type sweep.seeds={count}: each trial runs with this number of seeds, and its score is their mean"
         )
+    if key == "dataset.held_out" and not seeds_allowed:
+        raise ConfigError(
+            f"dataset.held_out may not be searched ({_value_text(override)}): the best part is the easiest.\n"
+            "  type dataset.held_out=0: a search keeps one part, and each part has a search of its own"
+        )
     if re.match(r"(paths|tracking)([.@]|$)|(name|trainer\.resume)$", key):
         raise ConfigError(
             f"{key} needs one value for the whole sweep, since runs are read or written there; "

@@ -13,13 +13,11 @@ from mmsa.data.naming import data_name
 from mmsa.drawing import BLUE, GREY, INK, ORANGE, canvas, plain, save, words
 from mmsa.record import RunRecord
 from mmsa.run_folder import read_rows
-from mmsa.training.metrics import METRICS, metric_mode
+from mmsa.training.metrics import METRICS, metric_mode, printed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-_NAMES = {"mae": "MAE", "rmse": "RMSE", "corr": "correlation", "loss": "loss"}
 
 
 def write_figures(folder: Path, record: RunRecord) -> list[Path]:
@@ -138,7 +136,7 @@ def run_title(record: RunRecord) -> str:
 
 def _label(name: str) -> str:
     fold, _, metric = name.rpartition("/")
-    return words(f"{_NAMES.get(metric, metric)} ({fold})" if fold else _NAMES.get(metric, metric))
+    return words(f"{fold} {printed(metric)}" if fold else printed(metric))
 
 
 def _number(text: Any) -> float:

@@ -74,6 +74,11 @@ METRICS: dict[str, Metric] = {
     },
 }
 
+_PRINTED = {
+    "loss": "loss", "mae": "MAE", "rmse": "RMSE", "corr": "Corr", "f1": "F1", "accuracy": "Acc", "wacc": "WAcc",
+    "recall": "Recall",
+}  # fmt: skip
+
 
 def metric_mode(name: str) -> Mode:
     """Whether a smaller or a larger value is better.
@@ -90,6 +95,15 @@ def metric_mode(name: str) -> Mode:
 def is_share(name: str) -> bool:
     """Whether a metric is an accuracy, a recall or an F1, of which papers print percent."""
     return name in METRICS and name.startswith(("acc", "wacc", "recall", "f1"))
+
+
+def printed(name: str) -> str:
+    """A metric's name as papers print it, such as Acc-7 or F1 (non0); one that is not ours as it is."""
+    if name not in METRICS:
+        return name
+    first, *rest = name.split("_")
+    kind = _PRINTED.get(first) or f"Acc-{first.removeprefix('acc')}"
+    return f"{kind} ({', '.join(rest)})".replace("sims", "SIMS") if rest else kind
 
 
 def over_fold(compute: Score, columns: Sequence[str] = ()) -> Score:

@@ -47,3 +47,22 @@ def add_run(outputs: Path) -> Callable[..., Path]:
         return folder
 
     return add
+
+
+@pytest.fixture
+def add_folds(add_run: Callable[..., Path]) -> Callable[..., list[Path]]:
+    """Write runs on own folds: `mae` of each (held-out part, seed), overrides, and what else is given of their data."""
+
+    def add(
+        mae: dict[tuple[int, int], float], overrides: tuple[str, ...] = (), num_folds: int = 5, **of_data: Any
+    ) -> list[Path]:
+        folders = []
+        for (held_out, seed), value in mae.items():
+            data = {"fingerprint": "aaaabbbbccccdddd", "store": "cmu_mosi-aaaa.h5", "parts": f"parts{num_folds}"}
+            data |= {"num_folds": num_folds, "held_out": held_out, "utterances": {"train": 60, "valid": 20, "test": 20}}
+            typed = (f"dataset.num_folds={num_folds}", f"dataset.held_out={held_out}", *overrides)
+            of_fold = {"mean": {"test/mae": 1.0 + held_out}}
+            folders.append(add_run(value, seed, typed, data=data | of_data, baselines=of_fold))
+        return folders
+
+    return add

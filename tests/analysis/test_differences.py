@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import csv
+import io
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -19,7 +21,6 @@ from mmsa.analysis.runs import Group, Run, read_run
 from mmsa.analysis.significance import LEVEL, Interval, holm
 from mmsa.data.store import EMOTIONS
 from mmsa.errors import ConfigError, DataError
-from mmsa.resume import videos_of
 from mmsa.run_folder import write_predictions
 from mmsa.training.emotion_metrics import emotion_errors
 from mmsa.training.metrics import Score, classification_metrics, regression_metrics
@@ -39,6 +40,10 @@ class Ids:
 
     ids: Sequence[str]
     name: str = "test"
+
+    @property
+    def videos(self) -> list[str]:
+        return [name.partition("[")[0] for name in self.ids]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -222,15 +227,16 @@ def test_one_video_and_ids_that_name_none(add_row: AddRow, truth: np.ndarray) ->
     assert any("each utterance counts as independent" in line for line in note([one]))
 
 
-def test_videos_are_those_of_the_store_where_there_is_one(add_row: AddRow, truth: np.ndarray) -> None:
+def test_videos_are_those_of_a_run_that_names_them(add_row: AddRow, truth: np.ndarray) -> None:
     rows = [add_row(name, made_of(truth, 0.5, n, seeds=(1,)), truth) for n, name in enumerate("ab")]
-    (one,) = differences(rows, "a", ["mae"], lambda run: {name: str(n // 30) for n, name in enumerate(IDS)})
+    paths = [row.runs[0].folder / "predictions.csv" for row in rows]
+    former = re.sub(r"^([^,]*,[^,]*),[^,]*", r"\1", paths[0].read_text(), flags=re.MULTILINE)  # without videos
+    paths[0].write_text(former)
+    place = iter(range(10_000))
+    other = re.sub(r"^([^,]*,test),[^,]*", lambda m: f"{m[1]},{next(place) // 30}", paths[1].read_text(), flags=re.M)
+    paths[1].write_text(other)
+    (one,) = differences(rows, "a", ["mae"])
     assert one.num_videos == math.ceil(len(IDS) / 30)
-
-    def gone(run: object) -> dict[str, str]:
-        raise DataError("no store")
-
-    assert differences(rows, "a", ["mae"], gone) == differences(rows, "a", ["mae"])
 
 
 def test_an_id_that_occurs_twice_is_paired_in_its_order(add_row: AddRow) -> None:
@@ -277,7 +283,7 @@ def test_without_predictions_the_seeds_alone_are_tested(add_row: AddRow, truth: 
     assert "paired on 3 seeds" in note([one])[0] and any(
         "paired t test over seeds alone" in line for line in note([one])
     )
-    path.write_text(text.replace("test,", "test,9", 1))  # other values than result.json was made of
+    path.write_text(re.sub("(test,[^,]*,)", r"\g<1>9", text, count=1))  # other values than result.json was made of
     (one,) = differences(rows, "a", ["mae"])
     assert one.test == "t over seeds" or one.remark == "their targets differ"
 
@@ -298,13 +304,18 @@ def test_other_targets_are_not_compared(add_row: AddRow, truth: np.ndarray) -> N
     assert all(math.isnan(one.p) and one.test == "none" for one in found)
 
 
-def test_a_run_of_the_program_and_its_store(small: list[str]) -> None:
+def test_a_run_of_the_program_and_its_videos(small: list[str]) -> None:
     run = read_run(mmsa.run([*small, "trainer.max_epochs=1", "task=classification"], quiet=True).folder)
     rows = [Group(name, (run,)) for name in "ab"]
-    found = differences(rows, "a", run.primary, videos_of)
-    num_test, known = run.data.utterances["test"], videos_of(run)
+    found = differences(rows, "a", run.primary)
+    num_test, table = run.data.utterances["test"], run.folder / "predictions.csv"
     assert found and all(one.p == 1 and one.num_utterances == num_test > one.num_videos > 1 for one in found)
-    assert found[0].num_videos < len(set(known.values()))
+    rows_of = list(csv.DictReader(io.StringIO(table.read_text())))
+    assert found[0].num_videos == len({row["video"] for row in rows_of if row["fold"] == "test"})
+    with table.open("w", newline="") as file:  # as a former version wrote it
+        writer = csv.DictWriter(file, [name for name in rows_of[0] if name != "video"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows_of)
     assert found == differences(rows, "a", run.primary), "the ids of these data name their videos"
 
 
@@ -350,7 +361,7 @@ def simulated(rng: np.random.Generator, kind: str, folders: list[list[Path]]) ->
         rows = [[np.where(swapped, b, a) for a, b in zip(*pair, strict=True)] for pair in (rows, rows[::-1])]
     names = {(f"v{v}[{n}]", 0): n for n, v in enumerate(video)}
     pairs = zip(folders, rows, strict=True)
-    return {f: Predictions(names, p, truth) for places, made in pairs for f, p in zip(places, made, strict=True)}
+    return {f: Predictions(names, p, truth, {}) for places, made in pairs for f, p in zip(places, made, strict=True)}
 
 
 def marks(kind: str, num: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
@@ -416,8 +427,22 @@ def test_a_report_marks_what_differs_from_a_row(
     assert "† differs from fusion=a: p <= 0.05 after Holm over 2 comparisons, paired on 126 utterances, 15 videos" in (
         " ".join(shown.split())
     )
-    assert reported("--reference", "fusion=a", "--format", "latex").count(r"\textsuperscript{\textdagger{}}") == 2
-    assert reported("--reference", "fusion=a", "--format", "html").count("<sup>†</sup>") == 2
+    assert reported("--reference", "fusion=a", "--format", "latex").count(r"\textsuperscript{\textdagger{}}") == 4
+    assert reported("--reference", "fusion=a", "--format", "html").count("<sup>†</sup>") == 4
+    lines = list(csv.DictReader(io.StringIO(reported("--reference", "fusion=a", "--format", "csv"))))
+    one = differences([rows["a"], rows["b"]], rows["a"].label, ["mae", "corr"])[0]
+    (line,) = (line for line in lines if line["kind"] == "difference" and line["metric"] == "mae")
+    assert (line["label"], line["reference"], line["marked"]) == ("fusion=b", "fusion=a", "true")
+    assert float(line["p_adjusted"]) == one.adjusted and float(line["difference"]) == one.difference.mean
+    assert f"{one.difference.text()}†" in shown and one.effect.text(1) in shown
+    assert [line["kind"] for line in csv.DictReader(io.StringIO(reported("--format", "csv")))].count("difference") == 0
+    pairs = reported("--pairs", "--percent")
+    assert pairs.count("†") == 3 and "† differs from" in pairs.partition("differences from fusion=a")[2]
+    add_row("c", made_of(truth, 1.0, 2), truth)
+    pairs = reported("--pairs", "--format", "markdown")
+    assert "differences of each pair of rows" in pairs and pairs.count(" against fusion=") == 3
+    with pytest.raises(ConfigError, match="leave one of them out"):
+        reported("--pairs", "--reference", "fusion=a")
     assert reported().count("†") == 0
     with pytest.raises(ConfigError, match=r"--reference c: there is no such row\.\n  the rows are: fusion=a; fusion=b"):
         reported("--reference", "c")

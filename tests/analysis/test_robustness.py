@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -14,13 +16,15 @@ import mmsa
 from mmsa.analysis import corruption, robustness
 from mmsa.analysis.comparison import agreement, comparable_groups, evaluated
 from mmsa.analysis.corruption import WAYS, Condition, Corrupted, corrupt, dropped_steps
+from mmsa.analysis.errors import read_errors, said_in
 from mmsa.analysis.evaluation import write_robustness
 from mmsa.analysis.rendering import rendered
 from mmsa.analysis.robustness import Probe, difference, robustness_lines
-from mmsa.analysis.runs import read_run
+from mmsa.analysis.runs import Group, read_run
 from mmsa.analysis.significance import Interval
 from mmsa.cli import command
-from mmsa.errors import DataError
+from mmsa.errors import ConfigError, DataError
+from mmsa.resume import store_of
 from mmsa.trained import TrainedRun
 
 AddRun = Callable[..., Path]
@@ -229,3 +233,23 @@ def test_intervals_are_students_and_welchs() -> None:
     alone = Interval.of([0.5])
     assert alone.mean == 0.5 and math.isnan(alone.low) and alone.text() == "+0.500"
     assert Interval.of([0.5, math.nan]).text() == Interval.of([]).text() == "–"
+
+
+def test_a_run_shows_its_errors_with_the_words_of_its_store(
+    folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(folders[0], tmp_path / "runs" / "copy"))
+    (folder / "checkpoints" / "best.pt").unlink()  # no model is loaded
+    command(["evaluate", str(folder), "--errors"])
+    assert capsys.readouterr().out.startswith(f"written to {folder}: errors.html, confusion.pdf")
+    run = read_run(folder)
+    errors, store = read_errors(Group("row", (run,)), "test"), store_of(run)
+    counts = errors.confusion()
+    assert counts is not None
+    assert np.diag(counts).sum() / counts.sum() == pytest.approx(run.metrics["test/acc7"])
+    assert set(said_in(store, "test")) == set(errors.names)
+    row = store.ids.index(errors.names[errors.worst()[0]][0])
+    spoken = " ".join(word for word in (store.words or [])[row] if word != "sp")
+    assert spoken in (folder / "errors.html").read_text() and spoken
+    with pytest.raises(ConfigError, match="--output needs --missing, --masks or --errors"):
+        command(["evaluate", str(folder), "--output", str(tmp_path)])

@@ -12,8 +12,9 @@ import pytest
 from mmsa.analysis import tables
 from mmsa.analysis.rendering import rendered
 from mmsa.analysis.runs import read_run
+from mmsa.analysis.scores import Estimate
 from mmsa.analysis.selection import Selection, read_runs
-from mmsa.analysis.tables import Estimate, make_tables
+from mmsa.analysis.tables import make_tables
 from mmsa.errors import DataError
 
 AddRun = Callable[..., Path]
@@ -125,7 +126,7 @@ def test_a_table_fits_its_width_and_loses_no_number(outputs: Path, add_run: AddR
     for seed in (1, 2):
         metrics = {f"test/{name}": 0.1 * number + seed / 100 for number, name in enumerate(primary, start=1)}
         long = ("regularizer=m3", "feedback=mmlatch", "encoder.text.num_layers=2", "experiment=" + "x" * 50)
-        add_run(0.8, seed, long, primary=primary, metrics=metrics)
+        add_run(0.8, seed, long, primary=primary, metrics=metrics, dataset="mine")
     text = report(outputs, width=width)
     assert max(map(len, text.splitlines())) <= max(width, 79)
     assert all(f"0.{number}15" in text for number in range(1, 7)) and text.count("± 0.007") == 6

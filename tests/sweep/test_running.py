@@ -479,15 +479,21 @@ def test_a_trial_costs_little_beside_its_training(base: list[str], monkeypatch: 
     assert len(beside) == 6 and sum(beside) / len(beside) < 0.5
 
 
-def test_the_data_are_opened_once_for_all_trials(base: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    made = make(*base, "dataset.normalize=train,none", "seed=1,2", option="grid", sampler=GRID)
+def test_the_data_are_opened_once_for_all_trials_of_a_held_out_part(
+    base: list[str], runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(*base, "dataset.num_folds=3", "dataset.held_out=0,2", "seed=1,2", option="grid", sampler=GRID)
     opened: list[str] = []
     original = running.build.open_data
     monkeypatch.setattr(
-        running.build, "open_data", lambda cfg, **more: (opened.append(cfg.dataset.normalize), original(cfg, **more))[1]
+        running.build, "open_data", lambda cfg, **more: (opened.append(cfg.dataset.held_out), original(cfg, **more))[1]
     )
-    work(made)
-    assert opened == ["train", "none"]
+    study = work(made)
+    assert opened == [0, 2]
+    folders = [trial.user_attrs["seeds"]["run"]["folder"] for trial in study.trials]
+    read = [RunRecord.read(runs / folder).data for folder in folders]
+    assert [data.held_out for data in read] == [trial.params["dataset.held_out"] for trial in study.trials]
+    assert len({data.parts for data in read}) == 1 and read[0].parts and {data.num_folds for data in read} == {3}
 
 
 def test_the_same_command_is_the_same_study_and_another_search_is_not(base: list[str]) -> None:

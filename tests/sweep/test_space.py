@@ -97,8 +97,13 @@ def test_the_sweeps_own_options_are_no_part_of_it() -> None:
     assert typed("a=1,2", *own) == typed("a=1,2")
 
 
-def test_a_seed_varies_in_a_plain_grid_only() -> None:
+def test_a_seed_and_a_held_out_part_vary_in_a_plain_grid_only() -> None:
     assert "seed" in read_space({}, ["seed=1,2"], seeds_allowed=True).distributions
+    with pytest.raises(
+        ConfigError, match=r"held_out may not be searched[\s\S]*type dataset\.held_out=0: a search keeps one"
+    ):
+        typed("dataset.num_folds=3", "dataset.held_out=0,1,2")
+    assert "dataset.held_out" in read_space({}, ["dataset.held_out=0,1"], seeds_allowed=True).distributions
     with pytest.raises(ConfigError, match=r"type sweep\.seeds=4"):
         typed("seed=1,2,3,4")
     assert typed("a=1,2", "seed=3").fixed == ("seed=3",)

@@ -400,7 +400,7 @@ def test_report_of_a_plain_grid_is_its_table_of_runs(
     kept: Kept, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outputs = kept(study_of(trial([0.7]), final=True, study="grid"))
-    monkeypatch.setattr("mmsa.analysis.tables.report_tables", lambda asked: [Table(f"table of {asked.sweeps}")])
+    monkeypatch.setattr("mmsa.analysis.tables.reported", lambda asked: ([Table(f"table of {asked.sweeps}")], []))
     command_line("--outputs", outputs, "--sweep", "grid")
     assert capsys.readouterr().out == "table of ('grid',)\n"
 
