@@ -3,17 +3,19 @@
 import mmsa
 result = mmsa.run(["regularizer=m3", "feedback=mmlatch"])   # metrics, predictions, run id, folder
 trained = mmsa.load(result.folder)                          # the selected weights and their data
+mmsa.predict("outputs/models/NAME", {"text": words})        # of a model that `mmsa pack` made
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmsa.analysis.comparison import TrainedRun
     from mmsa.experiment import RunResult
+    from mmsa.serving.packed import PackedModel, Predictions
 
 __version__ = "0.1.0"
 
@@ -34,17 +36,40 @@ def run(overrides: Sequence[str] = (), quiet: bool = False) -> RunResult:
     return run_experiment(compose(overrides), list(overrides), quiet)
 
 
-def load(folder: str | Path, data: str | Path | None = None) -> TrainedRun:
-    """Load a trained run: its model with the selected weights, its task and its data.
+def load(folder: str | Path, data: str | Path | None = None) -> TrainedRun | PackedModel:
+    """Load a trained run, its model with the selected weights, its task and its data; or a packed model, without data.
 
     Args:
-        folder: the run's folder.
+        folder: the run's folder, or that of a packed model.
         data: a folder of stores, for a run whose data were moved away from it; None looks beside the run, where the
             store was, and in paths.data.
 
     Raises:
-        DataError: the folder is not a run's, or its data are not found.
+        DataError: the folder is not a run's, or its data are not found; or a packed model is damaged.
     """
+    from mmsa.serving.card import is_packed
+    from mmsa.serving.packed import load_packed
     from mmsa.trained import load_run
 
+    if is_packed(Path(folder)):
+        return load_packed(Path(folder))
     return load_run(Path(folder), None if data is None else Path(data))
+
+
+def predict(model: PackedModel | str | Path, records: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> Predictions:
+    """Predict utterances with a packed model.
+
+    Args:
+        model: loaded by `load`, or its folder.
+        records: one utterance or several, each a mapping from modality to an array (steps, features), or from "text" to
+            words where the model reads words; a modality that is left out is missing.
+
+    Returns:
+        `values` (N,) or (N, K), and of several seeds their `spread` and each `by_seed`.
+
+    Raises:
+        DataError: a record has an unknown modality, another width, or values that are not finite.
+    """
+    from mmsa.serving.predict import predict as predicted
+
+    return predicted(model, records)

@@ -229,6 +229,7 @@ def build_model(
     aligned: bool = True,
     tables: Mapping[str, torch.Tensor] | None = None,
     max_steps: Mapping[str, int] | None = None,
+    pretrained: bool = True,
 ) -> MultimodalModel:
     """The model for features of these widths.
 
@@ -240,6 +241,7 @@ def build_model(
         aligned: whether the modalities share one time axis.
         tables: per modality whose features are ids of words, the (V, D) vectors to start from.
         max_steps: per modality the most steps that an utterance may have; None: not known yet.
+        pretrained: encoders read the weights of their models; without, a run's weights follow.
 
     Raises:
         ConfigError: options that do not fit together, or do not fit the data.
@@ -247,7 +249,7 @@ def build_model(
     reads: str = target_of(cfg, "fusion").reads
     steps = dict(max_steps or dict.fromkeys(widths, 1))
     encoders: dict[str, Any] = {
-        m: built(cfg, encoder_place(cfg, m), input_dim=width, reads=reads, max_steps=steps[m])
+        m: built(cfg, encoder_place(cfg, m), input_dim=width, reads=reads, max_steps=steps[m], pretrained=pretrained)
         for m, width in widths.items()
     }
     for m, table in (tables or {}).items():

@@ -432,6 +432,45 @@ def evaluate(
 
 
 @app.command()
+def pack(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders of runs: the seeds of one configuration.", metavar="RUN...")
+    ],
+    output: Annotated[
+        Path | None, typer.Option(help="The new folder.", metavar="FOLDER", show_default="outputs/models/NAME")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the stores.", show_default="beside the runs, or paths.data")
+    ] = None,
+) -> None:
+    """Pack finished runs into one folder that predicts without their data."""
+    from mmsa.serving.pack import described
+    from mmsa.serving.pack import pack as packed
+
+    print(printable_lines("\n".join(described(packed(runs, output, data)))))
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="Folder of a packed model.")],
+    input_: Annotated[Path, typer.Option("--input", help="File or folder that prepare reads, or its store.")],
+    output: Annotated[
+        Path | None, typer.Option(help="FILE.csv or FILE.json.", metavar="FILE", show_default="the screen")
+    ] = None,
+    options: Annotated[list[str] | None, _OPTIONS] = None,
+) -> None:
+    """Predict utterances with a packed model; labels are not needed."""
+    from mmsa.serving.predict import predict_file
+
+    def say(line: str) -> None:
+        print(printable(line), file=sys.stderr)
+
+    count = predict_file(model, input_, output, options or [], say)
+    if output is not None:
+        say(f"{count:,} predictions in {output}")
+
+
+@app.command()
 def ui(
     run: Annotated[Path | None, typer.Argument(help="Folder of a run, whose page it names too.")] = None,
     outputs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("outputs"),

@@ -28,7 +28,7 @@ from mmsa.program import training
 
 GIVEN: dict[str, tuple[str, ...]] = {
     "dataset": ("loading",),
-    "encoder": ("input_dim", "reads", "max_steps"),
+    "encoder": ("input_dim", "reads", "max_steps", "pretrained"),
     "fusion": ("input_dims", "max_steps"),
     "regularizer": ("modalities", "generator", "max_steps"),
     "feedback": ("input_dims", "source_dims", "max_steps"),
@@ -40,7 +40,8 @@ GIVEN: dict[str, tuple[str, ...]] = {
 }
 """Per group the arguments that the program passes: they come from the data, another part, or several options.
 
-`max_steps` is the most steps of an utterance: for an encoder its own, for other parts one per modality.
+`max_steps` is the most steps of an utterance: for an encoder its own, for other parts one per modality. Without
+`pretrained` an encoder reads no weights of others: those of a run follow.
 """
 
 
@@ -64,9 +65,18 @@ def check_nodes(cfg: DictConfig) -> None:
     for group, schema in PLAIN_GROUPS.items():
         check_options(values_of(cfg, group), schema, group)
     for group in GIVEN:
-        several = group == "encoder" and isinstance(cfg.get(group), DictConfig)
-        for place in [f"{group}.{name}" for name in cfg[group]] if several else [group]:
-            check_node(cfg, place)
+        check_group(cfg, group)
+
+
+def check_group(cfg: DictConfig, group: str) -> None:
+    """Check the options of the parts of one group.
+
+    Raises:
+        ConfigError: an option is unknown, of the wrong type or out of range, or a node names no part of ours.
+    """
+    several = group == "encoder" and isinstance(cfg.get(group), DictConfig)
+    for place in [f"{group}.{name}" for name in cfg[group]] if several else [group]:
+        check_node(cfg, place)
 
 
 def check_node(cfg: DictConfig, place: str) -> None:

@@ -17,7 +17,7 @@ from mmsa.data.loading import Loading, words_are_not_averaged
 from mmsa.data.normalise import Normalizer, Standardisation, per_modality, within_utterances
 from mmsa.data.own_folds import own_folds
 from mmsa.data.store import FOLDS, PAUSE, Store
-from mmsa.data.word_vectors import TEXT, number_words
+from mmsa.data.word_vectors import TEXT, Vocabulary, number_words
 from mmsa.errors import DataError
 from mmsa.types import Batch
 
@@ -106,6 +106,19 @@ class Fold:
         return {m: vectors.means() for m, vectors in self.vectors.items()}
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """The values that a run takes from the data that it is trained on.
+
+    Args:
+        scales: of the modalities that the train fold normalises.
+        vocabulary: of trained word vectors; None where there are none.
+    """
+
+    scales: Mapping[str, Standardisation]
+    vocabulary: Vocabulary | None = None
+
+
 class Data:
     """A prepared data set as a run sees it.
 
@@ -115,6 +128,7 @@ class Data:
         loading: how; with trained word vectors text is numbers of words, and `tables["text"]`, (V, D) float32, has the
             vector of each.
         tokenizers: of the modalities that are read as word pieces, from the store's words.
+        fitted: of the data that a model was trained on, where these are others; None fits them to the store.
 
     Raises:
         DataError: the store lacks a modality, words that are needed, a train fold to normalise by, or a video for each
@@ -128,16 +142,17 @@ class Data:
         modalities: Sequence[str],
         loading: Loading = Loading(),  # noqa: B008  (frozen)
         tokenizers: Mapping[str, Tokenizer] | None = None,
+        fitted: Fitted | None = None,
     ) -> None:
         self.store = store = own_folds(store, loading.num_folds, loading.held_out)
         self._closed: dict[str, str] = {}
         self.modalities = tuple(modalities)
-        self._tokenizers = {m: tokenizer for m, tokenizer in (tokenizers or {}).items() if m in modalities}
+        self.tokenizers = {m: tokenizer for m, tokenizer in (tokenizers or {}).items() if m in modalities}
         self.loading = loading
         self._normalize = per_modality(loading.normalize, modalities)
-        if loading.resample not in (None, TEXT) and TEXT in self._tokenizers:
+        if loading.resample not in (None, TEXT) and TEXT in self.tokenizers:
             raise words_are_not_averaged(loading.resample)
-        absent = [m for m in modalities if m not in store.features and m not in self._tokenizers]
+        absent = [m for m in modalities if m not in store.features and m not in self.tokenizers]
         if absent:
             kept = [m for m in modalities if m not in absent]
             raise DataError(
@@ -155,15 +170,15 @@ class Data:
         """Utterances of the store that are longer than `max_length` in some modality."""
         lengths = np.stack(list(read.values()))  # (M, N)
         self.aligned = bool(np.all((lengths == 0) | (lengths == lengths.max(axis=0))))
-        self.widths = {m: 1 if m in self._tokenizers else store.features[m].width for m in self.modalities}
+        self.widths = {m: 1 if m in self.tokenizers else store.features[m].width for m in self.modalities}
         """Features per step, in the order of the model; 1 of word pieces."""
         self.max_steps = {m: self._most(m) or int(read[m].max(initial=0)) for m in self.modalities}
         """Per modality the most steps that an utterance may have: `max_length`, or those of the longest one."""
         self._held = [m for m in self.modalities if m in store.features]
-        self._scales = {m: self._scale(m) for m in self._held if self._normalize[m] == "train"}
-        self._vocabulary = number_words(store, self._scales.get(TEXT)) if loading.word_vectors == "trained" else None
-        trained = self._vocabulary
-        self.tables = {TEXT: torch.from_numpy(trained.table)} if trained is not None else {}
+        self.fitted = fitted = fitted or self._fit()
+        trained = fitted.vocabulary
+        self._word_ids = None if trained is None else trained.ids(store)
+        self.tables = {} if trained is None else {TEXT: torch.from_numpy(trained.table)}
         """Per modality whose features are numbers of words, their vectors (V, D) float32; row 0, padding, is zeros."""
         self.remarks: list[str] = []
         """Remarks that a run prints."""
@@ -185,10 +200,14 @@ class Data:
         Raises:
             DataError: it is empty, or closed.
         """
-        rows = self.rows(name)
+        return self.part(name, self.rows(name))
+
+    def part(self, name: str, rows: np.ndarray) -> Fold:
+        """Some (N,) rows of the store as a fold, N > 0."""
         streams = {m: self._stream(m, rows) for m in self.modalities}
         vectors = {
-            m: VectorInput(self.store.features[m], rows, self._scales.get(m), self._most_held(m)) for m in self._held
+            m: VectorInput(self.store.features[m], rows, self.fitted.scales.get(m), self._most_held(m))
+            for m in self._held
         }
         return Fold(self.store, name, rows, streams, vectors)
 
@@ -217,20 +236,20 @@ class Data:
         return [m for m in self.modalities if len(rows) and not any(self._is_there(m, row) for row in rows.tolist())]
 
     def _is_there(self, modality: str, row: int) -> bool:
-        if modality in self._tokenizers:
+        if modality in self.tokenizers:
             return any(word != PAUSE for word in words_of(self.store, modality)[row][: self._most(modality)])
         steps = self.store.features[modality][row][: self._most_held(modality)]
-        return bool(len(steps) if self._vocabulary is not None and modality == TEXT else steps.any())
+        return bool(len(steps) if self._word_ids is not None and modality == TEXT else steps.any())
 
     def _stream(self, modality: str, rows: np.ndarray) -> Input:
         most = self._most(modality)
-        if modality in self._tokenizers:
+        if modality in self.tokenizers:
             words = words_of(self.store, modality)
-            return PieceInput([words[row][:most] for row in rows], self._tokenizers[modality])
+            return PieceInput([words[row][:most] for row in rows], self.tokenizers[modality])
         ragged = self.store.features[modality]
-        if self._vocabulary is not None and modality == TEXT:
-            return IdInput(self._vocabulary.ids, ragged.offsets, rows, most)
-        normalizer: Normalizer | None = self._scales.get(modality)
+        if self._word_ids is not None and modality == TEXT:
+            return IdInput(self._word_ids, ragged.offsets, rows, most)
+        normalizer: Normalizer | None = self.fitted.scales.get(modality)
         if self._normalize[modality] == "utterance":
             normalizer = partial(within_utterances, clip=self.loading.clip)
         resampled = None
@@ -248,9 +267,14 @@ class Data:
 
     def _held_lengths(self, modality: str) -> np.ndarray:
         """(rows of the store,) int64 steps, or words of a modality that is read as word pieces."""
-        if modality in self._tokenizers:
+        if modality in self.tokenizers:
             return np.array([len(words) for words in words_of(self.store, modality)], dtype=np.int64)
         return self.store.features[modality].lengths
+
+    def _fit(self) -> Fitted:
+        scales = {m: self._scale(m) for m in self._held if self._normalize[m] == "train"}
+        trained = self.loading.word_vectors == "trained"
+        return Fitted(scales, number_words(self.store, scales.get(TEXT)) if trained else None)
 
     def _scale(self, modality: str) -> Standardisation:
         ragged = self.store.features[modality]

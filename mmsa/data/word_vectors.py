@@ -16,15 +16,24 @@ TEXT = "text"
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The words of a store by number, and their vectors.
+    """Words by number, and their vectors.
 
     Args:
-        ids: (total steps,) int64 word of every step, >= 1.
+        words: V - 1 different ones; the first is number 1.
         table: (V, D) float32 vector by number; row 0, of padding, is zeros.
     """
 
-    ids: np.ndarray
+    words: tuple[str, ...]
     table: np.ndarray
+
+    def ids(self, store: Store) -> np.ndarray:
+        """(total steps,) int64 number of the word of every step of a store; 0 for a word that has none.
+
+        Raises:
+            DataError: the words are not one per step.
+        """
+        numbers = {word: number for number, word in enumerate(self.words, start=1)}
+        return np.array([numbers.get(word, 0) for word in said_per_step(store)], dtype=np.int64)
 
 
 def number_words(store: Store, scale: Standardisation | None) -> Vocabulary:
@@ -37,6 +46,22 @@ def number_words(store: Store, scale: Standardisation | None) -> Vocabulary:
     Raises:
         DataError: the words are not one per step.
     """
+    said, ragged = said_per_step(store), store.features[TEXT]
+    first: dict[str, int] = {}
+    for place in [*np.flatnonzero(ragged.values.any(axis=1)), *range(len(said))]:  # those without a vector come last
+        first.setdefault(said[place], place)
+    words = tuple(sorted(first))
+    vectors = np.asarray(ragged.values[[first[word] for word in words]], dtype=np.float32)
+    table = np.concatenate([np.zeros((1, ragged.width), np.float32), scale(vectors) if scale else vectors])
+    return Vocabulary(words, table)
+
+
+def said_per_step(store: Store) -> list[str]:
+    """The word of every step of the text, of all utterances.
+
+    Raises:
+        DataError: the words are not one per step.
+    """
     ragged = store.features[TEXT]
     if store.words is None or list(map(len, store.words)) != ragged.lengths.tolist():
         held = "no words" if store.words is None else "words, but not one per step"
@@ -44,11 +69,4 @@ def number_words(store: Store, scale: Standardisation | None) -> Vocabulary:
             f"dataset.word_vectors=trained needs the word of every step, and {store.title} has {held}.\n"
             "  type dataset.word_vectors=fixed, or dataset.source=FOLDER of computational sequences (.csd)"
         )
-    said = [word for words in store.words for word in words]
-    first: dict[str, int] = {}
-    for place in [*np.flatnonzero(ragged.values.any(axis=1)), *range(len(said))]:  # those without a vector come last
-        first.setdefault(said[place], place)
-    numbers = {word: number for number, word in enumerate(sorted(first), start=1)}
-    vectors = np.asarray(ragged.values[[first[word] for word in numbers]], dtype=np.float32)
-    table = np.concatenate([np.zeros((1, ragged.width), np.float32), scale(vectors) if scale else vectors])
-    return Vocabulary(np.array([numbers[word] for word in said], dtype=np.int64), table)
+    return [word for words in store.words for word in words]

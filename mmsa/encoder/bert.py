@@ -53,6 +53,7 @@ class TransformerEncoder(nn.Module):
         dropout: rate in [0, 1) of every dropout in the model, in training only; None leaves each as the model has it.
         lr: learning rate > 0 of the transformer; None takes the optimizer's, as the map does.
         pooling: utterance vector: "mean" over all pieces but padding, or the "first" piece, which of BERT is [CLS].
+        pretrained: read the model's weights; without, it is initialised.
 
     Shapes: ids (B, P) -> embedded (B, P, D) -> Encoded with sequence (B, T, S), the mean over each word's pieces,
     utterance (B, S), as `pooling` says, and pooled (B, S), the mean over the pieces of words.
@@ -73,6 +74,7 @@ class TransformerEncoder(nn.Module):
         dropout: DropRate | None = None,
         lr: Positive | None = None,
         pooling: Literal["mean", "first"] = "mean",
+        pretrained: bool = True,
     ) -> None:
         super().__init__()
         if freeze == "all" and (dropout is not None or lr is not None or freeze_embeddings):
@@ -81,7 +83,7 @@ class TransformerEncoder(nn.Module):
                 "  type encoder.text.dropout=null encoder.text.lr=null encoder.text.freeze_embeddings=false, "
                 "or encoder.text.freeze=none"
             )
-        self.transformer: Any = load_transformer(name, dropout)
+        self.transformer: Any = load_transformer(name, dropout, pretrained)
         self.pad_id = padding_id(self.transformer.config, name)
         self.transformer.lr = lr  # where the parameter groups look for it: the map learns at the optimizer's
         self.is_frozen = freeze == "all"

@@ -20,12 +20,13 @@ ROBERTA_PAD_ID = 1
 """Models in the tradition of RoBERTa pad with id 1, and count positions from the id after it."""
 
 
-def load_transformer(name: str, dropout: float | None) -> Any:
+def load_transformer(name: str, dropout: float | None, pretrained: bool = True) -> Any:
     """A transformer encoder without the layer that would pool its output; without weights on the device "meta".
 
     Args:
         name: folder, or name on the hub.
         dropout: every dropout rate of the model; None leaves each as it is.
+        pretrained: read its weights.
 
     Raises:
         ConfigError: it cannot be loaded, lacks weights, or is no encoder of embedded word pieces.
@@ -36,7 +37,7 @@ def load_transformer(name: str, dropout: float | None) -> Any:
     model_class = _encoder_class(config, name)
     accepted = inspect.signature(model_class.__init__).parameters
     options = {"add_pooling_layer": False} if "add_pooling_layer" in accepted else {}
-    if torch.get_default_device().type == "meta":
+    if not pretrained or torch.get_default_device().type == "meta":
         return _transformers().AutoModel.from_config(config, dtype=torch.float32, **options)
     model, report = _loaded("AutoModel", name, config=config, dtype=torch.float32, output_loading_info=True, **options)
     if report["missing_keys"]:
@@ -61,7 +62,7 @@ class WordPieceTokenizer:
     """
 
     def __init__(self, name: str) -> None:
-        config = _loaded("AutoConfig", name)
+        self.config = config = _loaded("AutoConfig", name)
         # Byte-level tokenizers need the space that stands before a word in running text; the others ignore this.
         self.tokenizer = _loaded("AutoTokenizer", name, add_prefix_space=True)
         if not self.tokenizer.is_fast:
@@ -87,6 +88,11 @@ class WordPieceTokenizer:
             return []
         encoded = self.tokenizer([list(words) for words in utterances], is_split_into_words=True, verbose=False)
         return [self._cut(ids, encoded.word_ids(row)) for row, ids in enumerate(encoded["input_ids"])]
+
+    def save(self, folder: Path) -> None:
+        """Write a folder that makes this tokenizer, and the model without its weights."""
+        self.tokenizer.save_pretrained(folder)
+        self.config.save_pretrained(folder)
 
     def _cut(self, ids: list[int], words: list[int | None]) -> Pieces:
         """The pieces of one utterance, as many as the model reads."""

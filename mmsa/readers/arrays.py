@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from mmsa.data.prepare import Progress
+from mmsa.data.prepare import Progress, silent
 from mmsa.data.store import FOLDS, Prepared, Store, is_store
 from mmsa.errors import DataError, printable
 from mmsa.readers.array_file import ArrayFile
@@ -92,6 +92,15 @@ def _check_values(store: Store) -> None:
             raise DataError(f"{store.path} is a damaged store: {name} holds values that are not finite.\n  {_REMEDY}")
 
 
+def read_unlabelled(path: Path) -> Prepared:
+    """As `read_arrays`, of utterances to predict: their targets are not read, and need not be there, as their folds.
+
+    Raises:
+        DataError: as of `read_arrays`.
+    """
+    return _Reader(path).unlabelled()
+
+
 class _Reader:
     """One file, checked array by array."""
 
@@ -99,6 +108,7 @@ class _Reader:
         self._file = ArrayFile(path)
         self._headers = self._file.headers
         self._has_words = "words" in self._headers
+        self._counted = "fold" if "fold" in self._headers else "id"
         for name in self._headers:
             group, _, own = name.partition("/")
             known = group in _GROUPS and _NAME.fullmatch(own) and len(own) <= _LONGEST_NAME
@@ -111,6 +121,10 @@ class _Reader:
         targets = ((MAIN,) if MAIN in self._headers else ()) + named
         if not targets:
             raise self._refused("it has no target", "an array target (N,), or target/NAME")
+        return Contents(self._modalities(), targets)
+
+    def _modalities(self) -> tuple[str, ...]:
+        """Names of its features."""
         modalities = tuple(name.partition("/")[2] for name in self._headers if name.startswith("features/"))
         for name in self._headers:
             group, _, own = name.partition("/")
@@ -118,12 +132,24 @@ class _Reader:
                 raise self._refused(f"it has {name}, and no {_owner(own)}", f"the array {_owner(own)}, or leave it out")
         if not modalities and not self._has_words:
             raise self._refused("it has no features", "an array features/NAME")
-        return Contents(modalities, targets)
+        return modalities
 
     def read(self, required: Sequence[str], progress: Progress) -> Prepared:
         held = self.contents()
         check_required(required, held.modalities, f"dataset.source={self._file.path}")
         folds = self._strings("fold")
+        targets = {name: self._target(name, len(folds)) for name in held.targets}
+        return self._prepared(folds, targets, held.modalities, progress)
+
+    def unlabelled(self) -> Prepared:
+        """All rows as of the test fold, or of theirs, without targets."""
+        modalities = self._modalities()
+        folds = self._strings("fold") if "fold" in self._headers else [FOLDS[-1]] * len(self._strings("id"))
+        return self._prepared(folds, {}, modalities, silent)
+
+    def _prepared(
+        self, folds: list[str], targets: Mapping[str, np.ndarray], modalities: Sequence[str], progress: Progress
+    ) -> Prepared:
         odd = sorted(set(folds) - set(FOLDS))
         if odd:
             raise self._refused(
@@ -136,8 +162,7 @@ class _Reader:
             raise self._refused(
                 f"id holds {(repeated or [''])[0][:_LONGEST_NAME]!r} twice or empty", "another id for each utterance"
             )
-        targets = {name: self._target(name, count) for name in held.targets}
-        parts = {m: self._features(m, count) for m in progress(held.modalities, "reading arrays", len(held.modalities))}
+        parts = {m: self._features(m, count) for m in progress(modalities, "reading arrays", len(modalities))}
         words = self._words(count) if self._has_words else None
         videos = self._strings("video", count) if "video" in self._headers else None
         places = segment_ids(ids)[0] if videos is None else zip(videos, range(count), strict=True)
@@ -153,7 +178,7 @@ class _Reader:
             for i, place in enumerate(places)
         ]
         try:
-            return gather(rows, {}, held.modalities)
+            return gather(rows, {}, modalities)
         except DataError as error:
             raise self._refused(str(error).rstrip("."), "arrays that hold values") from error
 
@@ -203,7 +228,8 @@ class _Reader:
         offsets = offsets.astype(np.int64 if offsets.dtype.kind == "i" else np.float64)  # differences must not wrap
         if len(offsets) != count + 1:
             raise self._refused(
-                f"{place} has shape {offsets.shape}, and fold has {count} entries", f"{place} of shape ({count + 1},)"
+                f"{place} has shape {offsets.shape}, and {self._counted} has {count} entries",
+                f"{place} of shape ({count + 1},)",
             )
         whole = (offsets == np.floor(offsets)).all()
         if not whole or offsets[0] != 0 or offsets[-1] != len(values) or (np.diff(offsets) < 0).any():
@@ -226,7 +252,7 @@ class _Reader:
             )
         if count is not None and header.shape[0] != count:
             raise self._refused(
-                f"{name} has shape {header.shape}, and fold has {count} entries",
+                f"{name} has shape {header.shape}, and {self._counted} has {count} entries",
                 f"{name} with {count} rows, one per entry of fold",
             )
         return self._file.read(name)
