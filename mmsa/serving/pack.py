@@ -73,13 +73,14 @@ def pack(folders: Sequence[Path], output: Path | None = None, stores: Path | Non
     try:
         made.mkdir()
         _write(made, folders, records, runs)
-        _prove(load_packed(made), runs)
+        model = load_packed(made)
+        _prove(model, runs)
         os.rename(made, target)
     except OSError as error:
         raise DataError(f"{target} cannot be written: {error.strerror}.\n  type --output FOLDER elsewhere") from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
-    return load_packed(target)
+    return replace(model, folder=target)
 
 
 def _checked(folder: Path) -> RunRecord:

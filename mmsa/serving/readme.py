@@ -71,8 +71,8 @@ def readme(card: Card, folders: Sequence[Path], records: Sequence[RunRecord], ta
         "",
         f"{title}, data {data.fingerprint}: {counts} utterances. {origin}",
         "",
-        "The licence of the data is not known to mmsa, and what it permits with a model is for whoever passes this one on "
-        "to check; then replace `license: other` above.",
+        "mmsa does not know the licence of the data. Look up what it permits before you pass this model on, and then "
+        "replace `license: other` above.",
         "",
         f"Packed by {card.written_by}" + (f", trained at commit {commit}." if commit else "."),
         "",

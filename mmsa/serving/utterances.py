@@ -35,8 +35,8 @@ _NUM_NAMED = 3
 def opened(card: Card, path: Path, options: Sequence[str], say: Say) -> Iterator[Store]:
     """The utterances of a file: a prepared store, named arrays, or another source that `mmsa prepare` reads.
 
-    A store is mapped, and read as it is predicted. Named arrays are read whole. Another source is prepared into a folder
-    that goes afterwards, from which it is mapped.
+    A store is mapped, and read as it is predicted. Named arrays are read whole. Another source is prepared into a
+    folder that goes afterwards, from which it is mapped.
 
     Args:
         card: of the model.
@@ -180,7 +180,7 @@ def fitting(card: Card, store: Store, where: str, say: Say) -> Store:
     words_read = any(reads.kind != "vectors" for reads in card.inputs.values())
     if unknown and not (words_read and unknown == [TEXT]):
         raise DataError(
-            f"{where}: {printable(unknown[0])[:80]} is no modality of the model, which reads {', '.join(card.inputs)}.\n"
+            f"{where}: {printable(unknown[0])[:80]} is no modality of the model; it reads {', '.join(card.inputs)}.\n"
             "  leave it out, or give it the name that it had in training"
         )
     features, lacking = {}, []

@@ -103,9 +103,9 @@ def remembered_part(cfg: DictConfig, place: str) -> Callable[..., Any]:
     return _parts[key]
 
 
-def remembered_transformer(name: str, dropout: float | None) -> Any:
+def remembered_transformer(name: str, dropout: float | None, pretrained: bool = True) -> Any:
     """What `bert.load_transformer` gives, read once: reading it for every model would be most of the time."""
-    return copy.deepcopy(read_transformer(name, dropout))
+    return copy.deepcopy(read_transformer(name, dropout, pretrained))
 
 
 read_transformer = cache(bert.load_transformer)
