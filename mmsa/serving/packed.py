@@ -35,6 +35,7 @@ BLOCK = 1024
 """Utterances that are in memory at a time, where they come from a store."""
 _LEAST_LIMIT = 4096
 """Numbers up to it may stand in a configuration, whatever the sizes of the weights."""
+_MOST_STEPS = 2**31 - 1
 _OF_PREDICTION = ("normalize", "clip", "max_length", "resample", "word_vectors")
 """Options of loading that change an input."""
 _MISFITS = (
@@ -221,6 +222,8 @@ def _whole_numbers(value: Any) -> Iterator[int]:
 def _loading(card: Card) -> Loading:
     """The options of loading, checked."""
     check_options(card.loading, Loading, "dataset")
+    if (largest := max(_whole_numbers(card.loading), default=0)) > _MOST_STEPS:
+        raise DataError(f"dataset.max_length={largest}: {_MOST_STEPS} steps at most.\n  name another model")
     loading = Loading(**{name: value for name, value in card.loading.items() if name in _OF_PREDICTION})
     loading.check(tuple(card.inputs), list(card.inputs))
     return loading

@@ -109,21 +109,17 @@ def of_records(card: Card, records: Sequence[Record]) -> Store:
                 f"{where}: {printable(str(unknown[0]))[:80]!r} is no modality of the model.\n"
                 f"  give {', '.join(card.inputs)}, and id"
             )
-        if not any(_is_there(record.get(m)) for m in card.inputs):
-            raise DataError(f"{where} has no modality of the model.\n  give one or more of {', '.join(card.inputs)}")
         for m, reads in card.inputs.items():
             if reads.kind == "vectors":
                 steps[m].append(_steps(record.get(m), reads, f"{where}: {m}"))
             else:
                 said.append(_words(record.get(m), f"{where}: {m}"))
+        if not any(len(found[-1]) for found in (*steps.values(), said) if found):
+            raise DataError(f"{where} has no modality of the model.\n  give one or more of {', '.join(card.inputs)}")
     ids = [str(record.get("id", number)) for number, record in enumerate(records)]
     features = {m: Ragged.join(found) for m, found in steps.items()}
     prepared = Prepared(ids, ids, [FOLDS[-1]] * len(ids), {}, features, said or None)
     return fitting(card, in_memory(Path("records"), prepared), "the records", lambda line: None)
-
-
-def _is_there(value: Any) -> bool:
-    return value is not None and len(np.shape(value)) <= 3 and (isinstance(value, str) or len(value) > 0)
 
 
 def _steps(value: Any, reads: Reads, where: str) -> np.ndarray:
