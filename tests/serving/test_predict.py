@@ -19,6 +19,8 @@ from mmsa.errors import ConfigError, DataError
 from mmsa.run_folder import read_rows
 from mmsa.serving import packed as packed_models
 from mmsa.serving.pack import pack
+from mmsa.trained import load_run
+from tests.readers import test_mmsa_pickle as mmsa_pickle
 from tests.serving.conftest import Fabricate
 from tests.test_former import former
 
@@ -192,3 +194,29 @@ def test_word_vectors_of_another_file_are_refused(fabricate: Fabricate, corpus: 
     write_store(tmp_path / "other.h5", content, dataset="synthetic", sources={"glove": "f" * 64}, options={})
     with pytest.raises(DataError, match=r"its text is word vectors.*\n  type dataset.glove=null"):
         predicted(made.folder, tmp_path / "other.h5")
+
+
+def test_a_pickle_is_prepared_in_passing_and_predicted_as_its_store(fabricate: Fabricate, tmp_path: Path) -> None:
+    pickle = mmsa_pickle.write(tmp_path, mmsa_pickle.content())
+    folder = fabricate(["dataset=cmu_mosi", f"dataset.source={pickle}", "fusion=concat"])
+    made = pack([folder])
+    expected = load_run(folder).evaluate("test")[1]
+    same(predicted(made.folder, pickle)[0], expected)
+    content = mmsa_pickle.content()
+    for part in content.values():
+        part["audio"] = np.zeros_like(part["audio"])
+    lacking = mmsa_pickle.write(tmp_path, content)
+    rows, said = predicted(made.folder, lacking)
+    assert len(rows) == 6 and "audio is missing in all 6 utterances" in said
+    content = mmsa_pickle.content()
+    content["test"]["audio"][0, 0, 0] = np.inf
+    with pytest.raises(DataError, match=r"audio has 1 values that are not finite.\n  replace them: 0"):
+        predicted(made.folder, mmsa_pickle.write(tmp_path, content))
+
+
+def test_a_source_of_another_data_set_is_named_by_an_option(model: Path, tmp_path: Path) -> None:
+    pickle = mmsa_pickle.write(tmp_path, mmsa_pickle.content())
+    with pytest.raises(DataError, match=r"neither \.npz nor HDF5|is a pickle"):
+        predicted(model, pickle)
+    with pytest.raises(DataError, match="text has 4 numbers per step, and the model reads 3"):
+        predicted(model, pickle, "dataset=cmu_mosi")
