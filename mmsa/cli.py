@@ -443,7 +443,7 @@ def pack(
         Path | None, typer.Option(help="Folder of the stores.", show_default="beside the runs, or paths.data")
     ] = None,
 ) -> None:
-    """Pack finished runs into one folder that predicts without their data."""
+    """Pack finished runs into a folder that predicts without data."""
     from mmsa.serving.pack import described
     from mmsa.serving.pack import pack as packed
 

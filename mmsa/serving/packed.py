@@ -26,7 +26,7 @@ from mmsa.data.word_vectors import TEXT, Vocabulary
 from mmsa.errors import DataError, MmsaError
 from mmsa.files import content_of
 from mmsa.model import MultimodalModel
-from mmsa.parts import built, check_group
+from mmsa.parts import built, check_group, target_of
 from mmsa.serving.card import GROUPS, INPUTS, PIECES, Card, refuse
 from mmsa.stages import Task
 
@@ -239,7 +239,7 @@ def _tokenizers(folder: Path, card: Card, cfg: DictConfig) -> dict[str, Tokenize
         return {}
     place = build.encoder_place(cfg, TEXT)
     OmegaConf.update(cfg, f"{place}.name", str((folder / PIECES).resolve()))
-    tokenizer: Tokenizer = build.target_of(cfg, place).tokenizer(name=OmegaConf.select(cfg, f"{place}.name"))
+    tokenizer: Tokenizer = target_of(cfg, place).tokenizer(name=OmegaConf.select(cfg, f"{place}.name"))
     return {TEXT: tokenizer}
 
 

@@ -65,7 +65,9 @@ def predict_file(folder: Path, path: Path, output: Path | None, options: Sequenc
         DataError: the model is refused, or the file.
     """
     if output is not None and output.suffix not in _FORMATS:
-        raise ConfigError(f"--output {output}: .csv or .json is required.\n  type --output {shown(output.stem)}.csv")
+        raise ConfigError(
+            f"--output {output}: .csv or .json is required.\n  type --output {shown(output.with_suffix('.csv'))}"
+        )
     model = packed(folder)
     if not path.exists():
         raise DataError(f"--input {path}: there is no such file.\n  type --input FILE.npz, or another source or store")

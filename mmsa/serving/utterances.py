@@ -114,7 +114,8 @@ def of_records(card: Card, records: Sequence[Record]) -> Store:
                 steps[m].append(_steps(record.get(m), reads, f"{where}: {m}"))
             else:
                 said.append(_words(record.get(m), f"{where}: {m}"))
-        if not any(len(found[-1]) for found in (*steps.values(), said) if found):
+        given = [found[-1] for found in steps.values()] + said[number:]
+        if not any(map(len, given)):
             raise DataError(f"{where} has no modality of the model.\n  give one or more of {', '.join(card.inputs)}")
     ids = [str(record.get("id", number)) for number, record in enumerate(records)]
     features = {m: Ragged.join(found) for m, found in steps.items()}
