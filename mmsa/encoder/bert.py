@@ -133,6 +133,10 @@ class TransformerEncoder(nn.Module):
         pooled = self._read(states, of_any_word[:, None])[:, 0]
         return Encoded(self._read(states, of_words), utterance, embedded.lengths, pooled)
 
+    def forget(self) -> None:
+        """Free the memory of the states that are known."""
+        self._known.clear()
+
     def _read(self, states: Tensor, chosen: Tensor) -> Tensor:
         """The mapped means of the chosen pieces' states (B, N, S), zeros where none is chosen."""
         return self.map(means(states, chosen)) * chosen.any(dim=2)[:, :, None]
@@ -198,4 +202,4 @@ class TransformerEncoder(nn.Module):
 
 def _forget(encoder: TransformerEncoder, _: object) -> None:
     """States of former weights are not those of the ones just loaded."""
-    encoder._known.clear()
+    encoder.forget()

@@ -126,6 +126,9 @@ class PackedModel:
         for start in range(0, len(store.ids), BLOCK):
             rows = np.arange(start, min(start + BLOCK, len(store.ids)))
             yield self._predicted(data.part(FOLDS[-1], rows))
+            for encoder in (part for model in self.models.values() for part in model.encoders.values()):
+                if hasattr(encoder, "forget"):  # what it keeps of utterances, which here do not come again
+                    encoder.forget()
 
     @torch.no_grad()
     def _predicted(self, fold: Fold) -> Predictions:

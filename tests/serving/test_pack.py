@@ -17,12 +17,15 @@ import mmsa
 from mmsa import cli
 from mmsa.data.store import Store
 from mmsa.errors import DataError, MmsaError
+from mmsa.readers.arrays import read_unlabelled
+from mmsa.run_folder import read_rows
 from mmsa.serving.pack import pack
 from mmsa.serving.packed import PackedModel
+from mmsa.serving.utterances import in_memory
 from mmsa.trained import load_run
 from tests.contracts.conftest import encoder_overrides, options, tiny_bert
 from tests.serving.conftest import Fabricate
-from tests.test_former import former
+from tests.test_former import WRITTEN, former
 from tests.test_recipes import RECIPES, WITHOUT_BERT
 
 __all__ = ["former"]
@@ -44,10 +47,12 @@ READINGS = [
     ["dataset.resample=text", "dataset.max_length=5"],
     ["dataset.modalities=[audio,text]"],
     ["dataset.modalities=[visual]"],
+    ["dataset.clip=0.5"],
     ["dataset.num_folds=5", "dataset.held_out=2"],
     ["task=classification", "task.class_weights=balanced", "task.thresholds=[-1,1]"],
 ]
 """Ways to read the data, and another task."""
+STILL = ["encoder.text.dropout=null", "encoder.text.freeze_embeddings=false", "encoder.text.lr=null"]
 FAMILIES = {"m3_table1", "misa_mmlatch_private", "self_mm_sims", "slp_m3"}
 
 
@@ -110,6 +115,37 @@ def test_bert_packs_with_its_tokenizer_and_without_the_folder_that_it_came_from(
     as_words = mmsa.predict(moved, [{"text": ["the", "film", "is", "unwatchable"]}, {"text": "good"}])
     assert as_text.values[0] == pytest.approx(as_words.values[0], abs=1e-6) and len(as_words.values) == 2
     assert as_words.values[0] != as_words.values[1]
+
+
+def test_a_frozen_bert_keeps_nothing_of_the_utterances(fabricate: Fabricate, corpus: Store) -> None:
+    folder = fabricate(["fusion=concat", *encoder_overrides("bert"), "encoder.text.freeze=all", *STILL])
+    model = pack([folder])
+    assert list(model.predictions(corpus))
+    assert not model.models[1].encoders["text"]._known  # type: ignore[attr-defined]
+
+
+def test_a_part_of_ones_own_with_positions_reads_no_more_steps_than_it_has(
+    fabricate: Fabricate, corpus: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmsa.config.PACKAGES", ("tests",))
+    own = ["~encoder.audio", "+encoder.audio={_target_: tests.own_parts.Placed, hidden_dim: 4}"]
+    folder = fabricate(["fusion=concat", *own])
+    model = pack([folder])
+    most, width = model.card.inputs["audio"].max_steps, model.card.inputs["audio"].width
+    steps = np.ones((most + 5, width))
+    one, other = mmsa.predict(model, {"audio": steps}), mmsa.predict(model, {"audio": steps[:most]})
+    assert one.values == pytest.approx(other.values, abs=1e-6)
+    monkeypatch.setattr("mmsa.config.PACKAGES", ())
+    with pytest.raises(MmsaError, match=r"tests\.own_parts\.Placed.*only admitted packages.\n.*MMSA_PACKAGES=tests"):
+        mmsa.load(model.folder)
+
+
+def test_a_model_that_this_commit_packed_predicts_what_its_run_did() -> None:
+    rows = read_rows(WRITTEN / "outputs" / "runs" / "whole" / "predictions.csv")
+    model, source = mmsa.load(WRITTEN / "packed"), in_memory(Path("former"), read_unlabelled(WRITTEN / "former.npz"))
+    found = everything(model, source)  # type: ignore[arg-type]
+    expected = [float(row["prediction"]) for row in rows]
+    assert [found[row["id"]] for row in rows] == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.fixture
@@ -213,6 +249,15 @@ def test_what_cannot_be_packed_is_refused_and_leaves_nothing(former: Path, fabri
     with pytest.raises(DataError, match=r"is there already.\n  type --output "):
         pack([whole])
     assert [path.name for path in made.folder.parent.iterdir()] == ["whole"]
+
+
+def test_the_store_of_moved_data_is_named(former: Path) -> None:
+    whole, data = former / "outputs" / "runs" / "whole", former / "outputs" / "data"
+    data.rename(former / "elsewhere")
+    with pytest.raises(DataError, match=r"No store a16450e13cdd.*\n  type --data FOLDER"):
+        pack([whole])
+    cli.command(["pack", str(whole), "--data", str(former / "elsewhere")])
+    assert mmsa.load(former / "outputs" / "models" / "whole")
 
 
 def test_a_model_that_depends_on_more_than_its_weights_is_refused(

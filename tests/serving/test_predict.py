@@ -19,6 +19,7 @@ from mmsa.errors import ConfigError, DataError
 from mmsa.run_folder import read_rows
 from mmsa.serving import packed as packed_models
 from mmsa.serving.pack import pack
+from mmsa.serving.utterances import of_records
 from mmsa.trained import load_run
 from tests.readers import test_mmsa_pickle as mmsa_pickle
 from tests.serving.conftest import Fabricate
@@ -179,6 +180,10 @@ def test_new_words_of_a_vocabulary_are_said_and_read_as_zeros(
     rows = mmsa.predict(made, [{"text": known}, {"text": " ".join(known)}, {"text": [*known, "xyzzy"]}])  # type: ignore[arg-type]
     assert rows.values[0] == pytest.approx(rows.values[1], abs=1e-7) and rows.values[2] != rows.values[0]
     words = [*known, "xyzzy"]
+    vocabulary = made.fitted.vocabulary
+    assert vocabulary is not None
+    ids = vocabulary.ids(of_records(made.card, [{"text": words}]))
+    assert ids[-1] == 0 and (ids[:-1] > 0).all()
     np.savez(tmp_path / "words.npz", id=["a"], words=words, **{"offsets/words": [0, len(words)]})  # type: ignore[arg-type]
     found, said = predicted(made.folder, tmp_path / "words.npz")
     assert "1 words are not in the model's vocabulary and are read as zeros, such as xyzzy" in said
