@@ -432,6 +432,23 @@ def evaluate(
 
 
 @app.command()
+def rerun(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="RUN")],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the stores.", show_default="beside the run, or paths.data")
+    ] = None,
+) -> None:
+    """Train a run again from its folder and compare the results; exit code 1 if they differ.
+
+    The new run is beside it, and the folder stays as it is.
+    """
+    from mmsa.rerun import rerun as again
+
+    if not again(run, data, lambda text: print(printable_lines(text))):
+        sys.exit(1)
+
+
+@app.command()
 def ui(
     run: Annotated[Path | None, typer.Argument(help="Folder of a run, whose page it names too.")] = None,
     outputs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("outputs"),
