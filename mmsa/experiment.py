@@ -112,7 +112,7 @@ def run(
         overrides, own = list(repeats.overrides), repeats.store
     elif trial is None:
         overrides = overrides_of(cfg, overrides)
-    journal = Journal(cfg, overrides, Display(quiet, place_among_runs()), trial, repeats and repeats.name)
+    journal = Journal(cfg, overrides, Display(quiet, place_among_runs()), trial, repeats.name if repeats else None)
     build.check(cfg)
     fabric = make_fabric(**cfg.device)
     task = build.build_task(cfg)
