@@ -14,14 +14,15 @@ from mmsa.analysis.repetition import CLASS_TOLERANCE, TOLERANCE, Results, differ
 from mmsa.analysis.runs import run_of
 from mmsa.commands import quoted, report_command, train_command
 from mmsa.compose import compose
+from mmsa.config import conf_folder
 from mmsa.data.own_folds import own_folds
 from mmsa.data.store import Store
 from mmsa.errors import ConfigError, DataError
-from mmsa.parts import check_nodes
+from mmsa.parts import check_nodes, target_of
 from mmsa.program import program
 from mmsa.record import RunRecord
 from mmsa.resume import check_parts, find_store
-from mmsa.run_folder import read_config
+from mmsa.run_folder import override_key, read_config
 from mmsa.training.device import make_fabric
 
 Say = Callable[[str], None]
@@ -82,7 +83,7 @@ def _check_finished(folder: Path, record: RunRecord) -> None:
     """Refuse a run without a result of its own to compare with."""
     record.check_model(folder, "to train again")
     if record.trial is not None:
-        outputs = os.path.relpath(folder.absolute().parents[1])
+        outputs = os.path.relpath(folder.absolute().parent.parent)
         raise ConfigError(
             f"{folder} is a trial of the search {record.sweep}, which never reads the test fold.\n"
             f"  type {report_command(outputs, record.sweep)}, which prints the command that trains its best one"
@@ -115,12 +116,23 @@ def _store(folder: Path, record: RunRecord, cfg: DictConfig, stores: Path | None
     try:
         store = find_store(folder, record.data, cfg.paths.data, stores)
     except DataError as error:
-        source = " --source FILE_OR_FOLDER" if record.data.source else ""
-        again = f"{program('mmsa')} prepare {quoted(record.dataset)}{source}"
-        raise DataError(f"{error}\n  or type {again}, with the options of then, to make it again") from None
+        again = _prepare_line(record, cfg)
+        raise DataError(f"{error}\n  or type {again} to make it again" if again else str(error)) from None
     loading = build.build_dataset(cfg, store).loading
     check_parts(folder, record.data, own_folds(store, loading.num_folds, loading.held_out))
     return store
+
+
+def _prepare_line(record: RunRecord, cfg: DictConfig) -> str | None:
+    """The command that makes a run's store again, of a source that the user has; None of a data set of another's."""
+    name = target_of(cfg, "dataset").name
+    if not (conf_folder() / "dataset" / f"{name}.yaml").is_file():
+        return None
+    words = [program("mmsa"), "prepare", name, *(["--source", "FILE_OR_FOLDER"] if record.data.source else [])]
+    words += ["--glove", "FILE"] if cfg.dataset.get("glove") else []
+    left_out = ("dataset.source", "dataset.glove", "dataset.doctor")
+    typed = [one for one in record.overrides if one.startswith("dataset.") and override_key(one) not in left_out]
+    return " ".join([*words, *map(quoted, typed)])
 
 
 def _changes(folder: Path, record: RunRecord, cfg: DictConfig, device: str) -> list[str]:

@@ -13,6 +13,7 @@ from tests.conftest import ROOT
 
 OFFERED = {
     "mmsa tr": ["train ", "track "],
+    "mmsa rer": ["rerun "],
     "mmsa prepare mus": ["mustard "],
     "mmsa report --s": ["--sweep ", "--seeds "],
     "mmsa report --format ": ["table ", "markdown ", "csv ", "latex ", "html "],

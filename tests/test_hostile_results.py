@@ -27,7 +27,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 import mmsa
-from mmsa import cli
+from mmsa import cli, rerun
 from mmsa.analysis.comparison import comparable_groups
 from mmsa.analysis.differences import _EMPTY
 from mmsa.analysis.errors import Classes, Errors, Said, draw_confusion, make_table, read_errors
@@ -178,13 +178,24 @@ RESUMED = pytest.param(
 SHOWN = pytest.param("whole", RESUMED.values[1], 800, marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("run", "door", "count"), [("whole", mmsa.load, 20), LOADED, RESUMED, SHOWN])
+def repeat(folder: Path) -> None:
+    """Train it again, and say what is found."""
+    rerun.rerun(folder, None, lambda text: print(printable_lines(text)))
+
+
+REPEATED = pytest.param("whole", repeat, 500, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    ("run", "door", "count"),
+    [("whole", mmsa.load, 20), ("whole", repeat, 10), LOADED, RESUMED, SHOWN, REPEATED],
+)
 def test_a_changed_run_opens_or_is_refused_in_a_few_lines(
     former: Path, run: str, door: Callable[[Path], Any], count: int
 ) -> None:
     folder = former / "outputs" / "runs" / run
     whole = shutil.copytree(folder, former / "kept")
-    files = {name: KINDS[name] for name in ("config.yaml", "result.json")}
+    files = KINDS if door is repeat else {name: KINDS[name] for name in ("config.yaml", "result.json")}
     refused = 0
     for _ in damaged(folder, files, count, seed=6):
         refused += "error:" in answer(former, lambda: door(folder))
