@@ -81,7 +81,7 @@ class Difference:
 def differences(then: Results, now: Results) -> list[Difference]:
     """All results that both runs have and that differ in a bit; those of the epochs first."""
     found = [*_of_epochs(then, now), *_of_metrics(then.metrics, now.metrics)]
-    for fold in then.predictions.keys() & now.predictions.keys():
+    for fold in [fold for fold in then.predictions if fold in now.predictions]:
         found += _of_predictions(fold, then.predictions[fold], now.predictions[fold])
     if then.weights and now.weights and then.weights != now.weights:
         found.append(Difference("weights: other bits", within=True))  # what they compute is judged
