@@ -156,7 +156,7 @@ def import_(
     partial: Annotated[bool, typer.Option("--partial", help="Utterances may be missing.")] = False,
     options: Annotated[list[str] | None, _OPTIONS] = None,
 ) -> None:
-    """Make predictions of another system a run, to be compared in mmsa report."""
+    """Make predictions of another system a run, for mmsa report."""
     from mmsa.importing.run import import_file
 
     cfg, _, overrides = _named(name, source, glove, data, options)
@@ -438,9 +438,9 @@ def rerun(
         Path | None, typer.Option(help="Folder of the stores.", show_default="beside the run, or paths.data")
     ] = None,
 ) -> None:
-    """Train a run again from its folder and compare the results; exit code 1 if they differ.
+    """Train a run again and compare; exit code 1 if the results differ.
 
-    The new run is beside it, and the folder stays as it is.
+    The new run is beside the folder, which stays as it is.
     """
     from mmsa.rerun import rerun as again
 
