@@ -17,6 +17,7 @@ from mmsa.compose import compose
 from mmsa.config import conf_folder
 from mmsa.data.own_folds import own_folds
 from mmsa.data.store import Store
+from mmsa.dataset.choice import from_here
 from mmsa.errors import ConfigError, DataError
 from mmsa.parts import check_nodes, target_of
 from mmsa.program import program
@@ -83,7 +84,7 @@ def _check_finished(folder: Path, record: RunRecord) -> None:
     """Refuse a run without a result of its own to compare with."""
     record.check_model(folder, "to train again")
     if record.trial is not None:
-        outputs = os.path.relpath(folder.absolute().parent.parent)
+        outputs = from_here(str(folder.absolute().parent.parent))
         raise ConfigError(
             f"{folder} is a trial of the search {record.sweep}, which never reads the test fold.\n"
             f"  type {report_command(outputs, record.sweep)}, which prints the command that trains its best one"
@@ -91,12 +92,10 @@ def _check_finished(folder: Path, record: RunRecord) -> None:
     if record.status == "running":
         raise ConfigError(f"{folder} is under way: a finished run is needed.\n  wait until it has ended")
     if record.status != "finished":
-        again = train_command([f"trainer.resume={folder}"])
+        way = f"{train_command([f'trainer.resume={folder}'])} to finish it, and then the same command"
         if not (folder / "checkpoints" / "last.pt").is_file():
-            again = train_command(record.overrides)
-        raise ConfigError(
-            f"{folder} is {record.status}: a finished run is needed.\n  type {again} to finish it, and then this again"
-        )
+            way = f"{train_command(record.overrides)} to train it anew"
+        raise ConfigError(f"{folder} is {record.status}: a finished run is needed.\n  type {way}")
 
 
 def _device(cfg: DictConfig, folder: Path, record: RunRecord) -> str:
@@ -168,7 +167,7 @@ def _place(cfg: DictConfig, folder: Path, store: Store) -> None:
     """
     beside = folder.absolute().parent
     writable = beside.name == "runs" and os.access(beside, os.W_OK)
-    cfg.paths.outputs = os.path.relpath(beside.parent) if writable else compose().paths.outputs
+    cfg.paths.outputs = from_here(str(beside.parent)) if writable else compose().paths.outputs
     cfg.paths.data = str(store.path.parent)
     cfg.trainer.resume = None
     if cfg.dataset.get("source"):  # whose file may have changed

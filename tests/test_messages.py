@@ -383,7 +383,9 @@ def test_the_help_of_mmsa_reads_well(arguments: str, capsys: pytest.CaptureFixtu
     out = capsys.readouterr().out
     described = {"prepare --help": ["--source", "aligned_50.pkl", "--data"], "report --help": ["--sweep", "markdown"]}
     assert all(part in out for part in described.get(arguments, ["prepare", "report", "mmsa train --help"]))
-    assert len(out.splitlines()) <= max(12 + len(cli.app.registered_commands), 11 + len(re.findall(r"^│ --", out, flags=re.MULTILINE)))  # no line wraps
+    assert len(out.splitlines()) <= max(
+        12 + len(cli.app.registered_commands), 11 + len(re.findall(r"^│ --", out, flags=re.MULTILINE))
+    )  # no line wraps
 
 
 def test_texts_are_taken_as_they_stand() -> None:

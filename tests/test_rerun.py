@@ -246,7 +246,12 @@ def test_what_cannot_be_repeated_is_refused(trained: Path, monkeypatch: pytest.M
     assert "is a trial of the search mmlatch, which never reads the test fold.\n  type mmsa report " in said
     parse(said.partition("  type ")[2].partition(", which prints")[0])
     assert "there is no model to train again" in refusal(imported={"file": "a.csv"})
-    assert "is pruned: a finished run is needed" in refusal(status="pruned")
+    said = refusal(status="failed", reason="no memory")
+    line = re.search(r"is failed: a finished run is needed\.\n  type (.*) to train it anew$", said)
+    assert line and shlex.split(line[1])[2:] == list(RunRecord.read(trained).overrides)
+    with monkeypatch.context() as patch:
+        patch.setattr("mmsa.record.is_under_way", lambda folder: True)
+        assert "is under way: a finished run is needed.\n  wait until it has ended" in refusal(status="running")
     path.write_text(kept)
     changed(trained / "config.yaml", lambda config: config["device"].update(accelerator="cuda"))
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
