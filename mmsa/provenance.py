@@ -52,21 +52,18 @@ def environment(device: str, threads: int) -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
-    found |= {"cpus": str(os.cpu_count()), "processor": _processor(), "device": device, "threads": str(threads)}
-    return found | ({"gpu": _gpu(device)} if device.startswith("cuda") else {})
+    from torch import backends, cuda
+
+    found |= {"cpus": str(os.cpu_count()), "processor": _processor(), "instructions": backends.cpu.get_cpu_capability()}
+    found |= {"device": device, "threads": str(threads)}
+    return found | ({"gpu": cuda.get_device_name(device)} if device.startswith("cuda") else {})
 
 
 def _processor() -> str:
-    """Its model, on which the order of sums depends: platform knows none on Linux."""
+    """Its model, on which the order of sums depends; Python's platform knows none on Linux."""
     try:
         known = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         known = ""
     found = re.search(r"^model name\s*:\s*(.+)$", known, flags=re.MULTILINE)
     return found[1].strip() if found else platform.processor() or platform.machine()
-
-
-def _gpu(device: str) -> str:
-    import torch
-
-    return torch.cuda.get_device_name(device)

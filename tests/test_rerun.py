@@ -115,6 +115,7 @@ def test_a_run_again_is_equal_to_the_bit_and_leaves_the_former_as_it_is(
     record, repeated = RunRecord.read(trained), RunRecord.read(new)
     assert (repeated.repeats, repeated.overrides, repeated.name) == (trained.name, record.overrides, record.name)
     assert (record.repeats, repeated.id == record.id) == (None, False)
+    assert repeated.data.fingerprint == record.data.fingerprint
     configurations = [read_config(folder) for folder in (trained, new)]
     for cfg in configurations:
         cfg.paths, cfg.dataset.source = {}, None
