@@ -11,8 +11,9 @@ from statistics import fmean, median, variance
 from mmsa.analysis.anchors import best_anchors
 from mmsa.analysis.layout import number
 from mmsa.analysis.predictions import Facts, Stored
+from mmsa.analysis.ranking import deciding
 from mmsa.analysis.runs import Group, Run
-from mmsa.training.metrics import METRICS, metric_mode
+from mmsa.training.metrics import metric_mode
 
 LEAST_SPREAD = 0.05
 """Standard deviation of predictions below which they hardly vary, as a share of that of the labels."""
@@ -219,7 +220,7 @@ def _too_good(row: Group) -> str | None:
 
 
 def _below_baseline(row: Group) -> str | None:
-    metric = _deciding(row.runs[0])
+    metric = deciding(row.runs[0])
     known = [(run, _best_of(run, metric, run.baselines)) for run in row.runs] if metric else []
     if not metric or any(best is None for _, best in known):
         return None
@@ -232,7 +233,7 @@ def _below_baseline(row: Group) -> str | None:
 
 
 def _collapsed_seeds(row: Group) -> str | None:
-    metric = _deciding(row.runs[0])
+    metric = deciding(row.runs[0])
     constant = _best_of(row.runs[0], metric, _CONSTANTS) if metric else None
     if not metric or constant is None or not _over_seeds(row):
         return None
@@ -266,7 +267,7 @@ def _of_table(groups: Sequence[Group]) -> Iterator[Alarm]:
 
 def _order(groups: Sequence[Group]) -> str | None:
     """The rows that validation and the test fold prefer, where they disagree."""
-    metric = _deciding(groups[0].runs[0]) if groups else None
+    metric = deciding(groups[0].runs[0]) if groups else None
     if not metric or groups[0].runs[0].fold != "test":
         return None
 
@@ -289,14 +290,6 @@ def _clearly(smaller: Sequence[float], larger: Sequence[float]) -> bool:
     """Whether one mean is below another by more than noise."""
     error = math.sqrt(variance(smaller) / len(smaller) + variance(larger) / len(larger))
     return fmean(larger) - fmean(smaller) > STANDARD_ERRORS * error
-
-
-def _deciding(run: Run) -> str | None:
-    """The metric by which a run is judged: that which selects epochs, else the first that tables show; None unknown."""
-    names = [run.monitor.rpartition("/")[2], *run.primary]
-    return next(
-        (name for name in names if name != "loss" and name in METRICS and f"{run.fold}/{name}" in run.metrics), None
-    )
 
 
 def _error(metric: str, value: float) -> float:

@@ -49,13 +49,18 @@ def rendered(tables: Sequence[Table], style: Style = "table", width: int | None 
     return joined([_with_texts(table, written) for table in tables])
 
 
+def paged(tables: Sequence[Table], title: str) -> str:
+    """Tables as a page of HTML with a title of its own."""
+    return html_page.page([_with_texts(table, _of_page) for table in tables], title)
+
+
 def _with_texts(table: Table, written: Callable[[str], str]) -> Table:
     """The table with every text, which may be a file's, as a style writes it."""
 
     def cell(one: Cell) -> Cell:
         runs = [(written(name), address) for name, address in one.runs]
         second = one.second and cell(one.second)
-        return Cell(written(one.text), one.best, written(one.mark), second, runs)
+        return one._replace(text=written(one.text), mark=written(one.mark), second=second, runs=runs)
 
     return replace(
         table,

@@ -147,7 +147,9 @@ def _result(runs: Sequence[Run], shape: Shape, data: Sequence[str], stored: Stor
     configurations = [scored(group.label, "configuration", group.runs, metrics) for group in groups]
     baselines = baselines_of(groups, metrics) if shape.baselines else []
     rows = [*configurations, *baselines]
-    found = differences(groups, shape.reference, metrics, stored) if shape.compares(groups) else []
+    reference, compared = shape.compared(groups)
+    tested_metrics = [metric for metric in metrics if not shape.ranked or metric in first.primary]
+    found = differences(compared, reference, tested_metrics, stored) if compared else []
     marked = {(one.row, one.metric) for one in found if one.marked and not shape.pairs}
     tests = note(found) if found else []
     old, warnings = outdated(groups), alarms(groups, stored) if warned else []
@@ -162,7 +164,8 @@ def _result(runs: Sequence[Run], shape: Shape, data: Sequence[str], stored: Stor
                *notes_of(first, max((len(row.runs) for row in configurations), default=0), over), *notes,
                *([] if shape.seeds else folds_notes(groups)), *_cautions(first, baselines), *about_outdated(old),
                *(tests if not shape.pairs else [])],
-        columns=[LABELS, *(Column(_head(column, percent[column[0]])) for column in columns)],
+        columns=[replace(LABELS, sorts=True),
+                 *(Column(_head(column, percent[column[0]]), sorts=True) for column in columns)],
         blocks=[[_row(row, columns, percent, best, shape, marked, old) for row in part]
                 for part in (configurations, baselines, *([of_others] if of_others else []))],
         best="best of its column",
@@ -248,12 +251,18 @@ def _row(
                 row.metrics[metric].text(percent[metric]),
                 row.kind != "published" and Estimate(row.metrics[metric].mean).text(percent[metric]) == best[metric],
                 MARK if row.kind == "configuration" and (row.label, metric) in marked else "",
+                value=finite(row.metrics[metric].mean),
             )
             for metric in column
         ]
         cells.append(made[0] if len(made) == 1 else made[0]._replace(second=made[1]))
     mark = OUTDATED if row.kind == "configuration" and row.label in old else ""
     return (Cell(f"{row.label}{count}", mark=mark, runs=runs), *cells)
+
+
+def finite(value: float) -> float | None:
+    """A number, if it is one."""
+    return value if math.isfinite(value) else None
 
 
 def _address(folder: Path) -> str:
