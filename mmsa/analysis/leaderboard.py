@@ -12,7 +12,7 @@ from mmsa.analysis.layout import Cell, Column, Row, Table, counted, headed, numb
 from mmsa.analysis.ranking import Ranking, ranked
 from mmsa.analysis.rendering import paged
 from mmsa.analysis.result_figures import draw_differences, draw_scores
-from mmsa.analysis.runs import Group, Run
+from mmsa.analysis.runs import Group
 from mmsa.analysis.selection import Selection
 from mmsa.analysis.shape import MOST_COMPARED, Shape
 from mmsa.analysis.tables import Result, finite, results
@@ -107,8 +107,10 @@ def _wider(one: Result, ranking: Ranking) -> Table:
 
     configurations, *others = one.table.blocks
     ours = [
-        row(cells, [Cell(number(score), value=finite(score))], [_option(group, key) for key in options])
-        for cells, group, score in zip(configurations, one.groups, ranking.scores, strict=True)
+        row(
+            cells, [Cell(number(score), value=finite(score))], [_option(of_rows[place]) for of_rows in options.values()]
+        )
+        for place, (cells, score) in enumerate(zip(configurations, ranking.scores, strict=True))
     ]
     rest = [[row(cells, [Cell("")], [Cell("")] * len(options)) for cells in block] for block in others]
     columns = [*one.table.columns[:1], *valid, *one.table.columns[1:behind], *heads, *one.table.columns[behind:]]
@@ -132,22 +134,16 @@ def _about_order(one: Result, ranking: Ranking) -> list[str]:
     return [*lines, f"differences are tested from {reference}, {chosen}{rows}"]
 
 
-def _options(groups: Sequence[Group]) -> list[str]:
-    """The groups of options in which rows differ, and the options that some of them were started with."""
-    choices = [group.runs[0].choices for group in groups]
-    chosen = dict.fromkeys(key for one in choices for key in one)
+def _options(groups: Sequence[Group]) -> dict[str, list[str]]:
+    """Option -> its value in each row, where rows differ in it: the options that were typed, and groups' choices."""
     typed = dict.fromkeys(override_key(part) for group in groups for part in group.parts)
-    keys = [key for key in (*chosen, *typed) if "/" not in key or key in typed]
-    return [key for key in dict.fromkeys(keys) if len({_value(group, key) for group in groups}) > 1]
+    runs = [group.runs[0] for group in groups]
+    rows = [{**{key: run.option(key) for key in typed}, **run.choices} for run in runs]
+    values = {key: [row.get(key) or "–" for row in rows] for key in dict.fromkeys(key for row in rows for key in row)}
+    return {key: of_rows for key, of_rows in values.items() if len(set(of_rows)) > 1}
 
 
-def _option(group: Group, key: str) -> Cell:
-    value = _value(group, key)
+def _option(value: str) -> Cell:
     with suppress(ValueError):
         return Cell(value, value=finite(float(value)))
     return Cell(value)
-
-
-def _value(group: Group, key: str) -> str:
-    run: Run = group.runs[0]
-    return run.choices.get(key) or run.option(key) or "–"
