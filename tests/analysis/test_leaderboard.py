@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,9 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from mmsa.analysis.leaderboard import TITLE
+from mmsa.analysis.ranking import ranked
+from mmsa.analysis.runs import by_configuration
+from mmsa.analysis.selection import read_runs
 from mmsa.cli import command
 from mmsa.errors import ConfigError, DataError
 from tests.pages import Page
@@ -94,6 +98,16 @@ def test_of_many_rows_the_first_by_validation_are_tested_and_drawn(
     assert "fusion=c" in (tested := text.partition(": differences from")[2]) and "fusion=a" not in tested
     text = board("--reference", "fusion=b")
     assert "fusion=d" in (tested := text.partition(": differences from fusion=b")[2]) and "fusion=c" not in tested
+
+
+def test_the_metric_that_selects_epochs_ranks_from_its_best_side(add_run: AddRun, outputs: Path) -> None:
+    for name, corr in (("a", 0.5), ("b", 0.7), ("c", None), ("d", 0.6)):
+        metrics = {"test/corr": 0.1, "test/mae": 1.0, "valid/corr": corr, "valid/mae": corr}
+        add_run(0, 1, (f"fusion={name}",), metrics=metrics, monitor="valid/corr", mode="max")
+    ranking = ranked(by_configuration(read_runs(outputs).runs))
+    assert ranking.metric == "corr" and ranking.best == ranking.groups[0]
+    assert [group.label for group in ranking.groups] == ["fusion=b", "fusion=d", "fusion=a", "fusion=c"]
+    assert ranking.scores[:3] == [0.7, 0.6, 0.5] and math.isnan(ranking.scores[3])
 
 
 def test_a_fold_that_chose_the_reference_is_not_tested(add_run: AddRun, board: Callable[..., str]) -> None:
