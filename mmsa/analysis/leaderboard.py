@@ -22,6 +22,7 @@ from mmsa.run_folder import override_key, write_text
 from mmsa.training.metrics import metric_mode
 
 TITLE = "mmsa leaderboard"
+_MOST_PANELS = 12
 _OURS, _HEAD = f"<title>{TITLE}</title>".encode(), 2**16
 
 
@@ -73,16 +74,14 @@ def _check_ours(path: Path) -> None:
 
 def _tables(one: Result) -> list[Table]:
     """The table with the validation score and the options of each row, then its figure, then the differences."""
-    first = one.groups[0].runs[0]
-    ranking = ranked(one.groups)
-    shown = _shown(one)
-    tables = [_wider(one, ranking)]
+    shown, metrics = _shown(one), one.groups[0].runs[0].primary[:_MOST_PANELS]
+    tables = [_wider(one, ranked(one.groups))]
     if len(one.groups) > 1:
         rows = f"the first {len(shown)} of {len(one.groups)} rows" if len(shown) < len(one.groups) else "every row"
-        picture = drawn(draw_scores(shown, first.primary), "png")
+        picture = drawn(draw_scores(shown, metrics), "png")
         tables.append(Table(f"{one.table.title}: scores of {rows}", picture=(picture, f"scores of {rows}")))
     if one.tested:
-        forest = drawn(draw_differences(one.differences), "png")
+        forest = drawn(draw_differences([found for found in one.differences if found.metric in metrics]), "png")
         meaning = f"differences from {one.differences[0].reference}"
         tables.append(replace(one.tested, notes=note(one.differences), picture=(forest, meaning)))
     return tables
@@ -116,7 +115,9 @@ def _wider(one: Result, ranking: Ranking) -> Table:
     columns = [*one.table.columns[:1], *valid, *one.table.columns[1:behind], *heads, *one.table.columns[behind:]]
     of_tests = note(one.differences)[1:] if one.differences else []  # stand above the differences
     notes = [*(line for line in one.table.notes if line not in of_tests), *_about_order(one, ranking)]
-    return replace(one.table, notes=notes, columns=columns, blocks=[ours, *rest])
+    warnings = [alarm.line for alarm in one.alarms]
+    foot = [*warnings, *(line for line in one.table.foot if line not in warnings)]
+    return replace(one.table, notes=notes, columns=columns, blocks=[ours, *rest], foot=foot)
 
 
 def _about_order(one: Result, ranking: Ranking) -> list[str]:
