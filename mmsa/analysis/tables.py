@@ -105,8 +105,7 @@ def results(runs: Iterable[Run], shape: Shape = _ALL, warned: bool = False) -> l
         shape.check([run for runs in members for run in runs])
         check_rows(shape, members)
     data = _data_told_apart(members)
-    stored = Stored()
-    made = (_result(runs, shape, told, stored, warned) for runs, told in zip(members, data, strict=True))
+    made = (_result(runs, shape, told, warned) for runs, told in zip(members, data, strict=True))
     return [one for one in made if one.groups]
 
 
@@ -140,8 +139,8 @@ def estimates_row(label: str, estimates: Iterable[Estimate]) -> Row:
     return (Cell(label), *(Cell(estimate.text()) for estimate in estimates))
 
 
-def _result(runs: Sequence[Run], shape: Shape, data: Sequence[str], stored: Stored, warned: bool) -> Result:
-    first, columns = runs[0], shape.columns(runs)
+def _result(runs: Sequence[Run], shape: Shape, data: Sequence[str], warned: bool) -> Result:
+    first, columns, stored = runs[0], shape.columns(runs), Stored()
     groups, notes = shape.groups(runs)
     metrics = list(dict.fromkeys(metric for column in columns for metric in column))
     configurations = [scored(group.label, "configuration", group.runs, metrics) for group in groups]
