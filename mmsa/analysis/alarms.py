@@ -13,6 +13,7 @@ from mmsa.analysis.layout import number
 from mmsa.analysis.predictions import Facts, Stored
 from mmsa.analysis.ranking import deciding
 from mmsa.analysis.runs import Group, Run
+from mmsa.record import NO_SEED
 from mmsa.training.metrics import metric_mode
 
 LEAST_SPREAD = 0.05
@@ -257,9 +258,10 @@ def _of_table(groups: Sequence[Group]) -> Iterator[Alarm]:
         yield Alarm("uncommitted", f"{num} of {len(runs)} runs had changes that no commit holds{rows}")
     if len(commits := {run.git.commit for run in runs if run.git.commit}) > 1:
         yield Alarm("commits", f"runs of {len(commits)} git commits")
-    counts = Counter(len(row.runs) for row in groups)
-    if len(counts) > 1 and all(map(_over_seeds, groups)):
-        fewest = [row for row in groups if len(row.runs) == min(counts)]
+    seeded = [row for row in groups if row.runs[0].seed != NO_SEED]
+    counts = Counter(len(row.runs) for row in seeded)
+    if len(counts) > 1 and all(map(_over_seeds, seeded)):
+        fewest = [row for row in seeded if len(row.runs) == min(counts)]
         yield Alarm("seeds", f"rows have {min(counts)} to {max(counts)} seeds, the fewest {_listed(fewest)}")
     if text := _order(groups):
         yield Alarm("order", text)
@@ -313,8 +315,9 @@ def _best_of(run: Run, metric: str, names: Iterable[str]) -> tuple[str, float] |
 
 
 def _over_seeds(row: Group) -> bool:
-    """Whether the runs of a row differ in their seeds alone."""
-    return all(run.configuration == row.runs[0].configuration for run in row.runs)
+    """Whether the runs of a row differ in their seeds alone, on one fold."""
+    first = row.runs[0]
+    return all((run.configuration, run.data.held_out) == (first.configuration, first.data.held_out) for run in row.runs)
 
 
 def _named(row: Group, runs: Sequence[Run] = ()) -> str:

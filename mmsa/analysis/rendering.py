@@ -154,11 +154,17 @@ def _forms(table: Table) -> Iterator[list[tuple[Column, list[str]]]]:
     yield wide
     yield (broken := [(column, [_BREAKS.sub("\n", head), *texts]) for column, (head, *texts) in wide])
     yield (pairs := [(column, [text.replace(" / ", " /\n") for text in lines]) for column, lines in broken])
-    yield [(column, [text.replace(" ±", "\n±") for text in lines]) for column, lines in pairs]
+    yield (two := [(column, [text.replace(" ±", "\n±") for text in lines]) for column, lines in pairs])
+    yield [(column, [text.replace(" [", "\n[") for text in (_last(head), *texts)]) for column, (head, *texts) in two]
     options = [[f"{head}={text}" for text in texts] for column, (head, *texts) in wide if column.option]
     if options:
         together = ["configuration", *map(" ".join, zip(*options, strict=True))]
         yield [*(part for part in wide if not part[0].option), (Column("configuration", folds_to=24), together)]
+
+
+def _last(head: str) -> str:
+    """A head of several words with the last one below the others."""
+    return "\n".join(head.rsplit(" ", 1)) if head.count(" ") else head
 
 
 def _starred(cell: Cell) -> str:

@@ -88,8 +88,8 @@ def test_an_import_leaves_the_names_of_other_rows_as_they_are(do: Do, tmp_path: 
     assert notes == ["all trained rows: hidden_dim=5"]
 
 
-def test_a_constant_and_a_copy_of_the_labels_are_imported(
-    do: Do, tmp_path: Path, test_ids: list[str], labels: np.ndarray
+def test_a_constant_and_a_copy_of_the_labels_are_imported_with_a_warning(
+    do: Do, tmp_path: Path, test_ids: list[str], labels: np.ndarray, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (constant,), said = do(write(tmp_path / "constant.csv", [(name, 0.5) for name in test_ids]), baselines=True)
     record = RunRecord.read(constant)
@@ -98,6 +98,9 @@ def test_a_constant_and_a_copy_of_the_labels_are_imported(
     (copy,), _ = do(write(tmp_path / "labels.csv", zip(test_ids, labels.tolist(), strict=True)))
     assert RunRecord.read(copy).metrics["test/mae"] == 0 and RunRecord.read(copy).metrics["test/acc7"] == 1
     assert "constant (imported)" in said
+    warnings = [line for line in report(tmp_path / "outputs", capsys=capsys).splitlines() if "warning:" in line]
+    assert warnings[0].startswith("warning: constant (imported): the predictions vary 0 times as much")
+    assert warnings[1].startswith("warning: labels (imported): 100.0% of the predictions equal their labels")
 
 
 def test_each_seed_of_a_file_is_a_run_of_one_row(

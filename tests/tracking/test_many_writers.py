@@ -87,8 +87,8 @@ def require_everything(outputs: Path, written: list[Written]) -> int:
     for run_id, (first, number) in epochs.items():
         for place, key in enumerate(METRICS if number else []):
             base = first + place / 64
-            every[run_id, key] = (number, number, number, number * base + number * (number + 1) / 2)
-            last[run_id, key] = (number, base + number)
+            every[run_id, f"epochs/{key}"] = (number, number, number, number * base + number * (number + 1) / 2)
+            last[run_id, f"epochs/{key}"] = (number, base + number)
     assert logged == every
     assert latest == last
     return int(rows)
