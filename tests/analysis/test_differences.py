@@ -417,7 +417,8 @@ def test_a_report_marks_what_differs_from_a_row(
     (line,) = (line for line in lines if line["kind"] == "difference" and line["metric"] == "mae")
     assert (line["label"], line["reference"], line["marked"]) == ("fusion=b", "fusion=a", "true")
     assert float(line["p_adjusted"]) == one.adjusted and float(line["difference"]) == one.difference.mean
-    assert f"{one.difference.text()}†" in shown and one.effect.text(1) in shown
+    page = reported("--reference", "fusion=a", "--format", "markdown").replace("\\", "")
+    assert f"{one.difference.text()}†" in page and one.effect.text(1) in page
     assert [line["kind"] for line in csv.DictReader(io.StringIO(reported("--format", "csv")))].count("difference") == 0
     pairs = reported("--pairs", "--percent")
     assert pairs.count("†") == 3 and "† differs from" in pairs.partition("differences from fusion=a")[2]
