@@ -275,6 +275,32 @@ def report(
         print("\n" + "\n".join(map(printable, lines)))
 
 
+@app.command()
+def leaderboard(
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(help=f"{_WHAT}; else all.", metavar="[WHAT...]", autocompletion=lambda: _selectable()),
+    ] = None,
+    outputs: Annotated[Path, _OUTPUTS] = Path("outputs"),
+    output: Annotated[
+        Path | None, typer.Option(help="The page.", metavar="FILE", show_default="leaderboard.html in --outputs")
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Test what differs from this row.", metavar="ROW", show_default="the best by validation"),
+    ] = None,
+) -> None:
+    """Write all results as one page: sortable tables, differences, warnings, figures."""
+    from mmsa.analysis.leaderboard import write_leaderboard
+    from mmsa.analysis.selection import Selection
+    from mmsa.sweep.report import study_lines
+
+    page = output or outputs / "leaderboard.html"
+    asked = Selection.of(what or [], outputs)
+    num = write_leaderboard(page, asked, reference, study_lines(outputs) if asked == Selection(outputs) else ())
+    print(f"leaderboard of {num:,} run{'' if num == 1 else 's'}: {page.absolute().as_uri()}")
+
+
 def _typed(context: typer.Context, but: Sequence[str]) -> list[str]:
     """The words of a command line that gave its options these values, but for some."""
     words: list[str] = []

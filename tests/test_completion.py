@@ -20,6 +20,8 @@ OFFERED = {
     "mmsa report mus": ["mustard "],
     "mmsa report feed": ["feedback="],
     "mmsa report --metrics acc2_non0_": ["acc2_non0_geq "],
+    "mmsa leaderboard --": ["--outputs ", "--output ", "--reference ", "--help "],
+    "mmsa leaderboard mus": ["mustard "],
     "mmsa evaluate outputs/": [],  # which the shell completes
     "mmsa nonsense ": [],
     "mmsa train fus": ["fusion.", "fusion="],

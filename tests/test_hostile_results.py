@@ -65,9 +65,10 @@ TEX = shutil.which("pdflatex") and subprocess.run(["kpsewhich", "booktabs.sty"],
 SECONDS = 5.0
 """Processor-seconds of the slowest answer."""
 ELEMENTS = {
-    "a", "b", "body", "dd", "div", "dl", "dt", "h2", "head", "html", "meta", "p", "span", "style", "sup",
-    "table", "tbody", "td", "th", "thead", "title", "tr",
+    "a", "b", "body", "dd", "details", "div", "dl", "dt", "h2", "head", "html", "meta", "p", "script", "span", "style",
+    "summary", "sup", "table", "tbody", "td", "th", "thead", "title", "tr",
 }  # fmt: skip
+ATTRIBUTES = {"lang", "charset", "http-equiv", "content", "name", "scope", "class", "data-value", "href"}
 COMMANDS = {
     "begin", "bottomrule", "caption", "centering", "dots", "downarrow", "end", "footnotesize", "mathrm",
     "midrule", "par", "pm", "smallskip", "textasciicircum", "textasciigrave", "textasciitilde",
@@ -100,6 +101,12 @@ def answer(folder: Path, action: Callable[[], Any]) -> str:
 def reported(outputs: Path, style: str, *more: str) -> str:
     arguments = ["report", "--outputs", str(outputs), "--format", style, *more]
     return answer(outputs, lambda: cli.command(arguments))
+
+
+def board(outputs: Path) -> str:
+    said = answer(outputs, lambda: cli.command(["leaderboard", "--outputs", str(outputs)]))
+    assert said.startswith("leaderboard of "), said
+    return (outputs / "leaderboard.html").read_text()
 
 
 def runs_of(outputs: Path) -> Path:
@@ -142,6 +149,8 @@ def test_a_changed_run_is_read_or_left_out_and_refused_in_a_few_lines(count: int
     for number, name in enumerate(damaged(folder, KINDS, count, seed=1)):
         page = reported(tmp_path / "outputs", STYLES[number % len(STYLES)], *(["--anchors"] if number % 2 else []))
         assert "error:" not in page, "the other run is whole"
+        if number % 60 == 9:
+            board(tmp_path / "outputs")
         if name.endswith(".csv"):
             answer(tmp_path, lambda: [read_rows(folder / name)])  # noqa: B023
             assert "damaged run folder" not in page
@@ -334,20 +343,13 @@ def test_a_name_is_a_name_in_every_format(half: int, tmp_path: Path) -> None:
             rows = []
         for sign in "<`$":
             assert re.search(rf"(?<!\\)(\\\\)*{re.escape(sign)}", line) is None or line.startswith("- `"), line
-    shown = Page()
-    shown.feed(reported(outputs, "html", "--anchors"))
-    assert not shown.open and shown.seen <= ELEMENTS
-    addresses = {value for name, value in shown.attributes if name == "href"}
-    assert addresses == {folder.as_uri() for folder in (outputs / "runs").iterdir()}
-    assert {name for name, _ in shown.attributes} <= {
-        "lang",
-        "charset",
-        "http-equiv",
-        "content",
-        "scope",
-        "class",
-        "href",
-    }
+    for page in (reported(outputs, "html", "--anchors"), board(outputs)):
+        shown = Page()
+        shown.feed(page)
+        assert not shown.open and shown.seen <= ELEMENTS and page.count("<script>") == 1
+        addresses = {value for name, value in shown.attributes if name == "href"}
+        assert addresses == {folder.as_uri() for folder in (outputs / "runs").iterdir()}
+        assert {name for name, _ in shown.attributes} <= ATTRIBUTES
     assert commands(reported(outputs, "latex", "--anchors")) <= COMMANDS
     table = reported(outputs, "csv")
     texts = [cell for row in csv.reader(io.StringIO(table)) for cell in row]
