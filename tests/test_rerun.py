@@ -295,9 +295,21 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "nothing": ({}, "equal", ""),
     "a hash alone": ({"weights": "b"}, "within", "weights: other bits"),
     "a hash of a former version": ({"weights": None}, "equal", ""),
-    "a relative error": ({"metrics": {"test/mae": 0.5 * (1 + WITHIN)}}, "within", "test/mae: 0.5 then, "),
-    "a larger one": ({"metrics": {"test/mae": 0.5 * (1 + DIFFERS)}}, "differs", "test/mae: 0.5 then, "),
-    "a value where there was none": ({"metrics": {"test/corr": 0.0}}, "differs", "test/corr: nan then, 0 now"),
+    "a relative error": (
+        {"metrics": {"test/mae": 0.5 * (1 + WITHIN)}},
+        "within",
+        "test/mae of the selected weights: 0.5 then, ",
+    ),
+    "a larger one": (
+        {"metrics": {"test/mae": 0.5 * (1 + DIFFERS)}},
+        "differs",
+        "test/mae of the selected weights: 0.5 then, ",
+    ),
+    "a value where there was none": (
+        {"metrics": {"test/corr": 0.0}},
+        "differs",
+        "test/corr of the selected weights: nan then, 0 now",
+    ),
     "a later epoch": (
         {"history": {"train/loss": np.array([3.0, 2.0 * (1 - DIFFERS), np.nan])}},
         "differs",

@@ -110,7 +110,10 @@ def _of_epochs(then: Results, now: Results) -> Iterator[Difference]:
 def _of_metrics(then: Mapping[str, float], now: Mapping[str, float]) -> Iterator[Difference]:
     for name in [name for name in then if name in now]:
         if far := _distance(name, then[name], now[name]):
-            yield Difference(f"{printable(name)}: {_both(then[name], now[name])}", _follows(name) or far <= TOLERANCE)
+            yield Difference(
+                f"{printable(name)} of the selected weights: {_both(then[name], now[name])}",
+                _follows(name) or far <= TOLERANCE,
+            )
 
 
 def _of_predictions(fold: str, then: Predictions, now: Predictions) -> Iterator[Difference]:
