@@ -290,7 +290,7 @@ def leaderboard(
         typer.Option(help="Test what differs from this row.", metavar="ROW", show_default="the best by validation"),
     ] = None,
 ) -> None:
-    """Write all results as one page: sortable tables, differences, warnings, figures."""
+    """Write all results as one page that sorts, with figures."""
     from mmsa.analysis.leaderboard import write_leaderboard
     from mmsa.analysis.selection import Selection
     from mmsa.sweep.report import study_lines
@@ -355,7 +355,7 @@ def track(
         str | None, typer.Option(help="MLflow's address.", show_default="the database in the outputs folder")
     ] = None,
 ) -> None:
-    """Hand runs in to MLflow that it lacks, and close those that died.
+    """Hand runs in to MLflow that it lacks; close those that died.
 
     Runs from a machine without network, ended while MLflow was away, or killed. Each is handed in once. What you
     have deleted in MLflow comes back only where RUN names it.
@@ -464,7 +464,7 @@ def rerun(
         Path | None, typer.Option(help="Folder of the stores.", show_default="beside the run, or paths.data")
     ] = None,
 ) -> None:
-    """Train a run again and compare; exit code 1 if the results differ.
+    """Train a run again; exit code 1 if its results differ.
 
     The new run is beside the folder, which stays as it is.
     """

@@ -19,7 +19,7 @@ from mmsa.training.metrics import metric_mode
 
 FILE = Path(__file__).with_name("anchors.yaml")
 FEWEST = 5
-"""Published rows on a data set from which the best value of a metric says what is reached."""
+"""Published rows on a data set that a metric needs, lest its best value be a weak one."""
 _FINE_TUNED = "mmsa.encoder.bert.TransformerEncoder"
 
 Text = Annotated[str, MinLen(1)]
