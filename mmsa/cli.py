@@ -156,7 +156,7 @@ def import_(
     partial: Annotated[bool, typer.Option("--partial", help="Utterances may be missing.")] = False,
     options: Annotated[list[str] | None, _OPTIONS] = None,
 ) -> None:
-    """Make predictions of another system a run, to be compared in mmsa report."""
+    """Make predictions of another system a run, for mmsa report."""
     from mmsa.importing.run import import_file
 
     cfg, _, overrides = _named(name, source, glove, data, options)
@@ -275,6 +275,32 @@ def report(
         print("\n" + "\n".join(map(printable, lines)))
 
 
+@app.command()
+def leaderboard(
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(help=f"{_WHAT}; else all.", metavar="[WHAT...]", autocompletion=lambda: _selectable()),
+    ] = None,
+    outputs: Annotated[Path, _OUTPUTS] = Path("outputs"),
+    output: Annotated[
+        Path | None, typer.Option(help="The page.", metavar="FILE", show_default="leaderboard.html in --outputs")
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Test what differs from this row.", metavar="ROW", show_default="the best by validation"),
+    ] = None,
+) -> None:
+    """Write all results as one page that sorts, with figures."""
+    from mmsa.analysis.leaderboard import write_leaderboard
+    from mmsa.analysis.selection import Selection
+    from mmsa.sweep.report import study_lines
+
+    page = output or outputs / "leaderboard.html"
+    asked = Selection.of(what or [], outputs)
+    num = write_leaderboard(page, asked, reference, study_lines(outputs) if asked == Selection(outputs) else ())
+    print(f"leaderboard of {num:,} run{'' if num == 1 else 's'}: {page.absolute().as_uri()}")
+
+
 def _typed(context: typer.Context, but: Sequence[str]) -> list[str]:
     """The words of a command line that gave its options these values, but for some."""
     words: list[str] = []
@@ -329,7 +355,7 @@ def track(
         str | None, typer.Option(help="MLflow's address.", show_default="the database in the outputs folder")
     ] = None,
 ) -> None:
-    """Hand runs in to MLflow that it lacks, and close those that died.
+    """Hand runs in to MLflow that it lacks; close those that died.
 
     Runs from a machine without network, ended while MLflow was away, or killed. Each is handed in once. What you
     have deleted in MLflow comes back only where RUN names it.
@@ -468,6 +494,23 @@ def predict(
     count = predict_file(model, input_, output, options or [], say)
     if output is not None:
         say(f"{count:,} predictions in {output}")
+
+
+@app.command()
+def rerun(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="RUN")],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the stores.", show_default="beside the run, or paths.data")
+    ] = None,
+) -> None:
+    """Train a run again; exit code 1 if its results differ.
+
+    The new run is beside the folder, which stays as it is.
+    """
+    from mmsa.rerun import rerun as again
+
+    if not again(run, data, lambda text: print(printable_lines(text))):
+        sys.exit(1)
 
 
 @app.command()

@@ -38,6 +38,21 @@ from mmsa.training.trainer import Trainer, TrainingState
 
 
 @dataclass(frozen=True)
+class Original:
+    """The run that a run repeats.
+
+    Args:
+        name: of its folder.
+        overrides: those that make its configuration.
+        store: its data.
+    """
+
+    name: str
+    overrides: Sequence[str]
+    store: Store
+
+
+@dataclass(frozen=True, repr=False)
 class RunResult:
     """What a run found.
 
@@ -55,9 +70,21 @@ class RunResult:
     run_id: str | None
     folder: Path
 
+    def __repr__(self) -> str:
+        """Without the predictions, of which there are thousands."""
+        held = " and ".join(f"{len(by_id):,} of {fold}" for fold, by_id in self.predictions.items())
+        return (
+            f"RunResult(score={self.score:.4f}, {len(self.metrics)} metrics, predictions: {held}, "
+            f"folder={str(self.folder)!r})"
+        )
+
 
 def run(
-    cfg: DictConfig, overrides: Sequence[str] = (), quiet: bool = False, trial: TrialHooks | None = None
+    cfg: DictConfig,
+    overrides: Sequence[str] = (),
+    quiet: bool = False,
+    trial: TrialHooks | None = None,
+    repeats: Original | None = None,
 ) -> RunResult:
     """Prepare the data, train, select on the validation fold, evaluate once on the test fold, and keep everything.
 
@@ -66,6 +93,7 @@ def run(
         overrides: as typed, for the run's name.
         quiet: print nothing.
         trial: of a trial of a sweep, which reads the test fold only where it is final.
+        repeats: the run that this one repeats, whose data and overrides it has; None of any other.
 
     Raises:
         MmsaError: an error that the user can fix; the message says how.
@@ -80,9 +108,11 @@ def run(
         if record.status == "finished":
             return shown_again(cfg, record, Display(quiet))
         own = own_store(cfg, overrides)
+    elif repeats is not None:
+        overrides, own = list(repeats.overrides), repeats.store
     elif trial is None:
         overrides = overrides_of(cfg, overrides)
-    journal = Journal(cfg, overrides, Display(quiet, place_among_runs()), trial)
+    journal = Journal(cfg, overrides, Display(quiet, place_among_runs()), trial, repeats.name if repeats else None)
     build.check(cfg)
     fabric = make_fabric(**cfg.device)
     task = build.build_task(cfg)

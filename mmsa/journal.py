@@ -74,15 +74,22 @@ class Journal:
         overrides: as typed.
         display: the screen.
         trial: of a trial of a sweep.
+        repeats: name of the folder of the run that it repeats.
     """
 
     folder: Path
     record: RunRecord
 
     def __init__(
-        self, cfg: DictConfig, overrides: Sequence[str], display: Display, trial: TrialHooks | None = None
+        self,
+        cfg: DictConfig,
+        overrides: Sequence[str],
+        display: Display,
+        trial: TrialHooks | None = None,
+        repeats: str | None = None,
     ) -> None:
         self.cfg, self.overrides, self.display, self.trial = cfg, list(overrides), display, trial
+        self._repeats = repeats
         self._of_many = trial is not None or SWEEP_VARIABLE in os.environ
         self.tracker = Tracker()  # shows nothing before the run is opened
         self._began = time.monotonic()
@@ -155,6 +162,7 @@ class Journal:
             environment=provenance.environment(device, cfg.device.threads),
             sweep=trial.sweep if trial else former.sweep if former else os.environ.get(SWEEP_VARIABLE),
             trial=trial.number if trial and not trial.final else None,
+            repeats=former.repeats if former else self._repeats,
             mlflow_run_id=former.mlflow_run_id if former else None,
         )
         self.record.write(folder)

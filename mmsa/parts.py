@@ -13,6 +13,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from mmsa import config
+from mmsa.commands import quoted
 from mmsa.config import (
     PACKAGES_VARIABLE,
     PLAIN_GROUPS,
@@ -147,7 +148,7 @@ def target_of(cfg: DictConfig, place: str) -> Any:
     if not ours and package not in config.PACKAGES:
         raise ConfigError(
             f"{place}._target_={name}: a configuration may build only admitted packages.\n"
-            f"  if {package} is your own: {PACKAGES_VARIABLE}={package} {training()} …"
+            f"  if {package} is your own, type export {PACKAGES_VARIABLE}={quoted(package)}, and then the same command"
         )
     try:
         found = get_object(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -39,11 +40,30 @@ def git_state(folder: Path = CODE) -> Git:
 
 
 def environment(device: str, threads: int) -> dict[str, str]:
-    """Versions of Python and of the libraries, and the machine."""
+    """Versions of Python and of the libraries, and the machine.
+
+    Args:
+        device: on which is computed, such as "cuda:0".
+        threads: of the processor.
+    """
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for package in PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found | {"cpus": str(os.cpu_count()), "device": device, "threads": str(threads)}
+    from torch import backends, cuda
+
+    found |= {"cpus": str(os.cpu_count()), "processor": _processor(), "instructions": backends.cpu.get_cpu_capability()}
+    found |= {"device": device, "threads": str(threads)}
+    return found | ({"gpu": cuda.get_device_name(device)} if device.startswith("cuda") else {})
+
+
+def _processor() -> str:
+    """Its model, on which the order of sums depends; Python's platform knows none on Linux."""
+    try:
+        known = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        known = ""
+    found = re.search(r"^model name\s*:\s*(.+)$", known, flags=re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or platform.machine()

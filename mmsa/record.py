@@ -110,6 +110,7 @@ class RunRecord(_Part):
     environment: Mapping[str, str] = {}
     sweep: str | None = None
     trial: Whole | None = None
+    repeats: str | None = None
     mlflow_run_id: str | None = None
     imported: Import = Import()
     reason: str | None = None

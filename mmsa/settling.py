@@ -249,7 +249,7 @@ def info_of(folder: Path, record: RunRecord, config: Mapping[str, Any]) -> RunIn
         name=str(config.get("name") or short_name(record.overrides)),
         folder=folder,
         parameters=run_of(folder, record).choices | flat_parameters(config),
-        tags=record.model_dump(include={"sweep", "trial", "seed", "dataset", "task", "planted"}),
+        tags=record.model_dump(include={"sweep", "trial", "repeats", "seed", "dataset", "task", "planted"}),
         commit=record.git.commit,
         fingerprint=record.data.fingerprint,
         source=record.data.source,

@@ -13,12 +13,15 @@ from tests.conftest import ROOT
 
 OFFERED = {
     "mmsa tr": ["train ", "track "],
+    "mmsa rer": ["rerun "],
     "mmsa prepare mus": ["mustard "],
     "mmsa report --s": ["--sweep ", "--seeds "],
     "mmsa report --format ": ["table ", "markdown ", "csv ", "latex ", "html "],
     "mmsa report mus": ["mustard "],
     "mmsa report feed": ["feedback="],
     "mmsa report --metrics acc2_non0_": ["acc2_non0_geq "],
+    "mmsa leaderboard --": ["--outputs ", "--output ", "--reference ", "--help "],
+    "mmsa leaderboard mus": ["mustard "],
     "mmsa evaluate outputs/": [],  # which the shell completes
     "mmsa nonsense ": [],
     "mmsa train fus": ["fusion.", "fusion="],

@@ -115,6 +115,7 @@ def handed_over(place: Path, run: str, change: dict[str, Any] | str) -> Path:
 DOORS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "load": ("whole", mmsa.load),
     "evaluate": ("whole", lambda folder: cli.command(["evaluate", str(folder)])),
+    "rerun": ("whole", lambda folder: cli.command(["rerun", str(folder)])),
     "resume": ("stopped", lambda folder: mmsa.run([f"trainer.resume={folder}"], quiet=True)),
 }
 

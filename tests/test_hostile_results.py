@@ -27,7 +27,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 import mmsa
-from mmsa import cli
+from mmsa import cli, rerun
 from mmsa.analysis.comparison import comparable_groups
 from mmsa.analysis.differences import _EMPTY
 from mmsa.analysis.errors import Classes, Errors, Said, draw_confusion, make_table, read_errors
@@ -65,9 +65,10 @@ TEX = shutil.which("pdflatex") and subprocess.run(["kpsewhich", "booktabs.sty"],
 SECONDS = 5.0
 """Processor-seconds of the slowest answer."""
 ELEMENTS = {
-    "a", "b", "body", "dd", "div", "dl", "dt", "h2", "head", "html", "meta", "p", "span", "style", "sup",
-    "table", "tbody", "td", "th", "thead", "title", "tr",
+    "a", "b", "body", "dd", "details", "div", "dl", "dt", "h2", "head", "html", "meta", "p", "script", "span", "style",
+    "summary", "sup", "table", "tbody", "td", "th", "thead", "title", "tr",
 }  # fmt: skip
+ATTRIBUTES = {"lang", "charset", "http-equiv", "content", "name", "scope", "class", "data-value", "href"}
 COMMANDS = {
     "begin", "bottomrule", "caption", "centering", "dots", "downarrow", "end", "footnotesize", "mathrm",
     "midrule", "par", "pm", "smallskip", "textasciicircum", "textasciigrave", "textasciitilde",
@@ -100,6 +101,12 @@ def answer(folder: Path, action: Callable[[], Any]) -> str:
 def reported(outputs: Path, style: str, *more: str) -> str:
     arguments = ["report", "--outputs", str(outputs), "--format", style, *more]
     return answer(outputs, lambda: cli.command(arguments))
+
+
+def board(outputs: Path) -> str:
+    said = answer(outputs, lambda: cli.command(["leaderboard", "--outputs", str(outputs)]))
+    assert said.startswith("leaderboard of "), said
+    return (outputs / "leaderboard.html").read_text()
 
 
 def runs_of(outputs: Path) -> Path:
@@ -142,6 +149,8 @@ def test_a_changed_run_is_read_or_left_out_and_refused_in_a_few_lines(count: int
     for number, name in enumerate(damaged(folder, KINDS, count, seed=1)):
         page = reported(tmp_path / "outputs", STYLES[number % len(STYLES)], *(["--anchors"] if number % 2 else []))
         assert "error:" not in page, "the other run is whole"
+        if number % 60 == 9:
+            board(tmp_path / "outputs")
         if name.endswith(".csv"):
             answer(tmp_path, lambda: [read_rows(folder / name)])  # noqa: B023
             assert "damaged run folder" not in page
@@ -178,13 +187,24 @@ RESUMED = pytest.param(
 SHOWN = pytest.param("whole", RESUMED.values[1], 800, marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("run", "door", "count"), [("whole", mmsa.load, 20), LOADED, RESUMED, SHOWN])
+def repeat(folder: Path) -> None:
+    """Train it again, and say what is found."""
+    rerun.rerun(folder, None, lambda text: print(printable_lines(text)))
+
+
+REPEATED = pytest.param("whole", repeat, 500, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    ("run", "door", "count"),
+    [("whole", mmsa.load, 20), ("whole", repeat, 10), LOADED, RESUMED, SHOWN, REPEATED],
+)
 def test_a_changed_run_opens_or_is_refused_in_a_few_lines(
     former: Path, run: str, door: Callable[[Path], Any], count: int
 ) -> None:
     folder = former / "outputs" / "runs" / run
     whole = shutil.copytree(folder, former / "kept")
-    files = {name: KINDS[name] for name in ("config.yaml", "result.json")}
+    files = KINDS if door is repeat else {name: KINDS[name] for name in ("config.yaml", "result.json")}
     refused = 0
     for _ in damaged(folder, files, count, seed=6):
         refused += "error:" in answer(former, lambda: door(folder))
@@ -323,20 +343,13 @@ def test_a_name_is_a_name_in_every_format(half: int, tmp_path: Path) -> None:
             rows = []
         for sign in "<`$":
             assert re.search(rf"(?<!\\)(\\\\)*{re.escape(sign)}", line) is None or line.startswith("- `"), line
-    shown = Page()
-    shown.feed(reported(outputs, "html", "--anchors"))
-    assert not shown.open and shown.seen <= ELEMENTS
-    addresses = {value for name, value in shown.attributes if name == "href"}
-    assert addresses == {folder.as_uri() for folder in (outputs / "runs").iterdir()}
-    assert {name for name, _ in shown.attributes} <= {
-        "lang",
-        "charset",
-        "http-equiv",
-        "content",
-        "scope",
-        "class",
-        "href",
-    }
+    for page in (reported(outputs, "html", "--anchors"), board(outputs)):
+        shown = Page()
+        shown.feed(page)
+        assert not shown.open and shown.seen <= ELEMENTS and page.count("<script>") == 1
+        addresses = {value for name, value in shown.attributes if name == "href"}
+        assert addresses == {folder.as_uri() for folder in (outputs / "runs").iterdir()}
+        assert {name for name, _ in shown.attributes} <= ATTRIBUTES
     assert commands(reported(outputs, "latex", "--anchors")) <= COMMANDS
     table = reported(outputs, "csv")
     texts = [cell for row in csv.reader(io.StringIO(table)) for cell in row]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mmsa.provenance import git_state
+from mmsa.provenance import environment, git_state
 from mmsa.record import Git
 
 IDENTITY = ("-c", "user.name=a", "-c", "user.email=a@b.c")
@@ -55,3 +55,10 @@ def test_a_repository_around_installed_code_is_not_its_own(code: Path) -> None:
     installed.mkdir(parents=True)
     (installed / "code.py").write_text("1")
     assert git_state(installed) == Git()
+
+
+def test_a_machine_is_known_by_what_its_sums_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = environment("cpu", 3)
+    assert here["processor"] and here["instructions"] and (here["device"], here["threads"]) == ("cpu", "3")
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: f"the GPU {device}")
+    assert environment("cuda:1", 3)["gpu"] == "the GPU cuda:1" and "gpu" not in here

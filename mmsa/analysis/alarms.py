@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median, variance
 
-from mmsa.analysis.anchors import best_anchors
+from mmsa.analysis.anchors import FEWEST, best_anchors
 from mmsa.analysis.layout import number
 from mmsa.analysis.predictions import Facts, Stored
+from mmsa.analysis.ranking import deciding
 from mmsa.analysis.runs import Group, Run
-from mmsa.training.metrics import METRICS, metric_mode
+from mmsa.record import NO_SEED
+from mmsa.training.metrics import metric_mode
 
 LEAST_SPREAD = 0.05
 """Standard deviation of predictions below which they hardly vary, as a share of that of the labels."""
@@ -77,7 +79,7 @@ RULES: dict[str, Rule] = {
     ),
     "too good": Rule(
         f"an error of a row (MAE, or 1 minus an accuracy, F1 or correlation) is at least {BETTER:.0%} smaller than "
-        "that of the best published result on the data set",
+        f"that of the best published result on the data set, of a metric that {FEWEST} or more of them have",
         "look for labels among the features, and for test utterances in the train fold",
     ),
     "below baseline": Rule(
@@ -219,7 +221,7 @@ def _too_good(row: Group) -> str | None:
 
 
 def _below_baseline(row: Group) -> str | None:
-    metric = _deciding(row.runs[0])
+    metric = deciding(row.runs[0])
     known = [(run, _best_of(run, metric, run.baselines)) for run in row.runs] if metric else []
     if not metric or any(best is None for _, best in known):
         return None
@@ -232,7 +234,7 @@ def _below_baseline(row: Group) -> str | None:
 
 
 def _collapsed_seeds(row: Group) -> str | None:
-    metric = _deciding(row.runs[0])
+    metric = deciding(row.runs[0])
     constant = _best_of(row.runs[0], metric, _CONSTANTS) if metric else None
     if not metric or constant is None or not _over_seeds(row):
         return None
@@ -256,9 +258,10 @@ def _of_table(groups: Sequence[Group]) -> Iterator[Alarm]:
         yield Alarm("uncommitted", f"{num} of {len(runs)} runs had changes that no commit holds{rows}")
     if len(commits := {run.git.commit for run in runs if run.git.commit}) > 1:
         yield Alarm("commits", f"runs of {len(commits)} git commits")
-    counts = Counter(len(row.runs) for row in groups)
-    if len(counts) > 1 and all(map(_over_seeds, groups)):
-        fewest = [row for row in groups if len(row.runs) == min(counts)]
+    seeded = [row for row in groups if row.runs[0].seed != NO_SEED]
+    counts = Counter(len(row.runs) for row in seeded)
+    if len(counts) > 1 and all(map(_over_seeds, seeded)):
+        fewest = [row for row in seeded if len(row.runs) == min(counts)]
         yield Alarm("seeds", f"rows have {min(counts)} to {max(counts)} seeds, the fewest {_listed(fewest)}")
     if text := _order(groups):
         yield Alarm("order", text)
@@ -266,7 +269,7 @@ def _of_table(groups: Sequence[Group]) -> Iterator[Alarm]:
 
 def _order(groups: Sequence[Group]) -> str | None:
     """The rows that validation and the test fold prefer, where they disagree."""
-    metric = _deciding(groups[0].runs[0]) if groups else None
+    metric = deciding(groups[0].runs[0]) if groups else None
     if not metric or groups[0].runs[0].fold != "test":
         return None
 
@@ -291,14 +294,6 @@ def _clearly(smaller: Sequence[float], larger: Sequence[float]) -> bool:
     return fmean(larger) - fmean(smaller) > STANDARD_ERRORS * error
 
 
-def _deciding(run: Run) -> str | None:
-    """The metric by which a run is judged: that which selects epochs, else the first that tables show; None unknown."""
-    names = [run.monitor.rpartition("/")[2], *run.primary]
-    return next(
-        (name for name in names if name != "loss" and name in METRICS and f"{run.fold}/{name}" in run.metrics), None
-    )
-
-
 def _error(metric: str, value: float) -> float:
     """A metric as an error, of which 0 is the best, and back."""
     return value if metric_mode(metric) == "min" else 1.0 - value
@@ -320,8 +315,9 @@ def _best_of(run: Run, metric: str, names: Iterable[str]) -> tuple[str, float] |
 
 
 def _over_seeds(row: Group) -> bool:
-    """Whether the runs of a row differ in their seeds alone."""
-    return all(run.configuration == row.runs[0].configuration for run in row.runs)
+    """Whether the runs of a row differ in their seeds alone, on one fold."""
+    first = row.runs[0]
+    return all((run.configuration, run.data.held_out) == (first.configuration, first.data.held_out) for run in row.runs)
 
 
 def _named(row: Group, runs: Sequence[Run] = ()) -> str:

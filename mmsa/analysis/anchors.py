@@ -18,6 +18,8 @@ from mmsa.analysis.runs import Run
 from mmsa.training.metrics import metric_mode
 
 FILE = Path(__file__).with_name("anchors.yaml")
+FEWEST = 5
+"""Published rows on a data set that a metric needs, lest its best value be a weak one."""
 _FINE_TUNED = "mmsa.encoder.bert.TransformerEncoder"
 
 Text = Annotated[str, MinLen(1)]
@@ -131,10 +133,14 @@ def known_anchors() -> Anchors:
 
 @cache
 def best_anchors(dataset: str) -> Mapping[str, Anchor]:
-    """Metric -> the published row on a data set with its best value."""
+    """Metric -> the published row on a data set with its best value, of metrics that enough rows have."""
+    there = [anchor for anchor in known_anchors().anchors if anchor.dataset == dataset]
+    counts = Counter(metric for anchor in there for metric in anchor.metrics)
     found: dict[str, Anchor] = {}
-    for anchor in known_anchors().anchors:
-        for metric, value in anchor.metrics.items() if anchor.dataset == dataset else ():
+    for anchor in there:
+        for metric, value in anchor.metrics.items():
+            if counts[metric] < FEWEST:
+                continue
             best = found.setdefault(metric, anchor).metrics[metric]
             if (value < best) if metric_mode(metric) == "min" else (value > best):
                 found[metric] = anchor

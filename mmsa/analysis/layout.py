@@ -16,11 +16,13 @@ class Column:
         head: its head.
         folds_to: the width to which text on the left may be folded; None: it stands whole on the right, as numbers do.
         option: the head is an option's key; where the screen is too narrow, all options share a column as `key=value`.
+        sorts: on a page a click on the head sorts the rows of each block.
     """
 
     head: str
     folds_to: int | None = None
     option: bool = False
+    sorts: bool = False
 
 
 LABELS = Column("", folds_to=18)
@@ -37,6 +39,7 @@ class Cell(NamedTuple):
         second: the other half of a pair, behind a slash.
         runs: of the cell that names a row, the runs that the row rests on: their names, and the folders' addresses
             (`file:///…`, whose every odd sign is encoded).
+        value: in full precision, by which a page sorts; None of text, and of a number that is not defined.
     """
 
     text: str
@@ -44,6 +47,7 @@ class Cell(NamedTuple):
     mark: str = ""
     second: Cell | None = None
     runs: Sequence[tuple[str, str]] = ()
+    value: float | None = None
 
     @property
     def halves(self) -> list[Cell]:

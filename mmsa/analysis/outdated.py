@@ -14,8 +14,13 @@ def outdated(groups: Sequence[Group]) -> dict[str, list[Repair]]:
     """Label of a row -> the repairs of its parts that some of its runs lack, where a run of the table has them."""
     runs = [run for group in groups for run in group.runs]
     mixed = [one for one in repairs() if len({run.repairs >= one.number for run in runs if _has(run, one.part)}) > 1]
-    lacking = {group.label: [one for one in mixed if any(_lacks(run, one) for run in group.runs)] for group in groups}
-    return {label: found for label, found in lacking.items() if found}
+    missing = {group.label: [one for one in mixed if any(_lacks(run, one) for run in group.runs)] for group in groups}
+    return {label: found for label, found in missing.items() if found}
+
+
+def lacking(run: Run) -> list[Repair]:
+    """The repairs of a run's parts that were made since it was trained."""
+    return [one for one in repairs() if _lacks(run, one)]
 
 
 def about(found: dict[str, list[Repair]]) -> list[str]:

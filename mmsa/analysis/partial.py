@@ -64,7 +64,8 @@ def _restricted(run: Run, names: frozenset[Name], stored: Stored) -> Run | None:
         for name in METRICS
         if name in known and (score := _score(table, part, name, known[name])) is not None
     }
-    return run.model_copy(update={"among": names, "metrics": scores, "baselines": {}})
+    others = {name: value for name, value in run.metrics.items() if not name.startswith(f"{run.fold}/")}
+    return run.model_copy(update={"among": names, "metrics": others | scores, "baselines": {}})
 
 
 def _score(whole: Predictions, part: Predictions, metric: str, known: float) -> float | None:

@@ -49,13 +49,18 @@ def rendered(tables: Sequence[Table], style: Style = "table", width: int | None 
     return joined([_with_texts(table, written) for table in tables])
 
 
+def paged(tables: Sequence[Table], title: str) -> str:
+    """Tables as a page of HTML with a title of its own."""
+    return html_page.page([_with_texts(table, _of_page) for table in tables], title)
+
+
 def _with_texts(table: Table, written: Callable[[str], str]) -> Table:
     """The table with every text, which may be a file's, as a style writes it."""
 
     def cell(one: Cell) -> Cell:
         runs = [(written(name), address) for name, address in one.runs]
         second = one.second and cell(one.second)
-        return Cell(written(one.text), one.best, written(one.mark), second, runs)
+        return one._replace(text=written(one.text), mark=written(one.mark), second=second, runs=runs)
 
     return replace(
         table,
@@ -149,11 +154,17 @@ def _forms(table: Table) -> Iterator[list[tuple[Column, list[str]]]]:
     yield wide
     yield (broken := [(column, [_BREAKS.sub("\n", head), *texts]) for column, (head, *texts) in wide])
     yield (pairs := [(column, [text.replace(" / ", " /\n") for text in lines]) for column, lines in broken])
-    yield [(column, [text.replace(" ±", "\n±") for text in lines]) for column, lines in pairs]
+    yield (two := [(column, [text.replace(" ±", "\n±") for text in lines]) for column, lines in pairs])
+    yield [(column, [text.replace(" [", "\n[") for text in (_last(head), *texts)]) for column, (head, *texts) in two]
     options = [[f"{head}={text}" for text in texts] for column, (head, *texts) in wide if column.option]
     if options:
         together = ["configuration", *map(" ".join, zip(*options, strict=True))]
         yield [*(part for part in wide if not part[0].option), (Column("configuration", folds_to=24), together)]
+
+
+def _last(head: str) -> str:
+    """A head of several words with the last one below the others."""
+    return "\n".join(head.rsplit(" ", 1)) if head.count(" ") else head
 
 
 def _starred(cell: Cell) -> str:

@@ -153,7 +153,7 @@ def read_run(folder: Path) -> Run:
 
 def by_configuration(runs: Iterable[Run]) -> list[Group]:
     """Group runs by what they computed, in the order of their names; of two with the same seed and held-out part
-    the newest counts.
+    the newest counts, and one that repeats another only where no other is there.
 
     A group's label is the fewest overrides that one of its runs was started with: `feedback=none`, where that is the
     default, is `defaults` as soon as a run of the group was started without it. Where groups would have one label
@@ -162,7 +162,7 @@ def by_configuration(runs: Iterable[Run]) -> list[Group]:
     """
     found: dict[Options, dict[tuple[int, int], Run]] = {}
     shown: dict[Options, dict[str, str]] = {}
-    for run in sorted(runs, key=lambda run: run.folder.name):
+    for run in sorted(runs, key=lambda run: (run.repeats is None, run.folder.name)):
         key = frozenset(run.configuration.items())
         found.setdefault(key, {})[run.place] = run
         typed = dict(run.shown)

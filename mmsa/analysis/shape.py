@@ -7,12 +7,15 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from mmsa.analysis.ranking import ranked
 from mmsa.analysis.runs import Group, Run, by_configuration, without_shared
 from mmsa.analysis.selection import check_option, fits, is_like, wanted
 from mmsa.errors import ConfigError
 from mmsa.run_folder import override_key
 from mmsa.training.metrics import METRICS
 
+MOST_COMPARED = 20
+"""Rows of a ranked table that are compared and drawn, the reference among them."""
 _BOTH = ("acc2", "f1")
 _MOST_ROWS = 8
 
@@ -32,6 +35,9 @@ class Shape:
         reference: name of the row with which the others are compared; none are.
         pairs: whether each pair of rows is compared.
         anchors: whether published results stand below.
+        ranked: whether the rows stand in the order of their validation scores, with every metric that they have, and
+            the first MOST_COMPARED are compared on the test fold, in the metrics that the task shows, with the
+            reference; where a table has none, with the first row.
     """
 
     metrics: tuple[tuple[str, ...], ...] = ()
@@ -43,14 +49,28 @@ class Shape:
     reference: str | None = None
     pairs: bool = False
     anchors: bool = False
+    ranked: bool = False
 
-    def compares(self, groups: Sequence[Group]) -> bool:
-        """Whether rows of a table are compared: with one of it, or each pair."""
-        return self.pairs or any(group.label == self.reference for group in groups)
+    def compared(self, groups: Sequence[Group]) -> tuple[str | None, Sequence[Group]]:
+        """The reference of a table, None of each pair, and the rows that are compared; none where none are."""
+        if self.pairs:
+            return None, groups
+        named = next((group for group in groups if group.label == self.reference), None)
+        if not self.ranked:
+            return self.reference, groups if named else []
+        reference = named or (ranked(groups).best if groups[0].runs[0].fold == "test" else None)
+        if reference is None:
+            return None, []
+        others = [group for group in groups if group is not reference][: MOST_COMPARED - 1]
+        return reference.label, [reference, *others]
 
     def columns(self, runs: Sequence[Run]) -> tuple[tuple[str, ...], ...]:
         """The metrics of each column of a table of these runs."""
-        return self.metrics or tuple((metric,) for metric in runs[0].primary)
+        if not self.ranked:
+            return self.metrics or tuple((metric,) for metric in runs[0].primary)
+        known = {name.partition("/")[2] for run in runs for name in run.metrics if name.startswith(f"{run.fold}/")}
+        more = [metric for metric in METRICS if metric in known and metric != "loss"]
+        return tuple((metric,) for metric in dict.fromkeys([*runs[0].primary, *more]))
 
     def check(self, runs: Sequence[Run]) -> None:
         """Check that runs have the metrics and options of this shape.
@@ -85,7 +105,7 @@ class Shape:
                 for row in rows
                 for run in row.runs
             ]
-        return rows, notes
+        return list(ranked(rows).groups) if self.ranked else rows, notes
 
     def _chosen(self, rows: Sequence[Group]) -> list[Group]:
         """The rows that are shown, by their names."""

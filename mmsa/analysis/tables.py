@@ -105,8 +105,7 @@ def results(runs: Iterable[Run], shape: Shape = _ALL, warned: bool = False) -> l
         shape.check([run for runs in members for run in runs])
         check_rows(shape, members)
     data = _data_told_apart(members)
-    stored = Stored()
-    made = (_result(runs, shape, told, stored, warned) for runs, told in zip(members, data, strict=True))
+    made = (_result(runs, shape, told, warned) for runs, told in zip(members, data, strict=True))
     return [one for one in made if one.groups]
 
 
@@ -140,14 +139,16 @@ def estimates_row(label: str, estimates: Iterable[Estimate]) -> Row:
     return (Cell(label), *(Cell(estimate.text()) for estimate in estimates))
 
 
-def _result(runs: Sequence[Run], shape: Shape, data: Sequence[str], stored: Stored, warned: bool) -> Result:
-    first, columns = runs[0], shape.columns(runs)
+def _result(runs: Sequence[Run], shape: Shape, data: Sequence[str], warned: bool) -> Result:
+    first, columns, stored = runs[0], shape.columns(runs), Stored()
     groups, notes = shape.groups(runs)
     metrics = list(dict.fromkeys(metric for column in columns for metric in column))
     configurations = [scored(group.label, "configuration", group.runs, metrics) for group in groups]
     baselines = baselines_of(groups, metrics) if shape.baselines else []
     rows = [*configurations, *baselines]
-    found = differences(groups, shape.reference, metrics, stored) if shape.compares(groups) else []
+    reference, compared = shape.compared(groups)
+    tested_metrics = [metric for metric in metrics if not shape.ranked or metric in first.primary]
+    found = differences(compared, reference, tested_metrics, stored) if compared else []
     marked = {(one.row, one.metric) for one in found if one.marked and not shape.pairs}
     tests = note(found) if found else []
     old, warnings = outdated(groups), alarms(groups, stored) if warned else []
@@ -162,7 +163,8 @@ def _result(runs: Sequence[Run], shape: Shape, data: Sequence[str], stored: Stor
                *notes_of(first, max((len(row.runs) for row in configurations), default=0), over), *notes,
                *([] if shape.seeds else folds_notes(groups)), *_cautions(first, baselines), *about_outdated(old),
                *(tests if not shape.pairs else [])],
-        columns=[LABELS, *(Column(_head(column, percent[column[0]])) for column in columns)],
+        columns=[replace(LABELS, sorts=True),
+                 *(Column(_head(column, percent[column[0]]), sorts=True) for column in columns)],
         blocks=[[_row(row, columns, percent, best, shape, marked, old) for row in part]
                 for part in (configurations, baselines, *([of_others] if of_others else []))],
         best="best of its column",
@@ -248,12 +250,18 @@ def _row(
                 row.metrics[metric].text(percent[metric]),
                 row.kind != "published" and Estimate(row.metrics[metric].mean).text(percent[metric]) == best[metric],
                 MARK if row.kind == "configuration" and (row.label, metric) in marked else "",
+                value=finite(row.metrics[metric].mean),
             )
             for metric in column
         ]
         cells.append(made[0] if len(made) == 1 else made[0]._replace(second=made[1]))
     mark = OUTDATED if row.kind == "configuration" and row.label in old else ""
     return (Cell(f"{row.label}{count}", mark=mark, runs=runs), *cells)
+
+
+def finite(value: float) -> float | None:
+    """A number, if it is one."""
+    return value if math.isfinite(value) else None
 
 
 def _address(folder: Path) -> str:

@@ -17,6 +17,7 @@ from mmsa.analysis.alarms import RULES, alarms, collapsed, disagreement
 from mmsa.analysis.runs import Group, by_configuration, read_run
 from mmsa.analysis.selection import Selection
 from mmsa.analysis.shape import Shape
+from mmsa.record import NO_SEED
 from tests.conftest import ROOT
 from tests.house.test_docs import table
 
@@ -216,6 +217,15 @@ def test_rows_of_different_numbers_of_seeds(add: AddRun) -> None:
     assert fired(*three, *two) == {}
     rows = Shape(by=("hidden_dim",)).groups(map(read_run, [*three, *two[:2]]))[0]
     assert not alarms(rows)
+    assert fired(*three, add(seed=NO_SEED, overrides=("fusion=other",))) == {}, "an import does not know its seeds"
+
+
+def test_a_hard_part_of_own_folds_is_no_collapsed_seed(add: AddRun) -> None:
+    data = {"fingerprint": "a" * 12, "store": "s", "num_folds": 3, "parts": "b" * 12}
+    scores = [0.8, 0.81, 1.3]
+    of_parts = [add(mae=mae, data={**data, "held_out": part}) for part, mae in enumerate(scores)]
+    assert "collapsed" not in fired(*of_parts)
+    assert "collapsed" in fired(*(add(mae=mae, seed=part, overrides=("a=1",)) for part, mae in enumerate(scores)))
 
 
 @pytest.mark.parametrize(

@@ -319,23 +319,6 @@ def test_a_run_of_the_program_and_its_videos(small: list[str]) -> None:
     assert found == differences(rows, "a", run.primary), "the ids of these data name their videos"
 
 
-def test_the_example_of_the_page_runs(
-    outputs: Path,
-    add_row: AddRow,
-    truth: np.ndarray,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    for n, name in enumerate("ab"):
-        add_row(name, made_of(truth, 0.3 + 2 * n, n), truth)
-    page = (Path(mmsa.__file__).parents[1] / "docs" / "comparing.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    monkeypatch.chdir(outputs.parent)
-    exec(example, {})
-    printed = capsys.readouterr().out
-    assert printed.startswith("fusion=b mae +") and " †\n" in printed and "after Holm over 2 comparisons" in printed
-
-
 Truths = dict[Path, Predictions]
 
 
@@ -434,7 +417,8 @@ def test_a_report_marks_what_differs_from_a_row(
     (line,) = (line for line in lines if line["kind"] == "difference" and line["metric"] == "mae")
     assert (line["label"], line["reference"], line["marked"]) == ("fusion=b", "fusion=a", "true")
     assert float(line["p_adjusted"]) == one.adjusted and float(line["difference"]) == one.difference.mean
-    assert f"{one.difference.text()}†" in shown and one.effect.text(1) in shown
+    page = reported("--reference", "fusion=a", "--format", "markdown").replace("\\", "")
+    assert f"{one.difference.text()}†" in page and one.effect.text(1) in page
     assert [line["kind"] for line in csv.DictReader(io.StringIO(reported("--format", "csv")))].count("difference") == 0
     pairs = reported("--pairs", "--percent")
     assert pairs.count("†") == 3 and "† differs from" in pairs.partition("differences from fusion=a")[2]

@@ -175,6 +175,10 @@ def test_a_partial_import_is_refused_or_has_a_table_in_which_all_rows_are_of_its
     assert mean != pytest.approx(RunRecord.read(trained).baselines["mean"]["test/mae"], abs=1e-6) and len(truth)
     text = report(outputs, "--reference", "ours", "--metrics", "mae", capsys=capsys)
     assert note in text and f"paired on {len(held)} utterances" in text and "not from the predictions" not in text
+    do(trained / "predictions.csv", "--name", "back")  # so that the rows of the whole are compared before
+    text = report(outputs, "--reference", "ours", "--metrics", "mae", capsys=capsys)
+    assert all(f"paired on {number} utterances" in text for number in (len(test_ids), len(held)))
+    assert "not from the predictions" not in text
 
 
 def csv_tables(text: str) -> list[list[dict[str, str]]]:

@@ -77,7 +77,6 @@ def sleeping_methods(folder: Path) -> tuple[list[str], dict[str, str]]:
         "            seconds, self.seconds = self.seconds, 0.0\n"
         "            time.sleep(seconds)\n"
         "        return super().combine(streams)\n"
-        "_target_: sleeping.fusion.SleepingFusion\nseconds: 0.0\n"
     )
     options = {"fusion/sleeping": "_target_: sleeping.methods.SleepingFusion\nseconds: 0.0\n"}
     return package(folder, "sleeping", source, options)
