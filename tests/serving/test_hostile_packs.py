@@ -29,16 +29,9 @@ PARTS = ("configuration", "inputs", "loading", "members", "data", "files", "voca
 RECORD = {"text": [[0.1, 0.2, 0.3]], "audio": [[1.0, 2.0]]}
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("packs")
-    shutil.copytree(WRITTEN / "outputs", place / "outputs")
-    return pack([place / "outputs" / "runs" / "whole"], place / "model").folder
-
-
 @pytest.fixture
-def model(whole: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(whole, tmp_path / "model")
+def model(tmp_path: Path) -> Path:
+    return shutil.copytree(WRITTEN / "packed", tmp_path / "model")
 
 
 def content_of(folder: Path) -> dict[str, Any]:
@@ -178,7 +171,7 @@ def test_a_tokenizer_with_sizes_code_or_files_of_its_own_is_refused(fabricate: F
     refused(folder, r"model.json does not name text/evil.py")
 
 
-@pytest.mark.parametrize("count", [60, pytest.param(3000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [40, pytest.param(3000, marks=pytest.mark.slow)])
 def test_a_changed_model_is_loaded_or_refused_in_a_few_lines(model: Path, count: int) -> None:
     rng, kept = np.random.default_rng(4), {name: (model / name).read_bytes() for name in (FILE, WEIGHTS, INPUTS)}
     said = []
