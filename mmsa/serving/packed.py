@@ -202,7 +202,8 @@ def _check_sizes(folder: Path, card: Card, weights: Mapping[int, Mapping[str, to
         if any(reads.kind == "pieces" for reads in card.inputs.values()):
             asked.append(_json(folder, f"{PIECES}/config.json"))
         if (largest := max(_whole_numbers(asked), default=0)) > limit:
-            refuse(folder, f"a size of {largest} stands in it, and its weights have none above {max(sizes)}")
+            size = largest if largest <= _MOST else f"more than {_MOST}"
+            refuse(folder, f"a size of {size} stands in it, and its weights have none above {max(sizes)}")
 
 
 def _json(folder: Path, name: str) -> Any:
@@ -227,8 +228,8 @@ def _loading(folder: Path, card: Card) -> Loading:
     """The options of loading, checked."""
     check_options(card.loading, Loading, "dataset")
     clip = card.loading.get("clip") or 0.0
-    if (largest := max(clip, *_whole_numbers(card.loading), 0)) > _MOST:
-        refuse(folder, f"its options of loading have {largest:g}, and {_MOST} is the most")
+    if max(clip, *_whole_numbers(card.loading), 0) > _MOST:
+        refuse(folder, f"its options of loading have a number beyond {_MOST}")
     loading = Loading(**{name: value for name, value in card.loading.items() if name in _OF_PREDICTION})
     loading.check(tuple(card.inputs), list(card.inputs))
     return loading
