@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
@@ -18,6 +19,7 @@ from mmsa.run_folder import check_own, write_text
 FORMAT = 1
 """Version of model.json."""
 FILE = "model.json"
+_FOLDER = re.compile(r"(?<==)['\"]?[/~][^\s=|]*/")
 INPUTS = "inputs.safetensors"
 """The statistics by which the inputs are normalised: mean/NAME and factor/NAME, (D,) float32."""
 PIECES = "text"
@@ -167,6 +169,11 @@ def is_packed(folder: Path) -> bool:
 def refuse(folder: Path, why: str) -> NoReturn:
     """Raise the reason why a folder is not one of a packed model."""
     raise DataError(f"{folder} is not a packed model: {why}.\n  copy it again from where it was packed")
+
+
+def without_folders(text: str) -> str:
+    """A text of overrides in which files have their names alone: the folders are those of one machine."""
+    return _FOLDER.sub("", text)
 
 
 def digest_of(path: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import shutil
 from collections.abc import Sequence
@@ -31,7 +30,7 @@ from mmsa.parts import target_of
 from mmsa.program import program
 from mmsa.record import RunRecord
 from mmsa.run_folder import is_hidden, override_key, shown_value, write_text
-from mmsa.serving.card import FORMAT, GROUPS, INPUTS, PIECES, Card, Member, Reads, TrainedOn, digest_of
+from mmsa.serving.card import FORMAT, GROUPS, INPUTS, PIECES, Card, Member, Reads, TrainedOn, digest_of, without_folders
 from mmsa.serving.packed import PackedModel, load_packed, loading_values
 from mmsa.serving.readme import readme
 from mmsa.serving.utterances import fitting, in_memory
@@ -41,7 +40,6 @@ _PROVED = 32
 """Utterances of the validation fold on which a packed model is compared with its run."""
 _TOLERANCE = 1e-5
 _REQUIRED = ("torch", "safetensors", "numpy", "hydra-core", "omegaconf")
-_FOLDER = re.compile(r"(?<==)['\"]?[/~][^\s=]*/")
 
 
 def pack(folders: Sequence[Path], output: Path | None = None, stores: Path | None = None) -> PackedModel:
@@ -236,11 +234,6 @@ def _member(record: RunRecord, weights: str) -> Member:
         overrides=tuple(without_folders(f"{key}{sign}{shown_value(key, value)}") for key, sign, value in pairs),
         metrics=dict(record.metrics),
     )
-
-
-def without_folders(text: str) -> str:
-    """A text of overrides in which files have their names alone: the folders are those of one machine."""
-    return _FOLDER.sub("", text)
 
 
 def _requirements(card: Card) -> str:

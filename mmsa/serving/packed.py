@@ -35,7 +35,8 @@ BLOCK = 1024
 """Utterances that are in memory at a time, where they come from a store."""
 _LEAST_LIMIT = 4096
 """Numbers up to it may stand in a configuration, whatever the sizes of the weights."""
-_MOST_STEPS = 2**31 - 1
+_MOST = 2**31 - 1
+"""Of steps that are read, and of deviations at which features are clipped."""
 _OF_PREDICTION = ("normalize", "clip", "max_length", "resample", "word_vectors")
 """Options of loading that change an input."""
 _MISFITS = (
@@ -166,7 +167,7 @@ def load_packed(folder: Path) -> PackedModel:
     for group in GROUPS:
         check_group(cfg, group)
     _check_sizes(folder, card, weights)
-    loading = _loading(card)
+    loading = _loading(folder, card)
     try:
         tokenizers = _tokenizers(folder, card, cfg)
         fitted = _fitted(folder, card, loading)
@@ -201,7 +202,8 @@ def _check_sizes(folder: Path, card: Card, weights: Mapping[int, Mapping[str, to
         if any(reads.kind == "pieces" for reads in card.inputs.values()):
             asked.append(_json(folder, f"{PIECES}/config.json"))
         if (largest := max(_whole_numbers(asked), default=0)) > limit:
-            refuse(folder, f"a size of {largest} stands in it, and its weights have none above {max(sizes)}")
+            size = largest if largest <= _MOST else f"more than {_MOST}"
+            refuse(folder, f"a size of {size} stands in it, and its weights have none above {max(sizes)}")
 
 
 def _json(folder: Path, name: str) -> Any:
@@ -222,11 +224,12 @@ def _whole_numbers(value: Any) -> Iterator[int]:
             yield from _whole_numbers(inner)
 
 
-def _loading(card: Card) -> Loading:
+def _loading(folder: Path, card: Card) -> Loading:
     """The options of loading, checked."""
     check_options(card.loading, Loading, "dataset")
-    if (largest := max(_whole_numbers(card.loading), default=0)) > _MOST_STEPS:
-        raise DataError(f"dataset.max_length={largest}: {_MOST_STEPS} steps at most.\n  name another model")
+    clip = card.loading.get("clip") or 0.0
+    if max(clip, *_whole_numbers(card.loading), 0) > _MOST:
+        refuse(folder, f"its options of loading have a number beyond {_MOST}")
     loading = Loading(**{name: value for name, value in card.loading.items() if name in _OF_PREDICTION})
     loading.check(tuple(card.inputs), list(card.inputs))
     return loading

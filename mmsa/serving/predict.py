@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from mmsa.files import written
 from mmsa.program import program
 from mmsa.serving.card import is_packed
 from mmsa.serving.packed import PackedModel, Predictions, load_packed
-from mmsa.serving.utterances import Record, Say, as_list, of_records, opened, shown
+from mmsa.serving.utterances import Record, Say, as_list, of_records, opened
 
 _FORMATS = (".csv", ".json")
 
@@ -42,7 +43,7 @@ def packed(folder: Path) -> PackedModel:
     """
     if not is_packed(folder):
         kind = "a run" if (folder / "result.json").is_file() else "not a packed model"
-        again = f"{program('mmsa')} pack {shown(folder) if kind == 'a run' else 'RUN'}"
+        again = f"{program('mmsa')} pack {shlex.quote(str(folder)) if kind == 'a run' else 'RUN'}"
         raise DataError(f"{folder} is {kind}, and a packed model is required.\n  type {again}, and name the new folder")
     return load_packed(folder)
 
@@ -65,30 +66,28 @@ def predict_file(folder: Path, path: Path, output: Path | None, options: Sequenc
         DataError: the model is refused, or the file.
     """
     if output is not None and output.suffix not in _FORMATS:
-        raise ConfigError(
-            f"--output {output}: .csv or .json is required.\n  type --output {shown(output.with_suffix('.csv'))}"
-        )
+        instead = shlex.quote(str(output.with_suffix(".csv")))
+        raise ConfigError(f"--output {output}: .csv or .json is required.\n  type --output {instead}")
     model = packed(folder)
     if not path.exists():
         raise DataError(f"--input {path}: there is no such file.\n  type --input FILE.npz, or another source or store")
     count = 0
+
+    def counted(made: Iterator[Predictions]) -> Iterator[Predictions]:
+        nonlocal count
+        for block in made:
+            count += len(block.ids)
+            yield block
+
     with opened(model.card, path, options, say) as store:
-        made = model.predictions(store)
+        made = counted(model.predictions(store))
+        lines = _as_json(made) if output is not None and output.suffix == ".json" else _as_csv(made)
         if output is None:
-            return _stream(_as_csv(made), say)
-        lines = _as_json(made) if output.suffix == ".json" else _as_csv(made)
-        with written(output) as file:
             for line in lines:
-                file.write(line.encode())
-                count += 1
-    return count - (1 if output.suffix == ".csv" else 2)
-
-
-def _stream(lines: Iterator[str], say: Say) -> int:
-    count = -1
-    for line in lines:
-        print(line, end="")  # noqa: T201  (the table itself, which a pipe takes)
-        count += 1
+                print(line, end="")  # noqa: T201  (the table itself, which a pipe takes)
+        else:
+            with written(output) as file:
+                file.writelines(line.encode() for line in lines)
     return count
 
 

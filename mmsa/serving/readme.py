@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,9 @@ from mmsa.analysis.runs import run_of
 from mmsa.analysis.tables import make_tables
 from mmsa.errors import printable
 from mmsa.record import RunRecord
-from mmsa.serving.card import Card, Reads
+from mmsa.serving.card import Card, Reads, without_folders
 from mmsa.stages import Task
 
-_FOLDER = re.compile(r"(?<==)['\"]?[/~][^\s=|]*/")
 _PLANTED = (
     "**Planted data.** It was trained on the built-in corpus, whose truth is planted: it knows nothing of people."
 )
@@ -34,7 +32,7 @@ def readme(card: Card, folders: Sequence[Path], records: Sequence[RunRecord], ta
         task: what they predict.
     """
     runs = [run_of(folder, record) for folder, record in zip(folders, records, strict=True)]
-    table = _FOLDER.sub("", rendered(make_tables(runs), "markdown"))
+    table = without_folders(rendered(make_tables(runs), "markdown"))
     data, planted = card.data, [_PLANTED, ""] if card.data.planted else []
     counts = ", ".join(f"{count:,} {fold}" for fold, count in data.utterances.items())
     seeds = ", ".join(str(member.seed) for member in card.members)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -175,7 +174,7 @@ def fitting(card: Card, store: Store, where: str, say: Say) -> Store:
     count = len(store.ids)
     unknown = [m for m in store.features if m not in card.inputs and m not in card.data.unread]
     words_read = any(reads.kind != "vectors" for reads in card.inputs.values())
-    if unknown and not (words_read and unknown == [TEXT]):
+    if unknown:
         raise DataError(
             f"{where}: {printable(unknown[0])[:80]} is no modality of the model; it reads {', '.join(card.inputs)}.\n"
             "  leave it out, or give it the name that it had in training"
@@ -252,11 +251,6 @@ def _prepared(card: Card, path: Path, options: Sequence[str], folder: Path) -> S
     check_node(cfg, "dataset")
     dataset = build.build_dataset(cfg)
     return dataset.reading_words(dataset.modalities).prepare(folder, progress=False)
-
-
-def shown(path: Path) -> str:
-    """A path as it is typed."""
-    return shlex.quote(str(path))
 
 
 def as_list(records: Record | Iterable[Record]) -> list[Record]:

@@ -149,8 +149,8 @@ def test_a_model_that_this_commit_packed_predicts_what_its_run_did() -> None:
 
 
 @pytest.fixture
-def packed(former: Path) -> Path:
-    return pack([former / "outputs" / "runs" / "whole"]).folder
+def packed(tmp_path: Path) -> Path:
+    return shutil.copytree(WRITTEN / "packed", tmp_path / "packed")
 
 
 ALONE = """
@@ -164,13 +164,10 @@ assert not opened, opened
 """
 
 
-def test_it_predicts_in_another_process_in_another_place_without_data_and_network(
-    packed: Path, former: Path, tmp_path: Path
-) -> None:
+def test_it_predicts_in_another_process_in_another_place_without_data_and_network(packed: Path, tmp_path: Path) -> None:
     here = mmsa.predict(packed, TINY)
     assert here.spread is None and here.values.shape == (1,)
     moved = packed.rename(tmp_path / "elsewhere")
-    shutil.rmtree(former)
     asked = [sys.executable, "-c", ALONE, str(moved)]
     done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert float(done.stdout) == here.values[0]

@@ -19,26 +19,33 @@ from mmsa.errors import ConfigError, DataError
 from mmsa.run_folder import read_rows
 from mmsa.serving import packed as packed_models
 from mmsa.serving.pack import pack
+from mmsa.serving.packed import PackedModel, load_packed
 from mmsa.serving.utterances import of_records
 from mmsa.trained import load_run
 from tests.readers import test_mmsa_pickle as mmsa_pickle
 from tests.serving.conftest import Fabricate
-from tests.test_former import former
+from tests.test_former import WRITTEN, former
 
 __all__ = ["former"]
 
 WIDTHS = {"text": 3, "audio": 2, "visual": 2}
 
 
-@pytest.fixture
-def model(former: Path) -> Path:
-    return pack([former / "outputs" / "runs" / "whole"]).folder
+@pytest.fixture(scope="module")
+def model() -> Path:
+    """A run that was packed before."""
+    return WRITTEN / "packed"
+
+
+@pytest.fixture(scope="module")
+def loaded(model: Path) -> PackedModel:
+    return load_packed(model)
 
 
 @pytest.fixture
-def arrays(former: Path) -> dict[str, np.ndarray]:
+def arrays() -> dict[str, np.ndarray]:
     """The file that the run was trained on."""
-    return dict(np.load(former / "former.npz"))
+    return dict(np.load(WRITTEN / "former.npz"))
 
 
 def predicted(model: Path, source: Path, *more: str) -> tuple[list[dict[str, str]], str]:
@@ -166,9 +173,9 @@ def test_what_is_no_source_is_refused(model: Path, former: Path, tmp_path: Path)
         ({"text": [[1.0, 2.0, 3.0]] * 2, "audio": [[1.0, 2.0]]}, "modalities with one step per word"),
     ],
 )
-def test_a_record_that_does_not_fit_is_refused_with_the_reason(model: Path, records: Any, match: str) -> None:
+def test_a_record_that_does_not_fit_is_refused_with_the_reason(loaded: PackedModel, records: Any, match: str) -> None:
     with pytest.raises(DataError, match=match):
-        mmsa.predict(model, records)
+        mmsa.predict(loaded, records)
 
 
 def test_new_words_of_a_vocabulary_are_said_and_read_as_zeros(
