@@ -145,9 +145,14 @@ def _words(value: Any, where: str) -> list[str]:
     if value is None:
         return []
     words = words_said(value) if isinstance(value, str) else value
-    if not isinstance(words, list | tuple) or not all(isinstance(word, str) and "\0" not in word for word in words):
+    if not isinstance(words, list | tuple) or not all(map(_is_word, words)):
         raise DataError(f"{where} is no text and no list of words, which the model reads.\n  give 'a text'")
     return list(words)
+
+
+def _is_word(word: Any) -> bool:
+    """Whether it is a text that can be written; halves of characters cannot be."""
+    return isinstance(word, str) and "\0" not in word and word.encode("utf-8", "ignore").decode() == word
 
 
 def _check_width(where: str, width: int, reads: Reads) -> None:
@@ -171,50 +176,60 @@ def fitting(card: Card, store: Store, where: str, say: Say) -> Store:
     Raises:
         DataError: it has an unknown modality, none of the model's, or one of another width.
     """
-    count = len(store.ids)
     unknown = [m for m in store.features if m not in card.inputs and m not in card.data.unread]
-    words_read = any(reads.kind != "vectors" for reads in card.inputs.values())
     if unknown:
         raise DataError(
             f"{where}: {printable(unknown[0])[:80]} is no modality of the model; it reads {', '.join(card.inputs)}.\n"
             "  leave it out, or give it the name that it had in training"
         )
-    features, lacking = {}, []
+    said = store.words or [[] for _ in store.ids]
+    spoken = np.array([len(words) for words in said], dtype=np.int64)
+    features, lengths = {}, {}
     for m, reads in card.inputs.items():
-        if reads.kind == "vectors":
-            held = store.features.get(m)
-            if held is not None and len(held.values):
-                _check_width(f"{where}: {m}", held.width, reads)
-                features[m] = held
-            else:
-                features[m] = Ragged(np.zeros((0, reads.width), np.float32), np.zeros(count + 1, np.int64))
-        elif reads.kind == "words":
-            said = [len(words) for words in store.words or [[]] * count]
-            values = np.broadcast_to(np.float32(0), (sum(said), reads.width))
-            features[m] = Ragged(values, offsets_of(said))
-        present = (
-            features[m].lengths if m in features else np.array([len(words) for words in store.words or [[]] * count])
-        )
-        if absent := int((present == 0).sum()):
-            lacking.append((m, absent, reads))
-    if sum(absent == count for _, absent, _ in lacking) == len(card.inputs):
+        held = store.features.get(m)
+        if reads.kind == "words":
+            held = Ragged(np.broadcast_to(np.float32(0), (int(spoken.sum()), reads.width)), offsets_of(spoken))
+        elif reads.kind == "vectors" and held is not None and len(held.values):
+            _check_width(f"{where}: {m}", held.width, reads)
+        elif reads.kind == "vectors":
+            held = Ragged(np.zeros((0, reads.width), np.float32), np.zeros(len(said) + 1, np.int64))
+        lengths[m] = spoken if reads.kind == "pieces" or held is None else held.lengths
+        if held is not None and reads.kind != "pieces":
+            features[m] = held
+    _say_missing(card, lengths, where, say)
+    _say_dropped(store, say)
+    _say_new(card, said, say)
+    by_words = any(reads.kind != "vectors" for reads in card.inputs.values())
+    return replace(store, features=features, words=said if by_words else store.words)
+
+
+def _say_missing(card: Card, lengths: Mapping[str, np.ndarray], where: str, say: Say) -> None:
+    """Name the modalities that utterances lack; an input without any is refused."""
+    if not any(steps.any() for steps in lengths.values()):
         wanted = ", ".join(f"{m} ({'words' if r.kind != 'vectors' else r.width})" for m, r in card.inputs.items())
         raise DataError(f"{where} has no modality of the model, which reads {wanted}.\n  name another file")
-    for m, absent, reads in lacking:
-        what = f"{m} (words)" if reads.kind != "vectors" else m
-        say(f"{what} is missing in {'all' if absent == count else f'{absent:,} of'} {count:,} utterances")
+    for m, steps in lengths.items():
+        if absent := int((steps == 0).sum()):
+            what = f"{m} (words)" if card.inputs[m].kind != "vectors" else m
+            of = "all" if absent == len(steps) else f"{absent:,} of"
+            say(f"{what} is missing in {of} {len(steps):,} utterances")
+
+
+def _say_dropped(store: Store, say: Say) -> None:
+    """Name the utterances that their reader left out."""
     for reason, ids in store.report.get("dropped", {}).items():
-        if ids and store.dataset == "input":
+        if ids:
             more = f" and {len(ids) - _NUM_NAMED:,} more" if len(ids) > _NUM_NAMED else ""
             say(f"left out ({reason}): {', '.join(ids[:_NUM_NAMED])}{more}")
-    words = store.words or ([[] for _ in range(count)] if words_read else None)
-    if card.vocabulary is not None:
-        known = {*card.vocabulary, PAUSE}
-        new = [word for spoken in words or [] for word in spoken if word not in known]
-        if new:
-            named = ", ".join(printable(word)[:40] for word in list(dict.fromkeys(new))[:_NUM_NAMED])
-            say(f"{len(new):,} words are not in the model's vocabulary and are read as zeros, such as {named}")
-    return replace(store, features=features, words=words)
+
+
+def _say_new(card: Card, said: Sequence[Sequence[str]], say: Say) -> None:
+    """Name words that the model's vocabulary lacks."""
+    known = {*card.vocabulary, PAUSE} if card.vocabulary is not None else None
+    new = [] if known is None else [word for words in said for word in words if word not in known]
+    if new:
+        named = ", ".join(printable(word)[:40] for word in list(dict.fromkeys(new))[:_NUM_NAMED])
+        say(f"{len(new):,} words are not in the model's vocabulary and are read as zeros, such as {named}")
 
 
 def _check_finite(path: Path, store: Store) -> None:

@@ -223,6 +223,7 @@ def test_classes_of_several_seeds_are_voted_on(fabricate: Fabricate, corpus: Sto
     (one,) = pack(runs).predictions(corpus)
     every = np.stack(list(one.by_seed.values()))
     assert one.values.tolist() == (every.sum(axis=0) >= 2).astype(int).tolist()
+    assert one.values.dtype.kind == "i"
     assert one.spread is not None and set(np.round(one.spread * 3).astype(int)) <= {0, 1}
 
 

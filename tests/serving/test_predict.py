@@ -186,6 +186,9 @@ def test_new_words_of_a_vocabulary_are_said_and_read_as_zeros(
     known = corpus.words[0]
     rows = mmsa.predict(made, [{"text": known}, {"text": " ".join(known)}, {"text": [*known, "xyzzy"]}])  # type: ignore[arg-type]
     assert rows.values[0] == pytest.approx(rows.values[1], abs=1e-7) and rows.values[2] != rows.values[0]
+    for odd in (["\ud800"], [1], {"a": 1}, "\0"):
+        with pytest.raises(DataError, match="record 0: text is no text and no list of words"):
+            mmsa.predict(made, {"text": odd})
     words = [*known, "xyzzy"]
     vocabulary = made.fitted.vocabulary
     assert vocabulary is not None
