@@ -55,10 +55,12 @@ def test_a_copy_is_what_a_death_leaves(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scenario", "first"), [(FirstRun(), 13), (ResumedRun(), 5), (Search(), 40)], ids=lambda value: type(value).__name__
+    ("scenario", "every", "first"),
+    [(FirstRun(), 59, 13), (ResumedRun(), 59, 5), (Search(), 97, 40)],
+    ids=lambda value: type(value).__name__,
 )
-def test_some_crashes_leave_nothing(scenario: Scenario, first: int, stores: Path, tmp_path: Path) -> None:
-    assert tried(scenario, tmp_path, stores, every=59, first=first) > 2
+def test_some_crashes_leave_nothing(scenario: Scenario, every: int, first: int, stores: Path, tmp_path: Path) -> None:
+    assert tried(scenario, tmp_path, stores, every, first) > 2
 
 
 def test_a_crash_of_a_preparation_leaves_nothing(stores: Path, tmp_path: Path) -> None:

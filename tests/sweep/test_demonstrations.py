@@ -82,6 +82,7 @@ def sleeping_methods(folder: Path) -> tuple[list[str], dict[str, str]]:
     return package(folder, "sleeping", source, options)
 
 
+@pytest.mark.slow
 def test_a_slot_is_refilled_while_another_is_busy(short: list[str], tmp_path: Path) -> None:
     """The short version of what follows: asking takes as long, the trials a tenth, hence the lower bound."""
     own, environment = sleeping_methods(tmp_path / "own")
