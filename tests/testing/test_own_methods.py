@@ -49,6 +49,7 @@ def test_the_methods_train(folder: Path) -> None:
     assert "train/calm" in history, "each loss of an objective is in the history"
 
 
+@pytest.mark.slow
 def test_the_methods_keep_the_laws_by_the_lines_of_the_page(folder: Path) -> None:
     done = typed("pytest", folder, "-q", "-p", "no:cacheprovider", *FEW)
     assert done.returncode == 0, done.stdout
