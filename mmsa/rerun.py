@@ -12,7 +12,7 @@ from mmsa import build, config, experiment, provenance
 from mmsa.analysis.outdated import lacking
 from mmsa.analysis.repetition import CLASS_TOLERANCE, TOLERANCE, Results, differences, not_in_both, verdict
 from mmsa.analysis.runs import run_of
-from mmsa.commands import quoted, report_command, train_command
+from mmsa.commands import quoted, train_command
 from mmsa.compose import compose
 from mmsa.config import conf_folder
 from mmsa.data.own_folds import own_folds
@@ -22,7 +22,7 @@ from mmsa.errors import ConfigError, DataError
 from mmsa.parts import check_nodes, target_of
 from mmsa.program import program
 from mmsa.record import RunRecord
-from mmsa.resume import check_parts, find_store
+from mmsa.resume import check_finished, check_parts, find_store
 from mmsa.run_folder import override_key, read_config
 from mmsa.training.device import make_fabric
 
@@ -45,7 +45,7 @@ def rerun(folder: Path, stores: Path | None, say: Say) -> bool:
         MmsaError: the run cannot be repeated, or not here; the message says how.
     """
     record = RunRecord.read(folder)
-    _check_finished(folder, record)
+    check_finished(folder, record, "to train again")
     cfg = read_config(folder)
     check_nodes(cfg)
     device = _device(cfg, folder, record)
@@ -78,24 +78,6 @@ def _said(worst: str, same: bool) -> str:
     if worst == "within":
         return f"within the tolerance of {TOLERANCE:g} (classes: {CLASS_TOLERANCE:.0%} of the utterances)"
     return "differs" + (": the same code, libraries and machine have to give equal bits" if same else "")
-
-
-def _check_finished(folder: Path, record: RunRecord) -> None:
-    """Refuse a run without a result of its own to compare with."""
-    record.check_model(folder, "to train again")
-    if record.trial is not None:
-        outputs = from_here(str(folder.absolute().parent.parent))
-        raise ConfigError(
-            f"{folder} is a trial of the search {record.sweep}, which never reads the test fold.\n"
-            f"  type {report_command(outputs, record.sweep)}, which prints the command that trains its best one"
-        )
-    if record.status == "running":
-        raise ConfigError(f"{folder} is under way: a finished run is needed.\n  wait until it has ended")
-    if record.status != "finished":
-        way = f"{train_command([f'trainer.resume={folder}'])} to finish it, and then the same command"
-        if not (folder / "checkpoints" / "last.pt").is_file():
-            way = f"{train_command(record.overrides)} to train it anew"
-        raise ConfigError(f"{folder} is {record.status}: a finished run is needed.\n  type {way}")
 
 
 def _device(cfg: DictConfig, folder: Path, record: RunRecord) -> str:

@@ -11,11 +11,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from mmsa.analysis.runs import Run
-from mmsa.commands import train_command
+from mmsa.commands import report_command, train_command
 from mmsa.compose import compose
 from mmsa.config import conf_folder
 from mmsa.data.naming import data_name
 from mmsa.data.store import Store
+from mmsa.dataset.choice import from_here
 from mmsa.errors import ConfigError, DataError
 from mmsa.files import clear_leftovers, keep_room
 from mmsa.locks import Lock
@@ -198,6 +199,33 @@ def find_store(folder: Path, record: DataRecord, of_run: str, named: Path | None
         f"No store {record.fingerprint}{of}, which the run was trained on, in {', '.join(dict.fromkeys(asked))}.\n"
         "  type --data FOLDER with the folder of the store (in Python: mmsa.load(RUN, data=FOLDER))"
     )
+
+
+def check_finished(folder: Path, record: RunRecord, purpose: str) -> None:
+    """Refuse a run without a model, or without a result on the test fold.
+
+    Args:
+        folder: of the run.
+        record: its.
+        purpose: of the model, such as "to pack".
+
+    Raises:
+        MmsaError: it is an import, a trial of a search, or has not finished; the message says what to type.
+    """
+    record.check_model(folder, purpose)
+    if record.trial is not None:
+        outputs = from_here(str(folder.absolute().parent.parent))
+        raise ConfigError(
+            f"{folder} is a trial of the search {record.sweep}, which never reads the test fold.\n"
+            f"  type {report_command(outputs, record.sweep)}, which prints the command that trains its best one"
+        )
+    if record.status == "running":
+        raise ConfigError(f"{folder} is under way: a finished run is needed.\n  wait until it has ended")
+    if record.status != "finished":
+        way = f"{train_command([f'trainer.resume={folder}'])} to finish it, and then the same command"
+        if not (folder / "checkpoints" / "last.pt").is_file():
+            way = f"{train_command(record.overrides)} to train it anew"
+        raise ConfigError(f"{folder} is {record.status}: a finished run is needed.\n  type {way}")
 
 
 def check_parts(folder: Path, record: DataRecord, store: Store) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,6 +17,7 @@ from safetensors.torch import save
 
 from mmsa import __version__, build
 from mmsa.analysis.comparison import comparable_groups
+from mmsa.commands import quoted
 from mmsa.config import parameters
 from mmsa.data.batches import Fold
 from mmsa.data.loading import Loading
@@ -29,6 +29,7 @@ from mmsa.journal import data_record
 from mmsa.parts import target_of
 from mmsa.program import program
 from mmsa.record import RunRecord
+from mmsa.resume import check_finished
 from mmsa.run_folder import is_hidden, override_key, shown_value, write_text
 from mmsa.serving.card import FORMAT, GROUPS, INPUTS, PIECES, Card, Member, Reads, TrainedOn, digest_of, without_folders
 from mmsa.serving.packed import PackedModel, load_packed, loading_values
@@ -54,16 +55,18 @@ def pack(folders: Sequence[Path], output: Path | None = None, stores: Path | Non
         The model, as its new folder has it.
 
     Raises:
-        DataError: a run is no finished one of this machine, a trial or an import; the runs differ; or the model cannot
-            be packed. Nothing is left behind then.
+        ConfigError: a run is a trial, or has not finished.
+        DataError: a run is an import, the runs differ, or the model cannot be packed. Nothing is left behind then.
     """
-    records = [_checked(folder) for folder in folders]
+    records = [RunRecord.read(folder) for folder in folders]
+    for folder, record in zip(folders, records, strict=True):
+        check_finished(folder, record, "to pack")
     if len(folders) > 1:
         _check_alike(folders)
     first = folders[0].resolve()
     target = output or first.parent.parent / "models" / first.name
     if target.exists():
-        other = shlex.quote(str(target.with_name(f"{target.name}-2")))
+        other = quoted(str(target.with_name(f"{target.name}-2")))
         raise DataError(f"{target} is there already.\n  type --output {other}, or remove it first")
     runs = [load_run(folder, stores) for folder in folders]
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -81,20 +84,6 @@ def pack(folders: Sequence[Path], output: Path | None = None, stores: Path | Non
     return replace(model, folder=target)
 
 
-def _checked(folder: Path) -> RunRecord:
-    """The record of a run that can be packed."""
-    record = RunRecord.read(folder)
-    record.check_model(folder, "to pack")
-    if record.trial is not None:
-        raise DataError(
-            f"{folder} is a trial of the search {record.sweep}, whose weights were never tested.\n"
-            f"  type {program('mmsa')} report --sweep {record.sweep} for the command that trains the best one"
-        )
-    if record.status != "finished":
-        raise DataError(f"{folder}: the run is {record.status}, and a finished one is required.\n  name another run")
-    return record
-
-
 def _check_alike(folders: Sequence[Path]) -> None:
     """Refuse runs that differ in more than the seed."""
     groups = comparable_groups(folders)
@@ -102,7 +91,7 @@ def _check_alike(folders: Sequence[Path]) -> None:
     if len(groups) > 1:
         labels = "; ".join(group.label for group in groups[:3])
         each = groups[0].runs
-        named = " ".join(shlex.quote(str(run.folder)) for run in each)
+        named = " ".join(quoted(str(run.folder)) for run in each)
         raise DataError(
             f"the runs are of {len(groups)} configurations, and seeds of one are required: {labels}.\n"
             f"  type {again} {named}, and so for the others"
@@ -294,5 +283,5 @@ def described(model: PackedModel) -> list[str]:
     size = sum(path.stat().st_size for path in model.folder.rglob("*") if path.is_file())
     return [
         f"packed: {model.folder} ({size / 1e6:.1f} MB)",
-        f"predict with it: {program('mmsa')} predict {shlex.quote(str(model.folder))} --input FILE",
+        f"predict with it: {program('mmsa')} predict {quoted(str(model.folder))} --input FILE",
     ]

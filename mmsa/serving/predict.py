@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-import shlex
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmsa.errors import ConfigError, DataError
+from mmsa.commands import quoted
+from mmsa.errors import ConfigError, DataError, printable_lines
 from mmsa.files import written
 from mmsa.program import program
 from mmsa.serving.card import is_packed
@@ -43,7 +44,7 @@ def packed(folder: Path) -> PackedModel:
     """
     if not is_packed(folder):
         kind = "a run" if (folder / "result.json").is_file() else "not a packed model"
-        again = f"{program('mmsa')} pack {shlex.quote(str(folder)) if kind == 'a run' else 'RUN'}"
+        again = f"{program('mmsa')} pack {quoted(str(folder)) if kind == 'a run' else 'RUN'}"
         raise DataError(f"{folder} is {kind}, and a packed model is required.\n  type {again}, and name the new folder")
     return load_packed(folder)
 
@@ -66,7 +67,7 @@ def predict_file(folder: Path, path: Path, output: Path | None, options: Sequenc
         DataError: the model is refused, or the file.
     """
     if output is not None and output.suffix not in _FORMATS:
-        instead = shlex.quote(str(output.with_suffix(".csv")))
+        instead = quoted(str(output.with_suffix(".csv")))
         raise ConfigError(f"--output {output}: .csv or .json is required.\n  type --output {instead}")
     model = packed(folder)
     if not path.exists():
@@ -83,8 +84,9 @@ def predict_file(folder: Path, path: Path, output: Path | None, options: Sequenc
         made = counted(model.predictions(store))
         lines = _as_json(made) if output is not None and output.suffix == ".json" else _as_csv(made)
         if output is None:
+            shown = printable_lines if sys.stdout.isatty() else str  # a pipe gets the ids as they are
             for line in lines:
-                print(line, end="")  # noqa: T201  (the table itself, which a pipe takes)
+                print(shown(line), end="")  # noqa: T201  (the table itself)
         else:
             with written(output) as file:
                 file.writelines(line.encode() for line in lines)

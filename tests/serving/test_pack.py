@@ -16,7 +16,7 @@ import yaml  # type: ignore[import-untyped]
 import mmsa
 from mmsa import cli
 from mmsa.data.store import Store
-from mmsa.errors import DataError, MmsaError
+from mmsa.errors import ConfigError, DataError, MmsaError
 from mmsa.readers.arrays import read_unlabelled
 from mmsa.run_folder import read_rows
 from mmsa.serving.pack import pack
@@ -229,18 +229,18 @@ def test_classes_of_several_seeds_are_voted_on(fabricate: Fabricate, corpus: Sto
 
 def test_what_cannot_be_packed_is_refused_and_leaves_nothing(former: Path, fabricate: Fabricate) -> None:
     runs = former / "outputs" / "runs"
-    with pytest.raises(DataError, match="finished one is required"):
+    with pytest.raises(ConfigError, match=r"a finished run is needed\.\n  type .*trainer\.resume="):
         pack([runs / "stopped"])
     with pytest.raises(DataError, match="is not the folder of a run"):
         pack([former])
     whole = runs / "whole"
     kept = (whole / "result.json").read_text()
     for change, match in (
-        ({"sweep": "study", "trial": 3}, r"trial of the search study.*\n  type .*report --sweep study"),
+        ({"sweep": "study", "trial": 3}, r"trial of the search study.*\n  type .*report --outputs .* --sweep study"),
         ({"imported": {"file": "theirs.csv"}}, "there is no model to pack"),
     ):
         (whole / "result.json").write_text(json.dumps(json.loads(kept) | change))
-        with pytest.raises(DataError, match=match):
+        with pytest.raises(MmsaError, match=match):
             pack([whole])
     (whole / "result.json").write_text(kept)
     made = pack([whole])

@@ -235,3 +235,21 @@ def test_a_source_of_another_data_set_is_named_by_an_option(model: Path, tmp_pat
         predicted(model, pickle)
     with pytest.raises(DataError, match="text has 4 numbers per step, and the model reads 3"):
         predicted(model, pickle, "dataset=cmu_mosi")
+
+
+@pytest.mark.parametrize("of_terminal", [True, False])
+def test_a_terminal_gets_no_sign_that_controls_it(
+    of_terminal: bool,
+    model: Path,
+    arrays: dict[str, np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    odd = "v\x1b[2J"
+    arrays["id"] = np.array([odd, *arrays["id"][1:]])
+    np.savez(tmp_path / "new.npz", **arrays)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: of_terminal)
+    cli.command(["predict", str(model), "--input", str(tmp_path / "new.npz")])
+    shown = capsys.readouterr().out
+    assert (odd in shown) is not of_terminal and (r"v\x1b[2J" in shown) is of_terminal
