@@ -1,10 +1,9 @@
-"""The `mmsa` command: thin calls into one module each."""
+"""The `mmsa` command: thin calls into one module each; `result_commands` has those on finished runs."""
 
 from __future__ import annotations
 
 import difflib
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,10 +13,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from mmsa.config import conf_folder
-from mmsa.errors import ConfigError, DataError, MmsaError, printable, printable_lines
+from mmsa.errors import ConfigError, DataError, MmsaError, printable_lines
 from mmsa.program import program
 from mmsa.reporting import report_errors
+from mmsa.result_commands import (
+    OPTIONS,
+    check_folder,
+    data_sets,
+    evaluate,
+    leaderboard,
+    pack,
+    predict,
+    report,
+    rerun,
+)
 
 if TYPE_CHECKING:
     from mmsa.data.store import Store
@@ -44,12 +53,11 @@ def train(overrides: Annotated[list[str] | None, typer.Argument(metavar="OVERRID
 
 # The arguments that reading and examining data share.
 _NAME = typer.Argument(
-    help="cmu_mosi, cmu_mosei, synthetic, or another in conf/dataset.", autocompletion=lambda: _data_sets()
+    help="cmu_mosi, cmu_mosei, synthetic, or another in conf/dataset.", autocompletion=lambda: data_sets()
 )
 _SOURCE = typer.Option(help="Folder of .csd files, or a file or folder of pickles, such as MMSA's aligned_50.pkl.")
 _GLOVE = typer.Option(help="GloVe text file: text becomes its vectors of the words.")
 _DATA = typer.Option(help="Folder of the stores.", show_default="paths.data")
-_OPTIONS = typer.Argument(help="As for training: dataset.keep_pauses=true")
 
 
 @app.command()
@@ -60,7 +68,7 @@ def prepare(
     data: Annotated[str | None, _DATA] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch the computational sequences first.")] = False,
     mirror: Annotated[str | None, typer.Option(help="Address of a folder to fetch them from.", metavar="URL")] = None,
-    options: Annotated[list[str] | None, _OPTIONS] = None,
+    options: Annotated[list[str] | None, OPTIONS] = None,
 ) -> None:
     """Read a data set's source files into a store for training."""
     from mmsa import build
@@ -114,7 +122,7 @@ def doctor(
     output: Annotated[
         Path | None, typer.Option(help="Folder for the report.", show_default="outputs/doctor/STORE")
     ] = None,
-    options: Annotated[list[str] | None, _OPTIONS] = None,
+    options: Annotated[list[str] | None, OPTIONS] = None,
 ) -> None:
     """Examine a data set and write a report; exit code 1 on errors."""
     from mmsa.data.own_folds import own_folds_lines
@@ -123,7 +131,7 @@ def doctor(
     from mmsa.doctor.page import page
     from mmsa.run_folder import write_json, write_text
 
-    _check_folder(output)
+    check_folder(output)
     cfg, dataset, _ = _named(name, source, glove, data, options)
     store = _prepared(cfg, dataset)
     diagnosis = examine(store, dataset)
@@ -154,7 +162,7 @@ def import_(
         typer.Option(help="The folds to score.", show_default="test, and valid if a column fold has it"),
     ] = None,
     partial: Annotated[bool, typer.Option("--partial", help="Utterances may be missing.")] = False,
-    options: Annotated[list[str] | None, _OPTIONS] = None,
+    options: Annotated[list[str] | None, OPTIONS] = None,
 ) -> None:
     """Make predictions of another system a run, for mmsa report."""
     from mmsa.importing.run import import_file
@@ -172,7 +180,7 @@ def _named(
     from mmsa.compose import compose
     from mmsa.parts import check_node
 
-    known = _data_sets()
+    known = data_sets()
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1) or known[:1]
         again = f"{program('mmsa')} prepare {close[0]}"
@@ -194,135 +202,8 @@ def _prepared(cfg: Any, dataset: Dataset) -> Store:
     return own_folds(store, dataset.loading.num_folds, dataset.loading.held_out)
 
 
-def _data_sets() -> list[str]:
-    return sorted(path.stem for path in (conf_folder() / "dataset").glob("*.yaml"))
-
-
-def _check_folder(output: Path | None, option: str = "--output") -> None:
-    if output is not None and output.exists() and not output.is_dir():
-        raise ConfigError(f"{option} {output} is a file, a folder is needed.\n  type {option} FOLDER")
-
-
-# The arguments that choose runs.
-_WHAT = "RUN, SWEEP, DATASET, KEY=VALUE"
-_OUTPUTS = typer.Option(help="Folder of the runs.", metavar="FOLDER")
-
-
-@app.command()
-def report(
-    context: typer.Context,
-    what: Annotated[
-        list[str] | None,
-        typer.Argument(help=f"{_WHAT}; else all.", metavar="[WHAT...]", autocompletion=lambda: _selectable()),
-    ] = None,
-    outputs: Annotated[Path, _OUTPUTS] = Path("outputs"),
-    sweep: Annotated[
-        list[str] | None, typer.Option(help="Only this multirun (its id) or study.", metavar="NAME")
-    ] = None,
-    metrics: Annotated[
-        list[str] | None,
-        typer.Option(help="Columns: mae,acc7,has0/non0.", metavar="NAMES", autocompletion=lambda: _metric_names()),
-    ] = None,
-    percent: Annotated[bool, typer.Option("--percent", help="Accuracies and F1 in percent.")] = False,
-    rows: Annotated[list[str] | None, typer.Option(help="Only these rows, in order.", metavar="NAME=PATTERN")] = None,
-    no_baselines: Annotated[bool, typer.Option("--no-baselines", help="Leave the baselines out.")] = False,
-    seeds: Annotated[bool, typer.Option("--seeds", help="A row per seed.")] = False,
-    by: Annotated[list[str] | None, typer.Option(help="A row per value of an option.", metavar="KEY")] = None,
-    figures: Annotated[Path | None, typer.Option(help="Draw the tables too.", metavar="FOLDER")] = None,
-    reference: Annotated[str | None, typer.Option(help="Test what differs from this row.", metavar="ROW")] = None,
-    pairs: Annotated[bool, typer.Option("--pairs", help="Test each pair of rows.")] = False,
-    archive: Annotated[
-        Path | None, typer.Option(help="Keep the runs behind the table in a zip.", metavar="FILE")
-    ] = None,
-    anchors: Annotated[bool, typer.Option("--anchors", help="Published results below ours.")] = False,
-    bibtex: Annotated[bool, typer.Option("--bibtex", help="Print the papers to cite instead.")] = False,
-    style: Annotated[
-        Literal["table", "markdown", "csv", "latex", "html"],
-        typer.Option("--format", help="table, markdown, csv, latex or html.", metavar="STYLE", show_default=False),
-    ] = "table",
-) -> None:
-    """Print the table of runs, or the best trials of a study."""
-    _check_folder(figures, "--figures")
-    from mmsa.analysis import citations, tables
-    from mmsa.analysis.archive import write_archive
-    from mmsa.analysis.rendering import rendered
-    from mmsa.analysis.selection import Selection
-    from mmsa.analysis.shape import Shape, shape_of
-    from mmsa.sweep import report as studies
-
-    asked = Selection.of(what or [], outputs, sweep or [])
-    if bibtex:
-        print(printable_lines(citations.bibtex(asked.finished().runs)))
-        return
-    shape = shape_of(metrics or [], percent, rows or [], not no_baselines, seeds, by or [], reference, pairs, anchors)
-    names = asked.searches
-    tabled = shape != Shape() or figures is not None or archive is not None
-    if names and not tabled and all(studies.is_study(outputs, name) for name in names):
-        print(printable_lines(studies.report(outputs, *names, style=style)))
-        return
-    made, results = tables.reported(asked, shape)
-    print(printable_lines(rendered(made, style)))
-    if figures is not None:
-        from mmsa.analysis.result_figures import write_figures
-
-        drawn = [path.name for path in write_figures(results, shape, figures)]
-        print(printable(f"figures in {figures}: {', '.join(drawn) or 'none, as of the table'}"), file=sys.stderr)
-    if archive is not None:
-        again = _typed(context, ("what", "outputs", "sweep", "archive", "figures", "style"))
-        num = write_archive(archive, asked, shape, shlex.join(["mmsa", "report", "runs/*", *again]))
-        print(printable(f"{archive}: the table and {num} run{'' if num == 1 else 's'}"), file=sys.stderr)
-    if asked == Selection(outputs) and style in ("table", "markdown") and (lines := studies.study_lines(outputs)):
-        print("\n" + "\n".join(map(printable, lines)))
-
-
-@app.command()
-def leaderboard(
-    what: Annotated[
-        list[str] | None,
-        typer.Argument(help=f"{_WHAT}; else all.", metavar="[WHAT...]", autocompletion=lambda: _selectable()),
-    ] = None,
-    outputs: Annotated[Path, _OUTPUTS] = Path("outputs"),
-    output: Annotated[
-        Path | None, typer.Option(help="The page.", metavar="FILE", show_default="leaderboard.html in --outputs")
-    ] = None,
-    reference: Annotated[
-        str | None,
-        typer.Option(help="Test what differs from this row.", metavar="ROW", show_default="the best by validation"),
-    ] = None,
-) -> None:
-    """Write all results as one page that sorts, with figures."""
-    from mmsa.analysis.leaderboard import write_leaderboard
-    from mmsa.analysis.selection import Selection
-    from mmsa.sweep.report import study_lines
-
-    page = output or outputs / "leaderboard.html"
-    asked = Selection.of(what or [], outputs)
-    num = write_leaderboard(page, asked, reference, study_lines(outputs) if asked == Selection(outputs) else ())
-    print(f"leaderboard of {num:,} run{'' if num == 1 else 's'}: {page.absolute().as_uri()}")
-
-
-def _typed(context: typer.Context, but: Sequence[str]) -> list[str]:
-    """The words of a command line that gave its options these values, but for some."""
-    words: list[str] = []
-    for option in context.command.params:
-        value = context.params[str(option.name)]
-        if option.name not in but and value:
-            values = value if isinstance(value, list) else [value]
-            words += [option.opts[0]] if value is True else [word for one in values for word in (option.opts[0], one)]
-    return words
-
-
-def _selectable() -> list[str]:
-    """Words that choose runs: data sets, sweeps, and groups, whose values follow."""
-    sweeps = sorted(path.name for path in Path("outputs", "sweeps").glob("*/"))
-    groups = sorted(f"{path.name}=" for path in conf_folder().iterdir() if path.is_dir())
-    return [*_data_sets(), *sweeps, *groups]
-
-
-def _metric_names() -> list[str]:
-    from mmsa.training.metrics import METRICS
-
-    return [*METRICS, "has0/non0"]
+app.command()(report)
+app.command()(leaderboard)
 
 
 @app.command()
@@ -404,113 +285,10 @@ def clean(
     cleaned(outputs, stores, cache(partial(given_up, outputs)), print, clean_command(str(outputs), typed), yes)
 
 
-@app.command()
-def evaluate(
-    what: Annotated[
-        list[str],
-        typer.Argument(help=f"{_WHAT}.", metavar="WHAT...", autocompletion=lambda: _selectable()),
-    ],
-    missing: Annotated[bool, typer.Option("--missing", help="Evaluate with modalities and steps missing.")] = False,
-    masks: Annotated[bool, typer.Option("--masks", help="Compare the feedback's masks.")] = False,
-    utterance: Annotated[
-        list[str] | None, typer.Option(help="With --masks: draw them over the words of this one.", metavar="ID")
-    ] = None,
-    errors: Annotated[bool, typer.Option("--errors", help="Show the worst utterances and confused classes.")] = False,
-    fold: Annotated[Literal["valid", "test"], typer.Option(help="The fold to evaluate on.")] = "test",
-    outputs: Annotated[Path, _OUTPUTS] = Path("outputs"),
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of the stores.", show_default="beside the runs, or paths.data")
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(help="Folder for the tables.", show_default="the run's; of several: outputs/evaluations/TIME"),
-    ] = None,
-) -> None:
-    """Score trained runs again, also with missing inputs.
-
-    The default is the test fold: every finished run has been scored on it before, and nothing is selected.
-    Trials of a search have not been, and are refused on it.
-    """
-    from mmsa.analysis import evaluation
-    from mmsa.analysis.selection import Selection
-    from mmsa.resume import store_of
-    from mmsa.trained import load_run
-
-    _check_folder(output)
-    if output is not None and not (missing or masks or errors):
-        raise ConfigError("--output needs --missing, --masks or --errors, which write files.\n  type --missing")
-    if utterance and not masks:
-        raise ConfigError("--utterance needs --masks, which draws them.\n  type --masks")
-    load = partial(load_run, stores=data)
-
-    def say(text: str) -> None:
-        print(printable_lines(text))
-
-    runs = evaluation.chosen(Selection.of(what, outputs), say)
-    if missing:
-        evaluation.probe_missing(runs, load, fold, output, say)
-    if masks:
-        evaluation.study_masks(runs, load, fold, output, say, utterance or [])
-    if errors:
-        evaluation.study_errors(runs, partial(store_of, stores=data), fold, output, say)
-    if not (missing or masks or errors):
-        evaluation.score_again(runs, load, fold, say)
-
-
-@app.command()
-def pack(
-    runs: Annotated[
-        list[Path], typer.Argument(help="Folders of runs: the seeds of one configuration.", metavar="RUN...")
-    ],
-    output: Annotated[
-        Path | None, typer.Option(help="The new folder.", metavar="FOLDER", show_default="outputs/models/NAME")
-    ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of the stores.", show_default="beside the runs, or paths.data")
-    ] = None,
-) -> None:
-    """Pack finished runs into a folder that predicts without data."""
-    from mmsa.serving.pack import described
-    from mmsa.serving.pack import pack as packed
-
-    print(printable_lines("\n".join(described(packed(runs, output, data)))))
-
-
-@app.command()
-def predict(
-    model: Annotated[Path, typer.Argument(help="Folder of a packed model.")],
-    input_: Annotated[Path, typer.Option("--input", help="File or folder that prepare reads, or its store.")],
-    output: Annotated[
-        Path | None, typer.Option(help="FILE.csv or FILE.json.", metavar="FILE", show_default="the screen")
-    ] = None,
-    options: Annotated[list[str] | None, _OPTIONS] = None,
-) -> None:
-    """Predict utterances with a packed model; labels are not needed."""
-    from mmsa.serving.predict import predict_file
-
-    def say(line: str) -> None:
-        print(printable(line), file=sys.stderr)
-
-    count = predict_file(model, input_, output, options or [], say)
-    if output is not None:
-        say(f"{count:,} predictions in {output}")
-
-
-@app.command()
-def rerun(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="RUN")],
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of the stores.", show_default="beside the run, or paths.data")
-    ] = None,
-) -> None:
-    """Train a run again; exit code 1 if its results differ.
-
-    The new run is beside the folder, which stays as it is.
-    """
-    from mmsa.rerun import rerun as again
-
-    if not again(run, data, lambda text: print(printable_lines(text))):
-        sys.exit(1)
+app.command()(evaluate)
+app.command()(pack)
+app.command()(predict)
+app.command()(rerun)
 
 
 @app.command()
