@@ -1,0 +1,91 @@
+"""`make bench`, the command."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from benchmarks.measuring import Figures, held
+from benchmarks.suite import BENCHMARKS
+from benchmarks.training import SHORT, Size
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on beside the code."""
+    names = [line.partition(":")[2].strip() for line in _cpu_info() if line.startswith("model name")]
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "processor": names[0] if names else platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def _cpu_info() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.is_file() else []
+
+
+def chosen(names: Sequence[str]) -> list[str]:
+    """The benchmarks whose names begin with one of these; all for none."""
+    for name in names:
+        if not any(known.startswith(name) for known in BENCHMARKS):
+            raise typer.BadParameter(f"{name}: choose from {', '.join(BENCHMARKS)}, or a beginning such as train/")
+    return [known for known in BENCHMARKS if not names or known.startswith(tuple(names))]
+
+
+def cells(name: str, unit: str, contender: str, found: Figures) -> list[str]:
+    """A row of the table."""
+    per_second = f"{1 / found.per_unit:,.0f} {unit}s/s" if found.per_unit < 0.1 else f"{found.per_unit:.2f} s"
+    return [name, contender, per_second, spread(found.ratios, "{:.2f}"), spread(found.shares, "{:.0%}")]
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """Median and range."""
+    if not values:
+        return "–"
+    ordered = sorted(values)
+    low, middle, high = (form.format(ordered[i]) for i in (0, len(ordered) // 2, -1))
+    return middle if len(ordered) == 1 else f"{middle} [{low}–{high}]"
+
+
+def main(
+    names: Annotated[list[str] | None, typer.Argument(help="Benchmarks, or the beginnings of their names.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds, in each of which every contender has a turn.")] = 5,
+    short: Annotated[bool, typer.Option("--short", help="Tiny sizes: whether they work, not what they cost.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of the JSON file; outputs/benchmarks.")] = None,
+) -> None:
+    """Measure what a run costs, in processor time of one thread."""
+    torch.set_num_threads(1)
+    about, size = machine(), SHORT if short else Size()
+    typer.echo(", ".join(f"{key} {value}" for key, value in about.items()))
+    results: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in chosen(names or []):
+            contest = BENCHMARKS[name](Path(folder), size)
+            figures = held(contest, 1 if short else rounds, size.side)
+            for contender, found in figures.items():
+                typer.echo("| " + " | ".join(cells(name, contest.unit, contender, found)) + " |")
+            results[name] = {"unit": contest.unit, **{c: found.record() for c, found in figures.items()}}
+    if not short:
+        target = out or Path("outputs/benchmarks")
+        target.mkdir(parents=True, exist_ok=True)
+        path = target / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
+        path.write_text(json.dumps({"machine": about, "rounds": rounds, "benchmarks": results}, indent=1))
+        typer.echo(f"written to {path}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

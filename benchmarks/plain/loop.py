@@ -1,0 +1,62 @@
+"""The plain data path and the plain loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader
+
+from mmsa.data.batches import Fold
+
+Item = dict[str, Tensor]
+"""One utterance: (T, D) features per modality, and its label."""
+
+
+def items(fold: Fold, target: str) -> list[Item]:
+    """The utterances of a fold, one by one, as a repository keeps them in memory."""
+    found = []
+    for row in range(len(fold)):
+        batch = fold.batch(torch.tensor([row]).numpy())
+        found.append({m: x[0].clone() for m, x in batch.features.items()} | {"label": batch.targets[target][0]})
+    return found
+
+
+def collate(utterances: list[Item]) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """Features (B, T, D) padded to the longest of the batch, lengths (B,) that are all T, and labels (B,)."""
+    modalities = [name for name in utterances[0] if name != "label"]
+    features = {m: pad_sequence([each[m] for each in utterances], batch_first=True) for m in modalities}
+    num_steps = features[modalities[0]].shape[1]
+    lengths = torch.full((len(utterances),), num_steps)
+    return features, lengths, torch.stack([each["label"] for each in utterances])
+
+
+def loader(utterances: list[Item], batch_size: int, shuffle: bool) -> DataLoader[Any]:
+    """Batches of utterances, without workers."""
+    return DataLoader(utterances, batch_size, shuffle, collate_fn=collate)  # type: ignore[arg-type]
+
+
+def train(model: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable[Any]) -> float:
+    """One optimiser step per batch; the mean of their losses."""
+    model.train()
+    losses = []
+    for features, lengths, labels in batches:
+        optimizer.zero_grad()
+        loss = model.loss(features, lengths, labels)  # type: ignore[operator]
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return sum(losses) / len(losses)
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, batches: Iterable[Any]) -> list[float]:
+    """The prediction of every utterance."""
+    model.eval()
+    found: list[float] = []
+    for features, lengths, _ in batches:
+        found += model(features, lengths).tolist()
+    return found
