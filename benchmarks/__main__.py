@@ -9,14 +9,16 @@ import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import Annotated, Any
 
 import torch
 import typer
 
-from benchmarks.measuring import Figures, held
+from benchmarks.measuring import SHORT, Figures, Size, held
 from benchmarks.suite import BENCHMARKS
-from benchmarks.training import SHORT, Size
+
+HEAD = ["Benchmark", "Contender", "Processor time", "Times as fast as plain", "Share of the floor", "Peak memory"]
 
 
 def machine() -> dict[str, Any]:
@@ -48,17 +50,28 @@ def chosen(names: Sequence[str]) -> list[str]:
 
 def cells(name: str, unit: str, contender: str, found: Figures) -> list[str]:
     """A row of the table."""
-    per_second = f"{1 / found.per_unit:,.0f} {unit}s/s" if found.per_unit < 0.1 else f"{found.per_unit:.2f} s"
-    return [name, contender, per_second, spread(found.ratios, "{:.2f}"), spread(found.shares, "{:.0%}")]
+    time = f"{found.per_unit:.2f} s" if found.per_unit >= 0.1 else f"{1000 * found.per_unit:.3g} ms"
+    return [
+        name,
+        contender,
+        f"{time} per {unit}",
+        spread(found.ratios, "{:.2f}"),
+        spread(found.shares, "{:.0%}"),
+        f"{median(found.peaks):.0f} MB" if found.peaks else "–",
+    ]
+
+
+def line(row: Sequence[str]) -> str:
+    """A line of the table, in Markdown."""
+    return f"| {' | '.join(row)} |"
 
 
 def spread(values: Sequence[float], form: str) -> str:
     """Median and range."""
     if not values:
         return "–"
-    ordered = sorted(values)
-    low, middle, high = (form.format(ordered[i]) for i in (0, len(ordered) // 2, -1))
-    return middle if len(ordered) == 1 else f"{middle} [{low}–{high}]"
+    low, middle, high = (form.format(value) for value in (min(values), median(values), max(values)))
+    return middle if len(values) == 1 else f"{middle} [{low}–{high}]"
 
 
 def main(
@@ -70,21 +83,23 @@ def main(
     """Measure what a run costs, in processor time of one thread."""
     torch.set_num_threads(1)
     about, size = machine(), SHORT if short else Size()
-    typer.echo(", ".join(f"{key} {value}" for key, value in about.items()))
+    typer.echo(", ".join(f"{key} {value}" for key, value in about.items()) + "\n")
+    for row in (HEAD, ["---"] * len(HEAD)):
+        typer.echo(line(row))
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in chosen(names or []):
             contest = BENCHMARKS[name](Path(folder), size)
-            figures = held(contest, 1 if short else rounds, size.side)
+            figures = held(contest, rounds, size)
             for contender, found in figures.items():
-                typer.echo("| " + " | ".join(cells(name, contest.unit, contender, found)) + " |")
+                typer.echo(line(cells(name, contest.unit, contender, found)))
             results[name] = {"unit": contest.unit, **{c: found.record() for c, found in figures.items()}}
     if not short:
         target = out or Path("outputs/benchmarks")
         target.mkdir(parents=True, exist_ok=True)
         path = target / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
         path.write_text(json.dumps({"machine": about, "rounds": rounds, "benchmarks": results}, indent=1))
-        typer.echo(f"written to {path}")
+        typer.echo(f"\nwritten to {path}")
 
 
 if __name__ == "__main__":

@@ -6,21 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from mmsa.data.store import Prepared, Ragged, Store, offsets_of, write_store
+from benchmarks.shape import WIDTHS, lengths
+from mmsa.data.store import FOLDS, Prepared, Ragged, Store, offsets_of, write_store
+from mmsa.dataset.cmu_mosei import CmuMosei
+from mmsa.dataset.folds import standard_folds
+from mmsa.readers.sequence_file import write_sequence
 
-WIDTHS = {"text": 300, "audio": 74, "visual": 35}
-LONGEST = 50
-_SHAPE, _SCALE = 2.821, 8.146  # mean 22.5 once cut, 4.6 % at the cut
-
-
-def lengths(count: int, seed: int = 1) -> np.ndarray:
-    """(count,) int64 gamma-shaped numbers of words, cut at 50, at least 1."""
-    drawn = np.random.default_rng(seed).gamma(_SHAPE, _SCALE, count)
-    return np.clip(np.rint(drawn), 1, LONGEST).astype(np.int64)
+WORDS_A_SECOND = 3
 
 
 def prepared(count: int, seed: int = 1) -> Prepared:
-    """Word-aligned normal features and uniform labels of `count` utterances: four fifths train, the rest valid and test."""
+    """Normal features, word-aligned, and uniform labels; four fifths are train, the rest valid and test."""
     generator = np.random.default_rng(seed)
     steps = lengths(count, seed)
     offsets = offsets_of(steps)
@@ -30,7 +26,7 @@ def prepared(count: int, seed: int = 1) -> Prepared:
     }
     num_train, num_valid = count - count // 5, count // 10
     folds = ["train"] * num_train + ["valid"] * num_valid + ["test"] * (count - num_train - num_valid)
-    videos = [f"video{i // 8}" for i in range(count)]
+    videos = [f"{fold}{i // 8}" for i, fold in enumerate(folds)]
     ids = [f"{video}[{i % 8}]" for i, video in enumerate(videos)]
     sentiment = generator.uniform(-3, 3, count).astype(np.float32)
     return Prepared(ids, videos, folds, {"sentiment": sentiment}, features)
@@ -42,3 +38,37 @@ def store(folder: Path, count: int, seed: int = 1) -> Store:
     if not path.exists():
         write_store(path, prepared(count, seed), dataset="cmu_mosei", sources={}, options={"seed": seed})
     return Store.open(path)
+
+
+def sequences(folder: Path, num_videos: int) -> dict[str, Path]:
+    """Sequences, a file per role: 7 utterances a video, 3 words, 100 audio and 30 visual frames a second."""
+    folder.mkdir(exist_ok=True)
+    files = {role: folder / f"{names[0]}.csd" for role, names in CmuMosei.sequences.items()}
+    if all(path.exists() for path in files.values()):
+        return files
+    generator = np.random.default_rng(1)
+    videos: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {role: {} for role in files}
+    folds = standard_folds(CmuMosei.sdk_name, CmuMosei.sdk_folds)
+    chosen = [next(video for video, of in folds.items() if of == fold) for fold in FOLDS]
+    chosen += [video for video in folds if video not in chosen][: num_videos - len(chosen)]
+    for number, video in enumerate(chosen):
+        steps = lengths(7, number)
+        ends = np.cumsum(steps) / WORDS_A_SECOND
+        num_words = int(steps.sum())
+        timed = _intervals(num_words, WORDS_A_SECOND)
+        videos["words"][video] = timed, np.full((num_words, 1), b"word", dtype="S24")
+        videos["text"][video] = timed, generator.standard_normal((num_words, WIDTHS["text"]), dtype=np.float32)
+        for m, rate in (("audio", 100), ("visual", 30)):
+            num_frames = int(ends[-1] * rate)
+            frames = generator.standard_normal((num_frames, WIDTHS[m]), dtype=np.float32)
+            videos[m][video] = _intervals(num_frames, rate), frames
+        labels = generator.uniform(-3, 3, (7, 7)).astype(np.float32)
+        videos["labels"][video] = np.stack([np.concatenate([[0.0], ends[:-1]]), ends], axis=1), np.abs(labels)
+    for role, path in files.items():
+        write_sequence(path, path.stem, videos[role])
+    return files
+
+
+def _intervals(count: int, rate: int) -> np.ndarray:
+    edges = np.arange(count + 1) / rate
+    return np.stack([edges[:-1], edges[1:]], axis=1)

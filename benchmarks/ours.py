@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from mmsa import build, learning
-from mmsa.compose import compose
+from mmsa.compose import Composer
 from mmsa.data.batches import Fold
 from mmsa.data.store import Store
 from mmsa.model import Learner
@@ -19,6 +19,9 @@ from mmsa.training.device import make_fabric
 from mmsa.training.seeding import generator, initialisation
 from mmsa.training.trainer import Trainer
 from mmsa.types import Batch
+
+composed = Composer()
+"""Choices of groups are composed once."""
 
 
 class EvenShare:
@@ -54,11 +57,11 @@ class Training:
     Args:
         overrides: of its configuration.
         store: its data.
-        num_batches: batches of an epoch.
+        num_train: about as many utterances has an epoch.
     """
 
-    def __init__(self, overrides: Sequence[str], store: Store, num_batches: int) -> None:
-        self.cfg = cfg = compose(["dataset=cmu_mosei", "tracking=none", "device=cpu", *overrides])
+    def __init__(self, overrides: Sequence[str], store: Store, num_train: int) -> None:
+        self.cfg = cfg = composed(["dataset=cmu_mosei", "tracking=none", "device=cpu", *overrides])
         self.deterministic = bool(cfg.device.deterministic)
         fabric = make_fabric(**cfg.device)
         dataset = build.build_dataset(cfg, store)
@@ -80,7 +83,7 @@ class Training:
         self.learner, *ready = fabric.setup(learner, *optimizers.values())
         self.optimizers = dict(zip(optimizers, ready, strict=True))
         self.batch_size = int(cfg.trainer.batch_size)
-        self.share: Any = EvenShare(self.train, num_batches, self.batch_size)
+        self.share: Any = EvenShare(self.train, max(1, num_train // self.batch_size), self.batch_size)
 
     def epoch(self) -> list[int]:
         """Train on one epoch's share; the real steps of its utterances."""

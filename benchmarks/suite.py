@@ -6,21 +6,35 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks.measuring import Contest
+from benchmarks import data, serving, starting
+from benchmarks.measuring import Contest, Size
 from benchmarks.plain.mmlatch import MMLatch
-from benchmarks.corpus import WIDTHS
-from benchmarks.training import Recipe, Size, contest
+from benchmarks.shape import WIDTHS
+from benchmarks.training import Recipe, evaluation, training
 
-BOTH = ("32-true", "bf16-mixed")
+BOTH = ("fp32", "bf16")
+WITH_FEEDBACK = partial(MMLatch, WIDTHS, feedback="recurrent")
 
 RECIPES = {
-    "mmlatch": Recipe(["experiment=mmlatch"], partial(MMLatch, WIDTHS, feedback="recurrent"), precisions=BOTH),
-    "mmlatch-b128": Recipe(["experiment=mmlatch"], partial(MMLatch, WIDTHS, feedback="recurrent"), 128, BOTH),
-    "no-feedback": Recipe(["experiment=mmlatch", "feedback=none"], partial(MMLatch, WIDTHS), precisions=BOTH),
-    "m3": Recipe(["experiment=m3_table1"], partial(MMLatch, WIDTHS, m3=0.2)),
+    "mmlatch": Recipe(("experiment=mmlatch",), WITH_FEEDBACK, precisions=BOTH),
+    "mmlatch-b128": Recipe(("experiment=mmlatch",), WITH_FEEDBACK, 128, BOTH),
+    "no-feedback": Recipe(("experiment=mmlatch", "feedback=none"), partial(MMLatch, WIDTHS), precisions=BOTH),
+    "m3": Recipe(("experiment=m3_table1",), partial(MMLatch, WIDTHS, m3=0.2)),
+    "static": Recipe(("experiment=mmlatch_static",), partial(MMLatch, WIDTHS, feedback="linear")),
 }
 
 BENCHMARKS: dict[str, Callable[[Path, Size], Contest]] = {
-    **{f"train/{name}": partial(contest, recipe, evaluation=False) for name, recipe in RECIPES.items()},
-    **{f"evaluate/{name}": partial(contest, recipe, evaluation=True) for name, recipe in RECIPES.items()},
+    "start/cold": starting.cold,
+    "start/trial": starting.trial,
+    "data/align": data.align,
+    "data/prepare": data.prepare,
+    "data/load": data.load,
+    "predict/load": serving.load,
+    "predict/one": serving.one,
+    "predict/batch": serving.several,
+    "memory/train": starting.memory,
+    "memory/predict": serving.memory,
 }
+for _name, _recipe in RECIPES.items():
+    BENCHMARKS[f"train/{_name}"] = partial(training, _recipe)
+    BENCHMARKS[f"evaluate/{_name}"] = partial(evaluation, _recipe)

@@ -3,43 +3,26 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from benchmarks.corpus import WIDTHS, store
+from benchmarks.corpus import store
 from benchmarks.floor import Operations
-from benchmarks.measuring import Contender, Contest, Work
+from benchmarks.measuring import Contender, Contest, Size, Work
 from benchmarks.ours import Training
 from benchmarks.plain import loop
+from benchmarks.shape import WIDTHS
 from mmsa.types import Batch
+
+PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
 MakePlain = Callable[[int], nn.Module]
 """The plain model of a hidden width."""
-
-
-@dataclass(frozen=True)
-class Size:
-    """How large the benchmarks are.
-
-    Args:
-        num_utterances: of the corpus.
-        num_train: utterances of a training turn, at least one batch of them.
-        overrides: of every recipe.
-        batch_sizes: False: every batch has 2 utterances.
-        side: of the matrices whose product gives the machine's rate.
-    """
-
-    num_utterances: int = 4000
-    num_train: int = 256
-    overrides: tuple[str, ...] = ()
-    side: int = 1536
-
-
-SHORT = Size(num_utterances=20, num_train=4, overrides=("hidden_dim=4", "trainer.batch_size=2"), side=64)
 
 
 @dataclass(frozen=True)
@@ -53,10 +36,10 @@ class Recipe:
         precisions: of ours, each a contender.
     """
 
-    overrides: Sequence[str]
+    overrides: tuple[str, ...]
     plain: MakePlain | None = None
     batch_size: int = 32
-    precisions: Sequence[str] = ("32-true",)
+    precisions: tuple[str, ...] = ("fp32",)
 
 
 class Plain:
@@ -109,35 +92,60 @@ def one_plain_utterance(plain: Plain) -> Callable[[int], object]:
     return forward
 
 
-def contest(recipe: Recipe, folder: Path, size: Size, evaluation: bool) -> Contest:
-    """Training, or evaluation, of a recipe.
+@dataclass(frozen=True)
+class Sides:
+    """Ours by the names of their precisions, the plain side, and the operations of an utterance."""
+
+    ours: Mapping[str, Training]
+    plain: Plain | None
+    operations: Operations
+
+
+@lru_cache(maxsize=1)
+def sides(recipe: Recipe, folder: Path, size: Size) -> Sides:
+    """Those of a recipe, which its training and its evaluation share."""
+    corpus = store(folder, size.num_utterances)
+    overrides = [*recipe.overrides, f"trainer.batch_size={recipe.batch_size}", *size.overrides]
+    ours = {
+        name: Training([*overrides, f"device.precision={precision}"], corpus, size.num_train)
+        for name, precision in PRECISIONS.items()
+        if name in recipe.precisions
+    }
+    first = next(iter(ours.values()))
+    plain = recipe.plain and Plain(first, recipe.plain)
+    return Sides(ours, plain, Operations(one_plain_utterance(plain) if plain else one_utterance(first)))
+
+
+def training(recipe: Recipe, folder: Path, size: Size) -> Contest:
+    """Training of a recipe.
 
     Args:
         recipe: which.
         folder: of the corpus, which is made where it is not there yet.
         size: how much of it.
-        evaluation: measure the evaluation.
     """
-    corpus = store(folder, size.num_utterances)
-    overrides = [*recipe.overrides, f"trainer.batch_size={recipe.batch_size}", *size.overrides]
-    batch_size = 2 if size is SHORT else recipe.batch_size
-    num_batches = max(1, size.num_train // batch_size)
-    ours = {p: Training([*overrides, f"device.precision={p}"], corpus, num_batches) for p in recipe.precisions}
-    first = next(iter(ours.values()))
-    plain = recipe.plain and Plain(first, recipe.plain)
-    operations = Operations(one_plain_utterance(plain) if plain else one_utterance(first))
-    count = operations.forward if evaluation else operations.training
+    found = sides(recipe, folder, size)
+    return _contest(found, lambda side: side.epoch(), found.operations.training)
 
+
+def evaluation(recipe: Recipe, folder: Path, size: Size) -> Contest:
+    """Evaluation of a recipe; arguments as of `training`."""
+    found = sides(recipe, folder, size)
+    return _contest(found, lambda side: side.evaluate(), found.operations.forward)
+
+
+def _contest(
+    found: Sides, act: Callable[[Training | Plain], list[int]], count: Callable[[Sequence[int]], float]
+) -> Contest:
     def contender(name: str, side: Training | Plain) -> Contender:
         def turn() -> Work:
-            steps = side.evaluate() if evaluation else side.epoch()
+            steps = act(side)
             return Work(len(steps), count(steps))
 
         return Contender(name, turn)
 
-    named = {"32-true": "fp32", "bf16-mixed": "bf16"}
     return Contest(
         "utterance",
-        [contender(named[precision], side) for precision, side in ours.items()],
-        contender("plain", plain) if plain else None,
+        [contender(name, side) for name, side in found.ours.items()],
+        contender("plain", found.plain) if found.plain else None,
     )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 
-from mmsa.data.batches import Fold
+if TYPE_CHECKING:
+    from mmsa.data.batches import Fold
 
 Item = dict[str, Tensor]
 """One utterance: (T, D) features per modality, and its label."""
@@ -23,6 +26,16 @@ def items(fold: Fold, target: str) -> list[Item]:
         batch = fold.batch(torch.tensor([row]).numpy())
         found.append({m: x[0].clone() for m, x in batch.features.items()} | {"label": batch.targets[target][0]})
     return found
+
+
+def keep(path: Path, utterances: list[Item]) -> None:
+    """Write utterances as a repository's cache does: a pickle of a list of arrays."""
+    path.write_bytes(pickle.dumps([{name: x.numpy() for name, x in each.items()} for each in utterances]))
+
+
+def kept(path: Path) -> list[Item]:
+    """Those of such a file, which this program wrote."""
+    return [{name: torch.as_tensor(x) for name, x in each.items()} for each in pickle.loads(path.read_bytes())]
 
 
 def collate(utterances: list[Item]) -> tuple[dict[str, Tensor], Tensor, Tensor]:

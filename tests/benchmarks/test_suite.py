@@ -1,0 +1,177 @@
+"""`make bench`: every benchmark works, plain versions compute what ours do, and figures follow from the turns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from benchmarks import __main__ as command
+from benchmarks.children import ran
+from benchmarks.floor import Operations, counted
+from benchmarks.measuring import SHORT, Contender, Contest, Work, held
+from benchmarks.plain import loop
+from benchmarks.shape import LONGEST, lengths
+from benchmarks.suite import BENCHMARKS, RECIPES
+from benchmarks.training import one_plain_utterance, sides
+from mmsa.types import Moment
+
+PROGRAM = ("start/cold", "memory/")
+"""Beginnings of the benchmarks that start programs, which takes seconds each."""
+IN_PROCESS = [name for name in BENCHMARKS if not name.startswith(PROGRAM)]
+BESIDE_PLAIN = ["mmlatch", "no-feedback", "static"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("bench")
+
+
+@pytest.mark.parametrize("name", IN_PROCESS)
+def test_every_benchmark_works(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmsa.journal.write_figures", lambda folder, record: [])
+    contest = BENCHMARKS[name](folder, SHORT)
+    figures = held(contest, 1, SHORT)
+    assert all(found.per_unit > 0 for found in figures.values())
+    assert all(len(figures[c.name].ratios) == (contest.plain is not None) for c in contest.contenders)
+    if name.startswith(("train/", "evaluate/")):
+        assert all(found.shares for found in figures.values())
+
+
+@pytest.mark.parametrize("name", BESIDE_PLAIN)
+def test_the_plain_version_computes_the_same(name: str, folder: Path) -> None:
+    found = sides(RECIPES[name], folder, SHORT)
+    ours, plain = found.ours["fp32"], found.plain
+    assert plain is not None
+    batch = ours.train.batch(torch.tensor([0, 1]).numpy())
+    num_steps = int(min(batch.lengths["text"]))  # equal lengths, which are all that a plain batch has
+    batch.features = {m: x[:, :num_steps] for m, x in batch.features.items()}
+    batch.lengths = {m: torch.full_like(n, num_steps) for m, n in batch.lengths.items()}
+    with torch.no_grad():
+        for theirs, own in zip(plain.model.parameters(), ours.model.parameters(), strict=True):
+            assert theirs.shape == own.shape
+            theirs.copy_(own)
+    losses, gradients = [], []
+    for model, loss in (
+        (ours.learner, lambda: sum(ours.learner(batch, Moment(1, 1, 1, 1)).values())),
+        (plain.model, lambda: plain.model.loss(batch.features, batch.lengths["text"], batch.targets["sentiment"])),
+    ):
+        model.eval()
+        model.zero_grad()
+        value = loss()
+        value.backward()
+        losses.append(value.item())
+        gradients.append([torch.zeros(()) if p.grad is None else p.grad.abs().sum() for p in model.parameters()])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5)
+
+
+def test_a_plain_batch_has_the_lengths_of_its_padding() -> None:
+    utterances = [{"text": torch.ones(n, 2), "label": torch.tensor(float(n))} for n in (3, 1)]
+    features, given, labels = loop.collate(utterances)
+    assert features["text"][:, :, 0].tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert given.tolist() == [3, 3]
+    assert labels.tolist() == [3.0, 1.0]
+
+
+def test_utterances_have_the_lengths_of_cmu_mosei() -> None:
+    drawn = lengths(20_000)
+    assert drawn.mean() == pytest.approx(22.5, abs=0.3)
+    assert (drawn == LONGEST).mean() == pytest.approx(0.046, abs=0.006)
+    assert drawn.min() >= 1
+
+
+def test_operations_are_those_of_the_matrix_products() -> None:
+    lstm, linear = nn.LSTM(3, 5, bidirectional=True), nn.Linear(10, 2)
+    x = torch.zeros(4, 1, 3)
+    assert counted(lambda: linear(lstm(x)[0])) == 2 * 4 * (2 * 20 * (3 + 5) + 10 * 2)
+
+    def attention(steps: int) -> torch.Tensor:
+        x = torch.zeros(1, steps, 3)
+        return x @ x.transpose(1, 2) @ x
+
+    assert Operations(attention).training([2, 5]) == pytest.approx(3 * 2 * 2 * 3 * (2**2 + 5**2))
+
+
+def test_mmlatch_takes_the_operations_that_its_layers_say(folder: Path) -> None:
+    plain = sides(RECIPES["mmlatch"], folder, SHORT).plain
+    assert plain is not None
+    h, widths = 4, (300, 74, 35)
+    encoders = 2 * sum(2 * 4 * h * (w + h) + 3 * h * h for w in widths)
+    masks = 2 * sum(4 * w * (h + w) for w in widths)
+    fusion = 7 * 3 * h * h + 2 * 4 * h * (7 * h + h) + 3 * (2 * h) ** 2
+    products = 2 * h * (2 * 3 + 7) + 2 * (2 * h)  # of queries and keys, and of weights and values, a pair of steps
+    expected = 2 * (10 * (encoders + masks + fusion) + 10**2 * products) + 2 * 2 * h
+    assert counted(lambda: one_plain_utterance(plain)(10)) == expected
+
+
+def test_ratios_are_of_the_same_round_and_of_the_same_work() -> None:
+    seconds = {"ours": iter([9.0, 2.0, 1.0]), "plain": iter([9.0, 4.0, 4.0])}
+
+    def contender(name: str, operations: float) -> Contender:
+        return Contender(name, lambda: Work(10, operations, next(seconds[name])))
+
+    plain = contender("plain", 50.0)
+    contest = Contest("utterance", [contender("ours", 100.0)], plain)
+    sized = pytest.MonkeyPatch()
+    with sized.context() as patch:
+        patch.setattr("benchmarks.floor.rate", lambda side: 1000.0)
+        figures = held(contest, 2, command.Size())
+    assert figures["ours"].seconds == [2.0, 1.0]  # the first round does not count
+    assert figures["ours"].ratios == [4.0, 8.0]
+    assert figures["ours"].shares == [0.05, 0.1]
+    assert figures["ours"].per_unit == pytest.approx(0.15)
+    assert not figures["plain"].ratios
+    assert command.spread(figures["ours"].ratios, "{:.1f}") == "6.0 [4.0–8.0]"
+
+
+def test_the_command_prints_a_table_and_writes_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def contest(folder: Path, size: object) -> Contest:
+        return Contest("utterance", [Contender("ours", lambda: Work(10, seconds=0.5))])
+
+    monkeypatch.setattr(command, "BENCHMARKS", {"train/one": contest, "start/two": contest})
+    shown = run(command.main, "train", "--rounds", "2", "--out", str(tmp_path))
+    assert shown.exit_code == 0, shown.output
+    assert "| train/one | ours | 50 ms per utterance | – | – | – |" in shown.output
+    assert "start/two" not in shown.output
+    (path,) = tmp_path.iterdir()
+    written = json.loads(path.read_text())
+    assert written["benchmarks"]["train/one"]["ours"]["seconds"] == [0.5, 0.5]
+    assert {"processor", "torch", "threads", "date"} <= written["machine"].keys()
+
+    refused = run(command.main, "trian")
+    assert refused.exit_code == 2
+    assert "train/one" in refused.output
+
+
+def test_a_broken_benchmark_fails_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(folder: Path, size: object) -> Contest:
+        return Contest("utterance", [Contender("ours", lambda: Work(1 / 0))])
+
+    monkeypatch.setattr(command, "BENCHMARKS", {"train/one": broken})
+    assert run(command.main, "--short").exit_code == 1
+
+
+def run(program: Callable[..., None], *arguments: str):  # type: ignore[no-untyped-def]
+    import typer
+
+    app = typer.Typer()
+    app.command()(program)
+    return CliRunner().invoke(app, list(arguments))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", set(BENCHMARKS) - set(IN_PROCESS))
+def test_every_benchmark_of_programs_works(name: str, folder: Path) -> None:
+    figures = held(BENCHMARKS[name](folder, SHORT), 1, SHORT)
+    assert all(50 < peak < 5000 for found in figures.values() for peak in found.peaks)
+
+
+def test_a_program_that_fails_says_why() -> None:
+    with pytest.raises(RuntimeError, match="KeyError: 'nothing'"):
+        ran("nothing")
