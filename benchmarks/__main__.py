@@ -18,7 +18,7 @@ import typer
 from benchmarks.measuring import SHORT, Figures, Size, held
 from benchmarks.suite import BENCHMARKS
 
-HEAD = ["Benchmark", "Contender", "Processor time", "Times as fast as plain", "Share of the floor", "Peak memory"]
+HEAD = ["Benchmark", "Contender", "Processor time", "Times as fast as plain", "Share of the fp32 floor", "Peak memory"]
 
 
 def machine() -> dict[str, Any]:

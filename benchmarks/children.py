@@ -70,7 +70,7 @@ def plain_step() -> None:
     torch.set_num_threads(1)
     model = MMLatch(WIDTHS, 64)
     made = [{m: torch.randn(20, width) for m, width in WIDTHS.items()} | {"label": torch.zeros(())} for _ in range(32)]
-    loop.train(model, torch.optim.Adam(model.parameters()), loop.loader(made, 32, shuffle=True))
+    loop.train(model, torch.optim.Adam(model.parameters()), loop.loader(model, made, 32, shuffle=True))
 
 
 def epoch(file: str, num_train: str) -> None:
@@ -92,7 +92,7 @@ def plain_epoch(file: str, num_train: str) -> None:
     torch.set_num_threads(1)
     utterances = loop.kept(Path(file))
     model = MMLatch(WIDTHS, 100, "recurrent")
-    batches = loop.loader(utterances[: int(num_train)], 32, shuffle=True)
+    batches = loop.loader(model, utterances[: int(num_train)], 32, shuffle=True)
     loop.train(model, torch.optim.Adam(model.parameters()), batches)
 
 
@@ -106,7 +106,7 @@ def predict(folder: str) -> None:
     mmsa.predict(folder, {m: np.ones((20, width), dtype=np.float32) for m, width in WIDTHS.items()})
 
 
-def plain_predict(file: str, hidden_dim: str) -> None:
+def plain_predict(file: str) -> None:
     """The same of the plain model of these weights."""
     import torch
 
@@ -114,7 +114,7 @@ def plain_predict(file: str, hidden_dim: str) -> None:
     from benchmarks.shape import WIDTHS
 
     torch.set_num_threads(1)
-    model = MMLatch(WIDTHS, int(hidden_dim), "recurrent").eval()
+    model = MMLatch(WIDTHS, 100, "recurrent").eval()
     model.load_state_dict(torch.load(file, weights_only=True))
     with torch.no_grad():
         model({m: torch.ones(1, 20, width) for m, width in WIDTHS.items()}, torch.tensor([20]))

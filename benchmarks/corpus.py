@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.shape import WIDTHS, lengths
+from benchmarks.measuring import Size
+from benchmarks.shape import lengths
 from mmsa.data.store import FOLDS, Prepared, Ragged, Store, offsets_of, write_store
 from mmsa.dataset.cmu_mosei import CmuMosei
 from mmsa.dataset.folds import standard_folds
@@ -15,14 +16,15 @@ from mmsa.readers.sequence_file import write_sequence
 WORDS_A_SECOND = 3
 
 
-def prepared(count: int, seed: int = 1) -> Prepared:
+def prepared(size: Size) -> Prepared:
     """Normal features, word-aligned, and uniform labels; four fifths are train, the rest valid and test."""
-    generator = np.random.default_rng(seed)
-    steps = lengths(count, seed)
+    count = size.num_utterances
+    generator = np.random.default_rng(1)
+    steps = lengths(count)
     offsets = offsets_of(steps)
     features = {
         m: Ragged(generator.standard_normal((int(offsets[-1]), width), dtype=np.float32), offsets)
-        for m, width in WIDTHS.items()
+        for m, width in size.widths.items()
     }
     num_train, num_valid = count - count // 5, count // 10
     folds = ["train"] * num_train + ["valid"] * num_valid + ["test"] * (count - num_train - num_valid)
@@ -32,15 +34,15 @@ def prepared(count: int, seed: int = 1) -> Prepared:
     return Prepared(ids, videos, folds, {"sentiment": sentiment}, features)
 
 
-def store(folder: Path, count: int, seed: int = 1) -> Store:
-    """The same as a store of CMU-MOSEI in a folder."""
-    path = folder / f"cmu_mosei-{count}-{seed}.h5"
+def store(folder: Path, size: Size) -> Store:
+    """The same as a store of CMU-MOSEI in a folder, made where it is not there yet."""
+    path = folder / f"cmu_mosei-{size.num_utterances}-{size.widths['text']}.h5"
     if not path.exists():
-        write_store(path, prepared(count, seed), dataset="cmu_mosei", sources={}, options={"seed": seed})
+        write_store(path, prepared(size), dataset="cmu_mosei", sources={}, options={})
     return Store.open(path)
 
 
-def sequences(folder: Path, num_videos: int) -> dict[str, Path]:
+def sequences(folder: Path, size: Size) -> dict[str, Path]:
     """Sequences, a file per role: 7 utterances a video, 3 words, 100 audio and 30 visual frames a second."""
     folder.mkdir(exist_ok=True)
     files = {role: folder / f"{names[0]}.csd" for role, names in CmuMosei.sequences.items()}
@@ -50,17 +52,17 @@ def sequences(folder: Path, num_videos: int) -> dict[str, Path]:
     videos: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {role: {} for role in files}
     folds = standard_folds(CmuMosei.sdk_name, CmuMosei.sdk_folds)
     chosen = [next(video for video, of in folds.items() if of == fold) for fold in FOLDS]
-    chosen += [video for video in folds if video not in chosen][: num_videos - len(chosen)]
+    chosen += [video for video in folds if video not in chosen][: size.num_videos - len(chosen)]
     for number, video in enumerate(chosen):
         steps = lengths(7, number)
         ends = np.cumsum(steps) / WORDS_A_SECOND
         num_words = int(steps.sum())
         timed = _intervals(num_words, WORDS_A_SECOND)
         videos["words"][video] = timed, np.full((num_words, 1), b"word", dtype="S24")
-        videos["text"][video] = timed, generator.standard_normal((num_words, WIDTHS["text"]), dtype=np.float32)
+        videos["text"][video] = timed, generator.standard_normal((num_words, size.widths["text"]), dtype=np.float32)
         for m, rate in (("audio", 100), ("visual", 30)):
             num_frames = int(ends[-1] * rate)
-            frames = generator.standard_normal((num_frames, WIDTHS[m]), dtype=np.float32)
+            frames = generator.standard_normal((num_frames, size.widths[m]), dtype=np.float32)
             videos[m][video] = _intervals(num_frames, rate), frames
         labels = generator.uniform(-3, 3, (7, 7)).astype(np.float32)
         videos["labels"][video] = np.stack([np.concatenate([[0.0], ends[:-1]]), ends], axis=1), np.abs(labels)

@@ -6,11 +6,12 @@ import pickle
 import shutil
 from pathlib import Path
 
+from torch import nn
+
 from benchmarks.corpus import sequences, store
 from benchmarks.measuring import Contender, Contest, Size, Work
 from benchmarks.ours import composed
 from benchmarks.plain import alignment, loop
-from benchmarks.shape import WIDTHS
 from mmsa import build
 from mmsa.data.batches import Fold
 from mmsa.data.store import Store
@@ -22,14 +23,14 @@ from mmsa.training.seeding import generator
 def align(folder: Path, size: Size) -> Contest:
     """Align frames to words and cut them into utterances."""
     source = folder / f"sequences-{size.num_videos}"
-    files = sequences(source, size.num_videos)
+    files = sequences(source, size)
     fold_of = CmuMosei(str(source)).fold_of(source)
 
     def ours() -> Work:
         return Work(len(read_sequences(files, fold_of=fold_of).ids))
 
     def plain() -> Work:
-        return Work(len(alignment.aligned(files, list(WIDTHS))))
+        return Work(len(alignment.aligned(files, list(size.widths))))
 
     return Contest("utterance", [Contender("ours", ours)], Contender("plain", plain))
 
@@ -37,7 +38,7 @@ def align(folder: Path, size: Size) -> Contest:
 def prepare(folder: Path, size: Size) -> Contest:
     """Make the store of a folder of sequences: hash, align, check, write; plainly, align and pickle."""
     source = folder / f"sequences-{size.num_videos}"
-    files = sequences(source, size.num_videos)
+    files = sequences(source, size)
     made = folder / "made"
 
     def ours() -> Work:
@@ -45,7 +46,7 @@ def prepare(folder: Path, size: Size) -> Contest:
         return Work(len(CmuMosei(str(source)).prepare(made, progress=False).ids))
 
     def plain() -> Work:
-        utterances = alignment.aligned(files, list(WIDTHS))
+        utterances = alignment.aligned(files, list(size.widths))
         (folder / "made.pkl").write_bytes(pickle.dumps(utterances))
         return Work(len(utterances))
 
@@ -56,13 +57,13 @@ def items_file(folder: Path, size: Size) -> Path:
     """The train fold as the plain side keeps it."""
     path = folder / f"utterances-{size.num_utterances}.pkl"
     if not path.exists():
-        loop.keep(path, loop.items(_train(store(folder, size.num_utterances)), "sentiment"))
+        loop.keep(path, loop.items(_train(store(folder, size)), "sentiment"))
     return path
 
 
 def load(folder: Path, size: Size) -> Contest:
     """From what is prepared to the first batch."""
-    path, pickled = store(folder, size.num_utterances).path, items_file(folder, size)
+    path, pickled = store(folder, size).path, items_file(folder, size)
 
     def ours() -> Work:
         fold = _train(Store.open(path))
@@ -71,7 +72,7 @@ def load(folder: Path, size: Size) -> Contest:
 
     def plain() -> Work:
         found = loop.kept(pickled)
-        next(iter(loop.loader(found, 32, shuffle=True)))
+        next(iter(loop.loader(nn.Identity(), found, 32, shuffle=True)))
         return Work(len(found))
 
     return Contest("utterance", [Contender("ours", ours)], Contender("plain", plain))

@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks import floor
+from benchmarks.shape import WIDTHS
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Size:
         num_utterances: of the corpus.
         num_train: utterances that a training turn takes.
         num_videos: of the sequences to align.
-        short: tiny, to see whether they work: narrow models, two utterances a batch, one round.
+        short: to see whether they work: narrow features and models, small batches, one round.
     """
 
     num_utterances: int = 4000
@@ -30,12 +31,17 @@ class Size:
     short: bool = False
 
     @property
+    def widths(self) -> dict[str, int]:
+        """Of the features."""
+        return {"text": 6, "audio": 4, "visual": 3} if self.short else WIDTHS
+
+    @property
     def overrides(self) -> tuple[str, ...]:
         """Of every configuration."""
-        return ("hidden_dim=4", "trainer.batch_size=2") if self.short else ()
+        return ("hidden_dim=4", "trainer.batch_size=8") if self.short else ()
 
 
-SHORT = Size(num_utterances=20, num_train=4, num_videos=3, short=True)
+SHORT = Size(num_utterances=20, num_train=8, num_videos=3, short=True)
 
 
 @dataclass(frozen=True)

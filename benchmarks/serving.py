@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,19 @@ from benchmarks.measuring import Contender, Contest, Size, Work
 from benchmarks.ours import composed
 from benchmarks.plain import loop
 from benchmarks.plain.mmlatch import MMLatch
-from benchmarks.shape import WIDTHS, lengths
+from benchmarks.shape import lengths
+from benchmarks.starting import full
 from mmsa import experiment
 from mmsa.serving.pack import pack
 
-NUM_TRAINED = 60
+NUM_TRAINED = 20
 """Utterances that the packed model was trained on: it need not be good."""
 
 
 @cache
 def packed(folder: Path, size: Size) -> Path:
     """MMLatch, trained for an epoch and packed."""
-    corpus = store(folder, 20 if size.short else NUM_TRAINED).path
+    corpus = store(folder, replace(size, num_utterances=NUM_TRAINED)).path
     overrides = ["experiment=mmlatch", "dataset=custom", f"dataset.source={corpus}", "device=cpu", "tracking=none"]
     overrides += [f"paths.outputs={folder / 'outputs'}", f"paths.data={folder / 'stores'}", "trainer.max_epochs=1"]
     overrides += size.overrides
@@ -38,18 +40,18 @@ def packed(folder: Path, size: Size) -> Path:
 def plain_model(folder: Path, size: Size) -> Path:
     """The plain MMLatch of the same width as its weights alone."""
     path = folder / "plain.pt"
-    torch.save(MMLatch(WIDTHS, width(size), "recurrent").state_dict(), path)
+    torch.save(empty(size).state_dict(), path)
     return path
 
 
-def width(size: Size) -> int:
-    """Of the packed model."""
-    return 4 if size.short else 100
+def empty(size: Size) -> MMLatch:
+    """A plain MMLatch."""
+    return MMLatch(size.widths, 4 if size.short else 100, "recurrent")
 
 
-def load_plain(path: Path, hidden_dim: int) -> MMLatch:
+def load_plain(path: Path, size: Size) -> MMLatch:
     """The model of these weights."""
-    model = MMLatch(WIDTHS, hidden_dim, "recurrent")
+    model = empty(size)
     model.load_state_dict(torch.load(path, weights_only=True))
     return model.eval()
 
@@ -63,7 +65,7 @@ def load(folder: Path, size: Size) -> Contest:
         return Work()
 
     def loaded_plainly() -> Work:
-        load_plain(weights, width(size))
+        load_plain(weights, size)
         return Work()
 
     return Contest("model", [Contender("ours", loaded)], Contender("plain", loaded_plainly))
@@ -79,12 +81,13 @@ def predict(batch_size: int, folder: Path, size: Size) -> Contest:
     """
     generator = np.random.default_rng(2)
     utterances: list[dict[str, Any]] = [
-        {m: generator.standard_normal((num_steps, dim), dtype=np.float32) for m, dim in WIDTHS.items()}
+        {m: generator.standard_normal((num_steps, dim), dtype=np.float32) for m, dim in size.widths.items()}
         for num_steps in lengths(4 if size.short else 64, 2)
     ]
     calls = [utterances[start : start + batch_size] for start in range(0, len(utterances), batch_size)]
     model: Any = mmsa.load(packed(folder, size))
-    plain = load_plain(plain_model(folder, size), width(size))
+    plain = load_plain(plain_model(folder, size), size)
+    torch.use_deterministic_algorithms(False)  # the training has switched it on; a program that predicts has not
 
     def ours() -> Work:
         for call in calls:
@@ -92,7 +95,6 @@ def predict(batch_size: int, folder: Path, size: Size) -> Contest:
         return Work(len(utterances))
 
     def plainly() -> Work:
-        torch.use_deterministic_algorithms(False)
         for call in calls:
             items = [{m: torch.from_numpy(x) for m, x in each.items()} | {"label": torch.zeros(())} for each in call]
             loop.evaluate(plain, [loop.collate(items)])
@@ -106,9 +108,10 @@ one, several = partial(predict, 1), partial(predict, 32)
 
 def memory(folder: Path, size: Size) -> Contest:
     """Programs that load the model and predict an utterance, for their start and their memory."""
+    size = full(size)
     ours, weights = packed(folder, size), plain_model(folder, size)
     return Contest(
         "program",
         [Contender("ours", lambda: Work(peak=ran("predict", str(ours))))],
-        Contender("plain", lambda: Work(peak=ran("plain-predict", str(weights), str(width(size))))),
+        Contender("plain", lambda: Work(peak=ran("plain-predict", str(weights)))),
     )

@@ -20,6 +20,11 @@ from mmsa.data.store import Store
 from mmsa.journal import TrialHooks
 
 
+def full(size: Size) -> Size:
+    """The size for a program: nothing is narrow, and a short one has little data."""
+    return replace(size, num_utterances=max(size.num_utterances, 100), short=False)
+
+
 class _AtFirstStep(BaseException):
     """The first step has been made."""
 
@@ -41,7 +46,7 @@ def trial(folder: Path, size: Size) -> Contest:
     """A further trial of a sweep to its first step, in a process that has run others on the same data."""
     number = count()
     opened: list[tuple[Store, Data]] = []
-    usual = ["dataset=custom", f"dataset.source={store(folder, size.num_utterances).path}", "device=cpu"]
+    usual = ["dataset=custom", f"dataset.source={store(folder, size).path}", "device=cpu"]
     usual += [f"paths.outputs={folder / 'outputs'}", f"paths.data={folder / 'stores'}", *size.overrides]
 
     def data(cfg: DictConfig) -> tuple[Store, Data]:
@@ -74,8 +79,8 @@ def trial(folder: Path, size: Size) -> Contest:
 
 def memory(folder: Path, size: Size) -> Contest:
     """Programs that load the corpus and train a part of an epoch, for their peak memory."""
-    size = replace(size, num_utterances=max(size.num_utterances, 100))
-    made, pickled = store(folder, size.num_utterances).path, items_file(folder, size)
+    size = full(size)
+    made, pickled = store(folder, size).path, items_file(folder, size)
     return Contest(
         "program",
         [Contender("ours", lambda: Work(peak=ran("epoch", str(made), "64")))],

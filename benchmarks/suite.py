@@ -8,19 +8,21 @@ from pathlib import Path
 
 from benchmarks import data, serving, starting
 from benchmarks.measuring import Contest, Size
+from benchmarks.plain.misa import MISA
 from benchmarks.plain.mmlatch import MMLatch
-from benchmarks.shape import WIDTHS
 from benchmarks.training import Recipe, evaluation, training
 
 BOTH = ("fp32", "bf16")
-WITH_FEEDBACK = partial(MMLatch, WIDTHS, feedback="recurrent")
+WITH_FEEDBACK = partial(MMLatch, feedback="recurrent")
 
 RECIPES = {
     "mmlatch": Recipe(("experiment=mmlatch",), WITH_FEEDBACK, precisions=BOTH),
     "mmlatch-b128": Recipe(("experiment=mmlatch",), WITH_FEEDBACK, 128, BOTH),
-    "no-feedback": Recipe(("experiment=mmlatch", "feedback=none"), partial(MMLatch, WIDTHS), precisions=BOTH),
-    "m3": Recipe(("experiment=m3_table1",), partial(MMLatch, WIDTHS, m3=0.2)),
-    "static": Recipe(("experiment=mmlatch_static",), partial(MMLatch, WIDTHS, feedback="linear")),
+    "no-feedback": Recipe(("experiment=mmlatch", "feedback=none"), MMLatch, precisions=BOTH),
+    "m3": Recipe(("experiment=m3_table1",), partial(MMLatch, m3=0.2)),
+    "static": Recipe(("experiment=mmlatch_static",), partial(MMLatch, feedback="linear")),
+    "misa": Recipe(("experiment=misa_mosei", "encoder/text=misa"), MISA),
+    "self-mm": Recipe(("experiment=self_mm_mosi", "encoder/text=bilstm")),
 }
 
 BENCHMARKS: dict[str, Callable[[Path, Size], Contest]] = {

@@ -16,13 +16,12 @@ from benchmarks.floor import Operations
 from benchmarks.measuring import Contender, Contest, Size, Work
 from benchmarks.ours import Training
 from benchmarks.plain import loop
-from benchmarks.shape import WIDTHS
 from mmsa.types import Batch
 
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
-MakePlain = Callable[[int], nn.Module]
-"""The plain model of a hidden width."""
+MakePlain = Callable[[Mapping[str, int], int], nn.Module]
+"""The plain model of these features and this hidden width."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +31,13 @@ class Recipe:
     Args:
         overrides: that make it.
         plain: makes its plain version; None: there is none.
-        batch_size: of its batches.
+        batch_size: of its batches; None: the recipe's.
         precisions: of ours, each a contender.
     """
 
     overrides: tuple[str, ...]
     plain: MakePlain | None = None
-    batch_size: int = 32
+    batch_size: int | None = None
     precisions: tuple[str, ...] = ("fp32",)
 
 
@@ -51,45 +50,39 @@ class Plain:
     """
 
     def __init__(self, ours: Training, make: MakePlain) -> None:
-        self.model = make(ours.cfg.hidden_dim)
+        self.model = make(ours.data.widths, ours.cfg.hidden_dim)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=ours.cfg.optimizer.lr)
         self.train = loop.items(ours.train, ours.task.target)
         self.valid = loop.items(ours.valid, ours.task.target)
+        self.clip_value = ours.cfg.trainer.clip_value
         self.batch_size, self.num_batches = ours.batch_size, ours.share.num_batches
 
     def epoch(self) -> list[int]:
         """Train on one epoch's share; the real steps of its utterances."""
         torch.use_deterministic_algorithms(False)
         chosen = random.sample(self.train, self.num_batches * self.batch_size)
-        loop.train(self.model, self.optimizer, loop.loader(chosen, self.batch_size, shuffle=True))
+        batches = loop.loader(self.model, chosen, self.batch_size, shuffle=True)
+        loop.train(self.model, self.optimizer, batches, self.clip_value)
         return [len(each["text"]) for each in chosen]
 
     def evaluate(self) -> list[int]:
         """Predict the validation fold; the real steps of its utterances."""
         torch.use_deterministic_algorithms(False)
-        loop.evaluate(self.model, loop.loader(self.valid, self.batch_size, shuffle=False))
+        loop.evaluate(self.model, loop.loader(self.model, self.valid, self.batch_size, shuffle=False))
         return [len(each["text"]) for each in self.valid]
 
 
-def one_utterance(ours: Training) -> Callable[[int], object]:
-    """Our forward pass of one utterance, for its operations."""
+def operations(ours: Training, plain: Plain | None) -> Operations:
+    """Those of the plain model, or where there is none of ours, counted on single utterances."""
 
     def forward(num_steps: int) -> object:
-        features = {m: torch.zeros(1, num_steps, width) for m, width in WIDTHS.items()}
+        features = {m: torch.zeros(1, num_steps, width) for m, width in ours.data.widths.items()}
         lengths = torch.tensor([num_steps])
-        return ours.model(Batch(features, dict.fromkeys(WIDTHS, lengths), {}, torch.tensor([0]), ("one",)))
+        if plain is not None:
+            return plain.model(features, lengths)
+        return ours.model(Batch(features, dict.fromkeys(features, lengths), {}, torch.tensor([0]), ("one",)))
 
-    return forward
-
-
-def one_plain_utterance(plain: Plain) -> Callable[[int], object]:
-    """The plain forward pass of one utterance, for its operations."""
-
-    def forward(num_steps: int) -> object:
-        features = {m: torch.zeros(1, num_steps, width) for m, width in WIDTHS.items()}
-        return plain.model(features, torch.tensor([num_steps]))
-
-    return forward
+    return Operations(forward)
 
 
 @dataclass(frozen=True)
@@ -104,16 +97,18 @@ class Sides:
 @lru_cache(maxsize=1)
 def sides(recipe: Recipe, folder: Path, size: Size) -> Sides:
     """Those of a recipe, which its training and its evaluation share."""
-    corpus = store(folder, size.num_utterances)
-    overrides = [*recipe.overrides, f"trainer.batch_size={recipe.batch_size}", *size.overrides]
+    corpus = store(folder, size)
+    own = [f"trainer.batch_size={recipe.batch_size}"] if recipe.batch_size else []
     ours = {
-        name: Training([*overrides, f"device.precision={precision}"], corpus, size.num_train)
+        name: Training(
+            [*recipe.overrides, *own, *size.overrides, f"device.precision={precision}"], corpus, size.num_train
+        )
         for name, precision in PRECISIONS.items()
         if name in recipe.precisions
     }
     first = next(iter(ours.values()))
     plain = recipe.plain and Plain(first, recipe.plain)
-    return Sides(ours, plain, Operations(one_plain_utterance(plain) if plain else one_utterance(first)))
+    return Sides(ours, plain, operations(first, plain))
 
 
 def training(recipe: Recipe, folder: Path, size: Size) -> Contest:

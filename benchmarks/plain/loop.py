@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,21 +39,32 @@ def kept(path: Path) -> list[Item]:
     return [{name: torch.as_tensor(x) for name, x in each.items()} for each in pickle.loads(path.read_bytes())]
 
 
-def collate(utterances: list[Item]) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-    """Features (B, T, D) padded to the longest of the batch, lengths (B,) that are all T, and labels (B,)."""
+def collate(utterances: list[Item], true_lengths: bool = False) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """Features (B, T, D) padded to the longest of the batch, lengths (B,), and labels (B,).
+
+    Args:
+        utterances: of the batch.
+        true_lengths: the longest comes first, and lengths are true; without, lengths are all T.
+    """
     modalities = [name for name in utterances[0] if name != "label"]
+    if true_lengths:
+        utterances = sorted(utterances, key=lambda each: len(each[modalities[0]]), reverse=True)
     features = {m: pad_sequence([each[m] for each in utterances], batch_first=True) for m in modalities}
-    num_steps = features[modalities[0]].shape[1]
-    lengths = torch.full((len(utterances),), num_steps)
+    lengths = torch.tensor([len(each[modalities[0]]) for each in utterances])
+    if not true_lengths:
+        lengths = torch.full_like(lengths, features[modalities[0]].shape[1])
     return features, lengths, torch.stack([each["label"] for each in utterances])
 
 
-def loader(utterances: list[Item], batch_size: int, shuffle: bool) -> DataLoader[Any]:
-    """Batches of utterances, without workers."""
-    return DataLoader(utterances, batch_size, shuffle, collate_fn=collate)  # type: ignore[arg-type]
+def loader(model: nn.Module, utterances: list[Item], batch_size: int, shuffle: bool) -> DataLoader[Any]:
+    """Batches of utterances for a model, without workers."""
+    make = partial(collate, true_lengths=getattr(model, "true_lengths", False))
+    return DataLoader(utterances, batch_size, shuffle, collate_fn=make)  # type: ignore[arg-type]
 
 
-def train(model: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable[Any]) -> float:
+def train(
+    model: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable[Any], clip_value: float | None = None
+) -> float:
     """One optimiser step per batch; the mean of their losses."""
     model.train()
     losses = []
@@ -60,6 +72,8 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable[
         optimizer.zero_grad()
         loss = model.loss(features, lengths, labels)  # type: ignore[operator]
         loss.backward()
+        if clip_value is not None:
+            nn.utils.clip_grad_value_(model.parameters(), clip_value)
         optimizer.step()
         losses.append(loss.item())
     return sum(losses) / len(losses)

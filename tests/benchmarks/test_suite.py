@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -16,15 +17,15 @@ from benchmarks.children import ran
 from benchmarks.floor import Operations, counted
 from benchmarks.measuring import SHORT, Contender, Contest, Work, held
 from benchmarks.plain import loop
+from benchmarks.plain.mmlatch import MMLatch
 from benchmarks.shape import LONGEST, lengths
 from benchmarks.suite import BENCHMARKS, RECIPES
-from benchmarks.training import one_plain_utterance, sides
+from benchmarks.training import sides
 from mmsa.types import Moment
 
 PROGRAM = ("start/cold", "memory/")
 """Beginnings of the benchmarks that start programs, which takes seconds each."""
-IN_PROCESS = [name for name in BENCHMARKS if not name.startswith(PROGRAM)]
-BESIDE_PLAIN = ["mmlatch", "no-feedback", "static"]
+OTHERS = [name for name in BENCHMARKS if not name.startswith(("train/", "evaluate/"))]
 
 
 @pytest.fixture(scope="module")
@@ -32,23 +33,38 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("bench")
 
 
-@pytest.mark.parametrize("name", IN_PROCESS)
-def test_every_benchmark_works(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmsa.journal.write_figures", lambda folder, record: [])
-    contest = BENCHMARKS[name](folder, SHORT)
+@pytest.fixture(scope="module", params=RECIPES)
+def recipe(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.mark.parametrize("kind", ["train", "evaluate"])
+def test_every_recipe_works(kind: str, recipe: str, folder: Path) -> None:
+    contest = BENCHMARKS[f"{kind}/{recipe}"](folder, SHORT)
     figures = held(contest, 1, SHORT)
-    assert all(found.per_unit > 0 for found in figures.values())
+    assert all(found.per_unit > 0 and found.shares for found in figures.values())
     assert all(len(figures[c.name].ratios) == (contest.plain is not None) for c in contest.contenders)
-    if name.startswith(("train/", "evaluate/")):
-        assert all(found.shares for found in figures.values())
 
 
-@pytest.mark.parametrize("name", BESIDE_PLAIN)
-def test_the_plain_version_computes_the_same(name: str, folder: Path) -> None:
-    found = sides(RECIPES[name], folder, SHORT)
-    ours, plain = found.ours["fp32"], found.plain
-    assert plain is not None
-    batch = ours.train.batch(torch.tensor([0, 1]).numpy())
+@pytest.mark.parametrize("name", [name for name in OTHERS if not name.startswith(PROGRAM)])
+def test_every_other_benchmark_works(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmsa.journal.write_figures", lambda folder, record: [])
+    assert all(found.per_unit > 0 for found in held(BENCHMARKS[name](folder, SHORT), 1, SHORT).values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in OTHERS if name.startswith(PROGRAM)])
+def test_every_benchmark_of_programs_works(name: str, folder: Path) -> None:
+    figures = held(BENCHMARKS[name](folder, SHORT), 1, SHORT)
+    assert all(50 < peak < 5000 for found in figures.values() for peak in found.peaks)
+
+
+def test_the_plain_version_computes_the_same(recipe: str, folder: Path) -> None:
+    found = sides(RECIPES[recipe], folder, SHORT)
+    ours, plain = next(iter(found.ours.values())), found.plain
+    if plain is None:
+        pytest.skip("none is written")
+    batch = ours.train.batch(np.arange(8))
     num_steps = int(min(batch.lengths["text"]))  # equal lengths, which are all that a plain batch has
     batch.features = {m: x[:, :num_steps] for m, x in batch.features.items()}
     batch.lengths = {m: torch.full_like(n, num_steps) for m, n in batch.lengths.items()}
@@ -98,19 +114,20 @@ def test_operations_are_those_of_the_matrix_products() -> None:
     assert Operations(attention).training([2, 5]) == pytest.approx(3 * 2 * 2 * 3 * (2**2 + 5**2))
 
 
-def test_mmlatch_takes_the_operations_that_its_layers_say(folder: Path) -> None:
-    plain = sides(RECIPES["mmlatch"], folder, SHORT).plain
-    assert plain is not None
-    h, widths = 4, (300, 74, 35)
-    encoders = 2 * sum(2 * 4 * h * (w + h) + 3 * h * h for w in widths)
-    masks = 2 * sum(4 * w * (h + w) for w in widths)
+def test_mmlatch_takes_the_operations_that_its_layers_say() -> None:
+    h, widths = 4, {"text": 300, "audio": 74, "visual": 35}
+    model = MMLatch(widths, h, "recurrent")
+    encoders = 2 * sum(2 * 4 * h * (w + h) + 3 * h * h for w in widths.values())
+    masks = 2 * sum(4 * w * (h + w) for w in widths.values())
     fusion = 7 * 3 * h * h + 2 * 4 * h * (7 * h + h) + 3 * (2 * h) ** 2
     products = 2 * h * (2 * 3 + 7) + 2 * (2 * h)  # of queries and keys, and of weights and values, a pair of steps
     expected = 2 * (10 * (encoders + masks + fusion) + 10**2 * products) + 2 * 2 * h
-    assert counted(lambda: one_plain_utterance(plain)(10)) == expected
+    features = {m: torch.zeros(1, 10, w) for m, w in widths.items()}
+    assert counted(lambda: model(features, torch.tensor([10]))) == expected
 
 
-def test_ratios_are_of_the_same_round_and_of_the_same_work() -> None:
+def test_ratios_are_of_the_same_round_and_of_the_same_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.floor.rate", lambda side: 1000.0)
     seconds = {"ours": iter([9.0, 2.0, 1.0]), "plain": iter([9.0, 4.0, 4.0])}
 
     def contender(name: str, operations: float) -> Contender:
@@ -118,10 +135,7 @@ def test_ratios_are_of_the_same_round_and_of_the_same_work() -> None:
 
     plain = contender("plain", 50.0)
     contest = Contest("utterance", [contender("ours", 100.0)], plain)
-    sized = pytest.MonkeyPatch()
-    with sized.context() as patch:
-        patch.setattr("benchmarks.floor.rate", lambda side: 1000.0)
-        figures = held(contest, 2, command.Size())
+    figures = held(contest, 2, command.Size())
     assert figures["ours"].seconds == [2.0, 1.0]  # the first round does not count
     assert figures["ours"].ratios == [4.0, 8.0]
     assert figures["ours"].shares == [0.05, 0.1]
@@ -134,6 +148,7 @@ def test_the_command_prints_a_table_and_writes_json(tmp_path: Path, monkeypatch:
     def contest(folder: Path, size: object) -> Contest:
         return Contest("utterance", [Contender("ours", lambda: Work(10, seconds=0.5))])
 
+    monkeypatch.setattr("benchmarks.floor.rate", lambda side: 1.0)
     monkeypatch.setattr(command, "BENCHMARKS", {"train/one": contest, "start/two": contest})
     shown = run(command.main, "train", "--rounds", "2", "--out", str(tmp_path))
     assert shown.exit_code == 0, shown.output
@@ -163,13 +178,6 @@ def run(program: Callable[..., None], *arguments: str):  # type: ignore[no-untyp
     app = typer.Typer()
     app.command()(program)
     return CliRunner().invoke(app, list(arguments))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", set(BENCHMARKS) - set(IN_PROCESS))
-def test_every_benchmark_of_programs_works(name: str, folder: Path) -> None:
-    figures = held(BENCHMARKS[name](folder, SHORT), 1, SHORT)
-    assert all(50 < peak < 5000 for found in figures.values() for peak in found.peaks)
 
 
 def test_a_program_that_fails_says_why() -> None:
