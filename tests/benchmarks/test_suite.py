@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from benchmarks.suite import BENCHMARKS, RECIPES
 from benchmarks.training import sides
 from mmsa.types import Moment
 
+ROOT = Path(__file__).parents[2]
 PROGRAM = ("start/cold", "memory/")
 """Beginnings of the benchmarks that start programs, which takes seconds each."""
 OTHERS = [name for name in BENCHMARKS if not name.startswith(("train/", "evaluate/"))]
@@ -162,6 +165,24 @@ def test_the_command_prints_a_table_and_writes_json(tmp_path: Path, monkeypatch:
     refused = run(command.main, "trian")
     assert refused.exit_code == 2
     assert "train/one" in refused.output
+
+
+@pytest.mark.parametrize("page", ["docs/benchmarks.md", "CONTRIBUTING.md", "Makefile"])
+def test_the_lines_that_the_pages_name_are_accepted(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def contest(folder: Path, size: object) -> Contest:
+        return Contest("utterance", [Contender("ours", lambda: Work(1, seconds=1.0))])
+
+    monkeypatch.setattr("benchmarks.floor.rate", lambda side: 1.0)
+    monkeypatch.setattr(command, "BENCHMARKS", dict.fromkeys(BENCHMARKS, contest))
+    text = (ROOT / page).read_text(encoding="utf-8").replace('\\"', '"')
+    lines = re.findall(
+        r"^(?:\t@echo \")?(make bench [^#;\n]*?ARGS=[^#;\n]*)|; (ARGS=\"train/[^\n]*?\")", text, flags=re.MULTILINE
+    )
+    assert lines
+    for line in map("".join, lines):
+        arguments = shlex.split(shlex.split(line)[-1].removeprefix("ARGS="))
+        shown = run(command.main, *arguments, "--out", str(tmp_path))
+        assert shown.exit_code == 0, shown.output
 
 
 def test_a_broken_benchmark_fails_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
