@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -17,27 +16,19 @@ import typer
 
 from benchmarks.measuring import SHORT, Figures, Size, held
 from benchmarks.suite import BENCHMARKS
+from mmsa.provenance import environment, git_state
 
 HEAD = ["Benchmark", "Contender", "Processor time", "Times as fast as plain", "Share of the fp32 floor", "Peak memory"]
+SHOWN = ("date", "commit", "processor", "instructions", "cpus", "load", "threads", "python", "torch")
 
 
-def machine() -> dict[str, Any]:
-    """What the figures depend on beside the code."""
-    names = [line.partition(":")[2].strip() for line in _cpu_info() if line.startswith("model name")]
-    return {
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "processor": names[0] if names else platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 1),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
-
-
-def _cpu_info() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.is_file() else []
+def conditions() -> dict[str, str]:
+    """What the figures depend on: the code, the machine, and what else it does."""
+    git = git_state()
+    commit = f"{(git.commit or 'unknown')[:7]}{' with changes' if git.dirty else ''}"
+    load = f"{os.getloadavg()[0]:.1f}"
+    found = environment("cpu", torch.get_num_threads())
+    return {"date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit, "load": load, **found}
 
 
 def chosen(names: Sequence[str]) -> list[str]:
@@ -82,8 +73,8 @@ def main(
 ) -> None:
     """Measure what a run costs, in processor time of one thread."""
     torch.set_num_threads(1)
-    about, size = machine(), SHORT if short else Size()
-    typer.echo(", ".join(f"{key} {value}" for key, value in about.items()) + "\n")
+    about, size = conditions(), SHORT if short else Size()
+    typer.echo(", ".join(f"{key} {about[key]}" for key in SHOWN) + "\n")
     for row in (HEAD, ["---"] * len(HEAD)):
         typer.echo(line(row))
     results: dict[str, Any] = {}
@@ -98,7 +89,7 @@ def main(
         target = out or Path("outputs/benchmarks")
         target.mkdir(parents=True, exist_ok=True)
         path = target / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
-        path.write_text(json.dumps({"machine": about, "rounds": rounds, "benchmarks": results}, indent=1))
+        path.write_text(json.dumps({"conditions": about, "rounds": rounds, "benchmarks": results}, indent=1))
         typer.echo(f"\nwritten to {path}")
 
 

@@ -54,13 +54,14 @@ class Plain:
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=ours.cfg.optimizer.lr)
         self.train = loop.items(ours.train, ours.task.target)
         self.valid = loop.items(ours.valid, ours.task.target)
+        self.order = random.Random(1)
         self.clip_value = ours.cfg.trainer.clip_value
         self.batch_size, self.num_batches = ours.batch_size, ours.share.num_batches
 
     def epoch(self) -> list[int]:
         """Train on one epoch's share; the real steps of its utterances."""
         torch.use_deterministic_algorithms(False)
-        chosen = random.sample(self.train, self.num_batches * self.batch_size)
+        chosen = self.order.sample(self.train, self.num_batches * self.batch_size)
         batches = loop.loader(self.model, chosen, self.batch_size, shuffle=True)
         loop.train(self.model, self.optimizer, batches, self.clip_value)
         return [len(each["text"]) for each in chosen]

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,17 @@ from typer.testing import CliRunner
 
 from benchmarks import __main__ as command
 from benchmarks.children import ran
+from benchmarks.corpus import store
 from benchmarks.floor import Operations, counted
 from benchmarks.measuring import SHORT, Contender, Contest, Work, held
+from benchmarks.ours import EvenShare
 from benchmarks.plain import loop
 from benchmarks.plain.mmlatch import MMLatch
 from benchmarks.shape import LONGEST, lengths
 from benchmarks.suite import BENCHMARKS, RECIPES
 from benchmarks.training import sides
+from mmsa.data.batches import Data
+from mmsa.data.loading import Loading
 from mmsa.types import Moment
 
 ROOT = Path(__file__).parents[2]
@@ -98,6 +103,18 @@ def test_a_plain_batch_has_the_lengths_of_its_padding() -> None:
     assert labels.tolist() == [3.0, 1.0]
 
 
+def test_a_part_of_an_epoch_is_the_epoch_in_small(tmp_path: Path) -> None:
+    corpus = store(tmp_path, replace(SHORT, num_utterances=1000))
+    fold = Data(corpus, ["text", "audio", "visual"], Loading(normalize="none")).fold("train")
+    share = EvenShare(fold, num_batches=8, batch_size=8)
+    whole = list(fold.shuffled(8, torch.Generator().manual_seed(1)))
+    part = list(share.shuffled(8, torch.Generator().manual_seed(1)))
+    assert {batch.ids for batch in part} <= {batch.ids for batch in whole}
+    assert len(part) == 8 and len(share) == len(share.steps) == 64
+    assert sum(share.steps) == sum(int(batch.lengths["text"].sum()) for batch in part)
+    assert np.mean(share.steps) == pytest.approx(fold.steps.mean(), rel=0.03)
+
+
 def test_utterances_have_the_lengths_of_cmu_mosei() -> None:
     drawn = lengths(20_000)
     assert drawn.mean() == pytest.approx(22.5, abs=0.3)
@@ -160,7 +177,8 @@ def test_the_command_prints_a_table_and_writes_json(tmp_path: Path, monkeypatch:
     (path,) = tmp_path.iterdir()
     written = json.loads(path.read_text())
     assert written["benchmarks"]["train/one"]["ours"]["seconds"] == [0.5, 0.5]
-    assert {"processor", "torch", "threads", "date"} <= written["machine"].keys()
+    assert set(command.SHOWN) <= written["conditions"].keys()
+    assert f"torch {torch.__version__}, " in f"{shown.output.splitlines()[0]}, "
 
     refused = run(command.main, "trian")
     assert refused.exit_code == 2
