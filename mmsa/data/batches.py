@@ -277,7 +277,5 @@ class Data:
         return Fitted(scales, number_words(self.store, scales.get(TEXT)) if trained else None)
 
     def _scale(self, modality: str) -> Standardisation:
-        ragged = self.store.features[modality]
-        train = self.rows(FOLDS[0])
-        read, _ = VectorInput(ragged, train, None, self._most_held(modality)).steps(np.arange(len(train)))
-        return Standardisation.of(read, self.loading.clip)
+        train = VectorInput(self.store.features[modality], self.rows(FOLDS[0]), None, self._most_held(modality))
+        return Standardisation.of(lambda: (steps for steps, _ in train.blocks()), self.loading.clip)

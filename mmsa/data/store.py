@@ -72,12 +72,21 @@ class Ragged:
 
     def blocks(self) -> Iterator[np.ndarray]:
         """The values in blocks (n, D) of about 4 MiB; a mapped array is never in memory as a whole meanwhile."""
-        num_steps = max(1, _BLOCK // max(1, self.values[:1].nbytes))
-        mapped: object = self.values.base
+        num_steps = self.steps_per_block
         for start in range(0, len(self.values), num_steps):
             yield self.values[start : start + num_steps]
-            if isinstance(mapped, mmap.mmap):
-                mapped.madvise(mmap.MADV_DONTNEED)
+            self.release()
+
+    @property
+    def steps_per_block(self) -> int:
+        """Steps that fill a block."""
+        return max(1, _BLOCK // max(1, self.values[:1].nbytes))
+
+    def release(self) -> None:
+        """Let go of the memory of what was read of a mapped array; what is read again comes from the file."""
+        mapped: object = self.values.base
+        if isinstance(mapped, mmap.mmap):
+            mapped.madvise(mmap.MADV_DONTNEED)
 
     def touched(self, marked: np.ndarray) -> np.ndarray:
         """(N,) bool: whether a sequence has a step that is marked in (total steps,) bool."""
