@@ -26,8 +26,6 @@ from mmsa.errors import DataError, printable
 from mmsa.program import program
 
 FOLDS = ("train", "valid", "test")
-EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")
-"""The columns of the target `emotions`, in the order of CMU-MOSEI's labels."""
 PAUSE = "sp"
 """The word of a step without one, as the field writes it."""
 SCHEMA_VERSION = 1

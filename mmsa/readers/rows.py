@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from mmsa.data.store import EMOTIONS, FOLDS, Prepared, Ragged
+from mmsa.data.naming import EMOTIONS
+from mmsa.data.store import FOLDS, Prepared, Ragged
 from mmsa.errors import DataError
 from mmsa.readers.ids import as_text
 

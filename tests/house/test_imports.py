@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.records import record
+
 ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "mlflow", "optuna", "pandas", "sklearn", "matplotlib", "transformers"}
 
@@ -33,3 +35,13 @@ def test_help_of_train_is_light() -> None:
 def test_help_of_the_command_is_light() -> None:
     packages = imported("-c", "import sys; sys.argv = ['mmsa', '--help']; from mmsa.cli import main; main()")
     assert not packages & HEAVY
+
+
+def test_a_report_is_light(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "20260101-000000_run"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("seed: 1\n")
+    (folder / "result.json").write_text(record(metrics={"test/mae": 1.0, "test/corr": 0.5}).model_dump_json())
+    packages = imported("-m", "mmsa.cli", "report", "--outputs", str(tmp_path))
+    assert "numpy" in packages
+    assert not packages & (HEAVY | {"hydra", "h5py"})
