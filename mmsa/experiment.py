@@ -124,8 +124,8 @@ def run(
         data.rows(name)  # refuses an empty test fold now, not after training
     if trial and not trial.final:
         data = data.closed("test", closed_to_trials(f"trial {trial.number}", trial.sweep))
-    train, valid = data.fold("train"), data.fold("valid")
-    task.begin(train.targets)
+    targets = data.targets("train")
+    task.begin(targets)
 
     generators = {purpose: generator(cfg.seed, purpose) for purpose in ("order", "masks", "objective")}
     with initialisation(cfg.seed):
@@ -133,8 +133,9 @@ def run(
             cfg, data.widths, task, generators["masks"], data.aligned, data.tables, data.max_steps
         )
         objective = learning.build_objective(cfg, model, task, generators["objective"])
-    learning.check_needs(objective, [name for name in objective.needs if name not in train.targets])
-    objective.begin(len(train), {name: torch.from_numpy(values) for name, values in train.targets.items()})
+    learning.check_needs(objective, [name for name in objective.needs if name not in targets])
+    train, valid = data.fold("train"), data.fold("valid")  # not before what does not suit the data is refused
+    objective.begin(len(train), {name: torch.from_numpy(values) for name, values in targets.items()})
     torch.manual_seed(derived_seed(cfg.seed, "dropout"))
     learner: Any = Learner(model, objective)
     optimizers = learning.build_optimizers(cfg, learner)
