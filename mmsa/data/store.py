@@ -81,10 +81,8 @@ class Ragged:
         return max(1, _BLOCK // max(1, self.values[:1].nbytes))
 
     def release(self) -> None:
-        """Let go of the memory of what was read of a mapped array; what is read again comes from the file."""
-        mapped: object = self.values.base
-        if isinstance(mapped, mmap.mmap):
-            mapped.madvise(mmap.MADV_DONTNEED)
+        """As of `release`."""
+        release(self.values)
 
     def touched(self, marked: np.ndarray) -> np.ndarray:
         """(N,) bool: whether a sequence has a step that is marked in (total steps,) bool."""
@@ -93,6 +91,15 @@ class Ragged:
     def filled_steps(self) -> np.ndarray:
         """(total steps,) bool: whether a step has a value other than 0."""
         return np.concatenate([np.zeros(0, dtype=bool), *(block.any(axis=1) for block in self.blocks())])
+
+
+def release(values: np.ndarray) -> None:
+    """Let go of the memory of what was read of a mapped array; what is read again comes from the file."""
+    mapped: object = values
+    while isinstance(mapped, np.ndarray):
+        mapped = mapped.base
+    if isinstance(mapped, mmap.mmap):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def offsets_of(lengths: ArrayLike) -> np.ndarray:
