@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,14 @@ def imported(*arguments: str) -> set[str]:
 def test_imports_are_light() -> None:
     packages = imported("-c", "import mmsa.cli, mmsa.completion, mmsa.multirun, mmsa.tracking.ui, mmsa.train")
     assert {"mmsa", "hydra"} <= packages and not packages & HEAVY
+
+
+def test_what_a_first_step_does_not_need_is_imported_where_it_is_used() -> None:
+    at_the_top = re.compile(r"^(?:import|from) (mlflow|pandas|sklearn|transformers)\b", re.MULTILINE)
+    modules = list((ROOT / "mmsa").rglob("*.py"))
+    assert len(modules) > 200
+    found = {str(path.relative_to(ROOT)): at_the_top.findall(path.read_text(encoding="utf-8")) for path in modules}
+    assert not {path: names for path, names in found.items() if names}
 
 
 def test_help_of_train_is_light() -> None:
