@@ -94,7 +94,7 @@ class Ragged:
 
 
 def release(values: np.ndarray) -> None:
-    """Let go of the memory of what was read of a mapped array; what is read again comes from the file."""
+    """Let go of the memory that reading a mapped array has taken; its file has it again."""
     mapped: object = values
     while isinstance(mapped, np.ndarray):
         mapped = mapped.base
