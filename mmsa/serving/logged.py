@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -73,13 +74,15 @@ def _tracker(folder: Path) -> MLflowTracker:
 
 @contextmanager
 def _current(uri: str) -> Iterator[None]:
-    """Let an address be MLflow's current one, which its registry asks whatever its client was made for."""
+    """Let an address be MLflow's current one, which its registry asks whatever its client was made for; quietly."""
     import mlflow
 
     former = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
     mlflow.set_tracking_uri(uri)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # MLflow's own, not the user's to mend
+            yield
     finally:
         mlflow.set_tracking_uri(former)  # type: ignore[arg-type]  # None unsets it
 
