@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
 
 LOADER = "mmsa.serving.pyfunc"
-_TYPES = {"i": "long", "f": "double"}
+_TYPES = {str: "string", int: "long", float: "double"}
 
 
 def log(model: PackedModel, folders: Sequence[Path], register: str | None = None) -> list[str]:
@@ -59,9 +59,8 @@ def log(model: PackedModel, folders: Sequence[Path], register: str | None = None
     # Whatever goes wrong in a database, a network or a disk.
     except Exception as error:  # noqa: BLE001
         why = cause(error, tracker.uri)
-        raise MmsaError(
-            f"MLflow has not taken it ({hidden(tracker.uri)}): {why}.\n  type the same line again"
-        ) from None
+        after = "the same command packs and logs it once that is mended"
+        raise MmsaError(f"MLflow has not taken it ({hidden(tracker.uri)}): {why}.\n  {after}") from None
     return [f"logged: {uri} in {hidden(tracker.uri)}", f"serve it: {serve_command(tracker.uri, uri)}"]
 
 
@@ -132,20 +131,18 @@ def _save(path: str, model: PackedModel, made: LoggedModel) -> None:
     asked = [dict(example(model.card))]
     answer = Scorer(model).predict(asked)
     # Of the answer alone: MLflow drops columns that a signature lacks, where a mistaken name has to be refused.
-    signature = ModelSignature(
-        outputs=Schema([ColSpec(_TYPES.get(t.kind, "string"), n) for n, t in answer.dtypes.items()])
-    )
+    outputs = Schema([ColSpec(_TYPES[type(value)], name) for name, value in answer[0].items()])
     lines = (model.folder / "requirements.txt").read_text(encoding="utf-8").splitlines()
     pyfunc.save_model(
         path,
         loader_module=LOADER,
         data_path=str(model.folder),
         mlflow_model=Model(run_id=made.source_run_id, model_id=made.model_id, model_uuid=made.model_id),
-        signature=signature,
+        signature=ModelSignature(outputs=outputs),
         input_example=asked,
         pip_requirements=[line for line in lines if not line.startswith("#")],
     )
-    if not pyfunc.load_model(path).predict(asked).equals(answer):
+    if pyfunc.load_model(path).predict(asked) != answer:
         raise DataError(
             "MLflow has not taken it: loaded there it predicts other values.\n  report this, with the model"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +13,6 @@ from mmsa.errors import DataError, MmsaError
 from mmsa.serving.packed import PackedModel, load_packed
 from mmsa.serving.predict import predict, table
 from mmsa.serving.utterances import Record
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 
 class Scorer:
@@ -29,8 +26,8 @@ class Scorer:
         self._model = model
         self._lock = threading.Lock()  # a server asks from several threads, and encoders keep what they have read
 
-    def predict(self, data: Any) -> DataFrame:
-        """The table that `mmsa predict` writes.
+    def predict(self, data: Any) -> list[dict[str, Any]]:
+        """A row per utterance, in the columns of `mmsa predict`.
 
         Args:
             data: a list of records, as of `mmsa.predict`; or a data frame, or a mapping of columns, of a row per
@@ -40,12 +37,11 @@ class Scorer:
             mlflow.exceptions.MlflowException: a record is refused, with the reason; a server answers it with 400.
         """
         from mlflow.exceptions import MlflowException
-        from pandas import DataFrame
 
         try:
             records = _records(data)
             with self._lock:
-                return DataFrame(table(predict(self._model, records)))
+                return table(predict(self._model, records))
         except MmsaError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
 

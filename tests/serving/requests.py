@@ -35,7 +35,7 @@ BAD = [
     (_of('{"text": NaN}'), "record 0 has no modality"),
     (_of('{"text": [[1, 2, 3], [1]]}'), "record 0: text must hold numbers (its rows differ in shape)"),
     (_of('{"text": [["a", "b", "c"]]}'), "must hold numbers"),
-    (_of('{"text": "a fine film"}'), "is words, and the model reads vectors of former.npz"),
+    (_of('{"text": "a fine film"}'), "is words, and the model reads vectors of "),
     (_of('{"text": [[1, 2, 3]], "audio": [[1, 2], [1, 2]]}'), "modalities with one step per word"),
     ('{"dataframe_split": {"columns": ["text", "text"], "data": [[[[1, 2, 3]], null]]}}', "have the same name"),
     ('{"inputs": {"text": [[[1, 2, 3]]], "audio": [[[1, 2]], [[3, 4]]]}}', "a value per utterance each"),

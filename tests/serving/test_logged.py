@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from contextlib import chdir
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from mlflow import MlflowClient
 import mmsa
 from mmsa import cli
 from mmsa.errors import ConfigError, MmsaError
-from mmsa.tracking.database import default_uri
+from mmsa.tracking.database import default_uri, ensure_database
 from tests.serving.requests import BAD, GOOD, check_refused
 from tests.test_former import second_seed, written_in
 
@@ -120,3 +121,13 @@ def test_what_cannot_be_logged_is_refused_and_leaves_nothing_so_that_the_line_ca
     kept.rename(place / "outputs" / "mlflow.db")
     assert not list((place / "outputs" / "models").iterdir())
     assert len(client.search_logged_models(["1"])) == 1 and artifacts(place)
+
+
+def test_it_follows_an_outputs_folder_that_was_moved(place: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(place, tmp_path / "moved") / "outputs"
+    ensure_database(None, moved)
+    there = MlflowClient(default_uri(moved))
+    (logged,) = there.search_logged_models(["1"])
+    assert there.get_model_version_download_uri("reviews", "1") == logged.artifact_location
+    assert mmsa.load(Path(logged.artifact_location.removeprefix("file://"), "data", "reviews"))
+    assert Path(logged.artifact_location.removeprefix("file://")).is_relative_to(moved)
