@@ -40,7 +40,7 @@ BAD = [
     ('{"dataframe_split": {"columns": ["text", "text"], "data": [[[[1, 2, 3]], null]]}}', "have the same name"),
     ('{"inputs": {"text": [[[1, 2, 3]]], "audio": [[[1, 2]], [[3, 4]]]}}', "a value per utterance each"),
     ('{"inputs": 3}', "a list of utterances is required"),
-    ('{"inputs": [3]}', ""),
+    ('{"inputs": [3]}', "a list of utterances is required"),
     ('{"dataframe_records": []}', "there is no record to predict"),
     ('{"inputs": []}', "there is no record to predict"),
     ("", "valid JSON"),
