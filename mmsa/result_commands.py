@@ -211,23 +211,34 @@ def pack(
     register: Annotated[
         str | None, typer.Option(help="With --mlflow: register it there by this name.", metavar="NAME")
     ] = None,
+    license_: Annotated[
+        str | None, typer.Option("--license", help="Of the model, for its card: mit.", metavar="NAME")
+    ] = None,
+    push: Annotated[
+        str | None, typer.Option(help="Upload it to the Hugging Face hub too.", metavar="USER/NAME")
+    ] = None,
 ) -> None:
     """Pack finished runs into a folder that predicts without data."""
+    from mmsa.serving import hub
     from mmsa.serving.pack import described
     from mmsa.serving.pack import pack as packed
 
     if register is not None and not mlflow:
         raise ConfigError(f"--register needs --mlflow.\n  type --mlflow --register {quoted(register)}")
-    model = packed(runs, output, data)
+    if push is not None:
+        hub.check_push(push, license_)
+    model = packed(runs, output, data, license_)
     lines = described(model)
-    if mlflow:
-        from mmsa.serving.logged import log
+    try:
+        if push is not None:
+            lines.append(f"pushed: {hub.push(model, push)}")
+        if mlflow:
+            from mmsa.serving.logged import log
 
-        try:
             lines += log(model, runs, register)
-        except BaseException:  # so that the same line can be typed again
-            remove_all([model.folder])
-            raise
+    except BaseException:  # so that the same line can be typed again
+        remove_all([model.folder])
+        raise
     print(printable_lines("\n".join(lines)))
 
 
