@@ -92,8 +92,8 @@ def serve_command(uri: str, model: str) -> str:
     known = quoted(uri) if hidden(uri) == uri else f'"${{{VARIABLES["tracking.uri"]}:?}}"'
     words = [f"MLFLOW_TRACKING_URI={known}"]
     if program("mlflow") != "mlflow":  # which looks for uvicorn on the PATH
-        words.append(f"PATH={quoted(str(Path(sys.executable).parent))}:$PATH")
-    return " ".join([*words, "mlflow models serve -m", quoted(model), "--env-manager local --port 5001"])
+        words.append(f'PATH={quoted(str(Path(sys.executable).parent))}:"$PATH"')
+    return " ".join([*words, program("mlflow"), "models serve -m", quoted(model), "--env-manager local --port 5001"])
 
 
 def browse_command(outputs: str, uri: str | None = None, run: Path | None = None, entry: Sequence[str] = ()) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from contextlib import chdir
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from mlflow import MlflowClient
 
 import mmsa
 from mmsa import cli
+from mmsa.commands import serve_command
 from mmsa.errors import ConfigError, MmsaError
 from mmsa.tracking.database import default_uri, ensure_database
 from tests.serving.requests import BAD, GOOD, check_refused
@@ -131,3 +133,12 @@ def test_it_follows_an_outputs_folder_that_was_moved(place: Path, tmp_path: Path
     assert there.get_model_version_download_uri("reviews", "1") == logged.artifact_location
     assert mmsa.load(Path(logged.artifact_location.removeprefix("file://"), "data", "reviews"))
     assert Path(logged.artifact_location.removeprefix("file://")).is_relative_to(moved)
+
+
+def test_the_line_that_serves_shows_no_secret_and_finds_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = "mlflow models serve -m models:/reviews/1 --env-manager local --port 5001"
+    assert serve_command("http://host:1", "models:/reviews/1") == f"MLFLOW_TRACKING_URI=http://host:1 {ends}"
+    secret = serve_command("http://me:secret@host:1", "models:/reviews/1")
+    assert secret == f'MLFLOW_TRACKING_URI="${{MMSA_TRACKING:?}}" {ends}'
+    monkeypatch.setenv("PATH", "/usr/bin")
+    assert f'PATH={Path(sys.executable).parent}:"$PATH" ' in serve_command("http://host:1", "models:/reviews/1")

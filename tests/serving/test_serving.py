@@ -13,13 +13,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import mmsa
+from mmsa.commands import serve_command
 from mmsa.record import RunRecord
 from tests import warm
 from tests.conftest import ROOT
@@ -72,7 +73,8 @@ def served(line: str, folder: Path, environment: dict[str, str]) -> Iterator[Non
             time.sleep(0.2)
         yield
     finally:
-        os.killpg(server.pid, signal.SIGINT)
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGINT)
         server.wait(60)
 
 
@@ -126,9 +128,14 @@ def test_own_data_to_a_served_ensemble_with_one_number_from_command_line_python_
     first, download, second = commands("mlflow", PAGE)
     subprocess.run(download, shell=True, cwd=tmp_path, env=environment, check=True, capture_output=True)
     assert f"{first.partition(' --host')[0]} --port 5001\n" in printed, "the line of the page, for any host"
-    for server in (first, second):
+    elsewhere = environment | {"PATH": "/usr/bin:/bin"}
+    with pytest.MonkeyPatch.context() as patch:  # where the environment is not activated
+        patch.chdir(tmp_path)
+        patch.setenv("PATH", elsewhere["PATH"])
+        third = serve_command(environment["MLFLOW_TRACKING_URI"], "models:/reviews/1")
+    for server, variables in ((first, environment), (second, environment), (third, elsewhere)):
         port = free_port()
-        with served(server.replace("5001", port), tmp_path, environment):
+        with served(server.replace("5001", port), tmp_path, variables):
             assert "200" in shell(f"{ping} -s -o /dev/null -w %{{http_code}}".replace("5001", port))
             (of_http,) = json.loads(shell(curl.replace("5001", port)))["predictions"]
             assert {name: str(value) for name, value in of_http.items()} == of_line
