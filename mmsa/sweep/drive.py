@@ -27,7 +27,7 @@ from mmsa.sweep.summary import Summary, TrialRecord, summarise
 FIGURES_SECONDS = 60.0
 """How long the figures of a study may be behind: drawing them takes seconds, of which the trials have better use."""
 READING_SHARE = 0.1
-"""The share of its time that the parent of a sweep reads the study: of a grid every point that waits is read anew."""
+"""The share of its time that the parent of a sweep reads the study, which takes longer the more trials it has."""
 RUNNING_SECONDS = 600.0
 """How often the running trials are printed where there is no live line."""
 

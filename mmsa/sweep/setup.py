@@ -15,7 +15,6 @@ import optuna
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 from optuna.study import StudyDirection
-from optuna.trial import TrialState
 
 from mmsa import build
 from mmsa.commands import train_command
@@ -89,8 +88,6 @@ def set_up(checked: CheckedSweep, choice: str) -> Sweep:
         sources = {store.dataset: store.sources}
         spec = SweepSpec(**vars(search), study=name, folder=str(folder), storage=storage, sources=sources)
         study = make_study(spec, searched, study_record(spec, checked.space, store, command, named))
-        if spec.num_points is not None:
-            enqueue_missing(study, grid_points(checked.space))
         spec.save()
     return Sweep(spec, study, checked.base, command, note)
 
@@ -201,18 +198,8 @@ def make_study(spec: SweepSpec, searched: Mapping[str, Any], record: StudyRecord
     study.set_user_attr("searched", now)
     former = study.user_attrs.get(ATTRIBUTE) or {}
     study.set_user_attr(ATTRIBUTE, {**asdict(record), "id": former.get("id") or uuid.uuid4().hex})
-    study.set_user_attr(FAILED_BEFORE, len(failures(study.get_trials(deepcopy=False))))
+    study.set_user_attr(FAILED_BEFORE, [trial.number for trial in failures(study.get_trials(deepcopy=False))])
     return study
-
-
-def enqueue_missing(study: optuna.Study, points: Sequence[Mapping[str, Any]]) -> None:
-    """Queue the points of a grid that are neither done nor under way; those that failed are tried again."""
-    trials = study.get_trials(deepcopy=False)
-    there = {trial.user_attrs.get("point") for trial in trials if trial.state != TrialState.FAIL}
-    for point in points:
-        name = json.dumps(point, sort_keys=True)
-        if name not in there:
-            study.enqueue_trial(dict(point), user_attrs={"point": name})
 
 
 def reopen(spec: SweepSpec, command: str) -> Sweep:
@@ -245,15 +232,15 @@ def open_sweep(spec: SweepSpec, slot: str) -> tuple[TrialDesk, TrialRunner]:
     options = spec.options
     space = space_of(spec)
     grid = is_grid(spec.sampler)
+    points = [json.dumps(point, sort_keys=True) for point in grid_points(space)] if grid else None
     study = optuna.load_study(
         study_name=spec.study,
         storage=open_storage(spec.storage, options["storage_minutes"], waits=True),
         sampler=optuna.samplers.RandomSampler(seed=0) if grid else make_sampler(spec.sampler, spec.seed),
         pruner=make_pruner(options["pruner"], options["min_epochs"]),
     )
-    total = None if grid else spec.total
     limits = options["retries"], options["max_failures"]
-    desk = TrialDesk(study, space.distributions, total, *limits, slot)
+    desk = TrialDesk(study, space.distributions, spec.total, *limits, slot, points=points)
     runner = TrialRunner(spec, space, study, desk.check)
     desk.reached = runner.epochs_of
     return desk, runner

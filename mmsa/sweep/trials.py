@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +20,10 @@ from mmsa.sweep.lasting import ASKED
 
 SETTLE_SECONDS = 2.0
 """How long two hosts that claim the same abandoned trial wait to see whose name stands."""
-FAILED_BEFORE = "failed before"
-"""Attribute of a study: how many trials had failed when the sweep's command was last typed."""
+FAILED_BEFORE = "failed before the command"
+"""Attribute of a study: the numbers of the trials that had failed when the sweep's command was last typed."""
+POINT = "point"
+"""Attribute of a trial: the point of a grid that it runs, as JSON with sorted keys."""
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -34,25 +37,28 @@ class TrialDesk:
 
     Exactly `total` trials are finished or pruned at the end, each recorded once. A trial belongs to the worker in its
     attribute "owner", by a claim with a number. A worker holds a lock for as long as it lives, by which workers of the
-    same host know the dead; those of other hosts are known by a counter that stands still.
+    same host know the dead; those of other hosts are known by a counter that stands still. A point of a grid becomes a
+    trial when a worker is free for it: a storage reads all trials that have not ended anew, for each of its calls.
 
     Args:
         study: with the sampler that suggests.
         distributions: dimensions in the order in which they are suggested.
-        total: finished or pruned trials at which the study ends; None runs the queued ones, as for a grid.
+        total: finished or pruned trials at which the study ends.
         retries: how often a trial whose worker died is resumed.
         max_failures: failed trials since the command last ran at which the sweep ends.
         slot: what the worker computes on, for people.
         reached: how far a trial has come, by its checkpoints.
+        points: of a grid, each as its trial's attribute POINT; it ends when none is left to try, whatever `total` is.
     """
 
     study: Study
     distributions: Mapping[str, BaseDistribution]
-    total: int | None
+    total: int
     retries: int
     max_failures: int
     slot: str = ""
     reached: Callable[[FrozenTrial], int] = lambda trial: 0
+    points: Sequence[str] | None = None
     worker: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def __post_init__(self) -> None:
@@ -94,8 +100,9 @@ class TrialDesk:
     def is_complete(self) -> bool:
         """Whether nothing is left to run, now or later."""
         trials = self.study.get_trials(deepcopy=False)
-        if self.total is None:
-            return not any(trial.state in (TrialState.WAITING, TrialState.RUNNING) for trial in trials)
+        if self.points is not None:
+            under_way = any(trial.state in (TrialState.WAITING, TrialState.RUNNING) for trial in trials)
+            return not under_way and self._next_point(self.points, trials) is None
         return sum(trial.state in DONE for trial in trials) >= self.total
 
     def check(self) -> None:
@@ -152,17 +159,36 @@ class TrialDesk:
         return self._claimed is not None and self._claimed.stands(self.study._storage.get_trial(trial._trial_id))
 
     def _may_ask(self, trials: Sequence[FrozenTrial], abandoned: set[int]) -> bool:
-        if self.total is None:
-            return any(trial.state == TrialState.WAITING for trial in trials)
+        """Whether a trial may begin; of a grid its point is then in the queue."""
+        if self.points is not None:
+            return any(trial.state == TrialState.WAITING for trial in trials) or self._queue_next(self.points, trials)
         running = {trial.number for trial in trials if trial.state == TrialState.RUNNING}
         return sum(trial.state in DONE for trial in trials) + len(running - abandoned) < self.total
 
+    def _queue_next(self, points: Sequence[str], trials: Sequence[FrozenTrial]) -> bool:
+        """Queue the next point of a grid; False where none is left."""
+        point = self._next_point(points, trials)
+        if point is not None:
+            self.study.enqueue_trial(json.loads(point), user_attrs={POINT: point})
+        return point is not None
+
+    def _next_point(self, points: Sequence[str], trials: Sequence[FrozenTrial]) -> str | None:
+        taken = self._taken(trials)
+        return next((point for point in points if point not in taken), None)
+
+    def _taken(self, trials: Sequence[FrozenTrial]) -> set[str]:
+        """The points of a grid that have a trial; those that failed before the sweep's command are tried again."""
+        again = _failed_before(self.study)
+        has_run = (trial for trial in trials if trial.number not in again and not trial.user_attrs.get("surplus"))
+        return {trial.user_attrs[POINT] for trial in has_run if POINT in trial.user_attrs}
+
     def _is_wanted(self, trial: Trial) -> bool:
-        """Withdraw a trial that another host's worker asked for, or took, at the same moment as the last one."""
-        if self.total is None:  # a queued trial is a point of the grid
-            wanted = "fixed_params" in self.study._storage.get_trial(trial._trial_id).system_attrs
+        """Withdraw a trial that another host's worker asked for, queued or took at the same moment as this one."""
+        before = [other for other in self.study.get_trials(deepcopy=False) if other.number < trial.number]
+        if self.points is not None:
+            frozen = self.study._storage.get_trial(trial._trial_id)  # without a point where the queue was empty
+            wanted = POINT in frozen.user_attrs and frozen.user_attrs[POINT] not in self._taken(before)
         else:
-            before = (other for other in self.study.get_trials(deepcopy=False) if other.number < trial.number)
             taken = (other.state in (*DONE, TrialState.RUNNING) for other in before)
             wanted = len(self._places()) == 1 or sum(taken) < self.total
         if not wanted:
@@ -247,7 +273,12 @@ def worker_lock(worker: str) -> Path:
 
 def num_failed(study: Study, trials: Sequence[FrozenTrial]) -> int:
     """How many trials failed since the sweep's command last ran: earlier failures may have been fixed."""
-    return len(failures(trials)) - int(study.user_attrs.get(FAILED_BEFORE, 0))
+    before = _failed_before(study)
+    return sum(trial.number not in before for trial in failures(trials))
+
+
+def _failed_before(study: Study) -> frozenset[int]:
+    return frozenset(study.user_attrs.get(FAILED_BEFORE, ()))
 
 
 def failures(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

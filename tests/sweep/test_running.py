@@ -509,8 +509,10 @@ def test_the_same_command_is_the_same_study_and_another_search_is_not(base: list
 def test_a_grid_in_another_order_is_the_same_grid(base: list[str]) -> None:
     dimensions = ["seed=1,2", "encoder.text.dropout=0.1,0.2"]
     made = make(*base, *dimensions, option="grid", sampler=GRID)
-    for _ in range(2):  # points that fail are queued anew by the next command, whatever their place in it
-        made.study.tell(made.study.ask(), state=TrialState.FAIL)
+    desk, _ = open_sweep(made.spec, "")
+    for _ in range(2):  # points that fail are tried again by the next command, whatever their place in it
+        trial = desk.next()
+        assert trial is not None and desk.tell(trial, TrialState.FAIL)
     again = make(*base, *reversed(dimensions), option="grid", sampler=GRID)
     assert again.spec.study == made.spec.study
     done = [trial for trial in work(again).trials if trial.state == TrialState.COMPLETE]

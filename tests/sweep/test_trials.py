@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ SPACE = {
     "feedback": CategoricalDistribution(("none", "static", "mmlatch")),
 }
 RANDOM = {"_target_": "optuna.samplers.RandomSampler"}
+GRID = [json.dumps({"feedback": name, "lr": lr, "width": 8}) for lr in (0.001, 0.01) for name in ("none", "static")]
 TPE = {"_target_": "optuna.samplers.TPESampler", "n_startup_trials": 3}
 
 
@@ -41,7 +44,7 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'study.db'}"
 
 
-def make_desk(url: str, total: int | None = 5, sampler: dict[str, Any] = RANDOM, **options: Any) -> TrialDesk:
+def make_desk(url: str, total: int = 5, sampler: dict[str, Any] = RANDOM, **options: Any) -> TrialDesk:
     quiet_optuna()
     study = optuna.create_study(
         study_name="study", storage=open_storage(url), sampler=make_sampler(sampler, 1), load_if_exists=True
@@ -200,13 +203,12 @@ def test_failures_of_before_the_command_count_no_more(url: str) -> None:
     desk.tell(trial, TrialState.FAIL, reason="no luck")
     with pytest.raises(TooManyFailures):
         desk.next()
-    desk.study.set_user_attr(FAILED_BEFORE, 1)  # as the same command does, typed once more
+    desk.study.set_user_attr(FAILED_BEFORE, [trial.number])  # as the same command does, typed once more
     assert desk.next() is not None
 
 
 def test_a_point_that_another_host_took_first_is_not_run_twice(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = make_desk(url, None)
-    desk.study.enqueue_trial({"lr": 0.001, "width": 8, "feedback": "none"})
+    desk = make_desk(url, points=GRID[:1])
     ask = desk.study.ask
 
     def late() -> Any:
@@ -218,6 +220,25 @@ def test_a_point_that_another_host_took_first_is_not_run_twice(url: str, monkeyp
     assert desk.next() is None
     assert [trial.state.name for trial in desk.study.trials] == ["RUNNING", "FAIL"]
     assert desk.study.trials[1].user_attrs["surplus"]
+
+
+def test_a_point_that_two_hosts_queue_at_once_is_run_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = make_desk(url, points=GRID[:2]), make_desk(url, points=GRID[:2])
+    monkeypatch.setattr(there, "_asking", nullcontext())  # another host sees no lock of this one
+    queue, met = here.study.enqueue_trial, list[Any]()
+
+    def late(*arguments: Any, **named: Any) -> None:
+        met.append(there.next())  # after this host has read what there is, and before it queues
+        queue(*arguments, **named)
+
+    with monkeypatch.context() as once:
+        once.setattr(here.study, "enqueue_trial", late)
+        assert here.next() is None, "the point is the other host's"
+    mine = here.next()
+    assert mine is not None and [dict(trial.params) for trial in (*met, mine)] == [json.loads(p) for p in GRID[:2]]
+    for desk, trial in ((there, met[0]), (here, mine)):
+        assert desk.tell(trial, TrialState.COMPLETE, [1.0])
+    assert here.next() is None and here.is_complete()
 
 
 @pytest.fixture
@@ -397,13 +418,47 @@ def test_a_trial_that_takes_too_long_is_ended_for_good(url: str, teaches: bool, 
     assert following is not None and following.number == 1
 
 
-def test_a_grid_runs_each_of_its_points_once(url: str) -> None:
-    desk = make_desk(url, None)
-    wanted = [{"lr": lr, "width": 8, "feedback": name} for lr in (0.001, 0.01) for name in ("none", "static")]
-    for point in wanted:
-        desk.study.enqueue_trial(point)
+def test_a_grid_runs_each_of_its_points_once_in_their_order(url: str) -> None:
+    desk = make_desk(url, points=GRID)
     run(desk)
-    assert [dict(params) for _, _, params, _ in points(url)] == wanted and desk.is_complete()
+    assert [dict(params) for _, _, params, _ in points(url)] == list(map(json.loads, GRID)) and desk.is_complete()
+
+
+def test_a_point_that_failed_is_tried_again_by_the_next_command_only(url: str) -> None:
+    desk = make_desk(url, points=GRID, max_failures=9)
+    states = [TrialState.FAIL, TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
+    for state in states:
+        trial = desk.next()
+        assert trial is not None and not desk.is_complete()
+        desk.tell(trial, state, [1.0] if state == TrialState.COMPLETE else None)
+    assert desk.next() is None and desk.is_complete()
+    desk.study.set_user_attr(FAILED_BEFORE, [0, 2])  # as the same command does
+    assert not desk.is_complete()
+    run(desk)
+    assert [json.dumps(dict(t.params), sort_keys=True) for t in desk.study.trials[4:]] == [GRID[0], GRID[2]]
+    assert desk.is_complete()
+
+
+def test_a_point_whose_worker_died_before_it_had_it_is_run_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = make_desk(url, points=GRID)
+    with monkeypatch.context() as killed:
+        killed.setattr(desk.study, "ask", lambda: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            desk.next()
+    desk.close()
+    run(make_desk(url, points=GRID))
+    assert [dict(params) for _, _, params, _ in points(url)] == list(map(json.loads, GRID))
+
+
+def test_a_large_grid_has_no_more_unended_trials_than_workers(url: str) -> None:
+    many = [json.dumps({"lr": 0.01, "width": 8, "feedback": "none", "seed": seed}) for seed in range(10_000)]
+    desks = [make_desk(url, points=many) for _ in range(3)]
+    for _ in range(2):
+        trials = [desk.next() for desk in desks]
+        assert len({trial.number for trial in trials if trial is not None}) == 3
+        assert len(desks[0].study.get_trials(states=(TrialState.WAITING, TrialState.RUNNING))) == 3
+        for desk, trial in zip(desks, trials, strict=True):
+            assert trial is not None and desk.tell(trial, TrialState.COMPLETE, [1.0])
 
 
 WORKER = """
