@@ -68,7 +68,7 @@ def find_pickles(dataset: Dataset, source: Path, context: bool = False) -> Found
     def read(folder: Path, progress: Progress) -> Prepared:
         required = tuple(m for m in dataset.needed if m != TEXT or dataset.glove is None)
         read_family = families.read_folder if source.is_dir() else families.read_file
-        prepared = read_family(source, ReadOptions(required, context), progress)
+        prepared = read_family(source, ReadOptions(required, context, folder), progress)
         _check_target(prepared, next(iter(dataset.kinds)), source, dataset.title)
         if dataset.glove is not None:
             _check_words(prepared, source)

@@ -25,10 +25,12 @@ class ReadOptions:
     Args:
         required: modalities that have to be there; the others are read where the source has them.
         context: UR-FUNNY: the context sentences before the punchline too.
+        folder: has room for the features until they are in the store; None holds them in memory.
     """
 
     required: tuple[str, ...] = ()
     context: bool = False
+    folder: Path | None = None
 
 
 class FileFamily(Protocol):

@@ -58,7 +58,7 @@ def read(content: Any, options: ReadOptions, progress: Progress) -> Prepared:
     for fold in FOLDS:
         folds[fold] = _fold(content[fold], f"fold {fold}", modalities, targets)
         content[fold] = {}  # CMU-MOSEI's text alone takes 3.5 GB
-    return gather(*strip_rows(folds, progress, FAMILY, "right"))
+    return gather(*strip_rows(folds, progress, FAMILY, "right"), folder=options.folder)
 
 
 def _fold(part: Mapping[str, Any], where: str, modalities: Sequence[str], targets: Sequence[str]) -> Fold:

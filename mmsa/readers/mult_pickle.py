@@ -21,4 +21,4 @@ def matches(content: Any) -> bool:
 def read(content: Any, options: ReadOptions, progress: Progress) -> Prepared:
     """Read all of the pickle without its padding, aligned or not; IEMOCAP's is refused."""
     rows, labels, report = read_padded_folds(content, options, progress, FAMILY)
-    return gather(labelled(rows, sentiment_targets(labels, f"{FAMILY}'s pickle")), report)
+    return gather(labelled(rows, sentiment_targets(labels, f"{FAMILY}'s pickle")), report, folder=options.folder)

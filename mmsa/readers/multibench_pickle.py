@@ -38,13 +38,15 @@ def read(content: Any, options: ReadOptions, progress: Progress) -> Prepared:
     rows, labels, report = read_padded_folds(content, options, progress, FAMILY)
     name = _binary_target(rows, labels)
     if name is None:
-        return gather(labelled(rows, sentiment_targets(labels, f"{FAMILY}'s pickle")), report)
+        targets = sentiment_targets(labels, f"{FAMILY}'s pickle")
+    else:
+        targets = {name: (labels.reshape(-1) > 0).astype(np.float32)}
     if name == "sarcasm":  # neither number of an id names a video
         rows = [
             replace(row, video=f"{row.video}_{row.segment}", segment=0) if row.video.isdigit() else row for row in rows
         ]
         report["ids"] = {"own_video": len(rows)}
-    return gather(labelled(rows, {name: (labels.reshape(-1) > 0).astype(np.float32)}), report)
+    return gather(labelled(rows, targets), report, folder=options.folder)
 
 
 def _binary_target(rows: Sequence[Utterance], labels: np.ndarray) -> str | None:

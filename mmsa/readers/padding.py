@@ -9,9 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mmsa.data.store import Ragged, offsets_of
 from mmsa.errors import DataError
-from mmsa.readers.rows import as_steps, float32, numbers
+from mmsa.readers.rows import as_steps, numbers
 
 Side = Literal["left", "right"]
 
@@ -20,7 +19,7 @@ class PaddedFold:
     """The padded modalities of one fold.
 
     Args:
-        arrays: (N, T, D) numbers per modality; let go as they are stripped.
+        arrays: (N, T, D) numbers per modality.
         lengths: (N,) true steps of every row for the modalities of which the source states them; more than T counts
             as T.
         where: named in errors.
@@ -45,13 +44,13 @@ class Stripped:
     """One fold without its padding.
 
     Args:
-        steps: of every row, per modality.
+        steps: (T_i, D) of every row per modality, views of its fold's array.
         sides: of the padding, per modality: "left", "right", "left (assumed)", "right (assumed)", or "none" where no
             row begins or ends in zeros.
         beyond: (N,) steps that hold something beyond the stated lengths, which were dropped, per modality.
     """
 
-    steps: dict[str, Ragged]
+    steps: dict[str, list[np.ndarray]]
     sides: dict[str, str]
     beyond: dict[str, np.ndarray]
 
@@ -81,8 +80,11 @@ def strip_folds(folds: Sequence[PaddedFold], documented: Side = "right") -> Iter
             used = dict.fromkeys(used, np.max(list(used.values()), axis=0))
         cut = Stripped({}, {}, {})
         for modality, filled in fold.filled.items():
-            side, kept = sides[modality], _kept(filled.shape[1], used[modality], sides[modality] or documented)
-            cut.steps[modality] = Ragged(float32(fold.arrays.pop(modality)[kept]), offsets_of(used[modality]))
+            side, lengths = sides[modality], used[modality].tolist()
+            kept = _kept(filled.shape[1], used[modality], side or documented)
+            starts = [filled.shape[1] - n if (side or documented) == "left" else 0 for n in lengths]
+            rows = zip(fold.arrays[modality], starts, lengths, strict=True)
+            cut.steps[modality] = [row[start : start + length] for row, start, length in rows]
             cut.sides[modality] = side or (f"{documented} (assumed)" if any(map(np.any, _runs(filled))) else "none")
             cut.beyond[modality] = (filled & ~kept).sum(axis=1)
         yield cut

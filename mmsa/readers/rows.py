@@ -35,7 +35,7 @@ class Utterance:
         video: its video.
         segment: its place in the video, counted as in the source.
         targets: one number or one vector each.
-        features: (T, D) float32 per modality; no steps where the modality is absent.
+        features: (T, D) numbers per modality, float32 in the store; no steps where the modality is absent.
         words: None where the source lacks them.
         name: its id where the source gives one of another form.
     """

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from mmsa.errors import DataError
 from mmsa.readers.family import ReadOptions
 from mmsa.readers.ids import as_text, name_rows
 from mmsa.readers.rows import Utterance, as_steps, check_required, gather, numbers, sentiment_targets, words_said
+from mmsa.readers.spool import put_aside
 
 DRAWN_WIDTH = 300
 """Numbers of a random vector of a word: as many as GloVe has."""
@@ -72,8 +74,10 @@ def read_samples(
         read += [(fold, _Sample(sample, lexicon, f"{where}, row {i}")) for i, sample in enumerate(folds[fold])]
     samples = [sample for _, sample in read]
     _trim(samples)
+    if (table := lexicon.vectors) is not None:
+        _give_text(samples, (table[sample.ids] for sample in samples), options.folder)
     spoken = lexicon.vectors is None and all(sample.words is not None for sample in samples)
-    drawn = _draw_text(samples) if spoken else 0
+    drawn = _draw_text(samples, options.folder) if spoken else 0
     modalities = [m for m in ("text", "audio", "visual") if m != "text" or drawn or lexicon.vectors is not None]
     if "text" in options.required and "text" not in modalities:
         raise _without_vectors(family, vectors_file, [m for m in options.required if m != "text"])
@@ -89,7 +93,7 @@ def read_samples(
     for i, ((fold, sample), name) in enumerate(zip(read, names, strict=True)):
         features = {modality: sample.features[modality] for modality in modalities}
         rows.append(Utterance(fold, *name, {key: target[i] for key, target in targets.items()}, features, sample.words))
-    return gather(rows, {"ids": odd} | ({"drawn_vectors": drawn} if drawn else {}))
+    return gather(rows, {"ids": odd} | ({"drawn_vectors": drawn} if drawn else {}), folder=options.folder)
 
 
 def _without_vectors(family: str, vectors_file: str | None, others: Sequence[str]) -> DataError:
@@ -100,21 +104,27 @@ def _without_vectors(family: str, vectors_file: str | None, others: Sequence[str
     return DataError(f"{without}: {vectors_file} is their file. Put it there, or\n  {rest}")
 
 
-def _draw_text(samples: Sequence[_Sample]) -> int:
+def _draw_text(samples: Sequence[_Sample], folder: Path | None) -> int:
     """Give each different word a random vector, the same in every file and run; returns how many there are.
 
     MISA itself starts words without a vector from such numbers. They distinguish words and have no meaning.
     """
     table: dict[str, np.ndarray] = {}
-    for sample in samples:
-        words = sample.words or []
+
+    def vectors(words: Sequence[str]) -> np.ndarray:
         for word in words:
             if word not in table:
                 seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "little")
                 table[word] = np.random.default_rng(seed).standard_normal(DRAWN_WIDTH).astype(np.float32)
-        empty = np.zeros((0, DRAWN_WIDTH), np.float32)
-        sample.features["text"] = np.stack([table[word] for word in words]) if words else empty
+        return np.stack([table[word] for word in words]) if words else np.zeros((0, DRAWN_WIDTH), np.float32)
+
+    _give_text(samples, (vectors(sample.words or []) for sample in samples), folder)
     return len(table)
+
+
+def _give_text(samples: Sequence[_Sample], vectors: Iterable[np.ndarray], folder: Path | None) -> None:
+    for sample, steps in zip(samples, put_aside(vectors, folder), strict=True):
+        sample.features["text"] = steps
 
 
 class _Sample:
@@ -125,6 +135,7 @@ class _Sample:
             raise DataError(f"{where}: a tuple ((words, visual, acoustic, …), label, segment) is required.")
         parts, self.label = sample[0], sample[1]
         self.segment = sample[2] if len(sample) == 3 else None
+        self.ids = np.zeros(0, np.int64)
         self.features = {
             "audio": as_steps(parts[2], f"{where}, acoustic"),
             "visual": as_steps(parts[1], f"{where}, visual"),
@@ -145,7 +156,7 @@ class _Sample:
                     f"{where}: word {outside[0]} of a table of {len(lexicon.vectors)} vectors: "
                     "the samples and embedding_and_mapping.pt are not of the same corpus."
                 )
-            self.features["text"] = lexicon.vectors[ids]
+            self.ids = ids
         if self.words is None and lexicon.words is not None:
             self.words = [lexicon.words.get(number, "unk") for number in ids.tolist()]
 

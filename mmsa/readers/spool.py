@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from mmsa.data.store import Ragged, offsets_of
 from mmsa.errors import DataError
 
 
@@ -84,6 +86,23 @@ class Spool:
     def _no_room(self, error: OSError) -> DataError:
         megabytes = self._num_steps * self._width * 4 / 1e6
         return DataError(
-            f"{self._place} cannot take the aligned steps, {megabytes:.0f} MB so far ({error.strerror}).\n"
+            f"{self._place} cannot take the features, {megabytes:.0f} MB so far ({error.strerror}).\n"
             "  type paths.data=FOLDER on a disk with room that you may write to"
         )
+
+
+def put_aside(sequences: Iterable[np.ndarray], folder: Path | None) -> list[np.ndarray]:
+    """Sequences that a reader makes, (T_i, D) float32, mapped from a file in the folder; None keeps them in memory.
+
+    Raises:
+        DataError: the folder cannot be written to, or the disk is full.
+    """
+    if folder is None:
+        return list(sequences)
+    lengths = []
+    with Spool(folder) as spool:
+        for steps in sequences:
+            spool.append(steps)
+            lengths.append(len(steps))
+        whole = Ragged(spool.array().view(np.ndarray), offsets_of(lengths))
+    return [whole[i] for i in range(len(whole))]

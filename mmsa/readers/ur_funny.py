@@ -16,6 +16,7 @@ from mmsa.readers.family import ReadOptions, describe
 from mmsa.readers.ids import as_text, segment_ids
 from mmsa.readers.restricted_pickle import load_pickle
 from mmsa.readers.rows import MODALITIES, Utterance, as_steps, by_fold, check_required, gather, numbers, words_said
+from mmsa.readers.spool import put_aside
 
 FAMILY = "UR-FUNNY"
 _NEEDED = {"folds": "data_folds.pkl", "labels": "humor_label_sdk.pkl"}
@@ -54,19 +55,22 @@ def read(files: Mapping[str, Path], options: ReadOptions, progress: Progress) ->
     modalities = [modality for modality in MODALITIES if modality in sources]
     check_required(options.required, modalities, f"{files['folds'].parent}")
     names, odd = segment_ids(list(fold_of))
+    labelled = [segment for segment in fold_of if segment in labels]
+    spoken = put_aside(map(sources["text"].steps, labelled), options.folder) if "text" in sources else []
+    text_of = dict(zip(labelled, spoken, strict=False))
     unlabelled, absent, rows = [], dict.fromkeys(modalities, 0), []
     for (segment, fold), (video, place) in zip(fold_of.items(), names, strict=True):
         if segment not in labels:
             unlabelled.append(f"{video}[{place}]")
             continue
-        features = {modality: sources[modality].steps(segment) for modality in modalities}
+        features = {m: text_of[segment] if m == "text" else sources[m].steps(segment) for m in modalities}
         for modality, steps in features.items():
             absent[modality] += not len(steps)
         words = text.words(segment) if text is not None else None
         rows.append(Utterance(fold, video, place, {"humor": _label(labels[segment], segment)}, features, words))
     report = {"ids": odd, "absent": absent, "context": options.context}
     report |= {"without_context": {modality: len(source.without_context) for modality, source in sources.items()}}
-    return gather(rows, report | {"dropped": {"no label": unlabelled} if unlabelled else {}})
+    return gather(rows, report | {"dropped": {"no label": unlabelled} if unlabelled else {}}, folder=options.folder)
 
 
 @dataclass
@@ -85,6 +89,8 @@ class _Sentences:
         filled = [sentence for sentence in sentences if len(sentence)]
         if len({sentence.shape[1] for sentence in filled}) > 1:
             raise DataError(f"{self.path}, segment {segment}: its sentences differ in width.")
+        if len(filled) == 1:
+            return filled[0]
         return np.concatenate(filled) if filled else np.zeros((0, 1), np.float32)
 
     def _parts(self, segment: str, kind: str, context: str | None = None) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,37 @@ def test_a_file_is_one_familys_and_no_others(name: str, tmp_path: Path) -> None:
     assert prepared.report["family"] == recognise_file(make()).FAMILY == family
     assert prepared.report["folds"] == "those of the source"
     assert [prepared.folds.count(fold) for fold in FOLDS] == [2, 2, 2]
+
+
+def wide_mmsa() -> dict[str, Any]:
+    made = unaligned()
+    for part in made.values():
+        part.update({key: np.tile(part[key], 3000) for key in ("text", "audio", "vision")})
+    return made
+
+
+def long_mag() -> dict[str, Any]:
+    words = [f"w{k % 7}" for k in range(500)]
+    parts = (words, np.tile(filled(500, 1), 600), np.tile(filled(500, 1), 200))
+    return {fold: [(parts, np.array([[1.5]]), f"{fold}[{i}]") for i in range(2)] for fold in ("train", "dev", "test")}
+
+
+@pytest.mark.parametrize("make", [wide_mmsa, long_mag], ids=["padded", "samples"])
+def test_a_pickle_is_prepared_in_blocks_beside_its_own_arrays(
+    make: Callable[[], dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = recognise_file(make()).read(make(), ReadOptions(), silent)
+    content = make()
+    monkeypatch.setattr("mmsa.readers.rows._BLOCK", 1 << 14)
+    tracemalloc.start()
+    prepared = recognise_file(content).read(content, ReadOptions(folder=tmp_path), silent)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < sum(ragged.values.nbytes for ragged in whole.features.values()) / 2
+    assert prepared.report == whole.report and list(prepared.features) == list(whole.features)
+    for modality, ragged in whole.features.items():
+        assert np.array_equal(prepared.features[modality].values, ragged.values)
+        assert np.array_equal(prepared.features[modality].offsets, ragged.offsets)
 
 
 @pytest.mark.parametrize(
