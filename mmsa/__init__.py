@@ -53,7 +53,7 @@ def run(
     from mmsa.compose import compose
     from mmsa.experiment import run as run_experiment
 
-    return run_experiment(compose(overrides), list(overrides), quiet)
+    return run_experiment(compose(overrides), list(overrides), quiet, of_defaults=True)
 
 
 def load(folder: str | Path, data: str | Path | None = None) -> TrainedRun | PackedModel:

@@ -85,6 +85,7 @@ def run(
     quiet: bool = False,
     trial: TrialHooks | None = None,
     repeats: Original | None = None,
+    of_defaults: bool = False,
 ) -> RunResult:
     """Prepare the data, train, select on the validation fold, evaluate once on the test fold, and keep everything.
 
@@ -94,6 +95,7 @@ def run(
         quiet: print nothing.
         trial: of a trial of a sweep, which reads the test fold only where it is final.
         repeats: the run that this one repeats, whose data and overrides it has; None of any other.
+        of_defaults: the overrides make `cfg` of the defaults; False compares, and finds those that are lacking.
 
     Raises:
         MmsaError: an error that the user can fix; the message says how.
@@ -110,7 +112,7 @@ def run(
         own = own_store(cfg, overrides)
     elif repeats is not None:
         overrides, own = list(repeats.overrides), repeats.store
-    elif trial is None:
+    elif trial is None and not of_defaults:
         overrides = overrides_of(cfg, overrides)
     journal = Journal(cfg, overrides, Display(quiet, place_among_runs()), trial, repeats.name if repeats else None)
     build.check(cfg)

@@ -66,13 +66,20 @@ def job(cfg: DictConfig) -> float:
         with uncollected():
             from mmsa import experiment
 
-        scores.append(experiment.run(cfg, overrides).score)
+        scores.append(experiment.run(cfg, overrides, of_defaults=is_of_defaults()).score)
 
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         run_one_of_many(run, overrides)
     elif failed := report_errors(run, SHOW_TRACEBACK):  # here, before Hydra adds lines of its own
         sys.exit(failed)
     return scores[0]
+
+
+def is_of_defaults() -> bool:
+    """Whether Hydra has read our own config.yaml: --config-name and --config-path name another."""
+    hydra_config = HydraConfig.get()
+    main = [source.path for source in hydra_config.runtime.config_sources if source.provider == "main"]
+    return bool(hydra_config.job.config_name == "config" and main == [str(conf_folder())])
 
 
 def join_sweep(cfg: DictConfig) -> None:

@@ -8,9 +8,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import hydra
 import numpy as np
 import pytest
 import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 import mmsa
@@ -18,6 +20,7 @@ from mmsa import experiment
 from mmsa.analysis.runs import by_configuration
 from mmsa.analysis.selection import read_runs
 from mmsa.compose import compose
+from mmsa.config import conf_folder
 from mmsa.data.batches import Data
 from mmsa.errors import ConfigError, TrainingError
 from mmsa.experiment import RunResult
@@ -25,8 +28,10 @@ from mmsa.record import RunRecord
 from mmsa.resume import continued, overrides_of
 from mmsa.run_folder import read_config, run_name
 from mmsa.tracking.none import NullTracker
+from mmsa.train import is_of_defaults
 from mmsa.training.checkpoints import load_checkpoint
 from mmsa.training.trainer import Trainer
+from tests.composition import HYDRA
 from tests.conftest import ROOT
 from tests.records import documented, fits, record
 
@@ -354,6 +359,29 @@ def test_a_run_repeated_from_its_own_configuration_is_named_by_what_it_computes(
     assert "fusion-concat-regularizer-m3" in again.folder.name
     (group,) = by_configuration(read_runs(typed.folder.parents[1]).runs)
     assert "fusion=concat" in group.label and "regularizer=m3" in group.label
+
+
+def test_a_run_of_typed_options_is_composed_once_and_that_of_another_configuration_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("composed again")
+
+    def begun(cfg: object, overrides: list[str], *arguments: object) -> None:
+        raise InterruptedError(*overrides)
+
+    monkeypatch.setattr("mmsa.resume.compose", refuse)
+    monkeypatch.setattr("mmsa.experiment.Journal", begun)
+    with pytest.raises(InterruptedError, match="seed=3"):
+        mmsa.run(["seed=3"])
+    with pytest.raises(AssertionError, match="again"):
+        experiment.run(compose(["seed=3"]), ["seed=3"])
+    (tmp_path / "config.yaml").write_text("seed: 3\n")
+    for folder, own in ((conf_folder(), True), (tmp_path, False)):
+        with hydra.initialize_config_dir(str(folder)):
+            monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
+            HydraConfig.instance().set_config(HYDRA("config", return_hydra_config=True))
+            assert is_of_defaults() == own
 
 
 def test_only_a_run_of_the_defaults_is_called_default() -> None:
