@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 
-from mmsa import build, provenance, repairs
+from mmsa import build, parts, provenance, repairs
 from mmsa.analysis.layout import Table
 from mmsa.analysis.rendering import rendered
 from mmsa.analysis.runs import run_of
@@ -173,7 +173,7 @@ class Journal:
         return former
 
     def _track(self, former: RunRecord | None) -> None:
-        self.tracker = build.build_tracker(self.cfg, warn=self.display.say)
+        self.tracker = parts.build_tracker(self.cfg, warn=self.display.say)
         info = info_of(self.folder, self.record, as_stored(self.cfg))
         self.tracker.start(info, self.record.mlflow_run_id, again=former is not None)
         self._keep(self.record)
