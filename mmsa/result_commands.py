@@ -89,7 +89,7 @@ def report(
         print(printable(f"figures in {figures}: {', '.join(drawn) or 'none, as of the table'}"), file=sys.stderr)
     if archive is not None:
         again = _typed(context, ("what", "outputs", "sweep", "archive", "figures", "style", "bibtex"))
-        num = write_archive(archive, asked, shape, shlex.join(["mmsa", "report", "runs/*", *again]))
+        num = write_archive(archive, asked, shape, results, shlex.join(["mmsa", "report", "runs/*", *again]))
         print(printable(f"{archive}: the table and {num} run{'' if num == 1 else 's'}"), file=sys.stderr)
     every = asked == Selection(outputs) and style in ("table", "markdown") and not bibtex
     if every and (lines := studies.study_lines(outputs)):
