@@ -6,7 +6,7 @@ TORCH ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow check ui clean environment
+.PHONY: help setup train test test-slow check bench ui clean environment
 
 help:
 	@echo "make setup      install everything into $(VENV) (takes minutes; every target below does it on first use)"
@@ -14,6 +14,7 @@ help:
 	@echo "make test       run the tests; ARGS=\"tests/parity -x\" chooses"
 	@echo "make test-slow  run the longer demonstrations"
 	@echo "make check      lint, formatting, types and import directions: what CI runs beside the tests"
+	@echo "make bench      what runs cost, beside plain versions; ARGS=\"train/mmlatch --rounds 3\" chooses"
 	@echo "make ui         open the MLflow UI over outputs/; ARGS=\"--port 5001\""
 	@echo "make clean      remove caches and build leftovers; never runs, stores or $(VENV)"
 	@echo
@@ -43,6 +44,9 @@ check: environment
 	@"$(VENV)/bin/python" -m ruff format --check .
 	@"$(VENV)/bin/python" -m mypy
 	@"$(VENV)/bin/lint-imports"
+
+bench: environment
+	@"$(VENV)/bin/python" -m benchmarks $(ARGS)
 
 ui: environment
 	@"$(VENV)/bin/python" -m mmsa.cli ui $(ARGS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -79,6 +80,20 @@ def _admitting(packages: Sequence[str]) -> list[str]:
 def doctor_command(arguments: Sequence[str]) -> str:
     """The command line of the doctor's report."""
     return " ".join([program("mmsa"), "doctor", *map(quoted, arguments)])
+
+
+def serve_command(uri: str, model: str) -> str:
+    """The command line that serves a model of MLflow on this machine.
+
+    Args:
+        uri: an MLflow tracking URI, whole.
+        model: the model's URI there.
+    """
+    known = quoted(uri) if hidden(uri) == uri else f'"${{{VARIABLES["tracking.uri"]}:?}}"'
+    words = [f"MLFLOW_TRACKING_URI={known}"]
+    if program("mlflow") != "mlflow":  # which looks for uvicorn on the PATH
+        words.append(f'PATH={quoted(str(Path(sys.executable).parent))}:"$PATH"')
+    return " ".join([*words, program("mlflow"), "models serve -m", quoted(model), "--env-manager local --port 5001"])
 
 
 def browse_command(outputs: str, uri: str | None = None, run: Path | None = None, entry: Sequence[str] = ()) -> str:

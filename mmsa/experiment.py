@@ -124,8 +124,8 @@ def run(
         data.rows(name)  # refuses an empty test fold now, not after training
     if trial and not trial.final:
         data = data.closed("test", closed_to_trials(f"trial {trial.number}", trial.sweep))
-    train, valid = data.fold("train"), data.fold("valid")
-    task.begin(train.targets)
+    targets = data.targets("train")
+    task.begin(targets)
 
     generators = {purpose: generator(cfg.seed, purpose) for purpose in ("order", "masks", "objective")}
     with initialisation(cfg.seed):
@@ -133,8 +133,9 @@ def run(
             cfg, data.widths, task, generators["masks"], data.aligned, data.tables, data.max_steps
         )
         objective = learning.build_objective(cfg, model, task, generators["objective"])
-    learning.check_needs(objective, [name for name in objective.needs if name not in train.targets])
-    objective.begin(len(train), {name: torch.from_numpy(values) for name, values in train.targets.items()})
+    learning.check_needs(objective, [name for name in objective.needs if name not in targets])
+    train, valid = data.fold("train"), data.fold("valid")  # not before what does not suit the data is refused
+    objective.begin(len(train), {name: torch.from_numpy(values) for name, values in targets.items()})
     torch.manual_seed(derived_seed(cfg.seed, "dropout"))
     learner: Any = Learner(model, objective)
     optimizers = learning.build_optimizers(cfg, learner)
@@ -146,7 +147,7 @@ def run(
             journal.display.say(line)
         say_what_is_read(journal, data, task, train, valid)
         options = {key: value for key, value in cfg.trainer.items() if key not in OF_THE_RUN}
-        checkpoints, told = journal.folder / "checkpoints", journal.display.batch
+        checkpoints, told = journal.folder / "checkpoints", journal.batch
         trainer = Trainer(fabric, task, checkpoints, generators, on_batch=told, before_save=journal.check, **options)
         learner, *ready = fabric.setup(learner, *optimizers.values())
         optimizers = dict(zip(optimizers, ready, strict=True))

@@ -95,6 +95,7 @@ class Journal:
         self._began = time.monotonic()
         self._trained = 0.0
         self._state, self._resumed = TrainingState(), False
+        self._tracked, self._again = False, False
 
     @property
     def named(self) -> str:
@@ -103,14 +104,15 @@ class Journal:
 
     @contextmanager
     def kept(self, store: Store, task: Task, num_parameters: int, device: str) -> Iterator[bool]:
-        """Around the work of a run: opens its folder, its record and the tracker's run; keeps the reason of an early
-        end, and says how to resume. Gives whether it resumes an earlier run."""
+        """Around the work of a run: opens its folder and its record, keeps the reason of an early end, and says how to
+        resume. Gives whether it resumes an earlier run."""
         former = self._open(store, task, num_parameters, device)
+        self._again = former is not None
         self._training = time.monotonic()
         ours = True
         try:
-            self._track(former)
-            yield former is not None
+            self.tracker = parts.build_tracker(self.cfg, warn=self.display.say)
+            yield self._again
         except BaseException as error:
             ours = self.record.status != "running" or self._is_ours()
             if ours and self.record.status == "running":
@@ -172,13 +174,13 @@ class Journal:
             trial.started(self.folder)
         return former
 
-    def _track(self, former: RunRecord | None) -> None:
-        self.tracker = parts.build_tracker(self.cfg, warn=self.display.say)
-        info = info_of(self.folder, self.record, as_stored(self.cfg))
-        self.tracker.start(info, self.record.mlflow_run_id, again=former is not None)
-        self._keep(self.record)
-        if self.trial is None:
-            settle(self.cfg, self.display.say)
+    def _track(self) -> None:
+        """Open the tracker's run where it is not open yet."""
+        if not self._tracked:
+            self._tracked = True
+            info = info_of(self.folder, self.record, as_stored(self.cfg))
+            self.tracker.start(info, self.record.mlflow_run_id, again=self._again)
+            self._keep(self.record)
 
     def _stopped(self, error: BaseException) -> None:
         """Keep and say why a run ends early."""
@@ -196,6 +198,7 @@ class Journal:
         ended += "" if go_on else f"; run folder: {self.folder}"
         trouble = _each(
             lambda: self._keep(self.record.model_copy(update=found)),
+            self._track,
             lambda: self.tracker.fail(self.folder, reason, pruned),
             lambda: self._keep(self.record),
             self._drop_unused,
@@ -235,6 +238,14 @@ class Journal:
         done = len(self._state.history)
         best = f"; best so far: {self._best()}" if self._state.best_epoch else ""
         return f"{done} epoch{'' if done == 1 else 's'}{best}"
+
+    def batch(self, epoch: int, share: float) -> None:
+        """Show how far an epoch is; its first step has not waited for the seconds of the tracker's imports."""
+        self.display.batch(epoch, share)
+        if not self._tracked:
+            self._track()
+            if self.trial is None:
+                settle(self.cfg, self.display.say)
 
     def epoch(self, state: TrainingState, metrics: Mapping[str, float]) -> None:
         """Report an epoch to the tracker, the display and the sweep."""
@@ -284,6 +295,7 @@ class Journal:
         trouble = _each(
             lambda: give_room(self.folder),
             lambda: self._draw(record) if shown else None,
+            self._track,
             lambda: self.tracker.finish(self.folder, record, description=description(self.folder, record)),
             lambda: self._keep(record),
             self._drop_unused,

@@ -9,10 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-from hydra._internal.utils import get_args_parser
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
-from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from mmsa.errors import ConfigError
@@ -76,6 +72,8 @@ def check_dashes(arguments: Sequence[str], conf: Path) -> None:
     def refuse(message: str) -> NoReturn:
         raise ConfigError(f"{message}.\n  type {training()} --help")
 
+    from hydra._internal.utils import get_args_parser
+
     parser = get_args_parser()
     parser.error = refuse  # type: ignore[method-assign]
     unknown = [argument for argument in parser.parse_known_args(list(arguments))[1] if argument.startswith("-")]
@@ -119,11 +117,16 @@ def text_override(key: str, value: str) -> str:
 
 def quoted(text: str) -> str:
     """A text quoted for Hydra's grammar."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
     return QuotedString(text, Quote.double).with_quotes()
 
 
 def _is_text(override: str, multirun: bool) -> bool:
     """Whether Hydra reads the value as a text or null, or as several ones in a multirun."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
     try:
         parsed = OverridesParser.create().parse_override(override)
     except HydraException:

@@ -52,7 +52,7 @@ Scores = Mapping[str, Number]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="null")
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="null", defer_build=True)
 
 
 class Git(_Part):

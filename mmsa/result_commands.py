@@ -11,8 +11,10 @@ from typing import Annotated, Literal
 
 import typer
 
+from mmsa.commands import quoted
 from mmsa.config import conf_folder
 from mmsa.errors import ConfigError, printable, printable_lines
+from mmsa.files import remove_all
 
 
 def data_sets() -> list[str]:
@@ -204,12 +206,39 @@ def pack(
     data: Annotated[
         Path | None, typer.Option(help="Folder of the stores.", show_default="beside the runs, or paths.data")
     ] = None,
+    mlflow: Annotated[bool, typer.Option("--mlflow", help="Log it in MLflow too, to be served.")] = False,
+    register: Annotated[
+        str | None, typer.Option(help="With --mlflow: register it there by this name.", metavar="NAME")
+    ] = None,
+    license_: Annotated[
+        str | None, typer.Option("--license", help="Of the model, for its card: mit.", metavar="NAME")
+    ] = None,
+    push: Annotated[
+        str | None, typer.Option(help="Upload it to the Hugging Face hub too.", metavar="USER/NAME")
+    ] = None,
 ) -> None:
     """Pack finished runs into a folder that predicts without data."""
+    from mmsa.serving import hub
     from mmsa.serving.pack import described
     from mmsa.serving.pack import pack as packed
 
-    print(printable_lines("\n".join(described(packed(runs, output, data)))))
+    if register is not None and not mlflow:
+        raise ConfigError(f"--register needs --mlflow.\n  type --mlflow --register {quoted(register)}")
+    if push is not None:
+        hub.check_push(push, license_)
+    model = packed(runs, output, data, license_)
+    lines = described(model)
+    try:
+        if push is not None:
+            lines.append(f"pushed: {hub.push(model, push)}")
+        if mlflow:
+            from mmsa.serving.logged import log
+
+            lines += log(model, runs, register)
+    except BaseException:  # so that the same line can be typed again
+        remove_all([model.folder])
+        raise
+    print(printable_lines("\n".join(lines)))
 
 
 def predict(

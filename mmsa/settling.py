@@ -65,7 +65,8 @@ def settle(cfg: DictConfig, say: Callable[[str], None]) -> None:
 
 def leftovers(outputs: Path, data: Path) -> list[Path]:
     """What killed writers have left in folders in which others may write now: it is too old to be theirs."""
-    found = [*outputs.glob(".*.tmp"), *data.glob(".*.tmp"), *(outputs / "sweeps").rglob(".*.tmp")]
+    places = (outputs, data, outputs / "models")
+    found = [path for place in places for path in place.glob(".*.tmp")] + [*(outputs / "sweeps").rglob(".*.tmp")]
     return [path for path in dict.fromkeys(found) if stale(path)]
 
 

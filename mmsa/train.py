@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from mmsa.config import conf_folder, execution_whitelist
 from mmsa.config_folder import check_folders
 from mmsa.errors import ConfigError
+from mmsa.garbage import uncollected
 from mmsa.overrides import check_dashes, is_sweep, native_overrides, typed_overrides
 from mmsa.program import training
 from mmsa.reporting import in_few_lines, report_errors
@@ -62,7 +63,8 @@ def job(cfg: DictConfig) -> float:
 
     def run() -> None:
         check_values(cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True)))  # before seconds of imports
-        from mmsa import experiment
+        with uncollected():
+            from mmsa import experiment
 
         scores.append(experiment.run(cfg, overrides).score)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from mmsa.garbage import uncollected
 from mmsa.tracking.database import import_client
 
-import_client()
-for name in (
+NAMES = (
     *("hydra.main", "matplotlib.backends.backend_agg", "mlflow.store.tracking.sqlalchemy_store", "optuna"),
     *("mmsa.cli", "mmsa.experiment", "mmsa.multirun", "mmsa.sweep.hydra_sweep", "mmsa.sweep.worker", "torch._dynamo"),
-):
-    import_module(name)
+)
+with uncollected():
+    import_client()
+    for name in NAMES:
+        import_module(name)

@@ -97,6 +97,21 @@ def test_it_shows_what_would_go_and_removes_that_alone(outputs: Path, capsys: py
     assert "holds nothing that can go" in cleaned(capsys, outputs, "--yes")
 
 
+def test_the_model_of_a_pack_that_was_killed_goes_and_that_of_a_living_one_stays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = tmp_path / "models"
+    for name in ("reviews", ".killed.17.tmp", ".living.18.tmp"):
+        (models / name).mkdir(parents=True)
+        (models / name / "model.safetensors").write_bytes(b"half")
+    long_ago = models.stat().st_mtime - 2 * STALE
+    for name in ("reviews", ".killed.17.tmp"):
+        os.utime(models / name, (long_ago, long_ago))
+    assert f"4 bytes  {models / '.killed.17.tmp'}\n1 leftovers" in cleaned(capsys, tmp_path)
+    cleaned(capsys, tmp_path, "--yes")
+    assert sorted(path.name for path in models.iterdir()) == [".living.18.tmp", "reviews"]
+
+
 def test_runs_under_way_are_left_alone(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = files(outputs)
     locks = {name: take(outputs / "runs" / name) for name in ("finished", "pruned", "given-up")}

@@ -56,7 +56,7 @@ def test_a_copy_is_what_a_death_leaves(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("scenario", "every", "first"),
-    [(FirstRun(), 59, 13), (ResumedRun(), 59, 5), (Search(), 97, 40)],
+    [(FirstRun(), 59, 13), (ResumedRun(), 59, 5), (Search(), 111, 13)],
     ids=lambda value: type(value).__name__,
 )
 def test_some_crashes_leave_nothing(scenario: Scenario, every: int, first: int, stores: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from mmsa.experiment import RunResult
 from mmsa.record import RunRecord
 from mmsa.resume import continued, overrides_of
 from mmsa.run_folder import read_config, run_name
+from mmsa.tracking.none import NullTracker
 from mmsa.training.checkpoints import load_checkpoint
 from mmsa.training.trainer import Trainer
 from tests.conftest import ROOT
@@ -58,6 +59,29 @@ def test_the_same_seed_gives_the_same_run_whoever_looks_on_and_another_seed_anot
     assert capsys.readouterr().out.count("epoch 2 of 2") >= STEPS
     same(first, second)
     assert first.predictions != other.predictions
+
+
+def test_the_tracker_opens_after_the_first_step_or_when_the_run_ends_before_it(
+    small: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    step = Trainer.step
+
+    def seen(self: Trainer, *arguments: Any) -> list[dict[str, torch.Tensor]]:
+        order.append("step")
+        return step(self, *arguments)
+
+    for name in ("start", "log_epoch", "finish", "fail"):
+        monkeypatch.setattr(NullTracker, name, lambda *arguments, name=name, **options: order.append(name))
+    with monkeypatch.context() as patch:
+        stop_after(patch, 0)
+        with pytest.raises(KeyboardInterrupt):
+            mmsa.run([*small, "trainer.max_epochs=1"], quiet=True)
+    assert order == ["start", "fail"]
+    order.clear()
+    monkeypatch.setattr(Trainer, "step", seen)
+    mmsa.run([*small, "trainer.max_epochs=1"], quiet=True)
+    assert order == ["step", "start", *(["step"] * (STEPS - 1)), "log_epoch", "finish"]
 
 
 def stop_after(patch: pytest.MonkeyPatch, steps: int) -> None:

@@ -20,14 +20,28 @@ FORMER = "/FORMER"
 """Stands in the texts for the folder in which they were written."""
 
 
-@pytest.fixture
-def former(tmp_path: Path) -> Path:
-    """What that commit wrote, as if it had been written here."""
-    folder = tmp_path / "former"
+def written_in(folder: Path) -> Path:
+    """A copy of what that commit wrote, as if it had been written there."""
     shutil.copytree(WRITTEN, folder)
     for path in [*folder.rglob("*.json"), *folder.rglob("*.yaml"), *folder.rglob("run.log")]:
         path.write_text(path.read_text(encoding="utf-8").replace(FORMER, str(folder)), encoding="utf-8")
     return folder
+
+
+def second_seed(run: Path, folder: Path) -> Path:
+    """A copy of a run's folder as that of seed 2."""
+    shutil.copytree(run, folder)
+    for name in ("config.yaml", "result.json"):
+        text = (folder / name).read_text()
+        changed = text.replace("seed: 1", "seed: 2").replace('"seed": 1', '"seed": 2')
+        assert changed != text
+        (folder / name).write_text(changed)
+    return folder
+
+
+@pytest.fixture
+def former(tmp_path: Path) -> Path:
+    return written_in(tmp_path / "former")
 
 
 def overrides(former: Path, run: str) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsa.data.store import EMOTIONS
+from mmsa.data.naming import EMOTIONS
 from mmsa.training.metrics import Array, binary_classes, rounded, rounded_away
 from mmsa.training.sims_metrics import FIVE_CLASSES, THREE_CLASSES, classes_between
 

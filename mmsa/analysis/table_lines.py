@@ -22,9 +22,9 @@ def lines(rows: Iterable[Scored], shape: Shape, metrics: Sequence[str]) -> Itera
             yield from (scored(row.label, "seed", (run,), metrics) for run in row.runs)
 
 
-def record(runs: Sequence[Run], row: Scored) -> list[object]:
-    """A line: the values of FIELDS, and of each metric mean and deviation."""
-    about = about_table(runs)
+def record(about: Sequence[object], row: Scored) -> list[object]:
+    """A line: the values of FIELDS, of which `about_table` gives the first, and of each metric mean and deviation."""
+    about = list(about)
     numbers: list[object] = ["", "", "", ""]
     if row.kind == "configuration":
         held_out = {run.data.held_out for run in row.runs if run.data.parts}

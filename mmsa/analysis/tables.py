@@ -142,7 +142,7 @@ def estimates_row(label: str, estimates: Iterable[Estimate]) -> Row:
 
 
 def _result(runs: Sequence[Run], shape: Shape, data: Sequence[str], warned: bool) -> Result:
-    first, columns, stored = runs[0], shape.columns(runs), Stored()
+    first, columns, about, stored = runs[0], shape.columns(runs), about_table(runs), Stored()
     groups, notes = shape.groups(runs)
     metrics = list(dict.fromkeys(metric for column in columns for metric in column))
     configurations = [scored(group.label, "configuration", group.runs, metrics) for group in groups]
@@ -174,13 +174,12 @@ def _result(runs: Sequence[Run], shape: Shape, data: Sequence[str], warned: bool
               *(warning.line for warning in warnings)],
         terms={metric: METRICS[metric].definition for metric in metrics if metric in METRICS},
         fields=[*FIELDS, *(f"{metric}_{part}" for metric in metrics for part in ("mean", "std"))],
-        records=[record(runs, row) for row in lines([*rows, *of_others], shape, metrics)],
+        records=[record(about, row) for row in lines([*rows, *of_others], shape, metrics)],
     )  # fmt: skip
     tested = None
     if found:
-        about = dict(zip(OF_TABLE, about_table(runs), strict=True))
         above = tests if shape.pairs else ["tests: see above"]
-        tested = difference_table(found, table.title, above, percent, about)
+        tested = difference_table(found, table.title, above, percent, dict(zip(OF_TABLE, about, strict=True)))
     return Result(table, tested, groups, metrics, found, warnings)
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import InitVar, dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -175,13 +175,29 @@ class Data:
         self.max_steps = {m: self._most(m) or int(read[m].max(initial=0)) for m in self.modalities}
         """Per modality the most steps that an utterance may have: `max_length`, or those of the longest one."""
         self._held = [m for m in self.modalities if m in store.features]
-        self.fitted = fitted = fitted or self._fit()
-        trained = fitted.vocabulary
+        if fitted is None and any(self._normalize[m] == "train" for m in self._held):
+            self.rows(FOLDS[0])
+        self._fitted = cache(lambda: fitted or self._fit())
+        trained = self.fitted.vocabulary if fitted or loading.word_vectors == "trained" else None
         self._word_ids = None if trained is None else trained.ids(store)
         self.tables = {} if trained is None else {TEXT: torch.from_numpy(trained.table)}
         """Per modality whose features are numbers of words, their vectors (V, D) float32; row 0, padding, is zeros."""
         self.remarks: list[str] = []
         """Remarks that a run prints."""
+
+    @property
+    def fitted(self) -> Fitted:
+        """The values that it takes from its train fold, which is read for them once, when they are first needed."""
+        return self._fitted()
+
+    def targets(self, fold: str) -> dict[str, np.ndarray]:
+        """The targets of one fold, of which no feature is read.
+
+        Raises:
+            DataError: it is empty, or closed.
+        """
+        rows = self.rows(fold)
+        return {name: np.asarray(values)[rows] for name, values in self.store.targets.items()}
 
     def closed(self, fold: str, reason: str) -> Data:
         """The same data with one fold that nobody can open.
@@ -277,7 +293,5 @@ class Data:
         return Fitted(scales, number_words(self.store, scales.get(TEXT)) if trained else None)
 
     def _scale(self, modality: str) -> Standardisation:
-        ragged = self.store.features[modality]
-        train = self.rows(FOLDS[0])
-        read, _ = VectorInput(ragged, train, None, self._most_held(modality)).steps(np.arange(len(train)))
-        return Standardisation.of(read, self.loading.clip)
+        train = VectorInput(self.store.features[modality], self.rows(FOLDS[0]), None, self._most_held(modality))
+        return Standardisation.of(lambda: (steps for steps, _ in train.blocks()), self.loading.clip)

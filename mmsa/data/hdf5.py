@@ -150,6 +150,15 @@ def read_texts(datasets: Sequence[h5py.Dataset], allowance: Allowance) -> list[b
     return texts.read()
 
 
+def is_in_one_piece(dataset: h5py.Dataset) -> bool:
+    """Whether its elements lie in the file one after the other, as numpy has them in memory."""
+    properties = dataset.id.get_create_plist()
+    contiguous = properties.get_layout() == h5py.h5d.CONTIGUOUS and not properties.get_nfilters()
+    kind = dataset.id.get_type()
+    written = dataset.id.get_storage_size() == num_elements(dataset) * kind.get_size() > 0
+    return bool(contiguous and written and kind.equal(h5py.h5t.py_create(dataset.dtype)))
+
+
 def in_one_piece(dataset: h5py.Dataset) -> range:
     """The bytes of the file that are the elements of an array, one after the other.
 

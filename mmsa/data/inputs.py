@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -78,16 +78,16 @@ class VectorInput:
         values = np.asarray(self._ragged.values[_places(self._starts[rows], lengths)])
         return (self._normalizer(values, lengths) if self._normalizer else values), lengths
 
+    def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """`steps` of all utterances in their order, whole utterances of about 4 MiB at a time."""
+        block = np.cumsum(self._read) // self._ragged.steps_per_block  # (N,)
+        for rows in np.split(np.arange(len(block)), np.flatnonzero(np.diff(block)) + 1):
+            yield self.steps(rows)
+            self._ragged.release()
+
     def means(self) -> np.ndarray:
         """(N, D) means over the steps that have frames, NaN without any."""
-        count = len(self._read)
-        values, lengths = self.steps(np.arange(count))
-        owner = np.repeat(np.arange(count), lengths)
-        filled = values.any(axis=1)
-        sums = np.zeros((count, values.shape[1]))
-        np.add.at(sums, owner[filled], values[filled])
-        counts = np.bincount(owner[filled], minlength=count)
-        return np.divide(sums, counts[:, None], out=np.full_like(sums, np.nan), where=counts[:, None] > 0)
+        return np.concatenate([_means(values, lengths) for values, lengths in self.blocks()])
 
 
 class IdInput:
@@ -201,6 +201,18 @@ def resample(steps: np.ndarray, lengths: np.ndarray, onto: np.ndarray) -> np.nda
     counts = np.concatenate([filled, [[False]]]).astype(np.int64)
     sums, counts = (np.add.reduceat(values, borders, axis=0)[::2] for values in (ended, counts))
     return (sums / np.maximum(counts, 1)).astype(np.float32)
+
+
+def _means(steps: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Utterances end to end (S, D) -> (N, D) float64 means over the steps of each that have frames, NaN without any."""
+    filled = steps.any(axis=1)  # (S,)
+    counts = np.bincount(np.repeat(np.arange(len(lengths)), lengths)[filled], minlength=len(lengths))
+    means = np.full((len(lengths), steps.shape[1]), np.nan)
+    if len(has := np.flatnonzero(counts)):
+        starts = np.cumsum(counts[has]) - counts[has]
+        sums = np.add.reduceat(steps[filled], starts, axis=0, dtype=np.float64)
+        means[has] = sums / counts[has, None]
+    return means
 
 
 def _places(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:

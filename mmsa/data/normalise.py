@@ -41,12 +41,17 @@ class Standardisation:
     clip: float | None = CLIP
 
     @classmethod
-    def of(cls, steps: np.ndarray, clip: float | None = CLIP) -> Standardisation:
-        """Statistics of (steps, D) features."""
-        filled = steps[steps.any(axis=1)].astype(np.float64)
-        if not len(filled):
-            return cls(np.zeros(steps.shape[1], np.float32), np.zeros(steps.shape[1], np.float32), clip)
-        mean, deviation = filled.mean(axis=0), filled.std(axis=0)
+    def of(cls, blocks: Callable[[], Iterable[np.ndarray]], clip: float | None = CLIP) -> Standardisation:
+        """Statistics of steps that come in blocks.
+
+        Args:
+            blocks: makes an iterator over (n, D) blocks, one or more; called twice, for the mean and the deviation.
+            clip: as of the class.
+        """
+        sums, count = _summed(blocks())
+        mean = sums / max(count, 1)
+        squares, _ = _summed(blocks(), mean)
+        deviation = np.sqrt(squares / max(count, 1))
         varies = deviation > 1e-6 * np.maximum(np.abs(mean), 1e-6)
         factor = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)
         return cls(mean.astype(np.float32), factor.astype(np.float32), clip)
@@ -85,6 +90,25 @@ def within_utterances(steps: np.ndarray, lengths: np.ndarray, clip: float | None
         scaled = centred / (1e-6 + np.repeat(deviation, counts, axis=0))
     normalised[filled] = _clipped(np.where(np.isfinite(scaled), scaled, 0.0), clip)
     return normalised
+
+
+def _summed(blocks: Iterable[np.ndarray], mean: np.ndarray | None = None) -> tuple[np.ndarray, int]:
+    """(D,) float64 sum of the steps that have frames, or of their squared distances from a mean, and their number.
+
+    Step is added to step in their order, whatever the blocks.
+    """
+    total, count = np.zeros(0), 0
+    for steps in blocks:
+        values = steps[steps.any(axis=1)].astype(np.float64)
+        if mean is not None:
+            values -= mean
+            values *= values
+        if count and len(values):
+            values[0] += total
+        if len(values) or not count:
+            total = values.sum(axis=0)
+        count += len(values)
+    return total, count
 
 
 def _clipped(values: np.ndarray, clip: float | None) -> np.ndarray:

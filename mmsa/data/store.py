@@ -26,8 +26,6 @@ from mmsa.errors import DataError, printable
 from mmsa.program import program
 
 FOLDS = ("train", "valid", "test")
-EMOTIONS = ("happy", "sad", "anger", "surprise", "disgust", "fear")
-"""The columns of the target `emotions`, in the order of CMU-MOSEI's labels."""
 PAUSE = "sp"
 """The word of a step without one, as the field writes it."""
 SCHEMA_VERSION = 1
@@ -72,12 +70,19 @@ class Ragged:
 
     def blocks(self) -> Iterator[np.ndarray]:
         """The values in blocks (n, D) of about 4 MiB; a mapped array is never in memory as a whole meanwhile."""
-        num_steps = max(1, _BLOCK // max(1, self.values[:1].nbytes))
-        mapped: object = self.values.base
+        num_steps = self.steps_per_block
         for start in range(0, len(self.values), num_steps):
             yield self.values[start : start + num_steps]
-            if isinstance(mapped, mmap.mmap):
-                mapped.madvise(mmap.MADV_DONTNEED)
+            self.release()
+
+    @property
+    def steps_per_block(self) -> int:
+        """Steps that fill a block."""
+        return max(1, _BLOCK // max(1, self.values[:1].nbytes))
+
+    def release(self) -> None:
+        """As of `release`."""
+        release(self.values)
 
     def touched(self, marked: np.ndarray) -> np.ndarray:
         """(N,) bool: whether a sequence has a step that is marked in (total steps,) bool."""
@@ -86,6 +91,15 @@ class Ragged:
     def filled_steps(self) -> np.ndarray:
         """(total steps,) bool: whether a step has a value other than 0."""
         return np.concatenate([np.zeros(0, dtype=bool), *(block.any(axis=1) for block in self.blocks())])
+
+
+def release(values: np.ndarray) -> None:
+    """Let go of the memory that reading a mapped array has taken; its file has it again."""
+    mapped: object = values
+    while isinstance(mapped, np.ndarray):
+        mapped = mapped.base
+    if isinstance(mapped, mmap.mmap):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def offsets_of(lengths: ArrayLike) -> np.ndarray:

@@ -28,7 +28,7 @@ class NamedArrays(Format):
 
     def find(self, dataset: Dataset, source: Path) -> Found:
         def read(folder: Path, progress: Progress) -> Prepared:
-            prepared = read_arrays(source, dataset.needed, progress)
+            prepared = read_arrays(source, dataset.needed, progress, folder)
             prepared.report.update(family="named arrays", folds="those of the source")
             return prepared
 

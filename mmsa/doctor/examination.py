@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
-from mmsa.data.naming import data_name
-from mmsa.data.store import EMOTIONS, Store
+from mmsa.data.naming import EMOTIONS, data_name
+from mmsa.data.store import Store
 from mmsa.dataset.dataset import Dataset
 from mmsa.doctor.finding import SEVERITIES, Finding, Severity, counted
 from mmsa.doctor.findings import judge

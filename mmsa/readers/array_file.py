@@ -8,19 +8,33 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import numpy as np
 
 from mmsa.data.allowance import Allowance
-from mmsa.data.hdf5 import DAMAGE, MOST_COMPRESSED, array, arrays, is_text, num_elements, opened, read
+from mmsa.data.hdf5 import (
+    DAMAGE,
+    MOST_COMPRESSED,
+    array,
+    arrays,
+    in_one_piece,
+    is_in_one_piece,
+    is_text,
+    num_elements,
+    opened,
+    read,
+)
 from mmsa.data.prepare import readable
 from mmsa.errors import DataError, printable
 from mmsa.readers.mistaken import mistaken, no_file
 
 _ZIP_SIGNATURE = b"PK"
 _HEADERS: Any = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_LOCAL_HEADER = "<4s5H3I2H"  # the last two: bytes of the name, and of what stands between it and the content
+_CHUNK = 1 << 16
+_MAPPED = "fiu"
 _MOST_AXES = 32
 _LONGEST_NAME = 80
 _DAMAGE = (*DAMAGE, EOFError, SyntaxError, TokenError, struct.error, zipfile.BadZipFile)  # zipfile's and numpy's too
@@ -68,19 +82,40 @@ class ArrayFile:
             raise self._damaged(error) from error
 
     def read(self, name: str) -> np.ndarray:
-        """One array; strings as str.
+        """One array; strings as str. Numbers that lie in the file as they are in memory are mapped, not read.
 
         Raises:
             DataError: it is damaged.
         """
         try:
             if self._zipped:
-                with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as file:
-                    return _as_text(np.lib.format.read_array(file, allow_pickle=False))
+                with zipfile.ZipFile(self.path) as archive:
+                    return self._member(archive, archive.getinfo(f"{name}.npy"))
             with opened(self.path) as hdf5:
-                return _as_text(read(array(hdf5, name), Allowance(self.path, self._size)))
+                found = array(hdf5, name)
+                if found.dtype.kind in _MAPPED and is_in_one_piece(found):
+                    return _mapped(self.path, found.dtype, in_one_piece(found).start, found.shape)
+                return _as_text(read(found, Allowance(self.path, self._size)))
         except _DAMAGE as error:
             raise self._damaged(error, name) from error
+
+    def _member(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+        """An array of a zip file."""
+        with archive.open(member) as file:
+            shape, by_columns, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
+            if member.compress_type != zipfile.ZIP_STORED or dtype.kind not in _MAPPED or not math.prod(shape):
+                file.seek(0)
+                return _as_text(np.lib.format.read_array(file, allow_pickle=False))
+            header, size = file.tell(), math.prod(shape) * dtype.itemsize
+            while file.read(_CHUNK):  # to its end, where its checksum is compared
+                continue
+        with open(self.path, "rb") as whole:
+            whole.seek(member.header_offset)
+            local = struct.unpack(_LOCAL_HEADER, whole.read(struct.calcsize(_LOCAL_HEADER)))
+            start = whole.tell() + local[-2] + local[-1] + header
+        if header + size > member.file_size:
+            raise ValueError(f"{_shown(member.filename)} ends early")
+        return _mapped(self.path, dtype, start, shape, "F" if by_columns else "C")
 
     def _headers_of_zip(self) -> dict[str, Header]:
         headers: dict[str, Header] = {}
@@ -121,6 +156,13 @@ class ArrayFile:
             f"{self._option}{self.path}{place} cannot be read as arrays ({reason}).\n"
             "  type np.savez(FILE, …) with arrays of numbers and strings, and no objects"
         )
+
+
+def _mapped(
+    path: Path, dtype: np.dtype[Any], start: int, shape: tuple[int, ...], order: Literal["C", "F"] = "C"
+) -> np.ndarray:
+    """Numbers in a file; a plain array, as each row is a view of it, and numpy's own have five times the size."""
+    return np.memmap(path, dtype, "r", start, shape, order).view(np.ndarray)
 
 
 def _as_text(content: np.ndarray) -> np.ndarray:

@@ -53,7 +53,7 @@ def contents(path: Path) -> Contents:
     return _Reader(path).contents()
 
 
-def read_arrays(path: Path, required: Sequence[str], progress: Progress) -> Prepared:
+def read_arrays(path: Path, required: Sequence[str], progress: Progress, folder: Path | None = None) -> Prepared:
     """Read a file of named arrays, or a store.
 
     Rows are ordered by fold, video and segment, where no video is named those that the ids say. A value that is not
@@ -64,12 +64,13 @@ def read_arrays(path: Path, required: Sequence[str], progress: Progress) -> Prep
         path: .npz, HDF5, or a store made by `mmsa prepare`.
         required: modalities that have to be there.
         progress: shown per modality.
+        folder: has room for the features until they are in the store; None holds them in memory.
 
     Raises:
         DataError: an array is missing, of another type or shape than the contract's, or at odds with another one.
     """
     if not is_store(path):
-        return _Reader(path).read(required, progress)
+        return _Reader(path, folder).read(required, progress)
     store = _open_store(path)
     _check_values(store)
     check_required(required, list(store.features), f"dataset.source={path}")
@@ -104,8 +105,8 @@ def read_unlabelled(path: Path) -> Prepared:
 class _Reader:
     """One file, checked array by array."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = ArrayFile(path)
+    def __init__(self, path: Path, folder: Path | None = None) -> None:
+        self._file, self._folder = ArrayFile(path), folder
         self._headers = self._file.headers
         self._has_words = "words" in self._headers
         self._counted = "fold" if "fold" in self._headers else "id"
@@ -178,7 +179,7 @@ class _Reader:
             for i, place in enumerate(places)
         ]
         try:
-            return gather(rows, {}, modalities)
+            return gather(rows, {}, modalities, self._folder)
         except DataError as error:
             raise self._refused(str(error).rstrip("."), "arrays that hold values") from error
 
@@ -204,7 +205,7 @@ class _Reader:
             )
         if not by_length:
             values = self._array(place, "number", "(steps, D)")
-            return [float32(steps) for steps in self._cut(values, modality, count)]
+            return self._cut(values, modality, count)
         values = self._array(place, "number", "(N, T, D)", count)
         lengths = self._array(f"lengths/{modality}", "number", "(N,)", count)
         wrong = (lengths != np.floor(lengths)) | (lengths < 0) | (lengths > values.shape[1])
@@ -213,7 +214,7 @@ class _Reader:
                 f"lengths/{modality} holds {lengths[wrong][0]}, and {place} has {values.shape[1]} steps",
                 f"whole numbers from 0 to {values.shape[1]}",
             )
-        return [float32(row[: int(length)]) for row, length in zip(values, lengths, strict=True)]
+        return [row[: int(length)] for row, length in zip(values, lengths, strict=True)]
 
     def _words(self, count: int) -> list[list[str]]:
         if "offsets/words" not in self._headers:

@@ -6,22 +6,24 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmsa.data.store import EMOTIONS, FOLDS, Prepared, Ragged
+from mmsa.data.naming import EMOTIONS
+from mmsa.data.store import FOLDS, Prepared, Ragged, offsets_of, release
 from mmsa.errors import DataError
 from mmsa.readers.ids import as_text
+from mmsa.readers.spool import Held, Spool
 
 MODALITIES = ("text", "audio", "visual")
 FOLD_NAMES = {"train": ("train",), "valid": ("valid", "dev", "val", "validation"), "test": ("test",)}
 """The names of the folds, ours first."""
 # Chinese has no spaces between words: each character stands for itself, as in BERT's own tokeniser.
 _WORD = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]|[^\s\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+")
-
-
 _SHOWN = 3
+_BLOCK = 1 << 22  # bytes of joined steps
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,9 @@ class Utterance:
         return self.name or f"{self.video}[{self.segment}]"
 
 
-def gather(rows: Iterable[Utterance], report: Mapping[str, Any], held: Sequence[str] = ()) -> Prepared:
+def gather(
+    rows: Iterable[Utterance], report: Mapping[str, Any], held: Sequence[str] = (), folder: Path | None = None
+) -> Prepared:
     """All rows by fold, video and segment; values that are not finite become 0 and are counted.
 
     Rows without steps in any modality, and without words, are dropped, as are those whose label is not finite. A
@@ -61,6 +65,7 @@ def gather(rows: Iterable[Utterance], report: Mapping[str, Any], held: Sequence[
         rows: of all folds, with the same targets and modalities each.
         report: what the reader counted; extended.
         held: modalities that are never left out, whose width the rows say also where they have no step.
+        folder: has room for the features until they are in the store; None holds them in memory.
 
     Raises:
         DataError: there are no rows, they differ in width in every modality, or those of the folds in labels.
@@ -74,8 +79,7 @@ def gather(rows: Iterable[Utterance], report: Mapping[str, Any], held: Sequence[
         odd = "; ".join(f"{modality} {odd}" for modality, odd in uneven.items())
         raise DataError(f"{odd}.\n  type dataset.source=FILE in which each modality has as many features everywhere")
     for modality in (m for m in kept[0].features if m not in silent and m not in uneven):
-        features[modality] = _joined(kept, modality)
-        non_finite[modality], mended = _mend(features[modality])
+        features[modality], non_finite[modality], mended = _joined(kept, modality, folder)
         touched[modality] = [kept[row].id for row in mended]
     words = [row.words or [] for row in kept]
     return Prepared(
@@ -208,10 +212,28 @@ def check_required(required: Sequence[str], held: Sequence[str], where: str) -> 
         raise DataError(f"{where} has no {', '.join(lacking)}.{without}")
 
 
-def _joined(rows: Sequence[Utterance], modality: str) -> Ragged:
+def _joined(rows: Sequence[Utterance], modality: str, folder: Path | None) -> tuple[Ragged, int, list[int]]:
+    """The steps of all rows, values that are not finite set to 0; the number of those, and the rows that had them."""
     sequences = [row.features[modality] for row in rows]
     width = next((steps.shape[1] for steps in sequences if len(steps)), sequences[0].shape[1])
-    return Ragged.join([steps if len(steps) else np.zeros((0, width), np.float32) for steps in sequences])
+    offsets = offsets_of([len(steps) for steps in sequences])
+    wrong_steps = np.zeros(offsets[-1], dtype=bool)
+    num_wrong = 0
+    with Spool(folder) if folder else Held(int(offsets[-1])) as kept:
+        kept.append(np.zeros((0, width), np.float32))
+        block = offsets[:-1] // max(1, _BLOCK // max(1, 4 * width))
+        for places in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(block)) + 1):
+            parts = [float32(sequences[place]) for place in places if len(sequences[place])]
+            if parts:
+                values = np.concatenate(parts)
+                wrong = ~np.isfinite(values)
+                values[wrong] = 0.0
+                num_wrong += int(wrong.sum())
+                wrong_steps[offsets[places[0]] : offsets[places[-1] + 1]] = wrong.any(axis=1)
+                kept.append(values)
+                release(sequences[places[0]])
+        ragged = Ragged(kept.array(), offsets)
+    return ragged, num_wrong, np.flatnonzero(ragged.touched(wrong_steps)).tolist()
 
 
 def _odd_widths(rows: Sequence[Utterance], modality: str) -> str:
@@ -226,10 +248,3 @@ def _odd_widths(rows: Sequence[Utterance], modality: str) -> str:
     named = ", ".join(f"{row.id} has {width}" for row, width in odd[:_SHOWN])
     more = f" and {len(odd) - _SHOWN} more" if len(odd) > _SHOWN else ""
     return f"has {usual} features per step in {counts[usual]} utterances; others, all in {folds}, differ: {named}{more}"
-
-
-def _mend(ragged: Ragged) -> tuple[int, list[int]]:
-    """Set values that are not finite to 0; their number, and the utterances that had them."""
-    wrong = ~np.isfinite(ragged.values)
-    ragged.values[wrong] = 0.0
-    return int(wrong.sum()), np.flatnonzero(ragged.touched(wrong.any(axis=1))).tolist()

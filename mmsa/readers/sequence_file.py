@@ -17,8 +17,8 @@ import numpy as np
 
 from mmsa.data.allowance import Allowance
 from mmsa.data.hdf5 import DAMAGE, array, entry, opened, read
+from mmsa.data.naming import EMOTIONS
 from mmsa.data.prepare import readable
-from mmsa.data.store import EMOTIONS
 from mmsa.errors import DataError, printable
 from mmsa.readers.mistaken import HDF5_START, mistaken
 

@@ -10,6 +10,31 @@ import numpy as np
 from mmsa.errors import DataError
 
 
+class Held:
+    """The same in memory, of a known number of steps."""
+
+    def __init__(self, num_steps: int) -> None:
+        self._capacity, self._num_steps = num_steps, 0
+        self._values = np.zeros((0, 0), dtype=np.float32)
+
+    def __enter__(self) -> Held:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def append(self, steps: np.ndarray) -> None:
+        """As of `Spool`."""
+        if not self._values.size:
+            self._values = np.empty((self._capacity, steps.shape[1]), dtype=np.float32)
+        self._values[self._num_steps : self._num_steps + len(steps)] = steps
+        self._num_steps += len(steps)
+
+    def array(self) -> np.ndarray:
+        """All blocks."""
+        return self._values
+
+
 class Spool:
     """A growing (total steps, D) float32 array in a file without a name: nothing is left of it, however a run ends.
 

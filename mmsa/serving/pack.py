@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,7 +24,7 @@ from mmsa.data.batches import Fold
 from mmsa.data.loading import Loading
 from mmsa.data.store import FOLDS, Prepared, Ragged, Store
 from mmsa.data.word_vectors import TEXT
-from mmsa.errors import DataError
+from mmsa.errors import ConfigError, DataError
 from mmsa.files import written
 from mmsa.journal import data_record
 from mmsa.parts import target_of
@@ -40,24 +41,31 @@ from mmsa.trained import TrainedRun, load_run
 _PROVED = 32
 """Utterances of the validation fold on which a packed model is compared with its run."""
 _TOLERANCE = 1e-5
+_LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _REQUIRED = ("torch", "safetensors", "numpy", "hydra-core", "omegaconf")
 
 
-def pack(folders: Sequence[Path], output: Path | None = None, stores: Path | None = None) -> PackedModel:
+def pack(
+    folders: Sequence[Path], output: Path | None = None, stores: Path | None = None, licence: str | None = None
+) -> PackedModel:
     """Pack finished runs, the seeds of one configuration on the same data, and prove that they predict the same.
 
     Args:
         folders: of the runs, at least one.
         output: the new folder; None is models/NAME beside the folder of the first run's outputs.
         stores: a folder of stores to look into first.
+        licence: of the model, as the Hugging Face hub names it; None leaves it to be stated in the card.
 
     Returns:
         The model, as its new folder has it.
 
     Raises:
-        ConfigError: a run is a trial, or has not finished.
+        ConfigError: a run is a trial, or has not finished; or the licence is no name of one.
         DataError: a run is an import, the runs differ, or the model cannot be packed. Nothing is left behind then.
     """
+    if licence is not None and not _LICENCE.fullmatch(licence):
+        shown = quoted(licence.lower())
+        raise ConfigError(f"--license {licence}: a name such as cc-by-4.0 is required.\n  type --license {shown}")
     records = [RunRecord.read(folder) for folder in folders]
     for folder, record in zip(folders, records, strict=True):
         check_finished(folder, record, "to pack")
@@ -73,7 +81,7 @@ def pack(folders: Sequence[Path], output: Path | None = None, stores: Path | Non
     made = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         made.mkdir()
-        _write(made, folders, records, runs)
+        _write(made, folders, records, runs, licence)
         model = load_packed(made)
         _prove(model, runs)
         os.rename(made, target)
@@ -103,7 +111,13 @@ def _check_alike(folders: Sequence[Path]) -> None:
         raise DataError("a run is named twice.\n  name each seed once")
 
 
-def _write(made: Path, folders: Sequence[Path], records: Sequence[RunRecord], runs: Sequence[TrainedRun]) -> None:
+def _write(
+    made: Path,
+    folders: Sequence[Path],
+    records: Sequence[RunRecord],
+    runs: Sequence[TrainedRun],
+    licence: str | None,
+) -> None:
     """Write all files of a packed model."""
     first = runs[0]
     cards = [_parts(run) for run in runs]
@@ -142,7 +156,7 @@ def _write(made: Path, folders: Sequence[Path], records: Sequence[RunRecord], ru
         files={path.relative_to(made).as_posix(): digest_of(path) for path in found},
     )
     card.write(made)
-    write_text(made / "README.md", readme(card, folders, records, first.task))
+    write_text(made / "README.md", readme(card, folders, records, first.task, licence))
     write_text(made / "requirements.txt", _requirements(card))
 
 

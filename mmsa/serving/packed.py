@@ -121,8 +121,8 @@ class PackedModel:
         parts = [stage for model in self.models.values() for stage in (model.fusion, model.feedback)]
         if not data.aligned and any(stage.requires_alignment for stage in parts):
             raise DataError(
-                f"{self.folder}: the model needs modalities with one step per word each, and these have other numbers "
-                "of steps.\n  align them as the data that it was trained on were"
+                "the model needs modalities with one step per word each, and these have other numbers of steps.\n"
+                "  align them as the data that it was trained on were"
             )
         for start in range(0, len(store.ids), BLOCK):
             rows = np.arange(start, min(start + BLOCK, len(store.ids)))

@@ -93,6 +93,12 @@ def predict_file(folder: Path, path: Path, output: Path | None, options: Sequenc
     return count
 
 
+def table(one: Predictions) -> list[dict[str, Any]]:
+    """Per utterance its columns, in the order of a CSV."""
+    head = _head(one)
+    return [{"id": name, **dict(zip(head, values, strict=True))} for name, values in _rows(one)]
+
+
 def _head(one: Predictions) -> list[str]:
     """The columns after the id: the prediction, the spread, and that of each seed."""
     columns = one.columns or ("",)
@@ -137,8 +143,7 @@ def _as_json(made: Iterator[Predictions]) -> Iterator[str]:
     yield before
     first = True
     for block in made:
-        head = _head(block)
-        for name, values in _rows(block):
-            yield ("\n" if first else ",\n") + json.dumps({"id": name, **dict(zip(head, values, strict=True))})
+        for row in table(block):
+            yield ("\n" if first else ",\n") + json.dumps(row)
             first = False
     yield "\n]\n"

@@ -20,16 +20,21 @@ from mmsa.stages import Task
 _PLANTED = (
     "**Planted data.** It was trained on the built-in corpus, whose truth is planted: it knows nothing of people."
 )
+_UNKNOWN = (
+    "mmsa does not know the licence of the data. Look up what it permits before you pass this model on, and then "
+    "replace `license: other` above."
+)
 _READ = {"vectors": "feature vectors (steps, {width})", "words": "words", "pieces": "words"}
 
 
-def readme(card: Card, folders: Sequence[Path], records: Sequence[RunRecord], task: Task) -> str:
+def readme(card: Card, folders: Sequence[Path], records: Sequence[RunRecord], task: Task, licence: str | None) -> str:
     """The text of the file.
 
     Args:
         card: model.json.
         folders, records: of the runs.
         task: what they predict.
+        licence: of the model; None is not known.
     """
     runs = [run_of(folder, record) for folder, record in zip(folders, records, strict=True)]
     table = without_folders(rendered(make_tables(runs), "markdown"))
@@ -39,7 +44,7 @@ def readme(card: Card, folders: Sequence[Path], records: Sequence[RunRecord], ta
     commit = card.members[0].git.commit
     title, origin = printable(data.title), "" if data.dataset == "custom" else printable(data.origin)
     lines = [
-        f"---\n{_front_matter(card, records, task)}---",
+        f"---\n{_front_matter(card, records, task, licence)}---",
         "",
         f"# {task.target} of {title}",
         "",
@@ -69,8 +74,7 @@ def readme(card: Card, folders: Sequence[Path], records: Sequence[RunRecord], ta
         "",
         f"{title}, data {data.fingerprint}: {counts} utterances. {origin}",
         "",
-        "mmsa does not know the licence of the data. Look up what it permits before you pass this model on, and then "
-        "replace `license: other` above.",
+        _UNKNOWN if licence is None else f"Whoever packed this model states its licence: {licence}.",
         "",
         f"Packed by {card.written_by}" + (f", trained at commit {commit}." if commit else "."),
         "",
@@ -78,7 +82,7 @@ def readme(card: Card, folders: Sequence[Path], records: Sequence[RunRecord], ta
     return "\n".join(lines)
 
 
-def _front_matter(card: Card, records: Sequence[RunRecord], task: Task) -> str:
+def _front_matter(card: Card, records: Sequence[RunRecord], task: Task, licence: str | None) -> str:
     """The head that the hub reads."""
     fold = records[0].fold
     means = {
@@ -88,7 +92,7 @@ def _front_matter(card: Card, records: Sequence[RunRecord], task: Task) -> str:
     metrics = [{"type": name, "value": round(value, 4)} for name, value in means.items() if math.isfinite(value)]
     found = {"task": {"type": "other"}, "dataset": {"name": printable(card.data.title), "type": card.data.dataset}}
     tags = ["multimodal", "sentiment-analysis", *card.inputs, *(["planted-data"] if card.data.planted else [])]
-    head: dict[str, Any] = {"license": "other", "library_name": "mmsa", "tags": tags}
+    head: dict[str, Any] = {"license": licence or "other", "library_name": "mmsa", "tags": tags}
     head["model-index"] = [{"name": card.members[0].name, "results": [{**found, "metrics": metrics}]}]
     text: str = yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=1000)
     return text

@@ -122,6 +122,11 @@ def of_records(card: Card, records: Sequence[Record]) -> Store:
     return fitting(card, in_memory(Path("records"), prepared), "the records", lambda line: None)
 
 
+def example(card: Card) -> Record:
+    """A record of one step in each modality."""
+    return {m: [[0.0] * reads.width] if reads.kind == "vectors" else "fine" for m, reads in card.inputs.items()}
+
+
 def _steps(value: Any, reads: Reads, where: str) -> np.ndarray:
     """The vectors (T, D) of one modality of a record."""
     if isinstance(value, str) or (isinstance(value, list | tuple) and any(isinstance(part, str) for part in value)):

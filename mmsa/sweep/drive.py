@@ -26,6 +26,8 @@ from mmsa.sweep.summary import Summary, TrialRecord, summarise
 
 FIGURES_SECONDS = 60.0
 """How long the figures of a study may be behind: drawing them takes seconds, of which the trials have better use."""
+READING_SHARE = 0.1
+"""The share of its time that the parent of a sweep reads the study: of a grid every point that waits is read anew."""
 RUNNING_SECONDS = 600.0
 """How often the running trials are printed where there is no live line."""
 
@@ -52,6 +54,7 @@ class SweepDisplay:
         self._new: list[float] = []
         self._began = self._shown = time.monotonic()
         self._drawn = 0.0
+        self._rested = 0.0
         self._status = self.console.status("")  # shows nothing where there is no terminal
 
     def say(self, line: str) -> None:
@@ -65,14 +68,22 @@ class SweepDisplay:
     def __exit__(self, *error: object) -> None:
         self._status.stop()
 
+    def glance(self) -> None:
+        """`refresh`, unless the study was read a moment ago, as measured by what that took."""
+        if time.monotonic() >= self._rested:
+            self.refresh()
+
     def refresh(self) -> None:
         """Print the trials that ended since the last call, and from time to time those that run."""
+        began = time.monotonic()
         trials = self.study.get_trials(deepcopy=False)
         states = [(trial.state, trial.user_attrs.get("owner")) for trial in trials]
         is_due = not self.console.is_terminal and time.monotonic() > self._shown + RUNNING_SECONDS
         if states == self._states and not is_due:
+            self._rest(began)
             return
         summary = summarise(self.study)
+        self._rest(began)
         rows = {row.number: row for row in summary.rows}
         ended = [trial for trial in trials if trial.state.is_finished() and trial.number not in self._told]
         for trial in sorted(ended, key=lambda trial: trial.datetime_complete or datetime.min):
@@ -94,6 +105,10 @@ class SweepDisplay:
             line.truncate(self.console.width - 3, overflow="ellipsis")  # beside the sign that turns
         self._status.update(Text("\n").join(lines))
         self._states = states
+
+    def _rest(self, began: float) -> None:
+        now = time.monotonic()
+        self._rested = now + (now - began) * (1 / READING_SHARE - 1)
 
     def draw(self) -> None:
         """Draw the study's figures into its folder, and show them in MLflow."""

@@ -120,7 +120,7 @@ def on_slots(made: Sweep, plan: SlotPlan, limits: Limits, run: StudyRun | None) 
         Supervisor(folder, plan.slots, limits, display.say, *noted, folders) as supervisor,
     ):
         while supervisor.step():
-            guarded(display.refresh)
+            guarded(display.glance)
             time.sleep(POLL_SECONDS)
         guarded(display.refresh)
     ended = EXIT_INTERRUPTED if supervisor.interrupts else 0 if limits.are_over() else None

@@ -22,7 +22,9 @@ from mmsa.commands import train_command
 from mmsa.data.store import Store
 from mmsa.dataset.choice import naming
 from mmsa.errors import ConfigError
+from mmsa.files import remove_all
 from mmsa.locks import Lock
+from mmsa.occupancy import is_under_way
 from mmsa.overrides import text_override, typed_key, typed_overrides
 from mmsa.run_folder import override_key
 from mmsa.secrets import address
@@ -77,23 +79,29 @@ def set_up(checked: CheckedSweep, choice: str) -> Sweep:
     name = search.options["study"] or _name(choice, searched, search, sweeps)
     folder = sweeps / name
     folder.mkdir(parents=True, exist_ok=True)
-    storage, note = choose_storage(search.options["storage"], folder)
-    tracking = checked.base.tracking.get("uri") or default_uri(checked.base.paths.outputs)
-    if (address("sweep.storage", storage) if is_server(storage) else storage) == address("tracking.uri", tracking):
-        raise ConfigError(
-            "sweep.storage and tracking.uri are one database, and the tables of Optuna and MLflow do not go together.\n"
-            "  use another database for one of them"
-        )
-    sources = {store.dataset: store.sources}
-    spec = SweepSpec(**vars(search), study=name, folder=str(folder), storage=storage, sources=sources)
     named = _naming(checked, store)
     command = train_command([f"sweep={choice}", *checked.typed, *named], search.config_folders)
     with Lock(study_lock(name), "making the study"):  # typed twice at once
+        if not is_under_way(folder):
+            remove_all([*folder.rglob(".*.tmp")])  # of a killed process
+        storage, note = choose_storage(search.options["storage"], folder)
+        _check_apart(storage, checked.base.tracking.get("uri") or default_uri(checked.base.paths.outputs))
+        sources = {store.dataset: store.sources}
+        spec = SweepSpec(**vars(search), study=name, folder=str(folder), storage=storage, sources=sources)
         study = make_study(spec, searched, study_record(spec, checked.space, store, command, named))
         if spec.num_points is not None:
             enqueue_missing(study, grid_points(checked.space))
         spec.save()
     return Sweep(spec, study, checked.base, command, note)
+
+
+def _check_apart(storage: str, tracking: str) -> None:
+    """Refuse one database for the study and for the runs."""
+    if (address("sweep.storage", storage) if is_server(storage) else storage) == address("tracking.uri", tracking):
+        raise ConfigError(
+            "sweep.storage and tracking.uri are one database, and the tables of Optuna and MLflow do not go together.\n"
+            "  use another database for one of them"
+        )
 
 
 def _name(choice: str, searched: Mapping[str, Any], search: Search, sweeps: Path) -> str:

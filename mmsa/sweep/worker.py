@@ -20,6 +20,7 @@ from mmsa import config
 from mmsa.commands import worker_command
 from mmsa.errors import ConfigError, Disowned, MmsaError, Pruned, TrainingError, UndefinedScore
 from mmsa.files import is_full
+from mmsa.garbage import uncollected
 from mmsa.locks import Lock, lock_file
 from mmsa.run_folder import check_own
 from mmsa.sweep.options import SweepSpec
@@ -59,9 +60,10 @@ def work(
         stop: set when no further trial is to start.
         config_folders: this process's own folders of configuration files, absolute.
     """
-    from mmsa.sweep.lasting import StorageAway
-    from mmsa.sweep.setup import open_sweep
-    from mmsa.sweep.trials import TooManyFailures
+    with uncollected():
+        from mmsa.sweep.lasting import StorageAway
+        from mmsa.sweep.setup import open_sweep
+        from mmsa.sweep.trials import TooManyFailures
 
     spec = entered(SweepSpec.load(folder), config_folders)
     stop = stop or threading.Event()

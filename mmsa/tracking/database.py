@@ -34,6 +34,8 @@ _SQLITE = "sqlite:///"
 _DATABASES = ("mssql", "mysql", "postgresql", "sqlite")  # that MLflow opens by itself, without a server in between
 _LOCK_SECONDS = 120.0
 _ARTIFACTS = "mlartifacts"
+_PLACES = {"runs": "artifact_uri", "logged_models": "artifact_location", "model_versions": "storage_location"}
+"""Tables of MLflow, and their columns with the places of artifacts."""
 # File systems of a local disk, on which SQLite's write-ahead log works; a network one cannot share its memory map.
 _LOCAL_FILE_SYSTEMS = {"btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs"}
 
@@ -154,11 +156,11 @@ def _let_artifacts_follow(database: Path) -> None:
                 "UPDATE experiments SET artifact_location = ? || substr(artifact_location, ?) WHERE experiment_id = ?",
                 (here, len(root) + 1, experiment),
             )
-            connection.execute(
-                "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?)"
-                " WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
-                (here, len(root) + 1, experiment, len(former) + 1, f"{former}/"),
-            )
+            for table, place in _PLACES.items():
+                connection.execute(
+                    f"UPDATE {table} SET {place} = ? || substr({place}, ?) WHERE substr({place}, 1, ?) = ?",
+                    (here, len(root) + 1, len(former) + 1, f"{former}/"),
+                )
             outputs = unquote(urlsplit(root).path)
             connection.execute(
                 "UPDATE tags SET value = ? || substr(value, ?) WHERE key = 'folder' AND substr(value, 1, ?) = ?",

@@ -248,9 +248,9 @@ class MLflowTracker(Tracker):
         except Exception as error:  # noqa: BLE001
             self._pause.begin()
             if not self._warned:
-                cause = _cause(error, self.uri)
+                why = cause(error, self.uri)
                 shown = hidden(self.uri)
-                self._warn(f"Tracking failed ({shown}): {cause}. The run continues; its folder holds everything.")
+                self._warn(f"Tracking failed ({shown}): {why}. The run continues; its folder holds everything.")
             self._warned = True
             return False
         return True
@@ -312,7 +312,7 @@ def _points(metrics: Mapping[str, float], step: int, at: float | None = None) ->
     return [(key_of(name), value, now, step) for name, value in finite.items()]
 
 
-def _cause(error: Exception, uri: str) -> str:
+def cause(error: Exception, uri: str) -> str:
     """Why something failed, in one line: a line to type is whole, and a library's own words are cut."""
     if "out-of-date database schema" in str(error):  # of a server; SQLite files are upgraded
         typed = shlex.quote(uri) if hidden(uri) == uri else f'"${{{VARIABLES["tracking.uri"]}:?}}"'

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from mmsa.data.store import EMOTIONS
+from mmsa.data.naming import EMOTIONS
 from mmsa.training.metrics import Array, Counts, correlation, over_fold
 
 

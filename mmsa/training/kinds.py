@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmsa.data.store import EMOTIONS
+from mmsa.data.naming import EMOTIONS
 from mmsa.errors import ConfigError, DataError
 from mmsa.training.emotion_metrics import emotion_errors
 from mmsa.training.metrics import Score, binary_metrics, error_metrics, over_fold, regression_metrics

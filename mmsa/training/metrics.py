@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsa.data.store import EMOTIONS
+from mmsa.data.naming import EMOTIONS
 
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmsa.data.store import EMOTIONS
+from mmsa.data.naming import EMOTIONS
 from mmsa.errors import ConfigError, DataError
 from mmsa.stages import Task
 from mmsa.training.metrics import metric_mode

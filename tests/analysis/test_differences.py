@@ -19,7 +19,7 @@ from mmsa.analysis.differences import Difference, differences, note
 from mmsa.analysis.predictions import Predictions
 from mmsa.analysis.runs import Group, Run, read_run
 from mmsa.analysis.significance import LEVEL, Interval, holm
-from mmsa.data.store import EMOTIONS
+from mmsa.data.naming import EMOTIONS
 from mmsa.errors import ConfigError, DataError
 from mmsa.run_folder import write_predictions
 from mmsa.training.emotion_metrics import emotion_errors

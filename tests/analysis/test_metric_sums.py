@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmsa.analysis.metric_sums import metric_sums
-from mmsa.data.store import EMOTIONS
+from mmsa.data.naming import EMOTIONS
 from mmsa.training.emotion_metrics import emotion_errors, emotion_metrics
 from mmsa.training.kinds import KINDS
 from mmsa.training.metrics import METRICS, Score, classification_metrics

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mmsa.analysis import tables
+from mmsa.analysis import table_lines, tables
 from mmsa.analysis.rendering import rendered
 from mmsa.analysis.runs import read_run
 from mmsa.analysis.scores import Estimate
@@ -55,6 +55,17 @@ def test_baselines_stand_below_and_may_be_the_best(outputs: Path, add_run: AddRu
     assert text.index("| defaults") < text.index("| mean") < text.index("| ridge joint")
     assert markdown_row(text, "ridge joint")[1:] == ["**1.100**", "**0.200**"]
     assert markdown_row(text, "mean")[1:] == ["1.400", "–"]
+
+
+def test_what_all_rows_rest_on_is_found_once_per_table(
+    outputs: Path, add_run: AddRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(table_lines, "source_of", lambda runs: calls.append(len(runs)))
+    for place in range(5):
+        add_run(0.8, 1, (f"optimizer.lr=0.00{place + 2}",))
+    assert report(outputs, format="csv").count("configuration") == 5
+    assert calls == [5]
 
 
 def run_table(folder: Path) -> str:

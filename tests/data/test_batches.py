@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +115,7 @@ def test_steps_without_frames_stay_zero_constants_vanish_and_outliers_are_clippe
 
 
 def test_a_modality_without_any_frame_is_zeros() -> None:
-    scale = Standardisation.of(np.zeros((5, 2), np.float32))
+    scale = Standardisation.of(lambda: [np.zeros((5, 2), np.float32)])
     assert not scale(np.zeros((3, 2), np.float32)).any()
 
 
@@ -186,3 +188,24 @@ def test_lengths_are_those_of_the_utterances_not_of_the_padded_batch(tmp_path: P
         expected = rows.features["text"].lengths[batch.rows.numpy()]
         assert batch.lengths["text"].tolist() == expected.tolist()
     assert len(set(fold.lengths["text"].tolist())) > 5
+
+
+def test_blocks_of_rows_give_the_statistics_and_means_of_the_whole_in_little_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = prepared(1000)
+    wide = Ragged(np.tile(rows.features["text"].values, 64), rows.features["text"].offsets)
+    store = store_of(tmp_path / "made.h5", replace(rows, features={**rows.features, "text": wide}))
+    whole = Data(store, ["text", "audio"])
+    means = whole.fold("train").pooled()
+    monkeypatch.setattr("mmsa.data.store._BLOCK", 1 << 14)
+    tracemalloc.start()
+    data = Data(store, ["text", "audio"])
+    pooled = data.fold("train").pooled()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 * pooled["text"].nbytes + wide.values.nbytes / 16
+    for modality in WIDTHS:
+        ours, theirs = data.fitted.scales[modality], whole.fitted.scales[modality]
+        assert np.array_equal(ours.mean, theirs.mean) and np.array_equal(ours.factor, theirs.factor)
+        assert np.array_equal(pooled[modality], means[modality], equal_nan=True)

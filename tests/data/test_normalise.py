@@ -47,7 +47,7 @@ def test_what_is_not_finite_becomes_zero_and_outliers_are_clipped() -> None:
 def test_a_mapping_gives_each_modality_its_own_and_train_to_the_rest(tmp_path: Path) -> None:
     store = store_of(tmp_path / "made.h5", prepared())
     train = np.repeat(np.asarray(store.folds) == "train", store.features["text"].lengths)
-    by_train = Standardisation.of(np.asarray(store.features["text"].values[train]))(store.features["text"][6])
+    by_train = Standardisation.of(lambda: [np.asarray(store.features["text"].values[train])])(store.features["text"][6])
     for normalize in ("train", {"audio": "none"}, {"text": "train", "audio": "none", "visual": "utterance"}):
         batch = Data(store, ["text", "audio"], Loading(normalize)).fold("train").batch(np.array([6]))  # type: ignore[arg-type]
         assert np.array_equal(batch.features["text"][0].numpy(), by_train)

@@ -12,6 +12,7 @@ import torch
 import mmsa
 from mmsa import build
 from mmsa.compose import compose
+from mmsa.data.inputs import VectorInput
 from mmsa.data.store import FOLDS
 from mmsa.errors import ConfigError
 from tests.conftest import existing
@@ -108,9 +109,18 @@ def test_masks_of_steps_on_the_inputs_are_refused(source: Path, stores: Path) ->
     take_a_step([*typed, "fusion=concat", "regularizer=m3", "regularizer.sites=[inputs]", "regularizer.per_step=false"])
 
 
-def test_a_run_on_a_custom_file_predicts_every_utterance(source: Path, small: list[str]) -> None:
-    result = mmsa.run([*small, "dataset=custom", f"dataset.source={source}", "fusion=concat"], quiet=True)
-    assert set(result.predictions["test"]) == {f"clip{row}" for row in range(2, 18, 3)}
+def test_a_run_on_a_custom_file_is_refused_before_a_feature_is_read_or_predicts_every_utterance(
+    source: Path, small: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[VectorInput] = []
+    steps = VectorInput.steps
+    monkeypatch.setattr(VectorInput, "steps", lambda self, rows: (read.append(self), steps(self, rows))[1])
+    typed = [*small, "dataset=custom", f"dataset.source={source}"]
+    with pytest.raises(ConfigError, match="needs modalities on one time axis"):
+        mmsa.run([*typed, "fusion=attention"], quiet=True)
+    assert not read
+    result = mmsa.run([*typed, "fusion=concat"], quiet=True)
+    assert read and set(result.predictions["test"]) == {f"clip{row}" for row in range(2, 18, 3)}
 
 
 def test_the_shared_unaligned_pickle_trains(shared: Path, stores: Path, small: list[str]) -> None:

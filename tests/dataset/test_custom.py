@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -80,6 +81,29 @@ def test_every_row_keeps_its_own_features_target_and_id(tmp_path: Path, write: W
         assert prepared.targets["target"][k] == np.float32(row / 12)
         np.testing.assert_array_equal(prepared.features["physio"][k], np.full((row % 5 + 1, 2), row + 1))
         np.testing.assert_array_equal(prepared.features["gaze"][k], np.full((row % 3 + 1, 1), row + 1))
+
+
+@pytest.mark.parametrize("write", [npz, hdf5])
+def test_features_are_prepared_from_the_file_in_blocks_to_the_same_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Write
+) -> None:
+    content = arrays(300) | {"id": np.array([f"id {row}" for row in range(300)])}
+    content["features/gaze"] = np.arange(600 * 1000, dtype=np.float32).reshape(600, 1000)
+    content["features/gaze"][7, 3] = np.nan
+    source, packed = write(tmp_path / "own", content), tmp_path / "packed.npz"
+    np.savez_compressed(packed, **content)
+    whole = read(packed)
+    monkeypatch.setattr("mmsa.readers.rows._BLOCK", 1 << 14)
+    tracemalloc.start()
+    prepared = read_arrays(source, (), silent, tmp_path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < content["features/gaze"].nbytes / 2
+    assert prepared.report == whole.report and prepared.report["non_finite"]["gaze"] == 1
+    for modality, ragged in whole.features.items():
+        assert np.array_equal(prepared.features[modality].values, ragged.values)
+        assert np.array_equal(prepared.features[modality].offsets, ragged.offsets)
+    assert np.isnan(content["features/gaze"][7, 3]) and sorted(tmp_path.iterdir()) == sorted([source, packed])
 
 
 def test_a_video_that_is_named_is_taken_and_ids_may_have_any_form(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmsa.data.store import EMOTIONS, Prepared, Ragged, Store, write_store
+from mmsa.data.naming import EMOTIONS
+from mmsa.data.store import Prepared, Ragged, Store, write_store
 from mmsa.dataset.cmu_mosi import CmuMosi
 from mmsa.dataset.ur_funny import UrFunny
 from mmsa.doctor import measures

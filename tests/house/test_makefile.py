@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TARGETS = {"setup", "train", "test", "test-slow", "check", "ui", "clean"}
+TARGETS = {"setup", "train", "test", "test-slow", "check", "bench", "ui", "clean"}
 # What an outer `make test VENV=...` hands down must not decide here.
 OUTER = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "PYTHON", "VENV", "TORCH", "ARGS"}
 
@@ -77,7 +77,7 @@ def test_help_is_the_default_and_names_every_target(tmp_path: Path) -> None:
     shown = house.make()
     assert shown.returncode == 0
     assert {f"make {name} " for name in TARGETS} == {
-        f"make {line.split()[1]} " for line in shown.stdout.splitlines()[:7]
+        f"make {line.split()[1]} " for line in shown.stdout.splitlines()[: len(TARGETS)]
     }
     assert not house.calls
 
@@ -198,11 +198,13 @@ def test_options_reach_the_programs(tmp_path: Path) -> None:
     house.make("train", "ARGS=seed=2 regularizer=m3")
     house.make("test", "ARGS=tests/parity -x")
     house.make("test-slow")
+    house.make("bench", "ARGS=train/mmlatch --rounds 3")
     house.make("ui", "ARGS=--port 5001")
     assert [call for call in house.calls if "pip install" not in call and "venv" not in call] == [
         "python train.py seed=2 regularizer=m3",
         "python -m pytest -n auto --maxprocesses=8 --dist=worksteal tests/parity -x",
         "python -m pytest -m slow --timeout=1800",
+        "python -m benchmarks train/mmlatch --rounds 3",
         "python -m mmsa.cli ui --port 5001",
     ]
 

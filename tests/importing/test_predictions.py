@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from mmsa import cli
-from mmsa.data.store import EMOTIONS, Store
+from mmsa.data.naming import EMOTIONS
+from mmsa.data.store import Store
 from mmsa.errors import DataError
 from mmsa.importing.predictions import Lines
 from mmsa.importing.sheet import read_sheet

@@ -20,6 +20,7 @@ from mmsa.run_folder import read_rows
 from mmsa.serving import packed as packed_models
 from mmsa.serving.pack import pack
 from mmsa.serving.packed import PackedModel, load_packed
+from mmsa.serving.pyfunc import Scorer
 from mmsa.serving.utterances import of_records
 from mmsa.trained import load_run
 from tests.readers import test_mmsa_pickle as mmsa_pickle
@@ -186,6 +187,8 @@ def test_new_words_of_a_vocabulary_are_said_and_read_as_zeros(
     known = corpus.words[0]
     rows = mmsa.predict(made, [{"text": known}, {"text": " ".join(known)}, {"text": [*known, "xyzzy"]}])  # type: ignore[arg-type]
     assert rows.values[0] == pytest.approx(rows.values[1], abs=1e-7) and rows.values[2] != rows.values[0]
+    asked = [{"text": np.array(known)}, {"text": np.array(" ".join(known)), "audio": None}]  # as MLflow passes them
+    assert [row["prediction"] for row in Scorer(made).predict(asked)] == pytest.approx(rows.values[:2].tolist())
     for odd in (["\ud800"], [1], {"a": 1}, "\0"):
         with pytest.raises(DataError, match="record 0: text is no text and no list of words"):
             mmsa.predict(made, {"text": odd})

@@ -9,6 +9,7 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -79,6 +80,27 @@ def test_each_trial_takes_one_line_that_reads_well_in_a_file(tmp_path: Path) -> 
     assert "pruned: epoch 3: behind" in lines[1] and "failed: the loss is nan" in lines[2]
     assert "3 of 4 trials done, 1 of them pruned, 1 failed, ends about" in lines[3]
     assert lines[3].endswith(", best 0.4 (trial 3)")
+
+
+def test_a_parent_reads_a_large_study_for_a_tenth_of_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, clock, read = new_study(), [0.0], [0.0]
+    trials = study.get_trials
+
+    def slow(*arguments: Any, **named: Any) -> list[optuna.trial.FrozenTrial]:
+        clock[0] += 0.35
+        read[0] += 0.35
+        return trials(*arguments, **named)
+
+    display = SweepDisplay(tmp_path, study, console=Console(file=io.StringIO()))
+    monkeypatch.setattr(study, "get_trials", slow)
+    monkeypatch.setattr("mmsa.sweep.drive.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    for place in range(500):
+        if place % 20 == 0:
+            study.tell(study.ask(), 1.0)
+        clock[0] += 0.2
+        display.glance()
+    assert display.num_ended > 20
+    assert 0.05 * clock[0] < read[0] < 0.12 * clock[0]
 
 
 def test_a_study_that_goes_on_tells_only_what_is_new(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_quick_composition_is_composition(option: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(hydra, "compose", HYDRA)
     space = read_space(as_typed(compose([f"sweep={option}"]).sweep.space), [], seeds_allowed=False)
     study, composer = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)), Composer()
-    for _ in range(4):
+    for _ in range(2):
         trial = study.ask(dict(space.distributions))
         overrides = [
             *space.fixed,

@@ -92,10 +92,17 @@ def suggest(trial: Trial, names: Sequence[str]) -> dict[str, Any]:
 
 
 @every_sampler
-def test_three_processes_draw_what_one_draws(name: str, tmp_path: Path) -> None:
+def test_three_processes_draw_what_one_draws(name: str) -> None:
+    storage = InMemoryStorage()
     for _ in range(3):
-        in_parts = run(opened(name, open_storage(f"sqlite:///{tmp_path / 'study.db'}")), TRIALS // 3)
+        in_parts = run(opened(name, storage), TRIALS // 3)
     assert in_parts == drawn_at_once(name)
+
+
+def test_three_processes_draw_what_one_draws_through_a_database(tmp_path: Path) -> None:
+    for _ in range(3):
+        in_parts = run(opened("tpe, joint", open_storage(f"sqlite:///{tmp_path / 'study.db'}")), TRIALS // 3)
+    assert in_parts == drawn_at_once("tpe, joint")
 
 
 @every_sampler

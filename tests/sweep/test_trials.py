@@ -427,6 +427,7 @@ def start_workers(url: str, total: int, number: int) -> list[subprocess.Popen[by
     return [subprocess.Popen([sys.executable, "-c", code, url, str(total)]) for _ in range(number)]
 
 
+@pytest.mark.slow  # test_sweep.py kills those of a whole sweep
 def test_killed_workers_cost_no_trial_and_leave_no_lock(url: str) -> None:
     make_desk(url, 30).close()
     workers = start_workers(url, 30, 3)

@@ -1,0 +1,42 @@
+"""The benchmarks, by name: a method joins by one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from benchmarks import data, serving, starting
+from benchmarks.measuring import Contest, Size
+from benchmarks.plain.misa import MISA
+from benchmarks.plain.mmlatch import MMLatch
+from benchmarks.training import Recipe, evaluation, training
+
+BOTH = ("fp32", "bf16")
+WITH_FEEDBACK = partial(MMLatch, feedback="recurrent")
+
+RECIPES = {
+    "mmlatch": Recipe(("experiment=mmlatch",), WITH_FEEDBACK, precisions=BOTH),
+    "mmlatch-b128": Recipe(("experiment=mmlatch",), WITH_FEEDBACK, 128, BOTH),
+    "no-feedback": Recipe(("experiment=mmlatch", "feedback=none"), MMLatch, precisions=BOTH),
+    "m3": Recipe(("experiment=m3_table1",), partial(MMLatch, m3=0.2)),
+    "static": Recipe(("experiment=mmlatch_static",), partial(MMLatch, feedback="linear")),
+    "misa": Recipe(("experiment=misa_mosei", "encoder/text=misa"), MISA),
+    "self-mm": Recipe(("experiment=self_mm_mosi", "encoder/text=bilstm")),
+}
+
+BENCHMARKS: dict[str, Callable[[Path, Size], Contest]] = {
+    "start/cold": starting.cold,
+    "start/trial": starting.trial,
+    "data/align": data.align,
+    "data/prepare": data.prepare,
+    "data/load": data.load,
+    "predict/load": serving.load,
+    "predict/one": serving.one,
+    "predict/batch": serving.several,
+    "memory/train": starting.memory,
+    "memory/predict": serving.memory,
+}
+for _name, _recipe in RECIPES.items():
+    BENCHMARKS[f"train/{_name}"] = partial(training, _recipe)
+    BENCHMARKS[f"evaluate/{_name}"] = partial(evaluation, _recipe)

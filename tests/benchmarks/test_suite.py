@@ -1,0 +1,224 @@
+"""`make bench`: every benchmark works, plain versions compute what ours do, and figures follow from the turns."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from benchmarks import __main__ as command
+from benchmarks.children import ran
+from benchmarks.corpus import store
+from benchmarks.floor import Operations, counted
+from benchmarks.measuring import SHORT, Contender, Contest, Work, held
+from benchmarks.ours import EvenShare
+from benchmarks.plain import loop
+from benchmarks.plain.mmlatch import MMLatch
+from benchmarks.shape import LONGEST, lengths
+from benchmarks.suite import BENCHMARKS, RECIPES
+from benchmarks.training import sides
+from mmsa.data.batches import Data
+from mmsa.data.loading import Loading
+from mmsa.types import Moment
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = ("start/cold", "memory/")
+"""Beginnings of the benchmarks that start programs, which takes seconds each."""
+OTHERS = [name for name in BENCHMARKS if not name.startswith(("train/", "evaluate/"))]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("bench")
+
+
+@pytest.fixture(scope="module", params=RECIPES)
+def recipe(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.mark.parametrize("kind", ["train", "evaluate"])
+def test_every_recipe_works(kind: str, recipe: str, folder: Path) -> None:
+    contest = BENCHMARKS[f"{kind}/{recipe}"](folder, SHORT)
+    figures = held(contest, 1, SHORT)
+    assert all(found.per_unit > 0 and found.shares for found in figures.values())
+    assert all(len(figures[c.name].ratios) == (contest.plain is not None) for c in contest.contenders)
+
+
+@pytest.mark.parametrize("name", [name for name in OTHERS if not name.startswith(PROGRAM)])
+def test_every_other_benchmark_works(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmsa.journal.write_figures", lambda folder, record: [])
+    assert all(found.per_unit > 0 for found in held(BENCHMARKS[name](folder, SHORT), 1, SHORT).values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in OTHERS if name.startswith(PROGRAM)])
+def test_every_benchmark_of_programs_works(name: str, folder: Path) -> None:
+    figures = held(BENCHMARKS[name](folder, SHORT), 1, SHORT)
+    assert all(50 < peak < 5000 for found in figures.values() for peak in found.peaks)
+
+
+def test_the_plain_version_computes_the_same(recipe: str, folder: Path) -> None:
+    found = sides(RECIPES[recipe], folder, SHORT)
+    ours, plain = next(iter(found.ours.values())), found.plain
+    if plain is None:
+        pytest.skip("none is written")
+    batch = ours.train.batch(np.arange(8))
+    num_steps = int(min(batch.lengths["text"]))  # equal lengths, which are all that a plain batch has
+    batch.features = {m: x[:, :num_steps] for m, x in batch.features.items()}
+    batch.lengths = {m: torch.full_like(n, num_steps) for m, n in batch.lengths.items()}
+    with torch.no_grad():
+        for theirs, own in zip(plain.model.parameters(), ours.model.parameters(), strict=True):
+            assert theirs.shape == own.shape
+            theirs.copy_(own)
+    losses, gradients = [], []
+    for model, loss in (
+        (ours.learner, lambda: sum(ours.learner(batch, Moment(1, 1, 1, 1)).values())),
+        (plain.model, lambda: plain.model.loss(batch.features, batch.lengths["text"], batch.targets["sentiment"])),
+    ):
+        model.eval()
+        model.zero_grad()
+        value = loss()
+        value.backward()
+        losses.append(value.item())
+        gradients.append([torch.zeros(()) if p.grad is None else p.grad.abs().sum() for p in model.parameters()])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5)
+
+
+def test_a_plain_batch_has_the_lengths_of_its_padding() -> None:
+    utterances = [{"text": torch.ones(n, 2), "label": torch.tensor(float(n))} for n in (3, 1)]
+    features, given, labels = loop.collate(utterances)
+    assert features["text"][:, :, 0].tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert given.tolist() == [3, 3]
+    assert labels.tolist() == [3.0, 1.0]
+
+
+def test_a_part_of_an_epoch_is_the_epoch_in_small(tmp_path: Path) -> None:
+    corpus = store(tmp_path, replace(SHORT, num_utterances=1000))
+    fold = Data(corpus, ["text", "audio", "visual"], Loading(normalize="none")).fold("train")
+    share = EvenShare(fold, num_batches=8, batch_size=8)
+    whole = list(fold.shuffled(8, torch.Generator().manual_seed(1)))
+    part = list(share.shuffled(8, torch.Generator().manual_seed(1)))
+    assert {batch.ids for batch in part} <= {batch.ids for batch in whole}
+    assert len(part) == 8 and len(share) == len(share.steps) == 64
+    assert sum(share.steps) == sum(int(batch.lengths["text"].sum()) for batch in part)
+    assert np.mean(share.steps) == pytest.approx(fold.steps.mean(), rel=0.03)
+
+
+def test_utterances_have_the_lengths_of_cmu_mosei() -> None:
+    drawn = lengths(20_000)
+    assert drawn.mean() == pytest.approx(22.5, abs=0.3)
+    assert (drawn == LONGEST).mean() == pytest.approx(0.046, abs=0.006)
+    assert drawn.min() >= 1
+
+
+def test_operations_are_those_of_the_matrix_products() -> None:
+    lstm, linear = nn.LSTM(3, 5, bidirectional=True), nn.Linear(10, 2)
+    x = torch.zeros(4, 1, 3)
+    assert counted(lambda: linear(lstm(x)[0])) == 2 * 4 * (2 * 20 * (3 + 5) + 10 * 2)
+
+    def attention(steps: int) -> torch.Tensor:
+        x = torch.zeros(1, steps, 3)
+        return x @ x.transpose(1, 2) @ x
+
+    assert Operations(attention).training([2, 5]) == pytest.approx(3 * 2 * 2 * 3 * (2**2 + 5**2))
+
+
+def test_mmlatch_takes_the_operations_that_its_layers_say() -> None:
+    h, widths = 4, {"text": 300, "audio": 74, "visual": 35}
+    model = MMLatch(widths, h, "recurrent")
+    encoders = 2 * sum(2 * 4 * h * (w + h) + 3 * h * h for w in widths.values())
+    masks = 2 * sum(4 * w * (h + w) for w in widths.values())
+    fusion = 7 * 3 * h * h + 2 * 4 * h * (7 * h + h) + 3 * (2 * h) ** 2
+    products = 2 * h * (2 * 3 + 7) + 2 * (2 * h)  # of queries and keys, and of weights and values, a pair of steps
+    expected = 2 * (10 * (encoders + masks + fusion) + 10**2 * products) + 2 * 2 * h
+    features = {m: torch.zeros(1, 10, w) for m, w in widths.items()}
+    assert counted(lambda: model(features, torch.tensor([10]))) == expected
+
+
+def test_ratios_are_of_the_same_round_and_of_the_same_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.floor.rate", lambda side: 1000.0)
+    seconds = {"ours": iter([9.0, 2.0, 1.0]), "plain": iter([9.0, 4.0, 4.0])}
+
+    def contender(name: str, operations: float) -> Contender:
+        return Contender(name, lambda: Work(10, operations, next(seconds[name])))
+
+    plain = contender("plain", 50.0)
+    contest = Contest("utterance", [contender("ours", 100.0)], plain)
+    figures = held(contest, 2, command.Size())
+    assert figures["ours"].seconds == [2.0, 1.0]  # the first round does not count
+    assert figures["ours"].ratios == [4.0, 8.0]
+    assert figures["ours"].shares == [0.05, 0.1]
+    assert figures["ours"].per_unit == pytest.approx(0.15)
+    assert not figures["plain"].ratios
+    assert command.spread(figures["ours"].ratios, "{:.1f}") == "6.0 [4.0–8.0]"
+
+
+def test_the_command_prints_a_table_and_writes_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def contest(folder: Path, size: object) -> Contest:
+        return Contest("utterance", [Contender("ours", lambda: Work(10, seconds=0.5))])
+
+    monkeypatch.setattr("benchmarks.floor.rate", lambda side: 1.0)
+    monkeypatch.setattr(command, "BENCHMARKS", {"train/one": contest, "start/two": contest})
+    shown = run(command.main, "train", "--rounds", "2", "--out", str(tmp_path))
+    assert shown.exit_code == 0, shown.output
+    assert "| train/one | ours | 50 ms per utterance | – | – | – |" in shown.output
+    assert "start/two" not in shown.output
+    (path,) = tmp_path.iterdir()
+    written = json.loads(path.read_text())
+    assert written["benchmarks"]["train/one"]["ours"]["seconds"] == [0.5, 0.5]
+    assert set(command.SHOWN) <= written["conditions"].keys()
+    assert f"torch {torch.__version__}, " in f"{shown.output.splitlines()[0]}, "
+
+    refused = run(command.main, "trian")
+    assert refused.exit_code == 2
+    assert "train/one" in refused.output
+
+
+@pytest.mark.parametrize("page", ["docs/benchmarks.md", "CONTRIBUTING.md", "Makefile"])
+def test_the_lines_that_the_pages_name_are_accepted(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def contest(folder: Path, size: object) -> Contest:
+        return Contest("utterance", [Contender("ours", lambda: Work(1, seconds=1.0))])
+
+    monkeypatch.setattr("benchmarks.floor.rate", lambda side: 1.0)
+    monkeypatch.setattr(command, "BENCHMARKS", dict.fromkeys(BENCHMARKS, contest))
+    text = (ROOT / page).read_text(encoding="utf-8").replace('\\"', '"')
+    lines = re.findall(
+        r"^(?:\t@echo \")?(make bench [^#;\n]*?ARGS=[^#;\n]*)|; (ARGS=\"train/[^\n]*?\")", text, flags=re.MULTILINE
+    )
+    assert lines
+    for line in map("".join, lines):
+        arguments = shlex.split(shlex.split(line)[-1].removeprefix("ARGS="))
+        shown = run(command.main, *arguments, "--out", str(tmp_path))
+        assert shown.exit_code == 0, shown.output
+
+
+def test_a_broken_benchmark_fails_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(folder: Path, size: object) -> Contest:
+        return Contest("utterance", [Contender("ours", lambda: Work(1 / 0))])
+
+    monkeypatch.setattr(command, "BENCHMARKS", {"train/one": broken})
+    assert run(command.main, "--short").exit_code == 1
+
+
+def run(program: Callable[..., None], *arguments: str):  # type: ignore[no-untyped-def]
+    import typer
+
+    app = typer.Typer()
+    app.command()(program)
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_a_program_that_fails_says_why() -> None:
+    with pytest.raises(RuntimeError, match="KeyError: 'nothing'"):
+        ran("nothing")
