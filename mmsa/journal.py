@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 
-from mmsa import build, provenance, repairs
+from mmsa import build, parts, provenance, repairs
 from mmsa.analysis.layout import Table
 from mmsa.analysis.rendering import rendered
 from mmsa.analysis.runs import run_of
@@ -111,7 +111,7 @@ class Journal:
         self._training = time.monotonic()
         ours = True
         try:
-            self.tracker = build.build_tracker(self.cfg, warn=self.display.say)
+            self.tracker = parts.build_tracker(self.cfg, warn=self.display.say)
             yield self._again
         except BaseException as error:
             ours = self.record.status != "running" or self._is_ours()
