@@ -339,8 +339,9 @@ class Journal:
 
     def _keep(self, record: RunRecord) -> None:
         """Write the record, with the run's id in MLflow, which may have one late."""
-        self.record = record.model_copy(update={"mlflow_run_id": self.tracker.run_id or record.mlflow_run_id})
-        self.record.write(self.folder)
+        record = record.model_copy(update={"mlflow_run_id": self.tracker.run_id or record.mlflow_run_id})
+        record.write(self.folder)
+        self.record = record
 
 
 def _each(*steps: Callable[[], object]) -> BaseException | None:
