@@ -40,6 +40,7 @@ def make_fabric(
             "  type device=cpu, or device=auto"
         )
     torch.set_num_threads(threads)
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")  # 1,024 are few: a length has its own
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic cuda products need
     torch.use_deterministic_algorithms(deterministic, warn_only=chosen == "mps")
     torch.utils.deterministic.fill_uninitialized_memory = False  # costs 3 to 5 % of a step, and nothing reads it
