@@ -32,7 +32,6 @@ from mmsa.program import training
 from mmsa.run_folder import check_outputs
 from mmsa.secrets import address
 from mmsa.stages import Task
-from mmsa.tracking.tracker import Tracker
 
 WITHOUT_ALIGNMENT = {"fusion": "concat", "feedback": "none", "regularizer": "none"}
 """Per group an option that works where the modalities have steps of their own."""
@@ -148,11 +147,6 @@ def dataset_of_run(cfg: DictConfig, store: Store | None = None) -> Dataset:
 def build_task(cfg: DictConfig, dataset: Dataset | None = None) -> Task:
     """The task, of a data set that may have been built before."""
     return cast(Task, built(cfg, "task", kinds=(dataset or build_dataset(cfg)).stated_kinds))
-
-
-def build_tracker(cfg: DictConfig, warn: Callable[[str], None]) -> Tracker:
-    """The tracker."""
-    return cast(Tracker, built(cfg, "tracking", outputs=cfg.paths.outputs, warn=warn))
 
 
 def open_data(

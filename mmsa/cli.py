@@ -162,6 +162,7 @@ def import_(
         typer.Option(help="The folds to score.", show_default="test, and valid if a column fold has it"),
     ] = None,
     partial: Annotated[bool, typer.Option("--partial", help="Utterances may be missing.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="In place of others of its name.")] = False,
     options: Annotated[list[str] | None, OPTIONS] = None,
 ) -> None:
     """Make predictions of another system a run, for mmsa report."""
@@ -169,7 +170,7 @@ def import_(
 
     cfg, _, overrides = _named(name, source, glove, data, options)
     folds = ("valid", "test") if fold == "both" else (fold,) if fold else ()
-    import_file(cfg, overrides, file, system, folds, partial, lambda text: print(printable_lines(text)))
+    import_file(cfg, overrides, file, system, folds, partial, replace, lambda text: print(printable_lines(text)))
 
 
 def _named(

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 
-from mmsa import build, provenance, repairs
+from mmsa import build, parts, provenance, repairs
 from mmsa.analysis.layout import Table
 from mmsa.analysis.rendering import rendered
 from mmsa.analysis.runs import run_of
@@ -111,7 +111,7 @@ class Journal:
         self._training = time.monotonic()
         ours = True
         try:
-            self.tracker = build.build_tracker(self.cfg, warn=self.display.say)
+            self.tracker = parts.build_tracker(self.cfg, warn=self.display.say)
             yield self._again
         except BaseException as error:
             ours = self.record.status != "running" or self._is_ours()
@@ -339,8 +339,9 @@ class Journal:
 
     def _keep(self, record: RunRecord) -> None:
         """Write the record, with the run's id in MLflow, which may have one late."""
-        self.record = record.model_copy(update={"mlflow_run_id": self.tracker.run_id or record.mlflow_run_id})
-        self.record.write(self.folder)
+        record = record.model_copy(update={"mlflow_run_id": self.tracker.run_id or record.mlflow_run_id})
+        record.write(self.folder)
+        self.record = record
 
 
 def _each(*steps: Callable[[], object]) -> BaseException | None:

@@ -25,9 +25,9 @@ class MultirunCallback(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Name the multirun, count its runs, and make the tracking database before any worker starts."""
-        from mmsa.build import build_tracker
         from mmsa.cluster import watched
         from mmsa.journal import SWEEP_VARIABLE
+        from mmsa.parts import build_tracker
         from mmsa.run_folder import NUM_RUNS_VARIABLE, check_outputs
         from mmsa.secrets import conceal
 

@@ -26,6 +26,7 @@ from mmsa.config import (
 from mmsa.data.loading import Loading
 from mmsa.errors import ConfigError
 from mmsa.program import training
+from mmsa.tracking.tracker import Tracker
 
 GIVEN: dict[str, tuple[str, ...]] = {
     "dataset": ("loading",),
@@ -176,3 +177,8 @@ def built(cfg: DictConfig, place: str, **given: Any) -> Any:
                 f"  name those of {', '.join(given)} that it needs beside **options in {target.__name__}'s constructor"
             ) from None
         raise ConfigError(f"{place}: its options are refused: {error}") from error
+
+
+def build_tracker(cfg: DictConfig, warn: Callable[[str], None]) -> Tracker:
+    """The tracker, without the libraries that a model needs."""
+    return cast(Tracker, built(cfg, "tracking", outputs=cfg.paths.outputs, warn=warn))

@@ -75,27 +75,26 @@ def report(
     from mmsa.sweep import report as studies
 
     asked = Selection.of(what or [], outputs, sweep or [])
-    if bibtex:
-        print(printable_lines(citations.bibtex(asked.finished().runs)))
-        return
     shape = shape_of(metrics or [], percent, rows or [], not no_baselines, seeds, by or [], reference, pairs, anchors)
     names = asked.searches
-    tabled = shape != Shape() or figures is not None or archive is not None
+    tabled = shape != Shape() or figures is not None or archive is not None or bibtex
     if names and not tabled and all(studies.is_study(outputs, name) for name in names):
         print(printable_lines(studies.report(outputs, *names, style=style)))
         return
     made, results = tables.reported(asked, shape)
-    print(printable_lines(rendered(made, style)))
+    cited = (run for one in results for group in one.groups for run in group.runs)
+    print(printable_lines(citations.bibtex(cited) if bibtex else rendered(made, style)))
     if figures is not None:
         from mmsa.analysis.result_figures import write_figures
 
         drawn = [path.name for path in write_figures(results, shape, figures)]
         print(printable(f"figures in {figures}: {', '.join(drawn) or 'none, as of the table'}"), file=sys.stderr)
     if archive is not None:
-        again = _typed(context, ("what", "outputs", "sweep", "archive", "figures", "style"))
-        num = write_archive(archive, asked, shape, shlex.join(["mmsa", "report", "runs/*", *again]))
+        again = _typed(context, ("what", "outputs", "sweep", "archive", "figures", "style", "bibtex"))
+        num = write_archive(archive, asked, shape, results, shlex.join(["mmsa", "report", "runs/*", *again]))
         print(printable(f"{archive}: the table and {num} run{'' if num == 1 else 's'}"), file=sys.stderr)
-    if asked == Selection(outputs) and style in ("table", "markdown") and (lines := studies.study_lines(outputs)):
+    every = asked == Selection(outputs) and style in ("table", "markdown") and not bibtex
+    if every and (lines := studies.study_lines(outputs)):
         print("\n" + "\n".join(map(printable, lines)))
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
-from mmsa import build
+from mmsa import parts
 from mmsa.analysis.rendering import rendered
 from mmsa.analysis.runs import run_of
 from mmsa.analysis.tables import make_tables
@@ -55,7 +55,7 @@ def settle(cfg: DictConfig, say: Callable[[str], None]) -> None:
                 if shown_by is None:
                     done = True
                 elif not away and shown_by == _tracking(cfg.tracking):
-                    done = _shown(folder, record, build.build_tracker(cfg, warn=say), even_deleted=False) != "away"
+                    done = _shown(folder, record, parts.build_tracker(cfg, warn=say), even_deleted=False) != "away"
                     away = not done
                 if done and record is None:
                     remove(folder)
@@ -95,7 +95,7 @@ def track(folders: Sequence[Path], cfg: DictConfig, say: Callable[[str], None], 
         done = not marked
         try:
             record = closed(folder, say, cut_short=marked)
-            outcome = _shown(folder, record, build.build_tracker(cfg, warn=say), even_deleted)
+            outcome = _shown(folder, record, parts.build_tracker(cfg, warn=say), even_deleted)
             if outcome == "away":
                 again = "the same command hands it in when the tracker answers"
                 raise MmsaError(f"{folder}: the tracker has not taken it.\n  {again}")

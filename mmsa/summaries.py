@@ -10,7 +10,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from mmsa import build
+from mmsa import parts
 from mmsa.analysis.rendering import rendered
 from mmsa.analysis.runs import Group, by_configuration
 from mmsa.analysis.scores import Estimate
@@ -33,7 +33,7 @@ def renew_summaries(outputs: Path, cfg: DictConfig, say: Callable[[str], None]) 
     tables = comparable(run for run in read_runs(outputs).runs if not run.is_partial)
     groups = [group for runs in tables for group in by_configuration(runs) if len(group.runs) > 1]
     for group in groups:
-        tracker = build.build_tracker(cfg, warn=say)
+        tracker = parts.build_tracker(cfg, warn=say)
         if not isinstance(tracker, MLflowTracker) or not _shown(group, outputs, tracker):
             return
 

@@ -42,6 +42,10 @@ class Browser:
             self.driver.get_log(log)
         self.driver.get(address)
 
+    def turn_to(self, address: str) -> None:
+        """Show another place of a page that changes with the part behind #, without loading it again."""
+        self.driver.get(address)
+
     def wait(self, found: Callable[[], object], what: str) -> None:
         """Until a function returns something true.
 

@@ -77,7 +77,7 @@ def test_no_crash_leaves_anything(scenario: Scenario, stores: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("scenario", "every", "first"), [(ResumedRun(), 47, 20), (Preparation(), 12, 6)], ids=["run", "preparation"]
+    ("scenario", "every", "first"), [(ResumedRun(), 30, 4), (Preparation(), 12, 6)], ids=["run", "preparation"]
 )
 def test_a_full_disk_loses_nothing(scenario: Scenario, every: int, first: int, stores: Path, tmp_path: Path) -> None:
     assert tried(scenario, tmp_path, stores, every, first, "full") > 5

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from mmsa import build, cli
+from mmsa import cli, parts
 from mmsa.compose import compose
 from mmsa.journal import SWEEP_VARIABLE
 from mmsa.multirun import MultirunCallback
@@ -155,7 +155,7 @@ def test_the_parent_makes_the_database_names_the_multirun_and_counts_its_runs_be
     monkeypatch.delenv(SWEEP_VARIABLE, raising=False)
     named: list[str | None] = []
     tracker = SimpleNamespace(prepare=lambda: named.append(os.environ.get(SWEEP_VARIABLE)))
-    monkeypatch.setattr(build, "build_tracker", lambda config, warn: tracker)
+    monkeypatch.setattr(parts, "build_tracker", lambda config, warn: tracker)
     config, callback = compose([f"paths.outputs={tmp_path}"]), MultirunCallback()
     of_hydra = {"launcher": {"_target_": "a.Launcher"}, "sweeper": sweeper, "overrides": {"task": typed}}
     OmegaConf.update(config, "hydra", of_hydra, force_add=True)

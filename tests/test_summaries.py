@@ -65,5 +65,5 @@ def test_a_summary_follows_its_seeds_and_a_deleted_one_stays_deleted(outputs: Pa
 
 
 def test_one_seed_has_no_summary_and_asks_nobody(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(summaries.build, "build_tracker", lambda *_, **__: pytest.fail("a tracker was asked"))
+    monkeypatch.setattr(summaries.parts, "build_tracker", lambda *_, **__: pytest.fail("a tracker was asked"))
     summaries.renew_summaries(outputs, compose([f"paths.outputs={outputs}"]), print)

@@ -84,7 +84,7 @@ RULES: dict[str, Rule] = {
     ),
     "below baseline": Rule(
         "the mean of a row in the metric that selects epochs is worse than the best of its own baselines",
-        "train longer, or choose other options, before you compare it",
+        "train longer, choose other options, or check the units of an import, before you compare it",
     ),
     "collapsed": Rule(
         f"of {LEAST_SEEDS} seeds or more, fewer than half lost {LOST:.0%} or more of the others' gain over a constant, "
@@ -216,7 +216,7 @@ def _too_good(row: Group) -> str | None:
     for metric, best in best_anchors(first.dataset).items():
         value = fmean(_score(run, metric) for run in row.runs)
         if _error(metric, value) <= (1 - BETTER) * _error(metric, best.metrics[metric]):
-            return f"{_named(row)}: {metric} is {number(value)}, of {best.label} {number(best.metrics[metric])}"
+            return f"{_named(row)}: {metric} {number(value)}, against {number(best.metrics[metric])} of {best.label}"
     return None
 
 
@@ -230,7 +230,7 @@ def _below_baseline(row: Group) -> str | None:
     if not ours > fmean(errors):
         return None
     value, theirs = (_error(metric, error) for error in (ours, fmean(errors)))
-    return f"{_named(row)}: {metric} is {number(value)}, of the baseline {_short(names[0])} {number(theirs)}"
+    return f"{_named(row)}: {metric} {number(value)} is worse than {number(theirs)} of the baseline {_short(names[0])}"
 
 
 def _collapsed_seeds(row: Group) -> str | None:
@@ -247,7 +247,7 @@ def _collapsed_seeds(row: Group) -> str | None:
     values = ", ".join(number(_score(row.runs[place], metric)) for place in places)
     others = median(errors[place] for place in range(len(errors)) if place not in places)
     where = _named(row, [row.runs[place] for place in places])
-    return f"{where}: {metric} is {values}, of the others {number(_error(metric, others))}"
+    return f"{where}: {metric} {values}, against {number(_error(metric, others))} of the others"
 
 
 def _of_table(groups: Sequence[Group]) -> Iterator[Alarm]:

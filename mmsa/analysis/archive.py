@@ -12,7 +12,7 @@ from mmsa.analysis.rendering import Style, rendered
 from mmsa.analysis.runs import Run
 from mmsa.analysis.selection import Selection
 from mmsa.analysis.shape import Shape
-from mmsa.analysis.tables import make_tables
+from mmsa.analysis.tables import Result, make_tables
 from mmsa.errors import ConfigError, DataError, printable, printable_lines
 from mmsa.files import content_of, written
 from mmsa.run_folder import check_own
@@ -22,12 +22,13 @@ FILES = ("result.json", "config.yaml", "overrides.json", "history.csv", "predict
 _TABLES: dict[str, Style] = {"txt": "table", "md": "markdown", "csv": "csv", "tex": "latex"}
 
 
-def write_archive(path: Path, asked: Selection, shape: Shape, again: str) -> int:
+def write_archive(path: Path, asked: Selection, shape: Shape, made: Sequence[Result], again: str) -> int:
     """Write a zip with the records of runs, their tables, and how to make both again; equal input gives equal bytes.
 
     Args:
         path: of the archive.
-        asked, shape: of the table; runs that are in none of its rows are left out.
+        asked, shape: of the table.
+        made: what it shows; runs that are in none of its rows are left out.
         again: the command that makes the table in the unpacked folder.
 
     Returns:
@@ -40,10 +41,8 @@ def write_archive(path: Path, asked: Selection, shape: Shape, again: str) -> int
     if path.exists() or not path.parent.is_dir():
         why = "exists already" if path.exists() else f"there is no folder {path.parent}"
         raise ConfigError(f"--archive {path}: {why}.\n  type --archive NEW.zip")
-    found = asked.finished().runs
-    rows = [row for table in make_tables(found, shape) for row in table.rows]
-    shown = {address for row in rows for cell in row for _, address in cell.runs}
-    runs = [run for run in found if run.folder.absolute().as_uri() in shown]
+    shown = {run.folder for one in made for group in one.groups for run in group.runs}
+    runs = [run for run in asked.finished().runs if run.folder in shown]
     tables = make_tables(runs, shape, warned=True)
     with written(path) as file, ZipFile(file, "w", ZIP_DEFLATED) as archive:
         _add(archive, "README.md", _about(runs, again).encode())
@@ -83,7 +82,8 @@ def _add(archive: ZipFile, name: str, content: bytes) -> None:
 
 def _about(runs: Sequence[Run], again: str) -> str:
     """The contents, and the lines to type."""
-    training = dict.fromkeys(f"mmsa train {shlex.join(run.overrides)}" for run in runs)
+    training = dict.fromkeys(f"mmsa train {shlex.join(run.overrides)}" for run in runs if not run.is_import)
+    files = dict.fromkeys(f"{run.called}, from {run.imported.file}" for run in runs if run.is_import)
     states = {f"{run.git.commit}{', with changes' if run.git.dirty else ''}" for run in runs if run.git.commit}
     data = dict.fromkeys(f"{run.dataset} {run.data.fingerprint}" for run in runs)
     lines = [
@@ -93,5 +93,7 @@ def _about(runs: Sequence[Run], again: str) -> str:
     ]
     lines += ["", f"    {again}", "", "In `runs` each has its configuration, record, history and predictions with the"]
     lines += ["labels of the validation and test folds; no weights, and nothing else of the data.", ""]
-    lines += [f"Data: {', '.join(data)}. Code: {', '.join(sorted(states)) or 'unknown'}.", "", "Trained by:", ""]
-    return printable_lines("\n".join([*lines, *(f"    {command}" for command in training), ""]))
+    lines += [f"Data: {', '.join(data)}. Code: {', '.join(sorted(states)) or 'unknown'}.", ""]
+    for head, ones in (("Trained by:", training), ("Not trained here:", files)):
+        lines += [head, "", *(f"    {one}" for one in ones), ""] if ones else []
+    return printable_lines("\n".join(lines))

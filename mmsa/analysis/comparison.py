@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from mmsa.analysis.fold_lines import folds_text
-from mmsa.analysis.runs import Group, Run, by_configuration, read_run, without_shared
+from mmsa.analysis.runs import Group, Run, by_configuration, read_run, source_of, without_shared
 from mmsa.data.batches import Data, Fold
 from mmsa.data.naming import data_name
 from mmsa.errors import DataError
@@ -79,6 +79,14 @@ def comparable_groups(folders: Iterable[Path]) -> list[Group]:
     place = {run.folder: position for position, run in reversed(list(enumerate(runs)))}
     groups = sorted(by_configuration(runs), key=lambda group: min(place[run.folder] for run in group.runs))
     return without_shared(groups)[1]
+
+
+def about(groups: Sequence[Group], fold: str) -> dict[str, Any]:
+    """What a file of findings says first: the data of these groups, and the fold."""
+    first = groups[0].runs[0]
+    source = source_of(run for group in groups for run in group.runs)
+    data = {"dataset": first.dataset, "source": source, "fingerprint": first.data.fingerprint}
+    return {**data, "planted": first.planted, "fold": fold}
 
 
 def evaluated(run: TrainedRun, model: nn.Module, fold: Fold) -> dict[str, float]:

@@ -124,7 +124,9 @@ def read_errors(group: Group, fold: str) -> Errors:
     tables = [read_predictions(run.folder, fold) for run in group.runs]
     names = [name for name in tables[0].rows if all(name in table.rows for table in tables)]
     if not names or len({table.truth.shape[1:] for table in tables}) > 1:
-        raise DataError(f"{group.label}: its runs predict other utterances.\n  name one of them")
+        raise DataError(
+            f"{group.label}: its runs share no utterance, or predict other columns.\n  name one of these runs"
+        )
 
     def of(table: Predictions, values: Array) -> Array:
         return values[[table.rows[name] for name in names]]

@@ -17,7 +17,7 @@ from mmsa.analysis.probe_figures import draw_mask_words, draw_masks, draw_robust
 from mmsa.analysis.rendering import rendered
 from mmsa.analysis.runs import Group, read_run
 from mmsa.analysis.selection import Selection
-from mmsa.analysis.tables import data_line
+from mmsa.analysis.tables import ERRORS, data_line
 from mmsa.drawing import drawn, export, save
 from mmsa.errors import DataError
 from mmsa.run_folder import write_json, write_text
@@ -113,7 +113,7 @@ def write_errors(found: Sequence[Errors], store_of: StoreOf, folder: Path) -> li
         remarks.append(f"without words: {str(error).splitlines()[0]}")
     tables = [make_table(one, said, remarks) for one in found]
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / "errors.html"]
+    paths = [folder / ERRORS]
     if figure := draw_confusion(found):
         picture = (drawn(figure, "png"), "confusion matrix: utterances by class and predicted class")
         tables = [replace(tables[0], picture=picture), *tables[1:]]

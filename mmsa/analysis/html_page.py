@@ -129,9 +129,12 @@ def _rows(rows: Sequence[Row], columns: Sequence[Column]) -> str:
 def _cell(cell: Cell, column: Column) -> str:
     text = cell.joined(_half)
     if cell.runs:
-        links = " ".join(f"<a href='{address}'>{name}</a>" for name, address in cell.runs)
+        links, errors = (
+            " ".join(f"<a href='{address}'>{name}</a>" for name, address in these) for these in (cell.runs, cell.errors)
+        )
         if sum(len(name) for name, _ in cell.runs) > _MOST_LINKED:
             links = f"<details><summary>{counted(len(cell.runs), 'run')}</summary>{links}</details>"
+        links += f"<br>errors: {errors}" if errors else ""
         return f"<th scope='row'>{text}<span class='runs'>{links}</span></th>"
     value = "" if cell.value is None else f" data-value='{cell.value!r}'"
     return f"<td{value}>{text}</td>" if column.folds_to is None else f"<td class='text'{value}>{text}</td>"

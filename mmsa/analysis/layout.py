@@ -39,6 +39,7 @@ class Cell(NamedTuple):
         second: the other half of a pair, behind a slash.
         runs: of the cell that names a row, the runs that the row rests on: their names, and the folders' addresses
             (`file:///…`, whose every odd sign is encoded).
+        errors: of these, those with a page of errors, with its address.
         value: in full precision, by which a page sorts; None of text, and of a number that is not defined.
     """
 
@@ -47,6 +48,7 @@ class Cell(NamedTuple):
     mark: str = ""
     second: Cell | None = None
     runs: Sequence[tuple[str, str]] = ()
+    errors: Sequence[tuple[str, str]] = ()
     value: float | None = None
 
     @property

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmsa.analysis.comparison import TrainedRun, comparable_groups
+from mmsa.analysis.comparison import TrainedRun, about, comparable_groups
 from mmsa.analysis.layout import LABELS, Column, Row, Table, counted
 from mmsa.analysis.mask_words import WordMasks, chosen, step_masks, worded
-from mmsa.analysis.runs import Group, Run, source_of
+from mmsa.analysis.runs import Group, Run
 from mmsa.analysis.scores import Estimate
 from mmsa.analysis.significance import CONFIDENCE, Interval
 from mmsa.analysis.tables import data_line, estimates_row, notes_of
@@ -245,13 +245,8 @@ def _records(study: MaskStudy, group: Group) -> list[list[object]]:
 
 def content(study: MaskStudy) -> dict[str, Any]:
     """What masks.json holds: the means of every run and the differences."""
-    first = study.groups[0].runs[0]
     return {
-        "dataset": first.dataset,
-        "source": source_of(run for group in study.groups for run in group.runs),
-        "fingerprint": first.data.fingerprint,
-        "planted": first.planted,
-        "fold": study.fold,
+        **about(study.groups, study.fold),
         "utterances": {kind: len(names) for kind, names in study.kinds.items()},
         "groups": [
             {

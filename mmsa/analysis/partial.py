@@ -17,12 +17,13 @@ def on_equal_utterances(runs: Sequence[Run]) -> list[list[Run]]:
     """The tables of runs that are otherwise comparable: of all that have every utterance of the fold, and one per
     set of utterances that partial imports have, in which every run is scored on these.
 
-    A partial import counts until one of its name and seed is newer. Where predictions are missing or damaged, a run is
+    An import counts until one of its name and seed is newer. Where predictions are missing or damaged, a run is
     left out of such a table, and an import has one for itself.
     """
     newest = {_place(run): run.folder for run in sorted(runs, key=lambda run: run.folder.name) if run.is_import}
-    whole = [run for run in runs if not run.is_partial]
-    partial = [run for run in runs if run.is_partial and newest[_place(run)] == run.folder]
+    current = [run for run in runs if not run.is_import or newest[_place(run)] == run.folder]
+    whole = [run for run in current if not run.is_partial]
+    partial = [run for run in current if run.is_partial]
     stored = Stored()
     sets: dict[object, list[Run]] = {}
     for run in partial:
@@ -43,9 +44,16 @@ def note_on(runs: Sequence[Run]) -> list[str]:
     partial = [run for run in runs if run.is_partial]
     if not partial:
         return []
-    held, of = (found.utterances.get(partial[0].fold, 0) for found in (partial[0].imported, partial[0].data))
     names = ", ".join(dict.fromkeys(str(run.called) for run in partial))
-    return [f"every row is scored on {held:,} of {of:,} utterances: those that {names} predicts"]
+    return [f"every row is scored only on the utterances that {names} predicts"]
+
+
+def extent(runs: Sequence[Run], fold: str) -> str:
+    """The share of a fold that a table of partial imports is on, for its title; empty where it is the whole one."""
+    for run in runs:
+        if run.is_partial and fold == run.fold:
+            return f"{run.imported.utterances[fold]:,} of {run.data.utterances[fold]:,} utterances"
+    return ""
 
 
 def _place(run: Run) -> tuple[object, ...]:

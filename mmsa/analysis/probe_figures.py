@@ -144,8 +144,8 @@ def _draw_distribution(panel: Axes, study: MaskStudy, group: Group, modality: st
         panel.axvline(float(values.mean()), color=colour, linewidth=1.5, linestyle="--")
     panel.locator_params(axis="x", nbins=5)
     difference = study.difference(group, modality)
-    title = modality if difference is None else f"{modality}\n{' − '.join(study.kinds)}: {difference.text(4)}"
-    panel.set_title(words(title), fontsize=8.5)
+    value = "" if difference is None else f"\n{' − '.join(study.kinds)}: {difference.text(4).replace('-', '−')}"
+    panel.set_title(words(f"{modality}{value}"), fontsize=8.5)
 
 
 def _head(figure: Figure, run: Run, shown: str, explained: str) -> None:

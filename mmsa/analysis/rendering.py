@@ -58,9 +58,9 @@ def _with_texts(table: Table, written: Callable[[str], str]) -> Table:
     """The table with every text, which may be a file's, as a style writes it."""
 
     def cell(one: Cell) -> Cell:
-        runs = [(written(name), address) for name, address in one.runs]
+        runs, errors = ([(written(name), address) for name, address in links] for links in (one.runs, one.errors))
         second = one.second and cell(one.second)
-        return one._replace(text=written(one.text), mark=written(one.mark), second=second, runs=runs)
+        return one._replace(text=written(one.text), mark=written(one.mark), second=second, runs=runs, errors=errors)
 
     return replace(
         table,

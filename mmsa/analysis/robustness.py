@@ -8,10 +8,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
-from mmsa.analysis.comparison import TrainedRun, comparable_groups, evaluated
+from mmsa.analysis.comparison import TrainedRun, about, comparable_groups, evaluated
 from mmsa.analysis.corruption import DRAW_SEED, Condition, Corrupted, Way, conditions
 from mmsa.analysis.layout import LABELS, Cell, Column, Row, Table, counted
-from mmsa.analysis.runs import Group, Run, source_of
+from mmsa.analysis.runs import Group, Run
 from mmsa.analysis.scores import Estimate
 from mmsa.analysis.significance import CONFIDENCE, Interval
 from mmsa.analysis.tables import data_line, estimates_row, notes_of
@@ -189,14 +189,9 @@ def difference_tables(probed: Probe) -> list[Table]:
 
 def content(probed: Probe) -> dict[str, Any]:
     """What robustness.json holds: every metric of every run and condition, and the differences."""
-    first = probed.groups[0].runs[0]
     ways = [spoiled(probed, way) for way in TITLES]
     return {
-        "dataset": first.dataset,
-        "source": source_of(run for group in probed.groups for run in group.runs),
-        "fingerprint": first.data.fingerprint,
-        "planted": first.planted,
-        "fold": probed.fold,
+        **about(probed.groups, probed.fold),
         "metric": probed.metric,
         "mask_seed": DRAW_SEED,
         "runs": [

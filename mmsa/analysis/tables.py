@@ -16,7 +16,7 @@ from mmsa.analysis.fold_lines import folds_notes, folds_text, spread_over
 from mmsa.analysis.layout import LABELS, Cell, Column, Row, Table, counted, headed
 from mmsa.analysis.outdated import OUTDATED, outdated
 from mmsa.analysis.outdated import about as about_outdated
-from mmsa.analysis.partial import note_on, on_equal_utterances
+from mmsa.analysis.partial import extent, note_on, on_equal_utterances
 from mmsa.analysis.predictions import Stored
 from mmsa.analysis.rendering import Style, rendered
 from mmsa.analysis.runs import Group, Run, source_of
@@ -30,6 +30,8 @@ from mmsa.training.metrics import METRICS, is_share, metric_mode
 PLANTED = "planted data: built-in corpus, not a result on human speech"
 SPREAD = "± sample standard deviation over"
 _ALL = Shape()
+ERRORS = "errors.html"
+"""Of a run's folder, if `mmsa evaluate RUN --errors` has made it: the page of its worst utterances."""
 MAJORITY = "majority: each column has its own class, the largest of the train fold"
 
 
@@ -125,7 +127,7 @@ def comparable(runs: Iterable[Run], shape: Shape = _ALL) -> list[list[Run]]:
 def data_line(runs: Sequence[Run], fold: str) -> str:
     """A table's line on the data of its runs."""
     name, data = data_name(runs[0].dataset, source_of(runs)), runs[0].data
-    return f"{name}, {folds_text(runs, fold)}, data {data.fingerprint[:12]}"
+    return ", ".join(filter(None, [name, folds_text(runs, fold), extent(runs, fold), f"data {data.fingerprint[:12]}"]))
 
 
 def notes_of(run: Run, num_runs: int, over: str = "seeds") -> list[str]:
@@ -235,13 +237,16 @@ def _row(
     marked: Set[tuple[str, str]],
     old: Container[str],
 ) -> Row:
-    extent = ""
+    over = ""
     if row.kind == "configuration":
-        extent = counted(len(row.runs), "run") if shape.by else Group(row.label, row.runs).extent
-    count = f" ({extent})" if extent and not shape.seeds else ""
+        over = counted(len(row.runs), "run") if shape.by else Group(row.label, row.runs).extent
+    count = f" ({over})" if over and not shape.seeds else ""
     places = Counter(run.place_text for run in row.runs)
     names = [run.place_text.replace("=", " ") if places[run.place_text] == 1 else "" for run in row.runs]
-    runs = [(name or run.folder.name, _address(run.folder)) for name, run in zip(names, row.runs, strict=True)]
+    named = [(name or run.folder.name, run.folder) for name, run in zip(names, row.runs, strict=True)]
+    runs = [(name, _address(folder)) for name, folder in named]
+    pages = [(name, folder / ERRORS) for name, folder in named] if row.kind == "configuration" else []
+    errors = [(name, _address(page)) for name, page in pages if page.is_file()]
     cells = []
     for column in columns:
         made = [
@@ -255,7 +260,7 @@ def _row(
         ]
         cells.append(made[0] if len(made) == 1 else made[0]._replace(second=made[1]))
     mark = OUTDATED if row.kind == "configuration" and row.label in old else ""
-    return (Cell(f"{row.label}{count}", mark=mark, runs=runs), *cells)
+    return (Cell(f"{row.label}{count}", mark=mark, runs=runs, errors=errors), *cells)
 
 
 def finite(value: float) -> float | None:
@@ -263,5 +268,5 @@ def finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _address(folder: Path) -> str:
-    return folder.absolute().as_uri()
+def _address(path: Path) -> str:
+    return path.absolute().as_uri()

@@ -86,7 +86,7 @@ class Ragged:
 
     def touched(self, marked: np.ndarray) -> np.ndarray:
         """(N,) bool: whether a sequence has a step that is marked in (total steps,) bool."""
-        return np.diff(offsets_of(marked)[self.offsets]) > 0
+        return np.diff(np.searchsorted(np.flatnonzero(marked), self.offsets)) > 0
 
     def filled_steps(self) -> np.ndarray:
         """(total steps,) bool: whether a step has a value other than 0."""

@@ -8,17 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from mmsa import build, provenance, repairs
 from mmsa.analysis.rendering import rendered
-from mmsa.analysis.runs import run_of
+from mmsa.analysis.runs import Run, configuration_of, run_of
 from mmsa.analysis.tables import make_tables
 from mmsa.commands import report_command
 from mmsa.data.batches import Fold
 from mmsa.data.store import FOLDS, Store
-from mmsa.errors import DataError
+from mmsa.errors import ConfigError, DataError
 from mmsa.experiment import fit_beside
 from mmsa.importing.predictions import Lines, Part
 from mmsa.importing.sheet import Sheet, read_sheet
@@ -26,7 +27,7 @@ from mmsa.journal import data_record
 from mmsa.occupancy import give_back, named, new_folder, run_folders
 from mmsa.overrides import without_secret
 from mmsa.parts import check_nodes
-from mmsa.record import Import, RunRecord
+from mmsa.record import NO_SEED, Import, RunRecord
 from mmsa.run_folder import override_key, write_json, write_predictions, write_text
 from mmsa.secrets import as_stored, conceal
 from mmsa.settling import settle
@@ -45,6 +46,7 @@ def import_file(
     name: str | None = None,
     folds: Sequence[str] = (),
     partial: bool = False,
+    replace: bool = False,
     say: Callable[[str], None] = print,
 ) -> list[Path]:
     """Make a file of predictions a run per seed, and print their table.
@@ -56,6 +58,7 @@ def import_file(
         name: of the system; None takes the option `name`, else the file's.
         folds: valid, test; none: `Lines.folds`.
         partial: utterances may be missing.
+        replace: tables show it in place of other predictions of its name and seed, whose folders stay.
         say: takes lines.
 
     Returns:
@@ -63,7 +66,7 @@ def import_file(
 
     Raises:
         DataError: the file is refused, or the data are.
-        ConfigError: an option is.
+        ConfigError: an option is, or there are other predictions of the name and seed.
     """
     cfg, overrides = conceal(cfg), list(map(without_secret, overrides))
     check_nodes(cfg)
@@ -80,9 +83,17 @@ def import_file(
     system = name or cfg.name or sheet.path.stem
     typed = [*overrides, f"imported={system}"]
     records = [_record(cfg, typed, system, sheet, store, task, parts, seed) for seed in lines.seeds]
-    there = _imported_before(Path(cfg.paths.outputs), records)
+    there, others = _imported_before(cfg, system, records)
     for folder in there.values():
         say(f"imported before: {folder}")
+    if others and not replace:
+        raise ConfigError(
+            f"--name {system}: {', '.join(map(str, others))} {'has' if len(others) == 1 else 'have'} other predictions "
+            "of this name and seed.\n"
+            "  type --replace to show these in their place, or --name NAME for a row of their own"
+        )
+    for folder in others:
+        say(f"replaced in tables, and kept: {folder}")
     made = {}
     if len(there) < len(records):
         baselines = _baselines(task, records[0].task, [train, opened.get("valid") or data.fold("valid")], opened, parts)
@@ -147,31 +158,47 @@ def _record(
     )
 
 
-def _imported_before(outputs: Path, records: Sequence[RunRecord]) -> dict[int, Path]:
-    """Seed -> the folder in which the same scores of the same file are under the same name."""
-    looked_for = {_same(record): record.seed for record in records}
-    found = {}
-    for folder in run_folders(outputs):
+def _imported_before(
+    cfg: DictConfig, name: str, records: Sequence[RunRecord]
+) -> tuple[dict[int, Path], Sequence[Path]]:
+    """Of the imports in whose place in tables the records come, the newest: those that are the same, by their seed,
+    and the folders of those that are not.
+    """
+    kept: Any = OmegaConf.to_container(OmegaConf.create(_kept(cfg, name, NO_SEED)))
+    options = configuration_of(kept).items()
+    places = {_place(record) for record in records}
+    found: dict[int, Run] = {}
+    for folder in sorted(run_folders(Path(cfg.paths.outputs)), key=lambda folder: folder.name):
         with suppress(DataError):
             record = RunRecord.read(folder)
-            if record.is_import and (seed := looked_for.get(_same(record))) is not None:
-                found[seed] = folder
-    return found
+            if record.is_import and record.name == records[0].name and _place(record) in places:
+                run = run_of(folder, record)
+                if options <= run.configuration.items():
+                    found[run.seed] = run
+    new = {record.seed: record.model_dump_json(include=_EQUAL) for record in records}
+    same = {seed: run.folder for seed, run in found.items() if run.model_dump_json(include=_EQUAL) == new[seed]}
+    return same, [run.folder for seed, run in found.items() if seed not in same]
 
 
-def _same(record: RunRecord) -> tuple[str, str]:
-    return record.data.fingerprint, record.model_dump_json(include=_EQUAL)
+def _place(record: RunRecord) -> tuple[object, ...]:
+    """Where a record stands in the tables of its configuration; of two in one place they show the newer."""
+    data = record.data
+    return data.fingerprint, data.parts, data.held_out, record.task, record.fold, record.seed
+
+
+def _kept(cfg: DictConfig, name: str, seed: int) -> dict[str, Any]:
+    """The configuration of a run."""
+    stored = as_stored(cfg)
+    return {key: stored[key] for key in _KEPT} | {"seed": seed, "name": name, "imported": name}
 
 
 def _written(
     cfg: DictConfig, overrides: Sequence[str], name: str, record: RunRecord, task: Task, parts: Sequence[Part]
 ) -> Path:
     """The folder of a run, which is hidden until it is whole; figures and a tracker's entry follow."""
-    stored = as_stored(cfg)
-    kept = {key: stored[key] for key in _KEPT} | {"seed": record.seed, "name": name, "imported": name}
     folder, lock = new_folder(Path(cfg.paths.outputs))
     try:
-        write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(kept)))
+        write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(_kept(cfg, name, record.seed))))
         write_json(folder / "overrides.json", list(overrides))
         rows = [(part, part.truths, part.predicted[record.seed]) for part in parts]
         write_predictions(folder / "predictions.csv", rows, task.columns)

@@ -33,13 +33,12 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, padding: Tensor, queries: Tensor | None = None, query_padding: Tensor | None = None
     ) -> Tensor:
-        if queries is None or query_padding is None:
-            queries, query_padding = x, padding
-        scores = self.query(queries) @ self.key(x).transpose(1, 2) / math.sqrt(x.shape[-1])  # (B, Q, T)
+        # Without a valid key the softmax is uniform over padding: such a sequence says nothing.
+        silent = padding if query_padding is None else query_padding | padding.all(dim=1, keepdim=True)  # (B, Q)
+        query = self.query(x if queries is None else queries)  # (B, Q, D)
+        scores = query @ self.key(x).transpose(1, 2) / math.sqrt(x.shape[-1])  # (B, Q, T)
         scores = scores.masked_fill(padding[:, None, :], torch.finfo(scores.dtype).min)
         attended = self.dropout(torch.softmax(scores, dim=-1)) @ self.value(x)  # (B, Q, D)
-        # Without a valid key the softmax is uniform over padding: such a sequence says nothing.
-        silent = query_padding | padding.all(dim=1, keepdim=True)  # (B, Q)
         return attended.masked_fill(silent[:, :, None], 0.0)
 
 

@@ -93,13 +93,9 @@ def _check_values(store: Store) -> None:
             raise DataError(f"{store.path} is a damaged store: {name} holds values that are not finite.\n  {_REMEDY}")
 
 
-def read_unlabelled(path: Path) -> Prepared:
-    """As `read_arrays`, of utterances to predict: their targets are not read, and need not be there, as their folds.
-
-    Raises:
-        DataError: as of `read_arrays`.
-    """
-    return _Reader(path).unlabelled()
+def read_unlabelled(path: Path, folder: Path | None = None) -> Prepared:
+    """As `read_arrays`, of utterances to predict: their targets are not read, and need not be there, as their folds."""
+    return _Reader(path, folder).unlabelled()
 
 
 class _Reader:

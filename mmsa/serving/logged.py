@@ -10,11 +10,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from mmsa import build
 from mmsa.commands import serve_command
 from mmsa.errors import DataError, MmsaError
 from mmsa.files import remove_all
-from mmsa.parts import check_node
+from mmsa.parts import build_tracker, check_node
 from mmsa.record import RunRecord
 from mmsa.run_folder import read_config
 from mmsa.secrets import as_stored, hidden
@@ -69,7 +68,7 @@ def _tracker(folder: Path) -> MLflowTracker:
     """The tracker of a run; of one that has none the database to which `mmsa track` hands it in."""
     cfg = read_config(folder)
     check_node(cfg, "tracking")
-    found = build.build_tracker(cfg, warn=lambda line: None)
+    found = build_tracker(cfg, warn=lambda line: None)
     return found if isinstance(found, MLflowTracker) else MLflowTracker(cfg.paths.outputs)
 
 

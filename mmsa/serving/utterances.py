@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 import h5py
@@ -34,8 +34,8 @@ _NUM_NAMED = 3
 def opened(card: Card, path: Path, options: Sequence[str], say: Say) -> Iterator[Store]:
     """The utterances of a file: a prepared store, named arrays, or another source that `mmsa prepare` reads.
 
-    A store is mapped, and read as it is predicted. Named arrays are read whole. Another source is prepared into a
-    folder that goes afterwards, from which it is mapped.
+    A store is mapped, and read as it is predicted. Named arrays are joined into a file without a name, which is mapped.
+    Another source is prepared into a folder that goes afterwards, from which it is mapped.
 
     Args:
         card: of the model.
@@ -51,7 +51,7 @@ def opened(card: Card, path: Path, options: Sequence[str], say: Say) -> Iterator
         _check_glove(card, store)
         yield fitting(card, store, str(path), say)
     elif path.is_file() and (path.suffix in _ARRAYS or h5py.is_hdf5(path)):
-        store = in_memory(path, read_unlabelled(path))
+        store = in_memory(path, read_unlabelled(path, Path(gettempdir())))
         _check_finite(path, store)
         yield fitting(card, store, str(path), say)
     else:

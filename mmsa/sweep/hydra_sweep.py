@@ -16,7 +16,7 @@ import optuna
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
-from mmsa import build
+from mmsa import build, parts
 from mmsa.cluster import Jobs, requeue_by_default, watched
 from mmsa.commands import report_command, worker_command
 from mmsa.errors import ConfigError, MmsaError, printable
@@ -232,7 +232,7 @@ def announce(made: Sweep, slots: list[str], num_slots: int, notes: Sequence[str]
 
 def study_run(made: Sweep) -> StudyRun | None:
     """The study's run in MLflow, whose database is made here, before any worker starts; None where nothing is shown."""
-    tracker = build.build_tracker(made.base, warn=print)
+    tracker = parts.build_tracker(made.base, warn=print)
     tracker.prepare()
     settle(made.base, print)
     if not isinstance(tracker, MLflowTracker) or made.spec.options["final"]:

@@ -10,7 +10,7 @@ from typing import Literal
 import optuna
 from omegaconf import DictConfig
 
-from mmsa import build
+from mmsa import parts
 from mmsa.errors import MmsaError
 from mmsa.occupancy import is_under_way
 from mmsa.run_folder import override_key
@@ -114,7 +114,7 @@ def renew_studies(outputs: Path, cfg: DictConfig, say: Callable[[str], None]) ->
         say: takes a line for each study or entry that was shown otherwise.
     """
     for file in sorted((outputs / "sweeps").glob(f"*/{SPEC_FILE}")):
-        tracker = build.build_tracker(cfg, warn=say)
+        tracker = parts.build_tracker(cfg, warn=say)
         if not isinstance(tracker, MLflowTracker) or is_under_way(file.parent):
             continue
         try:
@@ -130,7 +130,7 @@ def renew_studies(outputs: Path, cfg: DictConfig, say: Callable[[str], None]) ->
         run.add_figures(file.parent / "figures")
         run.finish(summary, ended_as(study, summary, spec.options["max_failures"]))
         say(f"study {summary.study}: handed in")
-    tracker = build.build_tracker(cfg, warn=say)
+    tracker = parts.build_tracker(cfg, warn=say)
     if isinstance(tracker, MLflowTracker):
         root = str(outputs.resolve())
         for name in tracker.close_lost(lambda tags: _is_lost(tags.get("folder", ""), root)):

@@ -57,7 +57,7 @@ def _view(metrics: Sequence[str]) -> str:
     state = {
         "selectedColumns": selected,
         "columnOrder": [_NAME, *selected],
-        "columnWidths": {_NAME: 240, "runDateAndNestInfo": 115} | dict.fromkeys(selected, _WIDTH),
+        "columnWidths": {_NAME: 320, "runDateAndNestInfo": 115} | dict.fromkeys(selected, _WIDTH),
         "orderByKey": _column("tags", "kind"),
         "orderByAsc": True,
     }

@@ -140,7 +140,7 @@ def test_a_row_below_its_own_baseline(add: AddRun, second: float, warned: bool) 
     found = fired(add(mae=1.0, seed=1), add(mae=second, seed=2))
     assert ("below baseline" in found) == warned
     if warned:
-        assert found["below baseline"] == "defaults: mae is 1.105, of the baseline ridge joint 1.100"
+        assert found["below baseline"] == "defaults: mae 1.105 is worse than 1.100 of the baseline ridge joint"
 
 
 def test_the_metric_that_selects_epochs_decides(add: AddRun) -> None:
@@ -177,13 +177,13 @@ def test_collapsed_seeds(errors: list[float], places: list[int]) -> None:
 
 def test_a_collapsed_seed_is_named(add: AddRun) -> None:
     folders = [add(mae=mae, seed=seed) for seed, mae in enumerate([0.8, 0.81, 1.39, 0.82])]
-    assert fired(*folders)["collapsed"] == "defaults, seed 2: mae is 1.390, of the others 0.810"
+    assert fired(*folders)["collapsed"] == "defaults, seed 2: mae 1.390, against 0.810 of the others"
     mixed = [run.model_copy(update={"configuration": {"a": str(run.seed)}}) for run in groups(*folders)[0].runs]
     spread = [replace(groups(*folders)[0], runs=tuple(mixed))]
     assert "collapsed" not in {one.rule for one in alarms(spread)}, "runs that differ in more than the seed"
     scores = [{"test/corr": corr} for corr in (0.7, 0.71, None)]
     of_corr = [add(seed=seed, metrics=found, monitor="valid/corr") for seed, found in enumerate(scores)]
-    assert fired(*of_corr)["collapsed"] == "defaults, seed 2: corr is –, of the others 0.705"
+    assert fired(*of_corr)["collapsed"] == "defaults, seed 2: corr –, against 0.705 of the others"
 
 
 def false_alarms(num_seeds: int, spread: float) -> float:
@@ -277,7 +277,7 @@ def test_predictions_that_cannot_be_read_change_no_report(add: AddRun, outputs: 
 
 def test_warnings_stand_below_reports_in_every_style_but_csv(add: AddRun, outputs: Path) -> None:
     add(mae=1.3)
-    line = "warning: defaults: mae is 1.300, of the baseline ridge joint 1.100: train longer, or choose other options"
+    line = "warning: defaults: mae 1.300 is worse than 1.100 of the baseline ridge joint: train longer, choose other"
     for style in ("table", "markdown", "latex", "html"):
         page = tables.report(Selection(outputs), format=style)
         assert line in page and page.index("ridge joint") < page.index(line)

@@ -57,6 +57,17 @@ def test_the_table_comes_out_of_the_unpacked_archive(
     assert program == "mmsa" and about.count("    mmsa train fusion=") == 4
 
 
+def test_an_archive_names_the_file_of_an_import_and_no_command_that_trains_it(
+    add_run: AddRun, tmp_path: Path, outputs: Path
+) -> None:
+    imported = {"file": "lmf.csv", "sha256": "aa", "utterances": {}}
+    add_run(0.7, overrides=("name=LMF",), imported=imported)
+    cli.command(["report", "--outputs", str(outputs), "--archive", str(tmp_path / "a.zip")])
+    with ZipFile(tmp_path / "a.zip") as archive:
+        about = archive.read("README.md").decode()
+    assert about.endswith("\n\nNot trained here:\n\n    LMF (imported), from lmf.csv\n") and "mmsa train" not in about
+
+
 def test_an_archive_takes_no_other_file_along(folders: list[Path], tmp_path: Path) -> None:
     outputs, archive = str(folders[0].parents[1]), tmp_path / "a.zip"
     (folders[0] / "history.csv").unlink(missing_ok=True)

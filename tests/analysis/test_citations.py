@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 import yaml
@@ -47,6 +48,16 @@ def test_the_papers_are_those_of_the_parts_and_the_data(bibtex: Callable[..., li
     assert sorted(bibtex()) == sorted(["georgiou2021m3", "zadeh2018multimodal", *more, "mmsa"])
     add_parts(add_run, {}, dataset="mustard")
     assert bibtex("mustard") == ["castro2019towards", "mmsa"]
+
+
+def test_the_papers_stand_in_the_tables_place_beside_its_archive(
+    bibtex: Callable[..., list[str]], add_run: AddRun, outputs: Path
+) -> None:
+    add_parts(add_run, {"regularizer": {"_target_": "mmsa.regularizer.m3.M3"}}, dataset="mustard")
+    add_parts(add_run, {"name": "other"}, dataset="mustard")
+    assert bibtex("--rows", "=other", "--archive", str(outputs / "a.zip")) == ["castro2019towards", "mmsa"]
+    with ZipFile(outputs / "a.zip") as archive:
+        assert "mmsa report 'runs/*' --rows =other\n" in archive.read("README.md").decode()
 
 
 @pytest.mark.parametrize(("group", "option"), sorted(SCOPES))

@@ -64,8 +64,11 @@ def test_validation_orders_the_rows_and_is_the_reference(
     for seed in (1, 2):
         add_run(0, seed, ("fusion=a",), **scores(0.6 + seed / 50, 0.9))
         add_run(0, seed, ("fusion=b", "name=mine"), **scores(0.8 + seed / 90, 0.7, acc7=0.4))
-        add_run(0, seed, ("fusion=c",), **scores(0.7, 0.8))
+        (add_run(0, seed, ("fusion=c",), **scores(0.7, 0.8)) / "errors.html").touch()
     text = board("cmu_mosi")
+    links = [f"<a href='{path.as_uri()}'>seed" for path in sorted(outputs.glob("runs/*/errors.html"))]
+    assert len(links) == 2 and f"errors: {links[0]} 1</a> {links[1]} 2</a></span>" in text
+    assert text.count("errors: ") == 1, "where there are such pages, and not below baselines"
     assert capsys.readouterr().out == f"leaderboard of 6 runs: {(outputs / 'leaderboard.html').as_uri()}\n"
     assert names(text)[:5] == ["mine", "fusion=c", "fusion=a", "mean", "ridge joint"]
     assert heads(text)[1:] == ["valid mae ↓", "mae ↓", "corr ↑", "fusion", "rmse ↓", "acc7 ↑"]

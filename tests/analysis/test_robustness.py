@@ -39,7 +39,9 @@ def folders(stores: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path
     quick = [f"paths.data={stores}", f"paths.outputs={outputs}", "tracking=none", "device=cpu", "hidden_dim=4"]
     quick += ["trainer.max_epochs=1", "trainer.batch_size=128", "fusion=concat"]
     kinds = [(f"feedback={feedback}", f"seed={seed}") for feedback in ("none", "static") for seed in (1, 2)]
-    return [mmsa.run([*quick, *kind], quiet=True).folder for kind in kinds]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mmsa.journal.write_figures", lambda folder, record: [])
+        return [mmsa.run([*quick, *kind], quiet=True).folder for kind in kinds]
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +223,12 @@ def test_a_condition_that_a_group_does_not_know_is_a_gap(add_run: AddRun, tmp_pa
     assert "| audio 20 % | – | 1.000 |" in markdown(gapped)
     assert "text, audio, visual: word pieces" in markdown(gapped).replace("audio, text", "text, audio")
     assert len(write_robustness(gapped, tmp_path / "out")) == 3
+
+
+def test_the_masks_of_a_run_without_feedback_are_refused_by_its_name(folders: list[Path]) -> None:
+    with pytest.raises(ConfigError, match=rf"{folders[0].name}: this run has no feedback"):
+        command(["evaluate", str(folders[0]), "--masks"])
+    assert not (folders[0] / "masks.csv").exists()
 
 
 def test_intervals_are_students_and_welchs() -> None:

@@ -23,7 +23,9 @@ def imported(*arguments: str) -> set[str]:
 
 
 def test_imports_are_light() -> None:
-    packages = imported("-c", "import mmsa.cli, mmsa.completion, mmsa.multirun, mmsa.tracking.ui, mmsa.train")
+    packages = imported(
+        "-c", "import mmsa.cli, mmsa.completion, mmsa.multirun, mmsa.summaries, mmsa.tracking.ui, mmsa.train"
+    )
     assert {"mmsa", "hydra"} <= packages and not packages & HEAVY
 
 

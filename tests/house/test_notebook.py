@@ -28,6 +28,7 @@ def test_the_tour_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     printed = "".join(output.get("text", "") for output in outputs if output.output_type == "stream")
     wanted = ("250 utterances", "feedback=mmlatch", "(3 seeds)", "ridge joint", "the best trial over five new seeds")
+    wanted += ("packed: packed (", "label -1.58")
     assert [text for text in wanted if text not in printed] == []
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
     assert (tmp_path / "outputs" / "mlflow.db").exists()

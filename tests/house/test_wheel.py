@@ -4,42 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
-import sys
-import sysconfig
 import time
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.wheel import installed_in
 
 Typed = Callable[[str], str]
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of an environment with what a wheel carries, beside the packages of this environment."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    carried = project["tool"]["hatch"]["build"]["targets"]["wheel"]
-    folder = tmp_path_factory.mktemp("installed")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-    site = Path(sysconfig.get_path("purelib", vars={"base": str(folder)}))
-    for name in carried["only-include"]:
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, site / carried["sources"].get(name, name), ignore=ignored)
-    for name, place in carried["force-include"].items():
-        shutil.copy(ROOT / name, site / place)
-    (site / "others.pth").write_text(sysconfig.get_path("purelib"))
-    module, _, function = project["project"]["scripts"]["mmsa"].partition(":")
-    program = folder / "bin" / "mmsa"
-    program.write_text(f"#!{folder}/bin/python\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n")
-    program.chmod(0o755)
-    return folder / "bin"
+    return installed_in(tmp_path_factory.mktemp("installed"))
 
 
 @pytest.fixture(params=["activated", "not activated"])

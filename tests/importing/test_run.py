@@ -155,8 +155,8 @@ def test_a_partial_import_is_refused_or_has_a_table_in_which_all_rows_are_of_its
     (folder,), said = do(file, "--partial", baselines=True)
     outputs = tmp_path / "outputs"
     copy_of(trained, outputs)
-    note = f"every row is scored on {len(held)} of {len(test_ids)} utterances: those that llm (imported) predicts"
-    assert note in said
+    note = "every row is scored only on the utterances that llm (imported) predicts"
+    assert note in said and f", test fold, {len(held)} of {len(test_ids)} utterances, data " in said
     whole, partial = csv_tables(report(outputs, "--format", "csv", capsys=capsys))
     assert [row["label"] for row in whole if row["kind"] == "configuration"] == ["ours"]
     assert {row["utterances"] for row in whole} == {str(len(test_ids))} and {row["utterances"] for row in partial} == {
@@ -199,9 +199,18 @@ def test_a_whole_import_replaces_the_partial_one_of_its_name(
     do: Do, tmp_path: Path, test_ids: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     do(write(tmp_path / "x.csv", [(name, 0) for name in test_ids[1:]]), "--partial")
-    (folder,), _ = do(write(tmp_path / "x.csv", [(name, 0) for name in test_ids]))
+    (former,) = imports(tmp_path / "outputs")
+    whole = write(tmp_path / "x.csv", [(name, 0) for name in test_ids])
+    with pytest.raises(ConfigError, match="has other predictions of this name and seed") as refused:
+        do(whole)
+    assert str(former) in str(refused.value) and "type --replace to" in str(refused.value)
+    (folder,), said = do(whole, "--replace")
+    assert f"replaced in tables, and kept: {former}\n" in said and former.is_dir()
     folder.rename(folder.with_name(f"{folder.name}_later"))
     assert "every row is scored" not in report(tmp_path / "outputs", capsys=capsys)
+    (folder,), _ = do(write(tmp_path / "x.csv", [(name, 0) for name in test_ids[1:]]), "--partial", "--replace")
+    folder.rename(folder.with_name(f"{folder.name}_later_still"))
+    assert report(tmp_path / "outputs", "--format", "csv", capsys=capsys).count(",configuration,") == 1
 
 
 def test_a_file_is_imported_once_under_a_name(do: Do, tmp_path: Path, test_ids: list[str]) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from tests.contracts.conftest import encoder_overrides, options, tiny_bert
 from tests.serving.conftest import Fabricate
 from tests.test_former import WRITTEN, former
 from tests.test_recipes import RECIPES, WITHOUT_BERT
+from tests.wheel import installed_in
 
 __all__ = ["former"]
 
@@ -158,19 +159,25 @@ import socket, sys
 def closed(*a, **k): raise AssertionError("a packed model needs no network")
 socket.socket.connect = closed
 import mmsa
+print(mmsa.__file__)
 print(mmsa.predict(sys.argv[1], {"text": [[0.1, 0.2, 0.3]], "audio": [[1.0, 2.0]], "visual": [[0.0, 3.0]]}).values[0])
 opened = [name for name in sys.modules if name.split(".")[0] in ("mlflow", "optuna", "lightning", "matplotlib")]
 assert not opened, opened
 """
 
 
-def test_it_predicts_in_another_process_in_another_place_without_data_and_network(packed: Path, tmp_path: Path) -> None:
+def test_it_predicts_in_a_fresh_environment_in_another_place_without_data_and_network(
+    packed: Path, tmp_path: Path
+) -> None:
     here = mmsa.predict(packed, TINY)
     assert here.spread is None and here.values.shape == (1,)
     moved = packed.rename(tmp_path / "elsewhere")
-    asked = [sys.executable, "-c", ALONE, str(moved)]
-    done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert float(done.stdout) == here.values[0]
+    programs = installed_in(tmp_path / "fresh")
+    alone = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "MMSA"))}
+    asked = [programs / "python", "-c", ALONE, str(moved)]
+    done = subprocess.run(asked, cwd=tmp_path, env=alone, capture_output=True, text=True, check=True)
+    place, value = done.stdout.split()
+    assert Path(place).is_relative_to(tmp_path / "fresh") and float(value) == here.values[0]
     assert not any(path.suffix in (".py", ".pkl", ".pt", ".bin") for path in moved.rglob("*"))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from mmsa.serving import packed as packed_models
 from mmsa.serving.pack import pack
 from mmsa.serving.packed import PackedModel, load_packed
 from mmsa.serving.pyfunc import Scorer
-from mmsa.serving.utterances import of_records
+from mmsa.serving.utterances import of_records, opened
 from mmsa.trained import load_run
 from tests.readers import test_mmsa_pickle as mmsa_pickle
 from tests.serving.conftest import Fabricate
@@ -82,6 +83,22 @@ def test_a_store_and_its_source_with_and_without_labels_are_predicted_as_evaluat
     rows, said = predicted(model, tmp_path / "new.npz")
     same(rows, expected)
     assert len(rows) == len(arrays["id"]) and said == ""
+
+
+def test_named_arrays_take_less_memory_than_they_are_large(loaded: PackedModel, tmp_path: Path) -> None:
+    lengths = np.full(40, 60_000)
+    offsets = np.concatenate([[0], lengths.cumsum()])
+    features = {f"features/{m}": np.ones((offsets[-1], width), np.float32) for m, width in WIDTHS.items()}
+    whole = sum(values.nbytes for values in features.values())
+    ids = np.array([f"v{n}_0" for n in range(40)])
+    np.savez(tmp_path / "long.npz", id=ids, **features, **{f"offsets/{m}": offsets for m in WIDTHS})
+    tracemalloc.start()
+    try:
+        with opened(loaded.card, tmp_path / "long.npz", [], print) as store:
+            assert {m: len(store.features[m].values) for m in WIDTHS} == dict.fromkeys(WIDTHS, offsets[-1])
+        assert tracemalloc.get_traced_memory()[1] < 0.5 * whole
+    finally:
+        tracemalloc.stop()
 
 
 def test_tables_are_written_whole_as_csv_and_json(model: Path, former: Path, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import signal
 import socket
 import sqlite3
@@ -18,12 +17,16 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from omegaconf import OmegaConf
 
-import mmsa
 from mmsa import cli
+from mmsa.compose import compose
+from mmsa.run_folder import write_history, write_json, write_text
+from mmsa.secrets import as_stored
 from mmsa.tracking import ui
 from mmsa.tracking.view import KEY
 from tests.conftest import ROOT
+from tests.records import record
 from tests.warm import FOREIGN
 
 if TYPE_CHECKING:
@@ -33,36 +36,49 @@ pytest_plugins = ["tests.browser"]
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's own
 
 
-def clone(run: Path, name: str, changed: dict[str, Any], **options: Any) -> Path:
-    """A run's folder once more, as another run would have left it."""
-    other = shutil.copytree(run, run.with_name(name), ignore=shutil.ignore_patterns("predictions.csv", "checkpoints"))
-    record = json.loads((run / "result.json").read_text())
-    record |= {"id": name.replace(".", ""), "mlflow_run_id": None} | changed
-    (other / "result.json").write_text(json.dumps(record))
-    config = (run / "config.yaml").read_text()
-    for option, value in options.items():
-        config = re.sub(rf"^{option}: .*$", f"{option}: {value}", config, flags=re.MULTILINE)
-    (other / "config.yaml").write_text(config)
-    return other
+SCORES = {1: 0.5, 2: 0.625, 3: 0.875}
+"""Seed -> its test/mae."""
+HISTORY = [{"train/loss": 1.5, "valid/mae": mae, "lr": 0.001} for mae in (0.9, 0.7, 0.8)]
+
+
+def add_run(outputs: Path, number: int, typed: list[str], sweep: str, **changed: Any) -> Path:
+    """A run's folder as its end leaves it: three epochs, of which the second was selected."""
+    cfg = compose([*typed, f"paths.outputs={outputs}", "tracking=none"])
+    folder = outputs / "runs" / f"20260101-{number:06}_run"
+    folder.mkdir(parents=True)
+    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(as_stored(cfg))))
+    write_json(folder / "overrides.json", typed)
+    write_history(folder / "history.csv", HISTORY)
+    known = {"id": f"{number:032}", "name": "run", "overrides": typed, "seed": cfg.seed, "sweep": sweep}
+    known |= {"dataset": "synthetic", "planted": True, "epochs": 3, "best_epoch": 2}
+    record(**known | changed).write(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
-def outputs(stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three seeds of one configuration, one of which was trained, and a pruned trial."""
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three seeds of one configuration, three trials of a search (finished, pruned and failed); two views in groups."""
     folder = tmp_path_factory.mktemp("pages") / "outputs"
-    typed = ["feedback=mmlatch", "hidden_dim=4", "trainer.max_epochs=3", "seed=1"]
-    places = [f"paths.data={stores}", f"paths.outputs={folder}", "tracking=none"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mmsa.journal.write_figures", lambda folder, record: [])
-        first = mmsa.run([*typed, *places]).folder
-    record = json.loads((first / "result.json").read_text())
-    for seed in (2, 3):
-        scores = {name: value and value + 0.01 * seed for name, value in record["metrics"].items()}
-        overrides = [word.replace("seed=1", f"seed={seed}") for word in record["overrides"]]
-        clone(first, f"{first.name}-{seed}", {"seed": seed, "metrics": scores, "overrides": overrides}, seed=seed)
-    end = {"status": "pruned", "reason": "epoch 2, behind", "sweep": "search", "trial": 4, "metrics": {}}
-    clone(first, f"{first.name}-pruned", end)
+    for seed, mae in SCORES.items():
+        typed = ["feedback=mmlatch", "hidden_dim=4", "trainer.max_epochs=3", f"seed={seed}"]
+        metrics = {"valid/mae": 0.7, "valid/corr": 0.25, "test/mae": mae, "test/corr": 1 - mae}
+        add_run(folder, seed, typed, "grid", metrics=metrics)
+    scored, none = {"valid/mae": 0.7, "valid/corr": 0.25}, dict[str, float]()
+    ends = [("none", "finished", scored), ("mmlatch", "pruned", none), ("none", "failed", none)]
+    for trial, (feedback, status, metrics) in enumerate(ends):
+        end = {"status": status, "reason": f"{status} in epoch 2", "trial": trial, "metrics": metrics}
+        add_run(folder, 10 + trial, [f"feedback={feedback}", "hidden_dim=4"], "search", **end)
     cli.command(["track", "--all", "--outputs", str(folder)])
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database:
+        (experiment,) = database.execute("SELECT experiment_id FROM experiments WHERE name = 'mmsa'").fetchone()
+        for mode, name in (("param", "feedback"), ("tag", "sweep")):
+            grouped = {"aggregateFunction": "average", "groupByKeys": [{"mode": mode, "groupByData": name}]}
+            columns = ["metrics.`test/mae`", "metrics.`valid/mae`", "tags.`pruned`"]
+            view = (f"mlflow.sharedViewState.{name}", json.dumps({"selectedColumns": columns, "groupBy": grouped}))
+            database.execute(
+                "INSERT INTO experiment_tags (key, value, experiment_id) VALUES (?, ?, ?)", (*view, experiment)
+            )
+        database.commit()
     return folder
 
 
@@ -71,7 +87,15 @@ def addresses(outputs: Path) -> Iterator[dict[str, str]]:
     """What `mmsa ui RUN` names: the page of the second seed's run, and the list of runs; and its end in order."""
     with socket.create_server((ui.HOST, 0)) as holder:
         taken = holder.getsockname()[1]
-        command = [sys.executable, "-m", "mmsa.cli", "ui", str(folder_of(outputs, 2)), "--port", str(taken)]
+        command = [
+            sys.executable,
+            "-m",
+            "mmsa.cli",
+            "ui",
+            str(outputs / "runs" / "20260101-000002_run"),
+            "--port",
+            str(taken),
+        ]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
             assert server.stdout is not None
             said = ""
@@ -96,34 +120,23 @@ def listening(host: str, port: int) -> bool:
         return probe.connect_ex((host, port)) == 0
 
 
-def folder_of(outputs: Path, seed: int) -> Path:
-    records = {run: record_of(run) for run in (outputs / "runs").glob("*")}
-    (found,) = (run for run, record in records.items() if record["seed"] == seed and record["metrics"])
-    return found
-
-
-def record_of(run: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((run / "result.json").read_text())
-    return content
-
-
-def rows_of(browser: Browser, address: str, num_rows: int) -> list[dict[str, str]]:
-    """The rows of a list of runs, from the top: the text of each cell by its column."""
-    browser.open(address)
-    browser.wait(lambda: len(browser.find(".ag-center-cols-container .ag-row")) >= num_rows, f"{num_rows} rows")
-    rows: dict[str, dict[str, str]] = {}
+def rows(browser: Browser) -> list[dict[str, str]]:
+    """The rows of the list of runs, from the top: the text of each cell by its column, the status as a drawing."""
+    found: dict[str, dict[str, str]] = {}
     for row, column, text in browser.driver.execute_script(CELLS):
-        rows.setdefault(row, {})[column] = text
-    return [rows[row] for row in sorted(rows, key=int)]
+        found.setdefault(row, {})[column] = text
+    return [found[row] for row in sorted(found, key=int)]
 
 
 CELLS = """
 return [...document.querySelectorAll('.ag-row .ag-cell')].map(cell => [
   cell.closest('.ag-row').getAttribute('row-index'),
   cell.getAttribute('col-id').replaceAll('`', ''),
-  cell.innerText.replace(/^\\s*#\\w{6}\\s/, '').replace(/\\s+/g, ' ').trim()])
+  cell.getAttribute('col-id') === 'runDateAndNestInfo' ? cell.querySelector('svg')?.innerHTML ?? ''
+    : cell.innerText.replace(/^\\s*#\\w{6}\\s/, '').replace(/\\s+/g, ' ').trim()])
 """
-NAME, MAE, STD = "attributes.Run Name", "metrics.test/mae", "metrics.test std/mae"
+NAME, STATUS = "attributes.Run Name", "runDateAndNestInfo"
+MAE, STD, VALID = "metrics.test/mae", "metrics.test std/mae", "metrics.valid/mae"
 
 
 def test_the_server_answers_at_this_machines_own_address(addresses: dict[str, str]) -> None:
@@ -135,56 +148,57 @@ def test_the_server_answers_at_this_machines_own_address(addresses: dict[str, st
     assert not listening("127.0.0.2", port)
 
 
-def test_the_first_page_shows_names_scores_options_and_means(
-    browser: Browser, addresses: dict[str, str], outputs: Path
-) -> None:
-    summary, *runs = rows_of(browser, addresses["runs"], 5)
-    scores = {str(seed): record_of(folder_of(outputs, seed))["metrics"]["test/mae"] for seed in (1, 2, 3)}
-    finished = {row["params.seed"]: row for row in runs if row[MAE] != "-"}
-    assert {seed: float(row[MAE]) for seed, row in finished.items()} == scores
-    for seed, row in finished.items():
-        assert row[NAME] == f"feedback=mmlatch hidden_dim=4 trainer.max_epochs=3 seed={seed}"
+def test_the_first_page_shows_names_scores_options_and_means(browser: Browser, addresses: dict[str, str]) -> None:
+    browser.open(addresses["runs"])
+    browser.wait(lambda: len(rows(browser)) == 7, "7 rows")
+    summary, *runs = rows(browser)
+    trials, seeds = ([row for row in runs if (row[MAE] == "-") is unscored] for unscored in (True, False))
+    assert {int(row["params.seed"]): float(row[MAE]) for row in seeds} == SCORES
+    for row in seeds:
+        assert row[NAME] == f"feedback=mmlatch hidden_dim=4 trainer.max_epochs=3 seed={row['params.seed']}"
         assert [row[f"params.{group}"] for group in ("feedback", "regularizer")] == ["mmlatch", "none"]
         assert (row["tags.derived"], row[STD]) == ("-", "-")
     assert summary[NAME] == "feedback=mmlatch hidden_dim=4 trainer.max_epochs=3 (3 seeds)"
     assert summary["tags.derived"] == "mean of 3"
-    assert float(summary[MAE]) == pytest.approx(fmean(scores.values()), rel=1e-12)
-    assert float(summary[STD]) == pytest.approx(stdev(scores.values()), rel=1e-12)
-    assert len(runs) == 4, "with the pruned trial"
+    assert float(summary[MAE]) == pytest.approx(fmean(SCORES.values()), rel=1e-12)
+    assert float(summary[STD]) == pytest.approx(stdev(SCORES.values()), rel=1e-12)
+    failed, pruned, finished = (row[STATUS] for row in trials)  # the newest first
+    assert "path" in finished and {finished} == {row[STATUS] for row in seeds} == {pruned}, "pruned is no failure"
+    assert failed != finished
     assert browser.hosts() == {"127.0.0.1"}
 
 
-def test_grouped_by_an_option_the_seeds_have_their_mean(
-    browser: Browser, addresses: dict[str, str], outputs: Path
-) -> None:
-    grouped = {"aggregateFunction": "average", "groupByKeys": [{"mode": "param", "groupByData": "feedback"}]}
-    state = {"selectedColumns": ["metrics.`test/mae`"], "groupBy": grouped}
-    with closing(sqlite3.connect(outputs / "mlflow.db")) as database:
-        (experiment,) = database.execute("SELECT experiment_id FROM experiments WHERE name = 'mmsa'").fetchone()
-        view = ("mlflow.sharedViewState.grouped", json.dumps(state), experiment)
-        database.execute("INSERT INTO experiment_tags (key, value, experiment_id) VALUES (?, ?, ?)", view)
-        database.commit()
-    rows = rows_of(browser, addresses["runs"].replace(f"={KEY}", "=grouped"), 2)
-    (group,) = (row for row in rows if "mmlatch" in row[NAME] and "average" in row[MAE])
-    scores = [record_of(folder_of(outputs, seed))["metrics"]["test/mae"] for seed in (1, 2, 3)]
-    assert float(group[MAE].split()[0]) == pytest.approx(fmean(scores), rel=1e-12)
+def test_grouped_by_an_option_or_the_study_a_group_has_its_mean(browser: Browser, addresses: dict[str, str]) -> None:
+    def group(name: str, value: str) -> list[dict[str, str]]:
+        """The row of a group and the rows below it."""
+        browser.turn_to(addresses["runs"].replace(f"={KEY}", f"={name}"))
+        browser.wait(lambda: any(f"Group: {value} " in row[NAME] for row in rows(browser)), f"the group {value}")
+        found: dict[str, list[dict[str, str]]] = {}
+        for row in rows(browser):
+            start = re.match(r"Group: (\w+)|Additional runs", row[NAME])
+            found.setdefault(start[0] if start else list(found)[-1], []).append(row)
+        return found[f"Group: {value}"]
+
+    seeds, *below = group("feedback", "mmlatch")
+    assert float(seeds[MAE].removesuffix(" (average)")) == pytest.approx(fmean(SCORES.values()), rel=1e-12)
+    assert len(below) == 4, "with the pruned trial, and without the summary"
+    study, *trials = group("sweep", "search")
+    assert study[VALID] == "0.7 (average)" and study[MAE] == "- (average)"
+    assert [row["tags.pruned"] for row in trials] == ["-", "pruned in epoch 2", "-"], "side by side below their study"
 
 
-def test_the_page_of_a_run_has_the_selected_epochs_values(
-    browser: Browser, addresses: dict[str, str], outputs: Path
-) -> None:
-    record = record_of(folder_of(outputs, 2))
-    browser.open(addresses["run"])
+def test_the_page_of_a_run_has_the_selected_epochs_values(browser: Browser, addresses: dict[str, str]) -> None:
+    browser.turn_to(addresses["run"])
     browser.wait(lambda: "valid/mae" in browser.text, "the metrics")
     shown = dict(re.findall(r"^(\w[\w/]*)\n(-?\d\S*)$", browser.text, flags=re.MULTILINE))
-    assert float(shown["valid/mae"]) == record["metrics"]["valid/mae"] != float(shown["epochs/valid/mae"])
+    assert (float(shown["valid/mae"]), float(shown["epochs/valid/mae"])) == (0.7, 0.8)
     assert "feedback=mmlatch hidden_dim=4 trainer.max_epochs=3 seed=2" in browser.text
     assert "Model registry" in browser.text, "the side of the UI for trained models"
 
 
 @pytest.mark.slow
 def test_the_learning_curves_stand_before_the_scores(browser: Browser, addresses: dict[str, str]) -> None:
-    browser.open(f"{addresses['runs']}&compareRunsMode=CHART")
+    browser.turn_to(f"{addresses['runs']}&compareRunsMode=CHART")
     browser.wait(lambda: "\ntest\n(" in browser.text, "a chart of the test fold")
     sections = re.findall(r"^([\w/ ]+)\n\(\d+\)$", browser.text, flags=re.MULTILINE)
     assert sections[:7] == ["epochs", "epochs/train", "epochs/valid", "test", "test std", "valid", "valid std"]

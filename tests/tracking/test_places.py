@@ -119,7 +119,7 @@ def test_a_run_that_is_opened_late_keeps_its_id(small: list[str], monkeypatch: p
         def finish(self, *arguments: Any, **named: Any) -> None:
             self.run_id = "late"
 
-    monkeypatch.setattr("mmsa.build.build_tracker", lambda cfg, warn: Late())
+    monkeypatch.setattr("mmsa.parts.build_tracker", lambda cfg, warn: Late())
     overrides = [override for override in small if override != "tracking=none"]
     result = mmsa.run([*overrides, "trainer.max_epochs=1"], quiet=True)
     assert RunRecord.read(result.folder).mlflow_run_id == result.run_id == "late"
