@@ -7,6 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from mmsa.layers.dropout import Dropout
+
 Cell = Literal["lstm", "gru"]
 CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
 
@@ -91,7 +93,7 @@ class Recurrence(nn.Module):
             width = input_dim if layer == 0 else num_directions * hidden_dim
             directions = [CELLS[cell](width, hidden_dim, batch_first=True) for _ in range(num_directions)]
             self.layers.append(nn.ModuleList(directions))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, lengths: Tensor) -> list[Tensor]:
         reversal = Reversal(lengths, x.shape[1]) if self.bidirectional else None
