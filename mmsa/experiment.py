@@ -32,7 +32,7 @@ from mmsa.run_folder import OF_THE_RUN, closed_to_trials, place_among_runs, read
 from mmsa.secrets import conceal
 from mmsa.settling import track
 from mmsa.stages import Task
-from mmsa.training.device import make_fabric
+from mmsa.training.device import determinism_restored, make_fabric
 from mmsa.training.seeding import derived_seed, generator, initialisation
 from mmsa.training.trainer import Trainer, TrainingState
 
@@ -79,6 +79,7 @@ class RunResult:
         )
 
 
+@determinism_restored()
 def run(
     cfg: DictConfig,
     overrides: Sequence[str] = (),

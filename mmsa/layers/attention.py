@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from mmsa.layers.dropout import Dropout
+
 
 class Attention(nn.Module):
     """Single-head attention with bias-free maps of one width, no residual and no output map.
@@ -26,20 +28,19 @@ class Attention(nn.Module):
         self.key = nn.Linear(dim, dim, bias=False)
         self.query = nn.Linear(dim, dim, bias=False)
         self.value = nn.Linear(dim, dim, bias=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         for linear in (self.key, self.query, self.value):
             nn.init.xavier_uniform_(linear.weight)
 
     def forward(
         self, x: Tensor, padding: Tensor, queries: Tensor | None = None, query_padding: Tensor | None = None
     ) -> Tensor:
-        if queries is None or query_padding is None:
-            queries, query_padding = x, padding
-        scores = self.query(queries) @ self.key(x).transpose(1, 2) / math.sqrt(x.shape[-1])  # (B, Q, T)
+        # Without a valid key the softmax is uniform over padding: such a sequence says nothing.
+        silent = padding if query_padding is None else query_padding | padding.all(dim=1, keepdim=True)  # (B, Q)
+        query = self.query(x if queries is None else queries)  # (B, Q, D)
+        scores = query @ self.key(x).transpose(1, 2) / math.sqrt(x.shape[-1])  # (B, Q, T)
         scores = scores.masked_fill(padding[:, None, :], torch.finfo(scores.dtype).min)
         attended = self.dropout(torch.softmax(scores, dim=-1)) @ self.value(x)  # (B, Q, D)
-        # Without a valid key the softmax is uniform over padding: such a sequence says nothing.
-        silent = query_padding | padding.all(dim=1, keepdim=True)  # (B, Q)
         return attended.masked_fill(silent[:, :, None], 0.0)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmsa.layers.attention import Attention
+from mmsa.layers.dropout import Dropout
 from mmsa.layers.recurrence import Cell, Recurrence, last_states
 from mmsa.types import padding_mask
 
@@ -56,18 +57,17 @@ class AttentiveRNN(nn.Module):
             bidirectional=bidirectional,
             dropout=dropout,
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.attention = Attention(self.output_dim, dropout) if attention else None
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         directions = [self.dropout(states) for states in self.recurrence(x, lengths)]  # each (B, T, H)
         last = self._merged(last_states(directions, lengths))  # (B, S)
         sequence = self._merged(directions)  # (B, T, S)
-        if self.attention is not None:
-            sequence = self.attention(sequence, padding_mask(lengths, x.shape[1]))
-        return sequence, last
+        padding = padding_mask(lengths, x.shape[1])  # (B, T)
+        if self.attention is None:
+            return sequence.masked_fill(padding[:, :, None], 0.0), last
+        return self.attention(sequence, padding), last
 
     def _merged(self, directions: list[Tensor]) -> Tensor:
-        if self.merge == "concat":
-            return torch.cat(directions, dim=-1)
-        return torch.stack(directions).sum(dim=0)
+        return torch.cat(directions, dim=-1) if self.merge == "concat" else sum(directions[1:], directions[0])

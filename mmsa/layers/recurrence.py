@@ -2,26 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from mmsa.types import padding_mask
+from mmsa.layers.dropout import Dropout
 
 Cell = Literal["lstm", "gru"]
 CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
 
 
-def reverse_within_lengths(x: Tensor, lengths: Tensor) -> Tensor:
-    """Reverse each sequence within its own length; padding stays at the end.
+class Permuted(torch.autograd.Function):
+    """Rows (N, D) in another order, `back` undoes it; the gradient goes back by indexing too, not by adding into zeros.
 
-    Shapes: x (B, T, D), lengths (B,) -> (B, T, D)
+    Shapes: rows (N, D), there (N,) and back (N,) int64 -> (N, D), row i of it being row there[i].
     """
-    steps = torch.arange(x.shape[1], device=x.device)[None, :]  # (1, T)
-    mirrored = lengths[:, None] - 1 - steps  # (B, T), negative at padding
-    order = torch.where(mirrored >= 0, mirrored, steps)
-    return x.gather(1, order[:, :, None].expand_as(x))
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, there: Tensor, back: Tensor) -> Tensor:
+        ctx.save_for_backward(back, there)
+        return rows.index_select(0, there)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return Permuted.apply(gradient, *ctx.saved_tensors), None, None
+
+
+class Reversal:
+    """Reverses each sequence within its own length; padding stays at the end.
+
+    Reversed sequences are laid out time first, as the recurrent kernels read and write them.
+
+    Args:
+        lengths: (B,) of the sequences.
+        num_steps: T, of the padded ones.
+    """
+
+    def __init__(self, lengths: Tensor, num_steps: int) -> None:
+        self.shape = len(lengths), num_steps
+        steps = torch.arange(num_steps, device=lengths.device)[None, :]  # (1, T)
+        rows = torch.arange(len(lengths), device=lengths.device)[:, None]  # (B, 1)
+        mirrored = lengths[:, None] - 1 - steps  # (B, T), negative at padding
+        order = torch.where(mirrored >= 0, mirrored, steps)
+        self._there = (rows * num_steps + order).t().flatten()  # (T * B,)
+        self._back = (order * len(lengths) + rows).flatten()  # (B * T,)
+
+    def reversed(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D), time first in memory."""
+        return Permuted.apply(x.flatten(0, 1), self._there, self._back).unflatten(0, self.shape[::-1]).transpose(0, 1)
+
+    def undone(self, x: Tensor) -> Tensor:
+        """(B, T, D) that were reversed, best time first in memory -> (B, T, D) as they were."""
+        return Permuted.apply(x.transpose(0, 1).flatten(0, 1), self._back, self._there).unflatten(0, self.shape)
 
 
 class Recurrence(nn.Module):
@@ -38,7 +71,8 @@ class Recurrence(nn.Module):
         bidirectional: add the backward direction.
         dropout: rate in [0, 1) between layers, in training only.
 
-    Shapes: (B, T, input_dim), lengths (B,) -> one (B, T, hidden_dim) per direction, zeros at padding.
+    Shapes: (B, T, input_dim), lengths (B,) -> one (B, T, hidden_dim) per direction, of any value at
+    padding.
     """
 
     def __init__(
@@ -52,25 +86,26 @@ class Recurrence(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        self.bidirectional = bidirectional
         num_directions = 2 if bidirectional else 1
         self.layers = nn.ModuleList()
         for layer in range(num_layers):
             width = input_dim if layer == 0 else num_directions * hidden_dim
             directions = [CELLS[cell](width, hidden_dim, batch_first=True) for _ in range(num_directions)]
             self.layers.append(nn.ModuleList(directions))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, lengths: Tensor) -> list[Tensor]:
-        valid = ~padding_mask(lengths, x.shape[1])[:, :, None]  # (B, T, 1)
+        reversal = Reversal(lengths, x.shape[1]) if self.bidirectional else None
         outputs: list[Tensor] = []
         for depth, directions in enumerate(self.layers):
             if depth > 0:
                 x = self.dropout(torch.cat(outputs, dim=-1))
             outputs = [directions[0](x)[0]]  # type: ignore[index]
-            if len(directions) == 2:  # type: ignore[arg-type]
-                backward = directions[1](reverse_within_lengths(x, lengths))[0]  # type: ignore[index]
-                outputs.append(reverse_within_lengths(backward, lengths))
-        return [output * valid for output in outputs]
+            if reversal is not None:
+                backward = directions[1](reversal.reversed(x))[0]  # type: ignore[index]
+                outputs.append(reversal.undone(backward))
+        return outputs
 
 
 def last_states(outputs: list[Tensor], lengths: Tensor) -> list[Tensor]:
@@ -80,4 +115,5 @@ def last_states(outputs: list[Tensor], lengths: Tensor) -> list[Tensor]:
     """
     forward = outputs[0]
     position = (lengths - 1).clamp(min=0)[:, None, None].expand(-1, 1, forward.shape[-1])
-    return [forward.gather(1, position).squeeze(1)] + [backward[:, 0] for backward in outputs[1:]]
+    states = [forward.gather(1, position).squeeze(1)] + [backward[:, 0] for backward in outputs[1:]]
+    return [state * (lengths > 0)[:, None] for state in states]

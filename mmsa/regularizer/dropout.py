@@ -9,6 +9,7 @@ from typing import Literal
 from torch import nn
 
 from mmsa.errors import ConfigError
+from mmsa.layers.dropout import Dropout
 from mmsa.ranges import DropRate
 from mmsa.types import Regularized, Stream
 
@@ -38,7 +39,7 @@ class ElementDropout(nn.Module):
         if not sites:
             raise ConfigError("regularizer.sites=[]: dropout would have no effect.\n  type regularizer.sites=[encoded]")
         self.sites = frozenset(sites)
-        self.dropout = nn.Dropout(p)
+        self.dropout = Dropout(p)
 
     def forward(self, site: str, streams: Mapping[str, Stream]) -> Regularized:
         """The streams of a site, with dropout in training if this site is one of ours."""

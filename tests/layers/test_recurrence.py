@@ -8,7 +8,9 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from mmsa.layers.attention import Attention, SymmetricAttention
-from mmsa.layers.recurrence import CELLS, Recurrence, last_states, reverse_within_lengths
+from mmsa.layers.attentive import AttentiveRNN
+from mmsa.layers.recurrence import CELLS, Recurrence, Reversal, last_states
+from mmsa.types import padding_mask
 
 LENGTHS = torch.tensor([3, 7, 1, 5])
 
@@ -34,13 +36,14 @@ def test_equals_packed(cell: str, num_layers: int, bidirectional: bool) -> None:
     theirs = packed_like(ours, cell, num_layers, bidirectional).double()
     x = torch.randn(4, 7, 4, dtype=torch.float64)
     ours_x, theirs_x = x.clone().requires_grad_(), x.clone().requires_grad_()
-    outputs = ours(ours_x, LENGTHS)
-    packed, states = theirs(pack_padded_sequence(theirs_x, LENGTHS, batch_first=True, enforce_sorted=False))
+    states = ours(ours_x, LENGTHS)
+    outputs = [part.masked_fill(padding_mask(LENGTHS, 7)[:, :, None], 0.0) for part in states]
+    packed, finals = theirs(pack_padded_sequence(theirs_x, LENGTHS, batch_first=True, enforce_sorted=False))
     expected = pad_packed_sequence(packed, batch_first=True)[0]
     torch.testing.assert_close(torch.cat(outputs, dim=-1), expected)
-    hidden = states[0] if cell == "lstm" else states
+    hidden = finals[0] if cell == "lstm" else finals
     torch.testing.assert_close(
-        torch.cat(last_states(outputs, LENGTHS), dim=-1), torch.cat(list(hidden[-len(outputs) :]), dim=-1)
+        torch.cat(last_states(states, LENGTHS), dim=-1), torch.cat(list(hidden[-len(outputs) :]), dim=-1)
     )
     torch.cat(outputs, dim=-1).square().sum().backward()
     expected.square().sum().backward()
@@ -48,17 +51,23 @@ def test_equals_packed(cell: str, num_layers: int, bidirectional: bool) -> None:
 
 
 def test_reversal_within_lengths_undoes_itself_and_leaves_padding() -> None:
-    x = torch.arange(28.0).view(4, 7, 1)
-    reversed_once = reverse_within_lengths(x, LENGTHS)
-    assert torch.equal(reverse_within_lengths(reversed_once, LENGTHS), x)
-    assert torch.equal(reversed_once[0, :3, 0], x[0, :3, 0].flip(0))
+    x = torch.arange(56.0).view(4, 7, 2).requires_grad_()
+    reversal = Reversal(LENGTHS, 7)
+    reversed_once = reversal.reversed(x)
+    assert torch.equal(reversal.undone(reversed_once), x)
+    assert torch.equal(reversed_once[0, :3], x[0, :3].flip(0))
     assert torch.equal(reversed_once[0, 3:], x[0, 3:])
+    weights = torch.arange(56.0).view(4, 7, 2)
+    (gradient,) = torch.autograd.grad((reversed_once * weights).sum(), x)
+    assert torch.equal(gradient, reversal.undone(weights))
 
 
-def test_an_empty_sequence_gives_zeros() -> None:
-    outputs = Recurrence(2, 3)(torch.randn(2, 4, 2), torch.tensor([0, 4]))
-    assert not any(output[0].any() for output in outputs)
-    assert not any(state[0].any() for state in last_states(outputs, torch.tensor([0, 4])))
+@pytest.mark.parametrize("attention", [False, True])
+def test_an_empty_sequence_and_padding_give_zeros(attention: bool) -> None:
+    lengths = torch.tensor([0, 3])
+    sequence, last = AttentiveRNN(2, 3, attention=attention)(torch.randn(2, 4, 2), lengths)
+    assert not sequence[0].any() and not sequence[1, 3:].any() and not last[0].any()
+    assert sequence[1, :3].all() and last[1].all()
 
 
 def test_attention_ignores_padding_and_silence() -> None:

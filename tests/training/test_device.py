@@ -31,3 +31,14 @@ def test_a_run_is_one_process_on_one_device_in_any_cluster(
     fabric = make_fabric("cpu", "32-true", False, 1)
     assert (fabric.world_size, fabric.global_rank, fabric.device.type) == (1, 0, "cpu")
     assert fabric.is_global_zero
+
+
+def test_the_kernels_of_every_length_are_kept_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    capacity = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    for own, expected in ((None, "16384"), ("7", "7")):
+        if own is None:
+            monkeypatch.delenv(capacity, raising=False)
+        else:
+            monkeypatch.setenv(capacity, own)
+        make_fabric("cpu", "32-true", False, 1)
+        assert os.environ[capacity] == expected
