@@ -25,6 +25,7 @@ from mmsa.errors import DataError
 from mmsa.journal import Journal, TrialHooks, named_by_fold, source_of_multirun
 from mmsa.model import Learner
 from mmsa.overrides import without_secret
+from mmsa.packing import Member
 from mmsa.parts import check_node
 from mmsa.record import RunRecord
 from mmsa.resume import continued, overrides_of, own_store
@@ -86,6 +87,7 @@ def run(
     quiet: bool = False,
     trial: TrialHooks | None = None,
     repeats: Original | None = None,
+    member: Member | None = None,
 ) -> RunResult:
     """Prepare the data, train, select on the validation fold, evaluate once on the test fold, and keep everything.
 
@@ -95,6 +97,7 @@ def run(
         quiet: print nothing.
         trial: of a trial of a sweep, which reads the test fold only where it is final.
         repeats: the run that this one repeats, whose data and overrides it has; None of any other.
+        member: its part among seeds that are asked for together; None of a run for itself.
 
     Raises:
         MmsaError: an error that the user can fix; the message says how.
@@ -113,7 +116,8 @@ def run(
         overrides, own = list(repeats.overrides), repeats.store
     elif trial is None:
         overrides = overrides_of(cfg, overrides)
-    journal = Journal(cfg, overrides, Display(quiet, place_among_runs()), trial, repeats.name if repeats else None)
+    display = member.display if member else Display(quiet, place_among_runs())
+    journal = Journal(cfg, overrides, display, trial, repeats.name if repeats else None, member)
     build.check(cfg)
     fabric = make_fabric(**cfg.device)
     task = build.build_task(cfg)
@@ -129,6 +133,7 @@ def run(
     task.begin(targets)
 
     generators = {purpose: generator(cfg.seed, purpose) for purpose in ("order", "masks", "objective")}
+    generators["places"] = generator(0, "places")  # of the lengths of an epoch's batches, the same for every seed
     with initialisation(cfg.seed):
         model = build.build_model(
             cfg, data.widths, task, generators["masks"], data.aligned, data.tables, data.max_steps
@@ -148,6 +153,7 @@ def run(
             journal.display.say(line)
         say_what_is_read(journal, data, task, train, valid)
         options = {key: value for key, value in cfg.trainer.items() if key not in OF_THE_RUN}
+        options |= {"gradients": member.gradients} if member else {}
         checkpoints, told = journal.folder / "checkpoints", journal.batch
         trainer = Trainer(fabric, task, checkpoints, generators, on_batch=told, before_save=journal.check, **options)
         learner, *ready = fabric.setup(learner, *optimizers.values())

@@ -28,7 +28,7 @@ class Attention(nn.Module):
         self.key = nn.Linear(dim, dim, bias=False)
         self.query = nn.Linear(dim, dim, bias=False)
         self.value = nn.Linear(dim, dim, bias=False)
-        self.dropout = Dropout(dropout)
+        self.dropout = Dropout(dropout, steps=(1, 2))
         for linear in (self.key, self.query, self.value):
             nn.init.xavier_uniform_(linear.weight)
 

@@ -57,7 +57,7 @@ class AttentiveRNN(nn.Module):
             bidirectional=bidirectional,
             dropout=dropout,
         )
-        self.dropout = Dropout(dropout)
+        self.dropout = Dropout(dropout, steps=(1,))
         self.attention = Attention(self.output_dim, dropout) if attention else None
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from mmsa.layers.together import drawn
 
 LEVELS = 1 << 16
 """A draw is one of these."""
@@ -22,9 +26,9 @@ class Dropout(nn.Module):
     Shapes: any -> the same.
     """
 
-    def __init__(self, p: float) -> None:
+    def __init__(self, p: float, steps: tuple[int, ...] = ()) -> None:
         super().__init__()
-        self.p = p
+        self.p, self.steps = p, steps
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
@@ -32,11 +36,15 @@ class Dropout(nn.Module):
         if x.device.type != "cpu":
             return functional.dropout(x, self.p)
         dropped = min(round(self.p * LEVELS), LEVELS - 1)
-        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-        kept = words.view(torch.int16)[: x.numel()] >= dropped - LEVELS // 2
-        scales = torch.empty_like(x)  # as x lies in memory, whose order the draws follow
-        torch.mul(kept, LEVELS / (LEVELS - dropped), out=scales.as_strided((x.numel(),), (1,)))
-        return x * scales
+        levels = drawn(_levels, x.shape, self.steps)
+        return x * ((levels >= dropped - LEVELS // 2) * (LEVELS / (LEVELS - dropped))).to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
+
+
+def _levels(shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+    """Uniform int16, four of a random number."""
+    size = math.prod(shape)
+    words = torch.empty(-(-size // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
+    return words.view(torch.int16)[:size].view(shape)
