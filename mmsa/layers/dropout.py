@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmsa.layers.together import drawn
+from mmsa.layers.draws import drawn
 
 LEVELS = 1 << 16
 """A draw is one of these."""
@@ -22,6 +22,7 @@ class Dropout(nn.Module):
 
     Args:
         p: rate in [0, 1).
+        steps: axes of time, which a joint step of several runs pads.
 
     Shapes: any -> the same.
     """

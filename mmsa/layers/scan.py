@@ -33,7 +33,7 @@ class _OfOne(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, lengths: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor, cell: str) -> Tensor:
-        raise RuntimeError("only inside vmap")
+        raise NotImplementedError("only inside vmap")
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -131,4 +131,65 @@ class _LstmScan(torch.autograd.Function):
 
 
 class _GruScan(torch.autograd.Function):
-    pass
+    """As `_LstmScan`, weights (K, d, 3H, ·) of the reset gate, the update gate and the new state."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, lengths: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+        num_runs, size, num_steps, width = x.shape
+        d, hidden = w_hh.shape[1], w_hh.shape[3]
+        there, back = _orders(lengths, num_steps, d == 2)
+        rows = x.reshape(num_runs, size * num_steps, width)
+        projected = torch.baddbmm(b_ih.flatten(1)[:, None], rows, w_ih.flatten(1, 2).transpose(1, 2))
+        gates = projected.view(-1, 3 * hidden).index_select(0, there).view(num_steps, d * num_runs, size, 3 * hidden)
+        weight = w_hh.transpose(0, 1).flatten(0, 1)  # (d K, 3H, H)
+        turned = weight.transpose(1, 2).contiguous()
+        bias = b_hh.transpose(0, 1).flatten(0, 1)[:, None]  # (d K, 1, 3H)
+        states = x.new_zeros(num_steps + 1, d * num_runs, size, hidden)
+        candidates = torch.empty_like(states[1:])  # what the reset gate lets through, before it does
+        open_at, n_at = gates[..., : 2 * hidden].unbind(0), gates[..., 2 * hidden :].unbind(0)
+        r_at, z_at = gates[..., :hidden].unbind(0), gates[..., hidden : 2 * hidden].unbind(0)
+        h_at, c_at = states.unbind(0), candidates.unbind(0)
+        for t in range(num_steps):
+            recurrent = torch.baddbmm(bias, h_at[t], turned)
+            open_at[t].add_(recurrent[..., : 2 * hidden]).sigmoid_()
+            c_at[t].copy_(recurrent[..., 2 * hidden :])
+            n_at[t].addcmul_(r_at[t], c_at[t]).tanh_()
+            torch.lerp(n_at[t], h_at[t], z_at[t], out=h_at[t + 1])
+        ctx.save_for_backward(rows, gates, states, candidates, w_ih, weight, there, back)
+        ctx.shape = (num_runs, d, size, num_steps, hidden, width)
+        found = states[1:].view(-1, hidden).index_select(0, back).view(num_runs, size, num_steps, d, hidden)
+        return found.permute(0, 3, 1, 2, 4)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        rows, gates, states, candidates, w_ih, weight, there, back = ctx.saved_tensors
+        num_runs, d, size, num_steps, hidden, width = ctx.shape
+        by_step = gradient.permute(0, 2, 3, 1, 4).reshape(-1, hidden).index_select(0, there)
+        by_step = by_step.view(num_steps, d * num_runs, size, hidden)
+        r, z, n = gates.view(num_steps, d * num_runs, size, 3, hidden).unbind(3)
+        of_new = (1 - z) * (1 - n * n)
+        # of the recurrent products: reset gate, update gate, candidate
+        factors = torch.stack(
+            [of_new * candidates * (r - r * r), (states[:-1] - n) * (z - z * z), of_new * r], dim=3
+        )
+        h_at, z_at, f_at, all_at = by_step.unbind(0), z.unbind(0), factors.unbind(0), factors.flatten(3).unbind(0)
+        inputs = torch.empty_like(of_new)  # of the new state's own product
+        for t in range(num_steps - 1, -1, -1):
+            dh = h_at[t]
+            if t < num_steps - 1:
+                dh.baddbmm_(all_at[t + 1], weight).addcmul_(h_at[t + 1], z_at[t + 1])
+            f_at[t].mul_(dh[:, :, None])
+            torch.mul(of_new[t], dh, out=inputs[t])
+        changes = factors.flatten(3)  # (T, d K, B, 3H), of the recurrent products
+        flat = changes.transpose(0, 1).flatten(1, 2)
+        before = states[:-1].transpose(0, 1).flatten(1, 2)
+        d_hh = flat.transpose(1, 2).bmm(before).view(d, num_runs, 3 * hidden, hidden).transpose(0, 1)
+        d_b_hh = flat.sum(dim=1).view(d, num_runs, 3 * hidden).transpose(0, 1)
+        changes = torch.cat([changes[..., : 2 * hidden], inputs], dim=-1)  # of the inputs' products
+        of_rows = changes.view(-1, 3 * hidden).index_select(0, back).view(num_runs, size * num_steps, d * 3 * hidden)
+        d_ih = of_rows.transpose(1, 2).bmm(rows).view_as(w_ih)
+        d_b_ih = of_rows.sum(dim=1).view(num_runs, d, 3 * hidden)
+        d_x = None
+        if ctx.needs_input_grad[0]:
+            d_x = of_rows.bmm(w_ih.flatten(1, 2)).view(num_runs, size, num_steps, width)
+        return d_x, None, d_ih, d_hh, d_b_ih, d_b_hh

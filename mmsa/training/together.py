@@ -7,13 +7,16 @@ from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
+import re
+import warnings
+
 import torch
 from torch import Generator, Tensor, nn
 from torch.func import vmap
 from torch.nn.functional import pad
 from torch.nn.modules.dropout import _DropoutNd
 
-from mmsa.layers.together import Together, computing
+from mmsa.layers.draws import Together, computing
 from mmsa.model import Learner
 from mmsa.stages import Objective, Phase
 from mmsa.training.phases import summed
@@ -53,9 +56,6 @@ class JointStep:
             numbers: of the learners.
             batches: of each, all of one size.
             moment: of all.
-
-        Raises:
-            RuntimeError: PyTorch has no batching rule for an operation.
         """
         own = [self._parameters[number] for number in numbers]
         stacked = [torch.stack(parts) for parts in zip(*([p.detach() for p in parts] for parts in own), strict=True)]
@@ -64,7 +64,7 @@ class JointStep:
             for tensor, parameter in zip(stacked, self._parameters[0], strict=True)
         ]
         tensors, num_steps = together(batches)
-        index = torch.arange(len(numbers))
+        index = torch.arange(len(numbers))[:, None]
         generators = {
             None if name == "dropout" else source: [self._generators[number][name] for number in numbers]
             for name, source in self._generators[0].items()
@@ -77,7 +77,7 @@ class JointStep:
                 losses: dict[str, Tensor] = self._template(replace(batches[0], **tensors), moment)
                 return losses
 
-        losses = vmap(one)(leaves, tensors, index)
+        losses = vmap(one, randomness="same")(leaves, tensors, index)  # what is drawn for all is cut by index
         trained = [number for number, leaf in enumerate(leaves) if leaf.requires_grad]
         total = summed({name: values.sum() for name, values in losses.items()})
         gradients = torch.autograd.grad(total, [leaves[number] for number in trained], allow_unused=True)
@@ -91,12 +91,18 @@ class JointStep:
         """A joint step that is compared with the losses and the draws of each learner alone.
 
         Raises:
-            RuntimeError: they differ, or as of a call; all generators are as before.
+            RuntimeError: they differ, or PyTorch has no batching rule for an operation; all generators are as before.
         """
         before = self._states(numbers)
         try:
-            found = self(numbers, batches, moment)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("error", "There is a performance drop")  # of one without a batching rule
+                found = self(numbers, batches, moment)
             self._compare(numbers, batches, moment, found, before)
+        except UserWarning as warning:
+            self._restore(numbers, before)
+            operations = re.findall(r"aten::\w+", str(warning)) or [str(warning)]
+            raise RuntimeError(f"PyTorch has no batching rule for {operations[0]}") from warning
         except BaseException:
             self._restore(numbers, before)
             raise

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -23,7 +22,7 @@ class Together:
     """Several runs in one joint step.
 
     Args:
-        index: (K,) int64 numbers of the runs; inside vmap the number of this run.
+        index: (1,) int64 number of this run inside vmap, (K, 1) outside.
         generators: of the first run -> those of all; None is the global one.
         num_steps: padded number of steps -> that of each run.
     """
@@ -34,36 +33,19 @@ class Together:
 
     def drawn(self, draw: Draw, shape: tuple[int, ...], steps: tuple[int, ...], generator: Generator | None) -> Tensor:
         """What this run draws of its own shape, zeros where it is padded."""
-        found: Tensor = Own.apply(self.index, lambda: self._all(draw, shape, steps, generator))
-        return found
-
-    def _all(self, draw: Draw, shape: tuple[int, ...], steps: tuple[int, ...], generator: Generator | None) -> Tensor:
-        """What the runs draw, (K, *shape)."""
-        own = [list(shape) for _ in self.generators[generator]]
+        sources = self.generators[generator]
+        shapes = [list(shape) for _ in sources]
         for axis in steps:
-            for sizes, size in zip(own, self.num_steps.get(shape[axis], [shape[axis]] * len(own)), strict=True):
-                sizes[axis] = size
-        parts = [draw(tuple(sizes), source) for sizes, source in zip(own, self.generators[generator], strict=True)]
-        stacked = parts[0].new_zeros((len(parts), *shape))
-        for whole, part in zip(stacked, parts, strict=True):
-            whole[tuple(map(slice, part.shape))] = part
-        return stacked
-
-
-class Own(torch.autograd.Function):
-    """The row of this run of what a function makes for all, (K, ...); only inside vmap over the runs."""
-
-    @staticmethod
-    def forward(index: Tensor, made: Callable[[], Tensor]) -> Tensor:
-        raise RuntimeError("only inside vmap")
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        pass
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, index: Tensor, made: Callable[[], Tensor]) -> tuple[Tensor, int]:
-        return made(), 0
+            for own, size in zip(shapes, self.num_steps.get(shape[axis], [shape[axis]] * len(shapes)), strict=True):
+                own[axis] = size
+        parts = [draw(tuple(own), source) for own, source in zip(shapes, sources, strict=True)]
+        if all(own == list(shape) for own in shapes):
+            stacked = torch.stack(parts)
+        else:
+            stacked = parts[0].new_zeros((len(parts), *shape))
+            for whole, part in zip(stacked, parts, strict=True):
+                whole[tuple(map(slice, part.shape))] = part
+        return stacked.index_select(0, self.index).squeeze(0)
 
 
 _current: list[Together] = []
