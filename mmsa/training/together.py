@@ -82,7 +82,9 @@ class JointStep:
         total = summed({name: values.sum() for name, values in losses.items()})
         gradients = torch.autograd.grad(total, [leaves[number] for number in trained], allow_unused=True)
         for number, gradient in zip(trained, gradients, strict=True):
-            parts = [None] * len(own) if gradient is None else gradient.contiguous().unbind()  # as fused Adam reads it
+            # A copy, as clipping changes it in place and two may share their memory; in order, as fused Adam reads it.
+            whole = None if gradient is None else gradient.clone(memory_format=torch.contiguous_format)
+            parts = [None] * len(own) if whole is None else whole.unbind()
             for parameters, part in zip(own, parts, strict=True):
                 parameters[number].grad = part
         return [{name: values[place].detach() for name, values in losses.items()} for place in range(len(numbers))]
