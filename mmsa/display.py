@@ -89,7 +89,7 @@ class Display:
     """
 
     def __init__(self, quiet: bool = False, place: str = "", beside: Display | None = None) -> None:
-        self.console = beside.console if beside else console(quiet)
+        self.console: Console = beside.console if beside else console(quiet)
         self.place = place
         self.log: Path | None = None
         """A file that keeps every line too."""

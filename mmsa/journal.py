@@ -26,8 +26,8 @@ from mmsa.data.store import FOLDS, Store
 from mmsa.display import Display, duration
 from mmsa.errors import DataError, Disowned, MmsaError, Pruned, TrainingError
 from mmsa.files import give_room
+from mmsa.lockstep import Member
 from mmsa.occupancy import give_back, named, run_folders
-from mmsa.packing import Member
 from mmsa.record import DataRecord, Packing, RunRecord
 from mmsa.reporting import in_few_lines
 from mmsa.resume import open_folder, resume_line

@@ -16,7 +16,7 @@ from mmsa.display import Display
 from mmsa.errors import ConfigError
 from mmsa.experiment import RunResult
 from mmsa.experiment import run as run_experiment
-from mmsa.packing import Member, Pack
+from mmsa.lockstep import Lockstep, Member
 from mmsa.parts import target_of
 from mmsa.ranges import NaturalNumber
 from mmsa.record import Packing
@@ -96,13 +96,15 @@ def run_seeds(overrides: Sequence[str], seeds: Sequence[int], quiet: bool = Fals
             display = Display(quiet, f"{number} of {len(seeds)}", screen) if members else screen
         members.append(Member(display, Packing(seeds=tuple(seeds)) if together else Packing(reason=reason)))
         bodies.append(partial(run_experiment, cfg, typed, quiet, member=members[-1]))
-    runs = Pack(members, bodies, screen.say).run() if together else [body() for body in bodies]
+    runs = Lockstep(members, bodies, screen.say).run() if together else [body() for body in bodies]
     return SeedsResult(tuple(seeds), tuple(runs))
 
 
 def why_apart(cfg: DictConfig) -> str | None:
     """Why seeds of this configuration are trained one after the other, as far as it shows; None: in joint steps."""
-    widest = max((v for k, v in flat_parameters(as_stored(cfg)).items() if k.rpartition(".")[2] == "hidden_dim"), default=0)
+    widest = max(
+        (v for k, v in flat_parameters(as_stored(cfg)).items() if k.rpartition(".")[2] == "hidden_dim"), default=0
+    )
     on_cpu = cfg.device.accelerator == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
     if cfg.device.accelerator not in ("auto", "cpu") or not on_cpu:
         return "joint steps are of a CPU"
@@ -111,7 +113,7 @@ def why_apart(cfg: DictConfig) -> str | None:
     if cfg.trainer.accumulate > 1:
         return f"trainer.accumulate={cfg.trainer.accumulate}"
     if cfg.trainer.resume is not None:
-        return "trainer.resume goes on with one"
+        return "trainer.resume is of one run"
     if widest > WIDEST:
         return f"hidden_dim={widest} is faster so (up to {WIDEST} they train together)"
     return hindrance_of(target_of(cfg, "objective"))

@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 Draw = Callable[[tuple[int, ...], Generator | None], Tensor]
-"""A shape and a generator, None being the global one -> what was drawn, of this shape."""
+"""A shape and a generator, None being the global one -> numbers of this shape."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,8 @@ def computing(together: Together) -> Iterator[None]:
         _current.pop()
 
 
-def drawn(
-    draw: Draw, shape: Sequence[int], steps: tuple[int, ...] = (), generator: Generator | None = None
-) -> Tensor:
-    """What is drawn of a shape, in a joint step by each run for itself.
+def drawn(draw: Draw, shape: Sequence[int], steps: tuple[int, ...] = (), generator: Generator | None = None) -> Tensor:
+    """Draws of a shape, in a joint step by each run for itself.
 
     Args:
         draw: draws it.

@@ -7,9 +7,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from mmsa.layers.draws import current
 from mmsa.layers.dropout import Dropout
 from mmsa.layers.scan import scanned
-from mmsa.layers.draws import current
 
 Cell = Literal["lstm", "gru"]
 CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}

@@ -32,7 +32,9 @@ class _OfOne(torch.autograd.Function):
     """`_Scan` inside vmap."""
 
     @staticmethod
-    def forward(x: Tensor, lengths: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor, cell: str) -> Tensor:
+    def forward(
+        x: Tensor, lengths: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor, cell: str
+    ) -> Tensor:
         raise NotImplementedError("only inside vmap")
 
     @staticmethod
@@ -42,8 +44,11 @@ class _OfOne(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: Any, *inputs: Any) -> tuple[Tensor, int]:
         stacked = [
-            value if dim is None and not isinstance(value, Tensor)
-            else value.expand(info.batch_size, *value.shape) if dim is None else value.movedim(dim, 0)
+            value
+            if dim is None and not isinstance(value, Tensor)
+            else value.expand(info.batch_size, *value.shape)
+            if dim is None
+            else value.movedim(dim, 0)
             for value, dim in zip(inputs, in_dims, strict=True)
         ]
         scan = _LstmScan if stacked.pop() == "LSTM" else _GruScan
@@ -169,9 +174,7 @@ class _GruScan(torch.autograd.Function):
         r, z, n = gates.view(num_steps, d * num_runs, size, 3, hidden).unbind(3)
         of_new = (1 - z) * (1 - n * n)
         # of the recurrent products: reset gate, update gate, candidate
-        factors = torch.stack(
-            [of_new * candidates * (r - r * r), (states[:-1] - n) * (z - z * z), of_new * r], dim=3
-        )
+        factors = torch.stack([of_new * candidates * (r - r * r), (states[:-1] - n) * (z - z * z), of_new * r], dim=3)
         h_at, z_at, f_at, all_at = by_step.unbind(0), z.unbind(0), factors.unbind(0), factors.flatten(3).unbind(0)
         inputs = torch.empty_like(of_new)  # of the new state's own product
         for t in range(num_steps - 1, -1, -1):

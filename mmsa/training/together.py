@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
-
-import re
-import warnings
 
 import torch
 from torch import Generator, Tensor, nn
@@ -146,6 +145,8 @@ def together(batches: Sequence[Batch]) -> tuple[dict[str, Any], dict[int, list[i
 
     Modalities whose steps differ in other ways between the batches get other padded numbers.
     """
+    if batches[0].pieces:
+        raise NotImplementedError("word pieces have steps of their own")
     num_steps: dict[int, list[int]] = {}
     features = {}
     for m in batches[0].features:

@@ -72,9 +72,7 @@ def evaluate(
 
 EpochCallback = Callable[[TrainingState, Mapping[str, float]], None]
 BatchCallback = Callable[[int, float], None]
-Gradients = Callable[
-    ["Trainer", Learner, Sequence[Batch], Sequence[Moment], Phase], list[dict[str, Tensor]]
-]
+Gradients = Callable[["Trainer", Learner, Sequence[Batch], Sequence[Moment], Phase], list[dict[str, Tensor]]]
 MAIN = "main"
 """The run's optimiser among the others, which have the names of their phases."""
 
@@ -252,7 +250,9 @@ class Trainer:
     ) -> dict[str, float]:
         """One phase of an epoch, by the batches before it and those in all; its mean losses per utterance, by name."""
         num_steps = num_batches(phase, len(train), self.batch_size)
-        batches = islice(train.shuffled(self.batch_size, self.generators["order"], self.generators.get("places")), num_steps)
+        batches = islice(
+            train.shuffled(self.batch_size, self.generators["order"], self.generators.get("places")), num_steps
+        )
         log = LossLog(epoch)
         done = 0
         while group := list(islice(batches, self.accumulate)):

@@ -21,13 +21,21 @@ COMBINATIONS = [
     ("encoder=bigru", "fusion=sequence", "feedback=mmlatch", "regularizer=m3", "regularizer.mode=soft"),
     ("encoder=bilstm", "fusion=mlp", "fusion.dropout=0.5", "feedback=mmlatch", "feedback.generator=mlp"),
     ("encoder=misa", "fusion=concat", "feedback=static", "regularizer=m3_slp", "task.head_dropout=0.3"),
-    ("encoder=bilstm", "fusion=concat", "task=classification", "regularizer=dropout", "regularizer.sites=[inputs,encoded]"),
+    (
+        "encoder=bilstm",
+        "fusion=concat",
+        "task=classification",
+        "regularizer=dropout",
+        "regularizer.sites=[inputs,encoded]",
+    ),
 ]
 UNALIGNED = [("encoder=bigru", "fusion=concat", *COMBINATIONS[-1][2:]), COMBINATIONS[2]]
 CASES = [*((one, True) for one in COMBINATIONS), *((one, False) for one in UNALIGNED)]
 
 
-def learners(overrides: tuple[str, ...], aligned: bool) -> tuple[list[Any], list[Batch], list[dict[str, torch.Generator]]]:
+def learners(
+    overrides: tuple[str, ...], aligned: bool
+) -> tuple[list[Any], list[Batch], list[dict[str, torch.Generator]]]:
     """Three learners of a configuration with their batches, whose steps differ, and their generators."""
     made, batches, generators = [], [], []
     with quickly_built():

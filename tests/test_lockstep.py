@@ -19,12 +19,21 @@ from mmsa.record import Packing, RunRecord
 from mmsa.seeds import WIDEST, why_apart
 from mmsa.training.trainer import Trainer
 
-EVERYTHING = ["regularizer=m3", "feedback=mmlatch", "encoder/audio=bigru", "trainer.clip_norm=1", "trainer.batch_size=150"]
+EVERYTHING = [
+    "regularizer=m3",
+    "feedback=mmlatch",
+    "encoder/audio=bigru",
+    "trainer.clip_norm=1",
+    "trainer.batch_size=150",
+]
+
+
+COLUMNS = ("train/loss", "valid/loss", "valid/mae")
 
 
 def curve(folder: Path) -> list[list[float]]:
     with (folder / "history.csv").open(encoding="utf-8") as file:
-        return [[float(row[name]) for name in ("train/loss", "valid/loss", "valid/mae")] for row in csv.DictReader(file)]
+        return [[float(row[name]) for name in COLUMNS] for row in csv.DictReader(file)]
 
 
 def last(run: Path) -> dict[str, torch.Tensor]:
@@ -35,7 +44,7 @@ def last(run: Path) -> dict[str, torch.Tensor]:
 def test_each_seed_has_its_curve_alone_and_the_same_bits_again(
     small: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    typed = [*small, *EVERYTHING]
+    typed = [*small, *EVERYTHING, "trainer.batch_size=150"]
     packed = mmsa.run(typed, seeds=[1, 2])
     lines = capsys.readouterr().out
     assert "1 of 2  " in lines and "2 of 2  " in lines and "one after the other" not in lines
@@ -55,7 +64,7 @@ def test_each_seed_has_its_curve_alone_and_the_same_bits_again(
 def test_ctrl_c_stops_all_and_each_goes_on_to_its_own_end(
     small: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    typed = [*small, *EVERYTHING]
+    typed = [*small, *EVERYTHING, "trainer.batch_size=150"]
     whole = mmsa.run([*typed, "seed=2"], quiet=True)
     calls, batch = count(1), Journal.batch
 

@@ -7,7 +7,6 @@ wait, one joint step computes those of all, and each goes on by itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -64,7 +63,7 @@ class Member:
         return alone(*request) if losses is None else [losses]
 
 
-class Pack:
+class Lockstep:
     """Runs that advance in turn.
 
     A run whose training cannot go on ends alone, and is raised when the others are done. Whatever else ends one, or
@@ -76,7 +75,9 @@ class Pack:
         say: prints a line.
     """
 
-    def __init__(self, members: Sequence[Member], bodies: Sequence[Callable[[], Any]], say: Callable[[str], None]) -> None:
+    def __init__(
+        self, members: Sequence[Member], bodies: Sequence[Callable[[], Any]], say: Callable[[str], None]
+    ) -> None:
         self._members, self._say = members, say
         self._runs = [greenlet(lambda body=body: Result(body())) for body in bodies]
         self._results: list[Any] = [None] * len(members)
