@@ -46,6 +46,7 @@ class Member:
 
     def __init__(self, display: Display, packing: Packing) -> None:
         self.display, self.packing = display, packing
+        self.together = bool(packing.seeds)
         self.request: Request | None = None
         """What it waits for; None where it does not wait."""
         self.draws = Generator()
@@ -57,7 +58,7 @@ class Member:
         """As `mmsa.training.trainer.alone`, in a joint step where others wait too."""
         request = Request(trainer, learner, batches, moments, phase)
         losses = None
-        if self.packing.seeds:
+        if self.together:
             self.request = request
             losses = getcurrent().parent.switch()
         return alone(*request) if losses is None else [losses]
@@ -83,6 +84,7 @@ class Lockstep:
         self._results: list[Any] = [None] * len(members)
         self._failed: TrainingError | None = None
         self._step: JointStep | None = None
+        self._is_proven = False
         self._determinism: Determinism | None = None
 
     def run(self) -> list[Any]:
@@ -93,7 +95,7 @@ class Lockstep:
             while waiting := [n for n, member in enumerate(self._members) if member.request]:
                 for number, losses in self._computed(waiting).items():
                     self._advance(number, losses)
-                    while not self._members[number].packing.seeds and self._members[number].request:
+                    while not self._members[number].together and self._members[number].request:
                         self._advance(number)
         except BaseException as error:
             self._stop(error)
@@ -126,38 +128,53 @@ class Lockstep:
             request = self._request(number)
             groups.setdefault((len(request.batches[0].ids), request.moments[0]), []).append(number)
         for (_, moment), numbers in groups.items():
-            if len(numbers) > 1 and self._members[numbers[0]].packing.seeds:
+            if len(numbers) > 1 and self._members[numbers[0]].together:
                 batches = [self._request(number).batches[0] for number in numbers]
                 losses = self._together(numbers, batches, moment)
                 found |= dict(zip(numbers, losses, strict=True)) if losses else {}
         return found
 
     def _together(self, numbers: Sequence[int], batches: Sequence[Batch], moment: Moment) -> list[Losses] | None:
-        """The losses in a joint step; None where it cannot be had, of which the first one is the proof."""
-        if self._step is not None:
+        """The losses in a joint step; None where it cannot be had.
+
+        Steps are proven until one of batches that differ in length is.
+        """
+        if self._step is not None and self._is_proven:
             return self._step(numbers, batches, moment)
-        if len(numbers) < len(self._members):
+        if self._step is None and len(numbers) < len(self._members):
             return None
         self._determinism = Determinism()
-        requests = [self._request(number) for number in numbers]
-        learners: list[Any] = [getattr(request.learner, "module", request.learner) for request in requests]
-        reason = hindrance(learners[0])
         try:
-            if reason is None:
-                sources = [
-                    {**request.trainer.generators, "dropout": self._members[number].draws}
-                    for number, request in zip(numbers, requests, strict=True)
-                ]
-                step = JointStep(learners, sources)
-                losses = step.proven(numbers, batches, moment)
-                self._step = step
-                return losses
+            if self._step is None:
+                self._step = self._made()
+            losses = self._step.proven(numbers, batches, moment)
         except Exception as error:  # noqa: BLE001  (whatever it is, each run can do without)
             reason = str(error).partition("\n")[0] or type(error).__name__
-        self._say(f"the seeds train one after the other: {reason}")
-        for member in self._members:
-            member.packing = Packing(reason=reason)
-        return None
+            self._say(f"the seeds train one after the other: {reason}")
+            for member in self._members:
+                member.together = False
+                first = moment.epoch == 1 and moment.step == 1
+                changes = {"seeds": ()} if first else {"epochs": moment.epoch - 1}
+                member.packing = member.packing.model_copy(update={"reason": reason, **changes})
+            return None
+        self._is_proven = any(len({batch.features[m].shape for batch in batches}) > 1 for m in batches[0].features)
+        return losses
+
+    def _made(self) -> JointStep:
+        """The joint step of all runs.
+
+        Raises:
+            RuntimeError: a part of the model or the objective takes no part in one.
+        """
+        requests = [self._request(number) for number in range(len(self._members))]
+        learners: list[Any] = [getattr(request.learner, "module", request.learner) for request in requests]
+        if reason := hindrance(learners[0]):
+            raise RuntimeError(reason)
+        sources = [
+            {**request.trainer.generators, "dropout": member.draws}
+            for request, member in zip(requests, self._members, strict=True)
+        ]
+        return JointStep(learners, sources)
 
     def _request(self, number: int) -> Request:
         request = self._members[number].request
