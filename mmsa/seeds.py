@@ -24,8 +24,8 @@ from mmsa.run_folder import flat_parameters, override_key
 from mmsa.secrets import as_stored
 from mmsa.training.together import hindrance_of
 
-WIDEST = 32
-"""The largest `hidden_dim` with which joint steps are faster on a CPU."""
+WIDEST, FEWEST = 32, 3
+"""The largest `hidden_dim` and the smallest number of seeds with which joint steps are faster on a CPU."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -83,7 +83,7 @@ def run_seeds(overrides: Sequence[str], seeds: Sequence[int], quiet: bool = Fals
         check_value("seed", seed, NaturalNumber)
     each = [[*overrides, f"seed={seed}"] for seed in seeds]
     configurations = [compose(typed) for typed in each]
-    reason = None if len(seeds) == 1 or configurations[0].device.pack_seeds == "off" else why_apart(configurations[0])
+    reason = None if len(seeds) == 1 or configurations[0].device.pack_seeds == "off" else why_apart(configurations[0], len(seeds))
     together = len(seeds) > 1 and configurations[0].device.pack_seeds == "auto" and reason is None
     screen = Display(quiet, f"1 of {len(seeds)}")
     if reason is not None:
@@ -100,7 +100,7 @@ def run_seeds(overrides: Sequence[str], seeds: Sequence[int], quiet: bool = Fals
     return SeedsResult(tuple(seeds), tuple(runs))
 
 
-def why_apart(cfg: DictConfig) -> str | None:
+def why_apart(cfg: DictConfig, num_seeds: int) -> str | None:
     """Why seeds of this configuration are trained one after the other, as far as it shows; None: in joint steps."""
     widest = max(
         (v for k, v in flat_parameters(as_stored(cfg)).items() if k.rpartition(".")[2] == "hidden_dim"), default=0
@@ -114,6 +114,8 @@ def why_apart(cfg: DictConfig) -> str | None:
         return f"trainer.accumulate={cfg.trainer.accumulate}"
     if cfg.trainer.resume is not None:
         return "trainer.resume is of one run"
+    if num_seeds < FEWEST:
+        return f"{num_seeds} of them are faster so (from {FEWEST} on they train together)"
     if widest > WIDEST:
         return f"hidden_dim={widest} is faster so (up to {WIDEST} they train together)"
     return hindrance_of(target_of(cfg, "objective"))
