@@ -1,4 +1,4 @@
-"""What the warm process of tests/warm.py does before it forks: it imports what runs import, and composes the defaults."""
+"""What the warm process of tests/warm.py does before it forks: it imports what programs import, and composes once."""
 
 from __future__ import annotations
 
