@@ -16,6 +16,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from benchmarks import __main__ as command
+from benchmarks import growth
 from benchmarks.children import ran
 from benchmarks.corpus import store
 from benchmarks.floor import Operations, counted
@@ -44,6 +45,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", params=RECIPES)
 def recipe(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.mark.parametrize("name", ["prepare", "load", "means", "an epoch of 64", "report", "ten trials at"])
+def test_every_row_of_growth_works(name: str, tmp_path: Path) -> None:
+    (row,) = (row for row in growth.ROWS if row.startswith(name))
+    growth.make(row, 20, tmp_path)
+    seconds, _ = growth.measured(row, 20, tmp_path)
+    assert seconds > 0 and growth.exponent([1, 10, 100], [9, seconds, 10 * seconds]) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("kind", ["train", "evaluate"])
