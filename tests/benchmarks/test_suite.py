@@ -212,6 +212,19 @@ def test_the_lines_that_the_pages_name_are_accepted(page: str, tmp_path: Path, m
         assert shown.exit_code == 0, shown.output
 
 
+def test_the_lines_of_the_page_on_scale_are_accepted_and_its_table_has_every_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(growth, "apart", lambda work, name, size, folder: (float(size) ** 2, 0.0))
+    page = (ROOT / "docs/scale.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^python -m benchmarks\.growth([^#\n]*)", page, flags=re.MULTILINE)
+    assert len(lines) > 1
+    for line in lines:
+        shown = run(growth.main, *shlex.split(line))
+        assert shown.exit_code == 0 and "| 2.00 |" in shown.output, shown.output
+    assert all(f"| {name} | {row.unit} |" in page for name, row in growth.ROWS.items())
+
+
 def test_a_broken_benchmark_fails_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(folder: Path, size: object) -> Contest:
         return Contest("utterance", [Contender("ours", lambda: Work(1 / 0))])
