@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -42,15 +42,34 @@ def unavailable(what: str) -> NoReturn:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def composed_once() -> Iterator[None]:
+def composed_once() -> None:
     """Hydra takes 0.1 s for each of the thousand configurations that the tests ask for."""
-    import hydra
+    from tests.composition import remember
 
-    from tests.composition import HYDRA, remembering
+    remember()
 
-    hydra.compose = remembering
-    yield
-    hydra.compose = HYDRA
+
+@pytest.fixture(scope="session", autouse=True)
+def making(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], None]]:
+    """What makes a database: a second's work of MLflow, so those of the tests are copies of one, made once for all."""
+    from filelock import FileLock
+
+    from mmsa.tracking import database
+
+    base = tmp_path_factory.getbasetemp()
+    blank = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "blank" / "mlflow.db"
+    make = database._make
+
+    def copied(path: Path) -> None:
+        blank.parent.mkdir(exist_ok=True)
+        with FileLock(blank.with_suffix(".lock")):
+            if not blank.exists():
+                make(blank)
+        shutil.copyfile(blank, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "_make", copied)
+        yield make
 
 
 @pytest.fixture(scope="session", autouse=True)

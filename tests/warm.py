@@ -13,16 +13,22 @@ import stat
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Mapping
 from multiprocessing import forkserver
 from pathlib import Path
 from types import TracebackType
+from typing import Any
+
+import psutil
 
 from mmsa import config
+from mmsa.sweep import worker
 from tests.conftest import ROOT
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.preloaded"])
+POPEN = psutil.Popen
 
 FOREIGN = re.compile(
     r"^(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d [A-Z]+ |[A-Z]+ +\[|submitit [A-Z]+ )"  # how their loggers begin
@@ -53,7 +59,36 @@ def mmsa() -> None:
     main()
 
 
-def _become(program: Callable[[], None], arguments: list[str], cwd: str, environment: dict[str, str], out: str) -> None:
+def forked_worker(command: list[str], *, env: Mapping[str, str], **options: Any) -> psutil.Popen:
+    """A worker of a sweep as a fork of its parent, which has imported all, instead of a Python of its own."""
+    sys.stdout.flush()
+
+    def run() -> None:
+        """In the child, whose input, output and session are set, and which goes on here instead of to a program."""
+        for fd in map(int, os.listdir("/dev/fd")):  # pipes that a program would not get
+            with contextlib.suppress(OSError):
+                if fd > 2 and stat.S_ISFIFO(os.fstat(fd).st_mode):
+                    os.close(fd)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        os.environ.clear()
+        os.environ.update(env)
+        code = 1
+        try:
+            code = worker.main(command[command.index("mmsa.sweep.worker") + 1 :])
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    return POPEN(command, preexec_fn=run, **options)
+
+
+def _become(
+    program: Callable[[], None], arguments: list[str], cwd: str, environment: dict[str, str], out: str, forks: bool
+) -> None:
     """In the child: a session of its own, the caller's environment and folder, and its output into files."""
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell in the background would have had ignored
@@ -67,6 +102,8 @@ def _become(program: Callable[[], None], arguments: list[str], cwd: str, environ
         os.dup2(file, number)
         os.close(file)
     script = "train.py" if Path(cwd) == ROOT else str(ROOT / "train.py")
+    if forks:
+        psutil.Popen = forked_worker
     sys.argv = [script if program is train_py else str(Path(sys.executable).with_name("mmsa")), *arguments]
     program()
 
@@ -79,6 +116,7 @@ class Program:
         program: what it runs.
         cwd: its working folder.
         environment: variables beside those of this process.
+        forks: the workers of its sweep are forks of it, where Pythons of their own would take seconds to start.
     """
 
     def __init__(
@@ -87,13 +125,14 @@ class Program:
         program: Callable[[], None] = train_py,
         cwd: Path = ROOT,
         environment: Mapping[str, str] | None = None,
+        forks: bool = False,
     ) -> None:
         self.args = list(arguments)
         self._folder = tempfile.TemporaryDirectory(prefix="mmsa-program-")
         variables = {**os.environ, **(environment or {})}
         with contextlib.chdir(ROOT):  # where the server looks for this package
             forkserver.ensure_running()
-        started = (program, self.args, str(cwd), variables, self._folder.name)
+        started = (program, self.args, str(cwd), variables, self._folder.name, forks)
         self._process = CONTEXT.Process(target=_become, args=started)
         self._process.start()
         assert self._process.pid is not None
@@ -136,16 +175,16 @@ class Program:
 
 
 def train(
-    *overrides: str, cwd: Path = ROOT, environment: Mapping[str, str] | None = None
+    *overrides: str, cwd: Path = ROOT, environment: Mapping[str, str] | None = None, forks: bool = False
 ) -> subprocess.CompletedProcess[str]:
     """`python train.py OVERRIDES`, to its end."""
-    program = Program(*overrides, cwd=cwd, environment=environment)
+    program = Program(*overrides, cwd=cwd, environment=environment, forks=forks)
     out, err = program.communicate()
     assert program.returncode is not None
     return subprocess.CompletedProcess(program.args, program.returncode, out, err)
 
 
-def typed(line: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def typed(line: str, cwd: Path = ROOT, forks: bool = False) -> subprocess.CompletedProcess[str]:
     """A line that was printed to be typed, as a shell runs it in a folder."""
     words = shlex.split(line)
     if words[0] == "cd":
@@ -156,7 +195,7 @@ def typed(line: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     else:
         assert words[0] == "python" and (cwd / words[1]).samefile(ROOT / "train.py")
         program, words = train_py, words[2:]
-    running = Program(*words, program=program, cwd=cwd)
+    running = Program(*words, program=program, cwd=cwd, forks=forks)
     out, err = running.communicate()
     assert running.returncode is not None
     return subprocess.CompletedProcess(words, running.returncode, out, err)

@@ -22,8 +22,10 @@ from mmsa.encoder import bert
 from mmsa.model import MultimodalModel
 from mmsa.testing.combinations import GROUPS, Combinations
 from mmsa.testing.laws import Subject
+from tests.composition import remember
 from tests.encoder.tiny import save_bert
 
+remember()  # the names of the combinations are asked for before any test runs
 STAGES = ("encoder", "regularizer", "feedback")
 
 

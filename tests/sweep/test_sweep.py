@@ -81,7 +81,7 @@ def lines_to_type(printed: str) -> tuple[str, str]:
 def test_a_search_without_m_ends_with_its_total_and_a_command_that_meets_the_test_fold(
     quick: list[str], tmp_path: Path
 ) -> None:
-    done = train(*quick, "sweep.trials=3", "sweep.seeds=2", "sweep.slots=2", cwd=tmp_path)
+    done = train(*quick, "sweep.trials=3", "sweep.seeds=2", "sweep.slots=2", cwd=tmp_path, forks=True)
     assert done.returncode == 0, done.stderr + done.stdout
     assert [trial.state for trial in study_of(tmp_path).trials] == [TrialState.COMPLETE] * 3
     runs = results(tmp_path / OUTPUTS)
@@ -99,7 +99,7 @@ def test_a_search_without_m_ends_with_its_total_and_a_command_that_meets_the_tes
     report = f"mmsa report --outputs {shlex.quote(f'../{OUTPUTS}')} --sweep study"
     rerun = typed(report, cwd=elsewhere).stdout.splitlines()[-1].strip()
     assert rerun.startswith(f"cd {tmp_path} && ")
-    done = typed(f"{rerun} sweep.slots=1", cwd=elsewhere)
+    done = typed(f"{rerun} sweep.slots=1", cwd=elsewhere, forks=True)
     assert done.returncode == 0 and not list(elsewhere.iterdir()), done.stderr + done.stdout
     assert "(5 seeds)" in done.stdout.replace("\n", " ") and "test fold" in done.stdout
     final = results(tmp_path / OUTPUTS)[6:]
@@ -110,7 +110,7 @@ def test_killed_workers_and_a_killed_parent_cost_nothing(quick: list[str], tmp_p
     one = ["sweep.trials=7", "sweep.slots=1", "hydra.sweeper.sampler.n_startup_trials=2", "trainer.max_epochs=2"]
     asked = [word for word in (*quick, *one) if not word.startswith(("sweep=", "hydra"))]
     whole = work(make(*asked, f"paths.outputs={tmp_path / 'whole'}", sampler=TPE))
-    with Program(*quick, *one, cwd=tmp_path) as parent:
+    with Program(*quick, *one, cwd=tmp_path, forks=True) as parent:
         wait_for(lambda: num_done(tmp_path) >= 1)
         (worker,) = psutil.Process(parent.pid).children()
         worker.kill()
@@ -143,7 +143,7 @@ def test_control_c_once_lets_trials_finish_and_twice_stops_them(quick: list[str]
 
     folder = tmp_path / OUTPUTS / "runs"
     endless = ["trainer.max_epochs=500", "trainer.patience=500", "sweep.study=long"]
-    with Program(*longer, *endless, cwd=tmp_path) as parent:
+    with Program(*longer, *endless, cwd=tmp_path, forks=True) as parent:
         wait_for(lambda: any(folder.glob("*500*/checkpoints/last.pt")))
         for _ in range(2):
             parent.send_signal(signal.SIGINT)

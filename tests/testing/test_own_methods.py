@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from mmsa.record import RunRecord
+from tests.conftest import ROOT
+from tests.warm import train
 
-ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "own_methods.md").read_text(encoding="utf-8")
 FEW = "-k", "Calm and (goes_on or 3)"
 """What is quickly tested; the rest, and a regularizer with every other stage, takes longer."""
@@ -34,9 +35,11 @@ def typed(start: str, folder: Path, *more: str) -> subprocess.CompletedProcess[s
     """Type the page's line that starts so, and more behind it."""
     (line,) = re.findall(rf"^{start}.*$", PAGE, re.MULTILINE)
     words = line.replace("FOLDER", str(folder)).split()
-    command = [sys.executable, *(words[1:] if words[0] == "python" else ["-m", *words]), *more]
     exported = dict(re.findall(r"(\w+)=(\S+)", re.findall(r"^export .*$", PAGE, re.MULTILINE)[0]))
     own = {name: value.replace("FOLDER", str(folder)) for name, value in exported.items()}
+    if words[:2] == ["python", "train.py"]:
+        return train(*words[2:], *more, environment=own)
+    command = [sys.executable, "-m", *words, *more]
     return subprocess.run(command, cwd=ROOT, env={**os.environ, **own}, capture_output=True, text=True, check=False)
 
 

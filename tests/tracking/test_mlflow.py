@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -323,8 +324,11 @@ def test_processes_that_race_make_one_database(tmp_path: Path) -> None:
         assert connection.execute("SELECT count(*) FROM experiments WHERE name = 'mmsa'").fetchone() == (1,)
 
 
-def test_a_database_comes_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_comes_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, making: Callable[[Path], None]
+) -> None:
     """A process that dies while it is made leaves nothing that a later one, or a reader, takes for a database."""
+    monkeypatch.setattr(database, "_make", making)
     left = tmp_path / ".mlflow.db-died"
     left.mkdir()
     (left / "mlflow.db").write_text("half of one")
