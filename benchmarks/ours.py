@@ -38,14 +38,16 @@ class EvenShare:
     def __len__(self) -> int:
         return self.num_batches * self.batch_size
 
-    def shuffled(self, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
+    def shuffled(
+        self, batch_size: int, generator: torch.Generator, places: torch.Generator | None = None
+    ) -> Iterator[Batch]:
         """The chosen batches of one epoch."""
         rows_only: Any = copy(self.fold)
         rows_only.batch = lambda rows: rows
         epoch = [rows for rows in rows_only.shuffled(batch_size, generator) if len(rows) == batch_size]
         epoch.sort(key=lambda rows: float(self.fold.steps[rows].mean()))
-        places = (np.arange(self.num_batches) + 0.5) / self.num_batches * len(epoch)
-        chosen = [epoch[int(place)] for place in places]
+        shares = (np.arange(self.num_batches) + 0.5) / self.num_batches * len(epoch)
+        chosen = [epoch[int(share)] for share in shares]
         self.steps = np.concatenate([self.fold.steps[rows] for rows in chosen]).tolist()
         for index in torch.randperm(len(chosen), generator=generator).tolist():
             yield self.fold.batch(chosen[index])

@@ -59,12 +59,15 @@ class DeviceOptions:
         deterministic: the same seed gives equal bits on the same machine, versions and number of threads, at some
             cost on cuda; otherwise results on cuda are only close.
         threads: CPU threads, >= 1.
+        pack_seeds: "auto" trains several seeds of one configuration in one joint step where that is faster, "off" one
+            after the other.
     """
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["32-true", "bf16-mixed"]
     deterministic: bool
     threads: Count
+    pack_seeds: Literal["auto", "off"] = "auto"
 
 
 @dataclass(frozen=True)

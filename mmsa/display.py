@@ -85,14 +85,15 @@ class Display:
     Args:
         quiet: say nothing on the screen.
         place: of the run among those of a multirun, such as "4 of 15"; empty for a run alone.
+        beside: of a run that advances at the same time and shows the epochs of both.
     """
 
-    def __init__(self, quiet: bool = False, place: str = "") -> None:
-        self.console = console(quiet)
+    def __init__(self, quiet: bool = False, place: str = "", beside: Display | None = None) -> None:
+        self.console: Console = beside.console if beside else console(quiet)
         self.place = place
         self.log: Path | None = None
         """A file that keeps every line too."""
-        self._beside_others = multiprocessing.parent_process() is not None
+        self._beside_others = beside is not None or multiprocessing.parent_process() is not None
         self._bar: Live | None = None
 
     def say(self, text: str) -> None:

@@ -23,6 +23,7 @@ from mmsa.data.store import FOLDS, Store
 from mmsa.display import Display
 from mmsa.errors import DataError
 from mmsa.journal import Journal, TrialHooks, named_by_fold, source_of_multirun
+from mmsa.lockstep import Member
 from mmsa.model import Learner
 from mmsa.overrides import without_secret
 from mmsa.parts import check_node
@@ -87,6 +88,7 @@ def run(
     trial: TrialHooks | None = None,
     repeats: Original | None = None,
     of_defaults: bool = False,
+    member: Member | None = None,
 ) -> RunResult:
     """Prepare the data, train, select on the validation fold, evaluate once on the test fold, and keep everything.
 
@@ -97,6 +99,7 @@ def run(
         trial: of a trial of a sweep, which reads the test fold only where it is final.
         repeats: the run that this one repeats, whose data and overrides it has; None of any other.
         of_defaults: the overrides make `cfg` of the defaults; False compares, and finds those that are lacking.
+        member: its part among seeds that are asked for together; None of a run for itself.
 
     Raises:
         MmsaError: an error that the user can fix; the message says how.
@@ -115,7 +118,8 @@ def run(
         overrides, own = list(repeats.overrides), repeats.store
     elif trial is None and not of_defaults:
         overrides = overrides_of(cfg, overrides)
-    journal = Journal(cfg, overrides, Display(quiet, place_among_runs()), trial, repeats.name if repeats else None)
+    display = member.display if member else Display(quiet, place_among_runs())
+    journal = Journal(cfg, overrides, display, trial, repeats.name if repeats else None, member)
     build.check(cfg)
     fabric = make_fabric(**cfg.device)
     task = build.build_task(cfg)
@@ -131,6 +135,7 @@ def run(
     task.begin(targets)
 
     generators = {purpose: generator(cfg.seed, purpose) for purpose in ("order", "masks", "objective")}
+    generators["places"] = generator(0, "places")  # of the lengths of an epoch's batches, the same for every seed
     with initialisation(cfg.seed):
         model = build.build_model(
             cfg, data.widths, task, generators["masks"], data.aligned, data.tables, data.max_steps
@@ -150,6 +155,7 @@ def run(
             journal.display.say(line)
         say_what_is_read(journal, data, task, train, valid)
         options = {key: value for key, value in cfg.trainer.items() if key not in OF_THE_RUN}
+        options |= {"gradients": member.gradients} if member else {}
         checkpoints, told = journal.folder / "checkpoints", journal.batch
         trainer = Trainer(fabric, task, checkpoints, generators, on_batch=told, before_save=journal.check, **options)
         learner, *ready = fabric.setup(learner, *optimizers.values())

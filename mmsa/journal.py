@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
@@ -25,8 +26,9 @@ from mmsa.data.store import FOLDS, Store
 from mmsa.display import Display, duration
 from mmsa.errors import DataError, Disowned, MmsaError, Pruned, TrainingError
 from mmsa.files import give_room
+from mmsa.lockstep import Member
 from mmsa.occupancy import give_back, named, run_folders
-from mmsa.record import DataRecord, RunRecord
+from mmsa.record import DataRecord, Packing, RunRecord
 from mmsa.reporting import in_few_lines
 from mmsa.resume import open_folder, resume_line
 from mmsa.run_folder import run_name, write_history, write_predictions
@@ -75,6 +77,7 @@ class Journal:
         display: the screen.
         trial: of a trial of a sweep.
         repeats: name of the folder of the run that it repeats.
+        member: its part among seeds that are asked for together.
     """
 
     folder: Path
@@ -87,9 +90,10 @@ class Journal:
         display: Display,
         trial: TrialHooks | None = None,
         repeats: str | None = None,
+        member: Member | None = None,
     ) -> None:
         self.cfg, self.overrides, self.display, self.trial = cfg, list(overrides), display, trial
-        self._repeats = repeats
+        self._repeats, self._member = repeats, member
         self._of_many = trial is not None or SWEEP_VARIABLE in os.environ
         self.tracker = Tracker()  # shows nothing before the run is opened
         self._began = time.monotonic()
@@ -165,6 +169,7 @@ class Journal:
             sweep=trial.sweep if trial else former.sweep if former else os.environ.get(SWEEP_VARIABLE),
             trial=trial.number if trial and not trial.final else None,
             repeats=former.repeats if former else self._repeats,
+            packed=former.packed if former else Packing(),
             mlflow_run_id=former.mlflow_run_id if former else None,
         )
         self.record.write(folder)
@@ -219,6 +224,10 @@ class Journal:
         self._state, self._resumed = state, state.epoch > 0
         if self._resumed:
             self.display.note(f"resumes after {self._so_far()}")
+            if (packed := self.record.packed).seeds and packed.epochs is None:  # from here on it trains alone
+                self.record = self.record.model_copy(
+                    update={"packed": packed.model_copy(update={"epochs": state.epoch})}
+                )
             write_history(self.folder / "history.csv", state.history)
             for number, metrics in enumerate(state.history, start=1):  # what the tracker has is not sent again
                 self.tracker.log_epoch(metrics, number)
@@ -338,8 +347,11 @@ class Journal:
             self.display.say(f"browse it: {shown}")
 
     def _keep(self, record: RunRecord) -> None:
-        """Write the record, with the run's id in MLflow, which may have one late."""
-        record = record.model_copy(update={"mlflow_run_id": self.tracker.run_id or record.mlflow_run_id})
+        """Write the record, with the run's id in MLflow and the form of its training, which it may have late."""
+        late: dict[str, Any] = {"mlflow_run_id": self.tracker.run_id or record.mlflow_run_id}
+        if self._member is not None:
+            late["packed"] = self._member.packing
+        record = record.model_copy(update=late)
         record.write(self.folder)
         self.record = record
 

@@ -83,6 +83,14 @@ class Import(_Part):
     utterances: Mapping[str, Whole] = {}
 
 
+class Packing(_Part):
+    """The form in which a run was trained: docs/results.md describes each field; empty of a run alone."""
+
+    seeds: tuple[Whole, ...] = ()
+    epochs: Whole | None = None
+    reason: str | None = None
+
+
 class RunRecord(_Part):
     """The record of a run, from its start on: docs/results.md describes each field.
 
@@ -111,6 +119,7 @@ class RunRecord(_Part):
     sweep: str | None = None
     trial: Whole | None = None
     repeats: str | None = None
+    packed: Packing = Packing()
     mlflow_run_id: str | None = None
     imported: Import = Import()
     reason: str | None = None

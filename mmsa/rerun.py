@@ -131,6 +131,10 @@ def _changes(folder: Path, record: RunRecord, cfg: DictConfig, device: str) -> l
     targets = [value for key, value in run.configuration.items() if key.endswith("_target_")]
     own = sorted({target.partition(".")[0] for target in targets} & set(config.PACKAGES))
     changed += [f"  not compared: the code of {', '.join(own)}, of which no state is kept"] if own else []
+    if record.packed.seeds:
+        changed.append(
+            f"  trained in joint steps of the seeds {', '.join(map(str, record.packed.seeds))} then, alone now"
+        )
     if not cfg.device.deterministic:
         changed.append("  device.deterministic=false: sums may have another order each time, and bits with them")
     return ["differs from then, or may:", *changed] if changed else []

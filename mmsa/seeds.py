@@ -1,19 +1,31 @@
-"""One configuration with several seeds, one after the other."""
+"""One configuration with several seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+import torch
+from omegaconf import DictConfig
 
 from mmsa.compose import compose
 from mmsa.config import check_value
+from mmsa.display import Display
 from mmsa.errors import ConfigError
 from mmsa.experiment import RunResult
 from mmsa.experiment import run as run_experiment
+from mmsa.lockstep import Lockstep, Member
+from mmsa.parts import target_of
 from mmsa.ranges import NaturalNumber
-from mmsa.run_folder import override_key
+from mmsa.record import Packing
+from mmsa.run_folder import flat_parameters, override_key
+from mmsa.secrets import as_stored
+from mmsa.training.together import hindrance_of
+
+WIDEST, FEWEST = 32, 3
+"""The largest `hidden_dim` and the smallest number of seeds with which joint steps are faster on a CPU."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -69,9 +81,45 @@ def run_seeds(overrides: Sequence[str], seeds: Sequence[int], quiet: bool = Fals
         )
     for seed in seeds:
         check_value("seed", seed, NaturalNumber)
-    configurations = [compose([*overrides, f"seed={seed}"]) for seed in seeds]
-    runs = [
-        run_experiment(cfg, [*overrides, f"seed={seed}"], quiet)
-        for cfg, seed in zip(configurations, seeds, strict=True)
-    ]
+    each = [[*overrides, f"seed={seed}"] for seed in seeds]
+    configurations = [compose(typed) for typed in each]
+    reason = (
+        None
+        if len(seeds) == 1 or configurations[0].device.pack_seeds == "off"
+        else why_apart(configurations[0], len(seeds))
+    )
+    together = len(seeds) > 1 and configurations[0].device.pack_seeds == "auto" and reason is None
+    screen = Display(quiet, f"1 of {len(seeds)}")
+    if reason is not None:
+        screen.say(f"the seeds train one after the other: {reason}")
+    members: list[Member] = []
+    bodies = []
+    for number, (cfg, typed) in enumerate(zip(configurations, each, strict=True), start=1):
+        display = Display(quiet)
+        if together:
+            display = Display(quiet, f"{number} of {len(seeds)}", screen) if members else screen
+        members.append(Member(display, Packing(seeds=tuple(seeds)) if together else Packing(reason=reason)))
+        bodies.append(partial(run_experiment, cfg, typed, quiet, of_defaults=True, member=members[-1]))
+    runs = Lockstep(members, bodies, screen.say).run() if together else [body() for body in bodies]
     return SeedsResult(tuple(seeds), tuple(runs))
+
+
+def why_apart(cfg: DictConfig, num_seeds: int) -> str | None:
+    """Why seeds of this configuration are trained one after the other, as far as it shows; None: in joint steps."""
+    widest = max(
+        (v for k, v in flat_parameters(as_stored(cfg)).items() if k.rpartition(".")[2] == "hidden_dim"), default=0
+    )
+    on_cpu = cfg.device.accelerator == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
+    if cfg.device.accelerator not in ("auto", "cpu") or not on_cpu:
+        return "joint steps are of a CPU"
+    if cfg.device.precision != "32-true":
+        return f"device.precision={cfg.device.precision}"
+    if cfg.trainer.accumulate > 1:
+        return f"trainer.accumulate={cfg.trainer.accumulate}"
+    if cfg.trainer.resume is not None:
+        return "trainer.resume is of one run"
+    if num_seeds < FEWEST:
+        return f"{num_seeds} of them are faster so (from {FEWEST} on they train together)"
+    if widest > WIDEST:
+        return f"hidden_dim={widest} is faster so (up to {WIDEST} they train together)"
+    return hindrance_of(target_of(cfg, "objective"))

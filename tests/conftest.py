@@ -152,9 +152,14 @@ def no_addresses() -> Iterator[None]:
 
 
 @pytest.fixture
-def small(stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Overrides of a small, quick, untracked run on the built-in corpus, of which no figures are drawn."""
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of this process draw no figures, which take longer than a small run."""
     monkeypatch.setattr("mmsa.journal.write_figures", lambda folder, record: [])
+
+
+@pytest.fixture
+def small(stores: Path, tmp_path: Path, undrawn: None) -> list[str]:
+    """Overrides of a small, quick, untracked run on the built-in corpus, of which no figures are drawn."""
     return [
         f"paths.data={stores}",
         f"paths.outputs={tmp_path / 'outputs'}",

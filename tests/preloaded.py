@@ -1,4 +1,4 @@
-"""What the warm process of tests/warm.py does before it forks: it imports what runs import, and composes the defaults."""
+"""What the warm process of tests/warm.py does before it forks: it imports what programs import, and composes once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.composition import remember
 NAMES = (
     *("hydra.main", "matplotlib.backends.backend_agg", "matplotlib.figure", "mlflow.store.tracking.sqlalchemy_store"),
     *("optuna", "mmsa.cli", "mmsa.experiment", "mmsa.multirun", "mmsa.sweep.hydra_sweep", "mmsa.sweep.worker"),
-    "torch._dynamo",
+    *("pytest", "tests.warm", "torch._dynamo"),
 )
 with uncollected():
     import_client()

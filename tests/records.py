@@ -79,7 +79,7 @@ def fits(value: Any, words: str) -> bool:
     if words.startswith("object of "):
         return all(fits(held, "object of numbers") for held in value.values())
     if words.startswith("list of "):
-        return all(fits(held, "text") for held in value)
+        return all(fits(held, words.removeprefix("list of ").removesuffix("s")) for held in value)
     named = re.split(r", | or ", words)
     return any(value == name.strip("`") if "`" in name else isinstance(value, options[name]) for name in named)
 
@@ -92,7 +92,7 @@ def _words(annotation: Any) -> str:
         *first, last = (f"`{option}`" for option in get_args(annotation))
         return f"{', '.join(first)} or {last}"
     if get_origin(annotation) is tuple:
-        return "list of texts"
+        return f"list of {_words(get_args(annotation)[0])}s"
     if get_origin(annotation) is Mapping:
         held = _words(get_args(annotation)[1])
         return "object of objects of numbers" if held == "object of numbers" else f"object of {held}s"

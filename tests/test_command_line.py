@@ -116,7 +116,7 @@ def test_methods_of_ones_own_train_from_the_command_line_in_few_lines(small: lis
 
 def test_ctrl_c_keeps_what_was_learnt_and_the_line_to_paste_goes_on(small: list[str], tmp_path: Path) -> None:
     places = [small[0], f"paths.outputs={tmp_path / FOLDER}"]
-    overrides = [*places, *small[2:], "fusion=concat", "trainer.max_epochs=30", "trainer.patience=30"]
+    overrides = [*places, *small[2:], "fusion=concat", "trainer.max_epochs=12", "trainer.patience=12"]
     overrides += ["encoder/text=bigru", "name=stopped"]
     with Program(*overrides) as process:
         deadline = time.monotonic() + 60
@@ -135,7 +135,7 @@ def test_ctrl_c_keeps_what_was_learnt_and_the_line_to_paste_goes_on(small: list[
     done = subprocess.run(line, shell=True, cwd=ROOT, env=job, capture_output=True, text=True)
     assert done.returncode == 0 and not done.stderr and not FOREIGN.search(done.stdout), done.stderr + done.stdout
     assert re.search(r"^resumes after \d+ epochs?; best so far: epoch \d", done.stdout, flags=re.MULTILINE)
-    assert "; stopped: trainer.max_epochs=30 reached; " in done.stdout
+    assert "; stopped: trainer.max_epochs=12 reached; " in done.stdout
     assert len(list(tmp_path.glob("*/runs/*"))) == 1
     line = done.stdout.splitlines()[-1]
     assert line.startswith("all runs in one table: mmsa report --outputs ")

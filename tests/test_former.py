@@ -15,6 +15,7 @@ from mmsa.analysis.runs import by_configuration
 from mmsa.analysis.selection import read_runs
 from mmsa.run_folder import read_config, stored_config
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 WRITTEN = Path(__file__).parent / "former"
 FORMER = "/FORMER"
 """Stands in the texts for the folder in which they were written."""

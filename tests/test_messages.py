@@ -27,6 +27,7 @@ from tests.conftest import ROOT
 from tests.dataset.corpora import tiny_sequences
 from tests.warm import train, typed
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 MAX_LINES = 10
 
 

@@ -76,7 +76,7 @@ def forked_worker(command: list[str], *, env: Mapping[str, str], **options: Any)
         code = 1
         try:
             code = worker.main(command[command.index("mmsa.sweep.worker") + 1 :])
-        except BaseException:
+        except Exception:  # noqa: BLE001  (printed, as a Python of its own would)
             traceback.print_exc()
         finally:
             sys.stdout.flush()

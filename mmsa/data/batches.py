@@ -86,8 +86,17 @@ class Fold:
         for start in range(0, len(order), batch_size):
             yield self.batch(order[start : start + batch_size])
 
-    def shuffled(self, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
-        """Every utterance once, shuffled; within a pool of batches those of similar length together."""
+    def shuffled(
+        self, batch_size: int, generator: torch.Generator, places: torch.Generator | None = None
+    ) -> Iterator[Batch]:
+        """Every utterance once, shuffled; within a pool of batches those of similar length together.
+
+        Args:
+            batch_size: utterances per batch, >= 1.
+            generator: of the utterances in a batch.
+            places: of the order of the batches; None: `generator`. Runs with equal ones have batches of nearly equal
+                length at the same time, of other utterances.
+        """
         order = torch.randperm(len(self), generator=generator).numpy()
         pool = POOL_BATCHES * batch_size
         batches: list[np.ndarray] = []
@@ -95,7 +104,7 @@ class Fold:
             part = order[start : start + pool]
             part = part[np.argsort(self.steps[part], kind="stable")]
             batches += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
-        for index in torch.randperm(len(batches), generator=generator).tolist():
+        for index in torch.randperm(len(batches), generator=places or generator).tolist():
             yield self.batch(batches[index])
 
     def pooled(self) -> dict[str, np.ndarray]:

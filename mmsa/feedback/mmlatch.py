@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmsa.errors import ConfigError
+from mmsa.layers.dropout import Dropout
 from mmsa.layers.recurrence import Recurrence
 from mmsa.layers.support import ANY_NUMBER, SEVERAL, check_number
 from mmsa.ranges import Count, DropRate
@@ -22,7 +23,7 @@ class RecurrentGenerator(nn.Module):
     def __init__(self, source_dim: int, target_dim: int, dropout: float) -> None:
         super().__init__()
         self.rnn = Recurrence(source_dim, target_dim, bidirectional=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout, steps=(1,))
 
     def forward(self, sequence: Tensor, lengths: Tensor) -> Tensor:
         """(B, T, source_dim), lengths (B,) -> logits (B, T, target_dim)."""
@@ -35,7 +36,7 @@ class LinearGenerator(nn.Module):
     def __init__(self, source_dim: int, target_dim: int, dropout: float) -> None:
         super().__init__()
         self.linear = nn.Linear(source_dim, target_dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout, steps=(1,))
 
     def forward(self, sequence: Tensor, lengths: Tensor) -> Tensor:
         """(B, T, source_dim), lengths (B,) -> logits (B, T, target_dim)."""
@@ -50,7 +51,7 @@ class MLPGenerator(nn.Module):
         self.mlp = nn.Sequential(
             nn.Linear(source_dim, 2 * source_dim), nn.GELU(), nn.Linear(2 * source_dim, target_dim)
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout, steps=(1,))
 
     def forward(self, sequence: Tensor, lengths: Tensor) -> Tensor:
         """(B, T, source_dim), lengths (B,) -> logits (B, T, target_dim)."""
@@ -163,7 +164,7 @@ class MaskFeedback(nn.Module):
                 for target, target_dim in input_dims.items()
             }
         )
-        self.dropout = nn.Dropout(mask_dropout)
+        self.dropout = Dropout(mask_dropout, steps=(1,))
 
     def forward(
         self, embedded: Mapping[str, Embedded], encoded: Mapping[str, Encoded], fusion: Fusion

@@ -17,6 +17,7 @@ from mmsa.fusion.misa_losses import (
     reconstruction,
     reversed_gradient,
 )
+from mmsa.layers.dropout import Dropout
 from mmsa.layers.support import SEVERAL, check_number
 from mmsa.ranges import Count, DropRate, NonNegative
 from mmsa.types import Encoded, Fused, Interaction, Reads, Stream
@@ -88,7 +89,7 @@ class MisaFusion(nn.Module):
         width, num_modalities = hidden_dim, len(input_dims)
         self.reversal = reversal
         self.activation = ACTIVATIONS[activation]()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.output_dim = num_modalities * width
         self.code_dims = dict.fromkeys(("projected", "private", "shared"), width)
         self.project = nn.ModuleDict({m: nn.Linear(input_dim, width) for m, input_dim in input_dims.items()})

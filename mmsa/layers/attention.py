@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from mmsa.layers.dropout import Dropout
+
 
 class Attention(nn.Module):
     """Single-head attention with bias-free maps of one width, no residual and no output map.
@@ -26,7 +28,7 @@ class Attention(nn.Module):
         self.key = nn.Linear(dim, dim, bias=False)
         self.query = nn.Linear(dim, dim, bias=False)
         self.value = nn.Linear(dim, dim, bias=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout, steps=(1, 2))
         for linear in (self.key, self.query, self.value):
             nn.init.xavier_uniform_(linear.weight)
 

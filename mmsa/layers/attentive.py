@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmsa.layers.attention import Attention
+from mmsa.layers.dropout import Dropout
 from mmsa.layers.recurrence import Cell, Recurrence, last_states
 from mmsa.types import padding_mask
 
@@ -56,7 +57,7 @@ class AttentiveRNN(nn.Module):
             bidirectional=bidirectional,
             dropout=dropout,
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout, steps=(1,))
         self.attention = Attention(self.output_dim, dropout) if attention else None
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from mmsa.layers.draws import current
+from mmsa.layers.dropout import Dropout
+from mmsa.layers.scan import scanned
+
 Cell = Literal["lstm", "gru"]
 CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
 
@@ -91,14 +95,18 @@ class Recurrence(nn.Module):
             width = input_dim if layer == 0 else num_directions * hidden_dim
             directions = [CELLS[cell](width, hidden_dim, batch_first=True) for _ in range(num_directions)]
             self.layers.append(nn.ModuleList(directions))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout, steps=(1,))
 
     def forward(self, x: Tensor, lengths: Tensor) -> list[Tensor]:
-        reversal = Reversal(lengths, x.shape[1]) if self.bidirectional else None
+        together = current() is not None
+        reversal = Reversal(lengths, x.shape[1]) if self.bidirectional and not together else None
         outputs: list[Tensor] = []
         for depth, directions in enumerate(self.layers):
             if depth > 0:
                 x = self.dropout(torch.cat(outputs, dim=-1))
+            if together:
+                outputs = scanned(x, lengths, directions)
+                continue
             outputs = [directions[0](x)[0]]  # type: ignore[index]
             if reversal is not None:
                 backward = directions[1](reversal.reversed(x))[0]  # type: ignore[index]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmsa.layers.dropout import Dropout
+
 
 class TwoLayers(nn.Module):
     """Dropout, then two linear layers of one width, each with a ReLU.
@@ -19,7 +21,7 @@ class TwoLayers(nn.Module):
 
     def __init__(self, input_dim: int, hidden_dim: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.first = nn.Linear(input_dim, hidden_dim)
         self.second = nn.Linear(hidden_dim, hidden_dim)
 

@@ -9,6 +9,7 @@ from typing import Literal
 from torch import nn
 
 from mmsa.errors import ConfigError
+from mmsa.layers.dropout import Dropout
 from mmsa.ranges import DropRate
 from mmsa.types import Regularized, Stream
 
@@ -38,12 +39,15 @@ class ElementDropout(nn.Module):
         if not sites:
             raise ConfigError("regularizer.sites=[]: dropout would have no effect.\n  type regularizer.sites=[encoded]")
         self.sites = frozenset(sites)
-        self.dropout = nn.Dropout(p)
+        self.of_vectors, self.of_steps = Dropout(p), Dropout(p, steps=(1,))
 
     def forward(self, site: str, streams: Mapping[str, Stream]) -> Regularized:
         """The streams of a site, with dropout in training if this site is one of ours."""
         if site not in self.sites or not self.training:
             return Regularized(streams)
-        dropped = {name: self.dropout(stream.values) for name, stream in streams.items()}
+        dropped = {
+            name: (self.of_steps if stream.has_steps else self.of_vectors)(stream.values)
+            for name, stream in streams.items()
+        }
         kept = {name: (values != 0) | (streams[name].values == 0) for name, values in dropped.items()}
         return Regularized({name: replace(stream, values=dropped[name]) for name, stream in streams.items()}, kept)

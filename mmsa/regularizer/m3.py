@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from mmsa.errors import ConfigError
+from mmsa.layers.draws import drawn
 from mmsa.layers.support import SEVERAL, check_equal, check_number
 from mmsa.ranges import NonNegative, Probability
 from mmsa.types import Regularized, Stream, over
@@ -127,29 +130,36 @@ class M3(nn.Module):
         return probabilities.tolist() if self.rescale == "per_modality" else [1 / num_streams] * num_streams
 
     def _kept(self, streams: Mapping[str, Stream], probabilities: Tensor) -> dict[str, Tensor]:
-        """The kept part of each stream, (B, T) or (B,), soft masks in the values' shape; nothing where all is kept."""
+        """The kept part of each stream, (B, T) or (B,), soft masks in the values' shape."""
         first = next(iter(streams.values())).values
         per_step = self.per_step and all(stream.has_steps for stream in streams.values())
         if per_step:
             needs = "regularizer.per_step=true masks one stream at each step, but their steps differ:"
             num_steps = {name: stream.values.shape[1] for name, stream in streams.items()}
             check_equal(num_steps, needs, "regularizer.per_step=false")
-        if self.mode == "hard":
-            if self.gate == "batch" and torch.rand((), generator=self.generator) >= self.p:
-                return {}
-            shape = first.shape[:2] if per_step else first.shape[:1]  # (B, T) or (B,)
-        else:
-            shape = torch.Size((1, first.shape[1])) if per_step else torch.Size((1,))
-        drawn = torch.multinomial(probabilities, shape.numel(), replacement=True, generator=self.generator)
-        chosen = drawn.view(shape)
-        if self.mode == "hard" and self.gate != "batch":
-            gates = shape if self.gate == "step" else shape[:1] + (1,) * (len(shape) - 1)  # (B, T); (B, 1) or (B,)
-            chosen = torch.where(torch.rand(gates, generator=self.generator) < self.p, chosen, -1)  # -1: no stream
-        chosen = chosen.to(first.device)
+        steps = (1,) if per_step else ()
+        shape = first.shape[: 1 + len(steps)]  # (B, T) or (B,)
+        if self.mode == "soft":
+            shape = torch.Size((1, *shape[1:]))
+        chosen = drawn(partial(self._chosen, probabilities), shape, steps, self.generator).to(first.device)
         kept = {}
         for index, (name, stream) in enumerate(streams.items()):
             kept[name] = chosen != index
             if self.mode == "soft":
-                lost = (torch.rand(stream.values.shape, generator=self.generator) < self.p).to(first.device)
+                axes = (1,) if stream.has_steps else ()
+                lost = drawn(self._lost, stream.values.shape, axes, self.generator).to(first.device)
                 kept[name] = ~(lost & ~over(kept[name], stream.values))
         return kept
+
+    def _chosen(self, probabilities: Tensor, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+        """The number of the stream that is masked at each place, -1 where none is."""
+        if self.mode == "hard" and self.gate == "batch" and torch.rand((), generator=generator) >= self.p:
+            return torch.full(shape, -1)
+        chosen = torch.multinomial(probabilities, math.prod(shape), replacement=True, generator=generator).view(shape)
+        if self.mode == "soft" or self.gate == "batch":
+            return chosen
+        gates = shape if self.gate == "step" else shape[:1] + (1,) * (len(shape) - 1)  # (B, T); (B, 1) or (B,)
+        return torch.where(torch.rand(gates, generator=generator) < self.p, chosen, -1)
+
+    def _lost(self, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+        return torch.rand(shape, generator=generator) < self.p

@@ -53,7 +53,9 @@ class RandomFold:
         """Every utterance once, in order."""
         yield from self._cut(np.arange(len(self)), batch_size)
 
-    def shuffled(self, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
+    def shuffled(
+        self, batch_size: int, generator: torch.Generator, places: torch.Generator | None = None
+    ) -> Iterator[Batch]:
         """Every utterance once, in the order of the generator."""
         for batch in self._cut(torch.randperm(len(self), generator=generator).numpy(), batch_size):
             if self.left <= 0:

@@ -23,10 +23,11 @@ def make_fabric(
     precision: Literal["32-true", "bf16-mixed"],
     deterministic: bool,
     threads: int,
+    pack_seeds: str = "off",
 ) -> Fabric:
     """The device and precision of this process, with its number of threads and determinism set.
 
-    Args: as `mmsa.config.DeviceOptions` says.
+    Args: as `mmsa.config.DeviceOptions` says; `pack_seeds` is of several runs.
 
     Raises:
         ConfigError: the accelerator is not there.
@@ -49,17 +50,28 @@ def make_fabric(
     return one_device(chosen, precision)
 
 
+class Determinism:
+    """PyTorch's determinism as it is now."""
+
+    def __init__(self) -> None:
+        self._on = torch.are_deterministic_algorithms_enabled()
+        self._warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+        self._fills = memory.fill_uninitialized_memory
+
+    def restore(self) -> None:
+        """Make it so again."""
+        torch.use_deterministic_algorithms(self._on, warn_only=self._warn_only)
+        memory.fill_uninitialized_memory = self._fills
+
+
 @contextmanager
 def determinism_restored() -> Iterator[None]:
     """Whatever `make_fabric` sets inside, PyTorch's determinism is afterwards as it was; also a decorator."""
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    fills = memory.fill_uninitialized_memory
+    former = Determinism()
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-        memory.fill_uninitialized_memory = fills
+        former.restore()
 
 
 def one_device(accelerator: str = "cpu", precision: Literal["32-true", "bf16-mixed"] = "32-true") -> Fabric:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmsa.data.naming import EMOTIONS
 from mmsa.errors import ConfigError, DataError
+from mmsa.layers.dropout import Dropout
 from mmsa.stages import Task
 from mmsa.training.metrics import metric_mode
 from mmsa.types import Batch, Mix, Output
@@ -43,7 +44,7 @@ class TargetTask(Task):
     def head(self, input_dim: int) -> nn.Module:
         """The head over the fused vector."""
         linear = nn.Linear(input_dim, self.output_dim)
-        return nn.Sequential(nn.Dropout(self.head_dropout), linear) if self.head_dropout else linear
+        return nn.Sequential(Dropout(self.head_dropout), linear) if self.head_dropout else linear
 
     def select(self, targets: Mapping[str, np.ndarray]) -> np.ndarray:
         """This task's target (N,) among those of a fold.

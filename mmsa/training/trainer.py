@@ -72,8 +72,26 @@ def evaluate(
 
 EpochCallback = Callable[[TrainingState, Mapping[str, float]], None]
 BatchCallback = Callable[[int, float], None]
+Gradients = Callable[["Trainer", Learner, Sequence[Batch], Sequence[Moment], Phase], list[dict[str, Tensor]]]
 MAIN = "main"
 """The run's optimiser among the others, which have the names of their phases."""
+
+
+def alone(
+    trainer: Trainer, learner: Learner, batches: Sequence[Batch], moments: Sequence[Moment], phase: Phase
+) -> list[dict[str, Tensor]]:
+    """The losses of a group of batches, by name, still on the device; their gradients are in the parameters."""
+    learner.zero_grad(set_to_none=True)
+    num_utterances = sum(len(batch.ids) for batch in batches)
+    found = []
+    for batch, moment in zip(batches, moments, strict=True):
+        moved = batch.to(trainer.fabric.device)
+        losses = lowered(learner(moved, moment), phase)
+        total = summed(losses)
+        trainer.fabric.backward(total if len(batches) == 1 else total * (len(batch.ids) / num_utterances))
+        learner.objective.after_backward(moved, moment)
+        found.append({name: loss.detach() for name, loss in losses.items()})
+    return found
 
 
 class Trainer:
@@ -83,7 +101,7 @@ class Trainer:
         fabric: where it runs and in which precision.
         task: loss, metrics and the monitored one.
         folder: where the checkpoints go.
-        generators: everything random besides dropout, by name; "order" shuffles the utterances.
+        generators: everything random besides dropout, by name; "order" shuffles the utterances, "places" their batches.
         max_epochs: most epochs, >= 1.
         batch_size: utterances per batch, >= 1.
         accumulate: batches per optimiser step, >= 1; the gradient is a mean over their utterances, and an epoch's last,
@@ -93,6 +111,7 @@ class Trainer:
         clip_value: largest absolute element of the gradient; None does not clip.
         on_batch: called after each step with the epoch and the share of its batches that are done.
         before_save: called before each checkpoint is written.
+        gradients: computes losses and gradients as `alone` does.
     """
 
     def __init__(
@@ -110,12 +129,13 @@ class Trainer:
         clip_value: float | None = None,
         on_batch: BatchCallback = lambda epoch, share: None,
         before_save: Callable[[], None] = lambda: None,
+        gradients: Gradients = alone,
     ) -> None:
         self.fabric, self.task, self.folder, self.generators = fabric, task, folder, generators
         self.max_epochs, self.batch_size, self.patience = max_epochs, batch_size, patience
         self.accumulate = accumulate
         self.clip_norm, self.clip_value = clip_norm, clip_value
-        self.on_batch, self.before_save = on_batch, before_save
+        self.on_batch, self.before_save, self.gradients = on_batch, before_save, gradients
 
     def fit(
         self,
@@ -179,16 +199,7 @@ class Trainer:
         phase: Phase = Phase(),  # noqa: B008  (frozen)
     ) -> list[dict[str, Tensor]]:
         """One optimiser step on a group of batches; the losses of each, by name, still on the device."""
-        learner.zero_grad(set_to_none=True)
-        num_utterances = sum(len(batch.ids) for batch in batches)
-        found = []
-        for batch, moment in zip(batches, moments, strict=True):
-            moved = batch.to(self.fabric.device)
-            losses = lowered(learner(moved, moment), phase)
-            total = summed(losses)
-            self.fabric.backward(total if len(batches) == 1 else total * (len(batch.ids) / num_utterances))
-            learner.objective.after_backward(moved, moment)
-            found.append({name: loss.detach() for name, loss in losses.items()})
+        found = self.gradients(self, learner, batches, moments, phase)
         clipped = [p for optimizer in optimizers.values() for group in optimizer.param_groups for p in group["params"]]
         if self.clip_value is not None:
             nn.utils.clip_grad_value_(clipped, self.clip_value)
@@ -239,7 +250,9 @@ class Trainer:
     ) -> dict[str, float]:
         """One phase of an epoch, by the batches before it and those in all; its mean losses per utterance, by name."""
         num_steps = num_batches(phase, len(train), self.batch_size)
-        batches = islice(train.shuffled(self.batch_size, self.generators["order"]), num_steps)
+        batches = islice(
+            train.shuffled(self.batch_size, self.generators["order"], self.generators.get("places")), num_steps
+        )
         log = LossLog(epoch)
         done = 0
         while group := list(islice(batches, self.accumulate)):

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import pytest
 
-from mmsa.data.store import Store
-from mmsa.readers.sequence_file import SequenceFile
-from tests.dataset.corpora import Tiny, labels, tiny_sequences, write_corpus
-
-ROOT = Path(__file__).resolve().parents[2]
-
-# Is killed when the preparation calls one of its functions for the n-th time.
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-import h5py
 from mmsa.data import prepare, store
+from mmsa.data.store import Store
 from mmsa.readers import computational_sequences as reader
 from mmsa.readers.sequence_file import SequenceFile
 from mmsa.readers.spool import Spool
-from tests.dataset.corpora import Tiny
+from tests.dataset.corpora import Tiny, labels, tiny_sequences, write_corpus
+from tests.warm import CONTEXT
 
-owner, name, count = {
+POINTS: dict[str, tuple[object, str, int]] = {
     "hashing": (prepare, "_sha256", 3),
     "keeping a hash": (prepare.os, "replace", 2),
     "opening the sources": (SequenceFile, "__init__", 4),
@@ -40,60 +31,38 @@ owner, name, count = {
     "the rows of the store": (h5py.Group, "create_dataset", 4),
     "the features of the store": (h5py.Dataset, "__setitem__", 2),
     "before the store has its name": (store.os, "replace", 6),
-}[sys.argv[3]]
-whole = getattr(owner, name)
-
-def killed(*arguments, **options):
-    global count
-    count -= 1
-    if not count:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return whole(*arguments, **options)
-
-setattr(owner, name, killed)
-Tiny(sys.argv[1]).prepare(Path(sys.argv[2]), progress=False)
-"""
-POINTS = (
-    "hashing",
-    "keeping a hash",
-    "opening the sources",
-    "the first video",
-    "the last video",
-    "the middle of a video",
-    "the rows of the store",
-    "the features of the store",
-    "before the store has its name",
-)
-
-ONCE = """
-import sys
-from pathlib import Path
-from tests.dataset.corpora import Tiny
-store = Tiny(sys.argv[1], keep_pauses=sys.argv[3] == "True").prepare(Path(sys.argv[2]), progress=False)
-print(store.path, len(store.ids), sum(len(ragged.values) for ragged in store.features.values()))
-"""
+}
+"""Where a preparation is killed: when it calls one of its functions for the n-th time."""
 
 
-def started(program: str, *arguments: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", program, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def prepare_until(source: Path, folder: Path, point: str) -> None:
+    owner, name, count = POINTS[point]
+    whole, calls = getattr(owner, name), itertools.count(1)
+
+    def killed(*arguments: Any, **options: Any) -> Any:
+        if next(calls) == count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return whole(*arguments, **options)
+
+    setattr(owner, name, killed)
+    Tiny(str(source)).prepare(folder, progress=False)
 
 
-def killed(source: Path, stores: Path, points: Sequence[str] = POINTS) -> None:
+def prepare_once(source: Path, folder: Path, keep_pauses: bool, said: Any) -> None:
+    made = Tiny(str(source), keep_pauses=keep_pauses).prepare(folder, progress=False)
+    said.put((made.path, len(made.ids), sum(len(ragged.values) for ragged in made.features.values())))
+
+
+def killed(source: Path, stores: Path, points: Iterable[str] = POINTS) -> None:
     """Preparations that are killed, each at another point, all at once but in folders of their own."""
     running = {}
     for point in points:
-        folder = stores / point
-        folder.mkdir(parents=True, exist_ok=True)
-        running[point] = started(KILLED, source, folder, point)
+        (stores / point).mkdir(parents=True, exist_ok=True)
+        running[point] = CONTEXT.Process(target=prepare_until, args=(source, stores / point, point))
+        running[point].start()
     for point, process in running.items():
-        _, error = process.communicate(timeout=120)
-        assert process.returncode == -signal.SIGKILL, f"{point}: {error[-1000:]}"
+        process.join(120)
+        assert process.exitcode == -signal.SIGKILL, point
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -135,13 +104,15 @@ def test_a_killed_preparation_leaves_the_old_store_as_it_was(source: Path, tmp_p
 
 
 def test_preparations_at_once_make_whole_stores_of_every_option(source: Path, stores: Path) -> None:
-    running = [started(ONCE, source, stores, keep) for keep in (False, True) * 3]
-    said = set()
+    said = CONTEXT.Queue()
+    options = [(source, stores, keep_pauses, said) for keep_pauses in (False, True) * 3]
+    running = [CONTEXT.Process(target=prepare_once, args=given) for given in options]
     for process in running:
-        output, error = process.communicate(timeout=120)
-        assert process.returncode == 0, error[-1000:]
-        said.add(output.strip())
-    assert len(said) == 2
+        process.start()
+    assert len({said.get(timeout=120) for _ in running}) == 2
+    for process in running:
+        process.join()
+        assert process.exitcode == 0
     for path in stores.glob("*.h5"):
         assert len(Store.open(path).ids) == 6
     assert not list(stores.glob(".*.tmp"))

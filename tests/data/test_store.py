@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import h5py
@@ -14,6 +12,7 @@ import pytest
 
 from mmsa.data.store import Prepared, Ragged, Store, write_store
 from mmsa.errors import DataError
+from tests.warm import CONTEXT
 
 
 def prepared(seed: int = 0) -> Prepared:
@@ -125,26 +124,19 @@ def test_a_writer_that_fails_leaves_the_old_store_and_no_rubbish(tmp_path: Path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["s.h5"]
 
 
+def write_until_replaced(path: Path) -> None:
+    os.replace = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
+    write(path, prepared(seed=1))
+
+
 def test_a_writer_that_is_killed_leaves_the_old_store_or_none(tmp_path: Path) -> None:
-    program = """
-import os, signal, sys
-from pathlib import Path
-from mmsa.data import store
-from tests.data.test_store import prepared, write
-store.os.replace = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
-write(Path(sys.argv[1]), prepared(seed=1))
-"""
     path = tmp_path / "s.h5"
-    root = Path(__file__).resolve().parents[2]
 
     def killed() -> None:
-        ran = subprocess.run(
-            [sys.executable, "-c", program, str(path)],
-            cwd=root,
-            check=False,
-            env={**os.environ, "PYTHONPATH": str(root)},
-        )
-        assert ran.returncode == -signal.SIGKILL
+        writer = CONTEXT.Process(target=write_until_replaced, args=(path,))
+        writer.start()
+        writer.join()
+        assert writer.exitcode == -signal.SIGKILL
 
     killed()
     assert not path.exists()

@@ -19,6 +19,7 @@ from mmsa.errors import DataError
 from mmsa.training.classification import Classification
 from tests.data.test_word_pieces import Characters
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 Arrays = dict[str, Any]
 NUM = 36
 TRAIN = np.arange(NUM) < NUM // 3

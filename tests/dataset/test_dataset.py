@@ -6,12 +6,11 @@ import os
 import pickle
 import shutil
 import socket
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +29,7 @@ from mmsa.readers.families import READING
 from tests.data.test_store import prepared
 from tests.dataset.corpora import Tiny, labels, tiny_sequences, write_corpus
 from tests.readers.test_mmsa_pickle import content, write
+from tests.warm import CONTEXT
 
 
 def kept(folder: Path) -> list[str]:
@@ -210,27 +210,19 @@ def test_the_summary_is_short_and_nothing_else_is_printed(
     assert capsys.readouterr() == ("", "")
 
 
-def test_two_processes_at_once_make_one_whole_store(source: Path, stores: Path) -> None:
-    program = """
-import sys
-from pathlib import Path
-from tests.dataset.corpora import Tiny
-print(Tiny(sys.argv[1]).prepare(Path(sys.argv[2])).path.name)
-"""
-    root = Path(__file__).resolve().parents[2]
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", program, str(source), str(stores)],
-            cwd=root,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(3)
-    ]
-    finished = [process.communicate() for process in started]
-    assert [process.returncode for process in started] == [0, 0, 0], finished
-    assert {out.strip() for out, _ in finished} == set(kept(stores))
+def name_of_store(source: Path, stores: Path, names: Any) -> None:
+    names.put(Tiny(str(source)).prepare(stores).path.name)
+
+
+def test_three_processes_at_once_make_one_whole_store(source: Path, stores: Path) -> None:
+    names = CONTEXT.Queue()
+    started = [CONTEXT.Process(target=name_of_store, args=(source, stores, names)) for _ in range(3)]
+    for process in started:
+        process.start()
+    assert {names.get(timeout=120) for _ in started} == set(kept(stores))
+    for process in started:
+        process.join()
+    assert [process.exitcode for process in started] == [0, 0, 0]
     assert len(Store.open(stores / kept(stores)[0]).ids) == 6
 
 

@@ -25,12 +25,8 @@ from mmsa.run_folder import run_name
 from tests.data.test_unlearnt import NUM, TRAIN, Arrays, arrays, overrides, silence
 from tests.readers.pickles import left_padded, write
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 QUICK = "trainer.max_epochs=1"
-
-
-@pytest.fixture(autouse=True)
-def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmsa.journal.write_figures", lambda folder, record: [])
 
 
 def leaking() -> Arrays:

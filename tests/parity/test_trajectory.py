@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mmsa.data.batches import Fold
+from mmsa.layers.dropout import Dropout
 from mmsa.model import Learner, MultimodalModel
 from mmsa.objective.task import TaskObjective
 from mmsa.stages import Task
@@ -107,7 +108,7 @@ def test_training_follows_the_reference(golden_file: Path, tmp_path: Path) -> No
     bound = tolerances(golden)
     model, names, task, columns = stated(golden, tmp_path)
     for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
+        if isinstance(module, torch.nn.Dropout | Dropout):
             assert module.p == 0, "every dropout is off in these files"
     assert config["optimizer"]["name"] == "Adam" and config["optimizer"]["betas"] == [0.9, 0.999]
     optimizer = adam(list(model.parameters()), config["optimizer"]["lr"], config["optimizer"]["weight_decay"])

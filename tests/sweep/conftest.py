@@ -7,9 +7,11 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import joblib
 import pytest
+from optuna.storages._rdb.storage import _VersionManager
 
 from mmsa.sweep import machine
 from tests.sweep.slot_plans import SMI
@@ -21,6 +23,21 @@ def locks(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     folder = tmp_path_factory.mktemp("locks")
     monkeypatch.setenv("MMSA_LOCKS", str(folder))
     yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def revisions_read_once() -> Iterator[None]:
+    """Whenever a study is opened Optuna reads the versions of its tables, which are those of its package."""
+    read, known = _VersionManager._create_alembic_script, []
+
+    def script(manager: _VersionManager) -> Any:
+        if not known:
+            known.append(read(manager))
+        return known[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_VersionManager, "_create_alembic_script", script)
+        yield
 
 
 VARIABLES = (

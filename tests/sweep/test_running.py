@@ -49,7 +49,7 @@ GRID = {"_target_": "optuna.samplers.GridSampler", "_partial_": True, "seed": No
 
 
 @pytest.fixture
-def base(stores: Path, tmp_path: Path) -> list[str]:
+def base(stores: Path, tmp_path: Path, undrawn: None) -> list[str]:
     return [
         f"paths.data={stores}",
         f"paths.outputs={tmp_path / 'outputs'}",

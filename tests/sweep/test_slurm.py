@@ -31,7 +31,7 @@ LIMIT = "hydra.launcher.timeout_min=5"  # of so short a job submitit believes at
 
 
 @pytest.fixture
-def jobs(slurm: Cluster, stores: Path, tmp_path: Path) -> Iterator[list[str]]:
+def jobs(slurm: Cluster, stores: Path, tmp_path: Path, undrawn: None) -> Iterator[list[str]]:
     """Overrides of a search by jobs, whose trials take seconds."""
     yield [
         "sweep=search", f"paths.data={stores}", f"paths.outputs={tmp_path}/outputs", "tracking=none", "device=cpu",

@@ -28,7 +28,7 @@ SPACE = ["optimizer.lr=tag(log,interval(1e-3,1e-2))", "feedback=none,static"]
 
 
 @pytest.fixture
-def quick(stores: Path, tmp_path: Path) -> list[str]:
+def quick(stores: Path, tmp_path: Path, undrawn: None) -> list[str]:
     """Overrides of trials of less than a second, typed in `tmp_path`."""
     return [
         "sweep=search",

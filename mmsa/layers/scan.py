@@ -1,0 +1,198 @@
+"""The recurrence of several runs at once: one loop over the steps for all of them and both directions.
+
+PyTorch's own layers have no batching rule. Small ones cost mostly calls, of which there are as many here for all runs
+as for one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def scanned(x: Tensor, lengths: Tensor, directions: Any) -> list[Tensor]:
+    """The states of one layer, inside vmap over the runs.
+
+    Args:
+        x: (B, T, D) steps.
+        lengths: (B,) of them.
+        directions: one or two one-way layers, `nn.LSTM` or `nn.GRU`; the second reads each sequence reversed.
+
+    Shapes: -> (B, T, H) per direction, of any value at padding.
+    """
+    names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+    weights = [torch.stack([getattr(layer, name) for layer in directions]) for name in names]
+    states: Tensor = _OfOne.apply(x, lengths, *weights, directions[0].mode)
+    return list(states.unbind(0))
+
+
+class _OfOne(torch.autograd.Function):
+    """`_Scan` inside vmap."""
+
+    @staticmethod
+    def forward(
+        x: Tensor, lengths: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor, cell: str
+    ) -> Tensor:
+        raise NotImplementedError("only inside vmap")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *inputs: Any) -> tuple[Tensor, int]:
+        stacked = [
+            value
+            if dim is None and not isinstance(value, Tensor)
+            else value.expand(info.batch_size, *value.shape)
+            if dim is None
+            else value.movedim(dim, 0)
+            for value, dim in zip(inputs, in_dims, strict=True)
+        ]
+        scan = _LstmScan if stacked.pop() == "LSTM" else _GruScan
+        return scan.apply(*stacked), 0
+
+
+def _orders(lengths: Tensor, num_steps: int, both: bool) -> tuple[Tensor, Tensor]:
+    """Rows (k, b, t, d) by (t, d, k, b) and back, the second direction reversed within its lengths (K, B)."""
+    num_runs, size = lengths.shape
+    d = 2 if both else 1
+    steps = torch.arange(num_steps)[:, None, None].expand(num_steps, num_runs, size)  # (T, K, B)
+    mirrored = lengths[None] - 1 - steps
+    taken = [steps, torch.where(mirrored >= 0, mirrored, steps)][:d]
+    sequences = torch.arange(num_runs * size).view(num_runs, size)  # (K, B)
+    there = torch.stack([(sequences * num_steps + t) * d + i for i, t in enumerate(taken)], dim=1)  # (T, d, K, B)
+    back = torch.empty_like(there).flatten()
+    back[there.flatten()] = torch.arange(back.numel())
+    return there.flatten(), back  # a reversal is its own way back, and `back` is (k, b, t, d)
+
+
+class _LstmScan(torch.autograd.Function):
+    """x (K, B, T, D), lengths (K, B), weights (K, d, 4H, ·) -> (K, d, B, T, H)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, lengths: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+        num_runs, size, num_steps, width = x.shape
+        d, hidden = w_hh.shape[1], w_hh.shape[3]
+        there, back = _orders(lengths, num_steps, d == 2)
+        rows = x.reshape(num_runs, size * num_steps, width)
+        projected = torch.baddbmm((b_ih + b_hh).flatten(1)[:, None], rows, w_ih.flatten(1, 2).transpose(1, 2))
+        gates = projected.view(-1, 4 * hidden).index_select(0, there).view(num_steps, d * num_runs, size, 4 * hidden)
+        weight = w_hh.transpose(0, 1).flatten(0, 1)  # (d K, 4H, H)
+        turned = weight.transpose(1, 2).contiguous()
+        states = x.new_zeros(num_steps + 1, d * num_runs, size, hidden)
+        cells = torch.zeros_like(states)
+        squashed = torch.empty_like(states[1:])
+        gates_at = gates.unbind(0)
+        open_at = gates[..., : 2 * hidden].unbind(0)
+        i_at, f_at, g_at, o_at = (gates[..., n * hidden : (n + 1) * hidden].unbind(0) for n in range(4))
+        h_at, c_at, s_at = states.unbind(0), cells.unbind(0), squashed.unbind(0)
+        for t in range(num_steps):
+            gates_at[t].baddbmm_(h_at[t], turned)
+            open_at[t].sigmoid_()
+            o_at[t].sigmoid_()
+            g_at[t].tanh_()
+            torch.mul(f_at[t], c_at[t], out=c_at[t + 1]).addcmul_(i_at[t], g_at[t])
+            torch.mul(o_at[t], torch.tanh(c_at[t + 1], out=s_at[t]), out=h_at[t + 1])
+        ctx.save_for_backward(rows, gates, states, cells, squashed, w_ih, weight, there, back)
+        ctx.shape = (num_runs, d, size, num_steps, hidden, width)
+        found = states[1:].view(-1, hidden).index_select(0, back).view(num_runs, size, num_steps, d, hidden)
+        return found.permute(0, 3, 1, 2, 4)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        rows, gates, states, cells, squashed, w_ih, weight, there, back = ctx.saved_tensors
+        num_runs, d, size, num_steps, hidden, width = ctx.shape
+        by_step = gradient.permute(0, 2, 3, 1, 4).reshape(-1, hidden).index_select(0, there)
+        by_step = by_step.view(num_steps, d * num_runs, size, hidden)
+        i, f, g, o = gates.view(num_steps, d * num_runs, size, 4, hidden).unbind(3)
+        to_cell = o * (1 - squashed * squashed)
+        factors = torch.stack(
+            [g * (i - i * i), cells[:-1] * (f - f * f), i * (1 - g * g), squashed * (o - o * o)], dim=3
+        )
+        h_at, a_at, f_at = by_step.unbind(0), to_cell.unbind(0), f.unbind(0)
+        of_cell, of_state = factors[..., :3, :].unbind(0), factors[..., 3, :].unbind(0)
+        all_at = factors.flatten(3).unbind(0)
+        dc = torch.zeros_like(h_at[0])
+        for t in range(num_steps - 1, -1, -1):
+            dh = h_at[t] if t == num_steps - 1 else h_at[t].baddbmm_(all_at[t + 1], weight)
+            dc.addcmul_(dh, a_at[t])
+            of_cell[t].mul_(dc[:, :, None])
+            of_state[t].mul_(dh)
+            dc.mul_(f_at[t])
+        changes = factors.flatten(3)  # (T, d K, B, 4H)
+        flat = changes.transpose(0, 1).flatten(1, 2)  # (d K, T B, 4H)
+        before = states[:-1].transpose(0, 1).flatten(1, 2)
+        d_hh = flat.transpose(1, 2).bmm(before).view(d, num_runs, 4 * hidden, hidden).transpose(0, 1)
+        of_rows = changes.view(-1, 4 * hidden).index_select(0, back).view(num_runs, size * num_steps, d * 4 * hidden)
+        d_ih = of_rows.transpose(1, 2).bmm(rows).view_as(w_ih)
+        d_b = of_rows.sum(dim=1).view(num_runs, d, 4 * hidden)
+        d_x = None
+        if ctx.needs_input_grad[0]:
+            d_x = of_rows.bmm(w_ih.flatten(1, 2)).view(num_runs, size, num_steps, width)
+        return d_x, None, d_ih, d_hh, d_b, d_b
+
+
+class _GruScan(torch.autograd.Function):
+    """As `_LstmScan`, weights (K, d, 3H, ·) of the reset gate, the update gate and the new state."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, lengths: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+        num_runs, size, num_steps, width = x.shape
+        d, hidden = w_hh.shape[1], w_hh.shape[3]
+        there, back = _orders(lengths, num_steps, d == 2)
+        rows = x.reshape(num_runs, size * num_steps, width)
+        projected = torch.baddbmm(b_ih.flatten(1)[:, None], rows, w_ih.flatten(1, 2).transpose(1, 2))
+        gates = projected.view(-1, 3 * hidden).index_select(0, there).view(num_steps, d * num_runs, size, 3 * hidden)
+        weight = w_hh.transpose(0, 1).flatten(0, 1)  # (d K, 3H, H)
+        turned = weight.transpose(1, 2).contiguous()
+        bias = b_hh.transpose(0, 1).flatten(0, 1)[:, None]  # (d K, 1, 3H)
+        states = x.new_zeros(num_steps + 1, d * num_runs, size, hidden)
+        candidates = torch.empty_like(states[1:])  # what the reset gate lets through, before it does
+        open_at, n_at = gates[..., : 2 * hidden].unbind(0), gates[..., 2 * hidden :].unbind(0)
+        r_at, z_at = gates[..., :hidden].unbind(0), gates[..., hidden : 2 * hidden].unbind(0)
+        h_at, c_at = states.unbind(0), candidates.unbind(0)
+        for t in range(num_steps):
+            recurrent = torch.baddbmm(bias, h_at[t], turned)
+            open_at[t].add_(recurrent[..., : 2 * hidden]).sigmoid_()
+            c_at[t].copy_(recurrent[..., 2 * hidden :])
+            n_at[t].addcmul_(r_at[t], c_at[t]).tanh_()
+            torch.lerp(n_at[t], h_at[t], z_at[t], out=h_at[t + 1])
+        ctx.save_for_backward(rows, gates, states, candidates, w_ih, weight, there, back)
+        ctx.shape = (num_runs, d, size, num_steps, hidden, width)
+        found = states[1:].view(-1, hidden).index_select(0, back).view(num_runs, size, num_steps, d, hidden)
+        return found.permute(0, 3, 1, 2, 4)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        rows, gates, states, candidates, w_ih, weight, there, back = ctx.saved_tensors
+        num_runs, d, size, num_steps, hidden, width = ctx.shape
+        by_step = gradient.permute(0, 2, 3, 1, 4).reshape(-1, hidden).index_select(0, there)
+        by_step = by_step.view(num_steps, d * num_runs, size, hidden)
+        r, z, n = gates.view(num_steps, d * num_runs, size, 3, hidden).unbind(3)
+        of_new = (1 - z) * (1 - n * n)
+        # of the recurrent products: reset gate, update gate, candidate
+        factors = torch.stack([of_new * candidates * (r - r * r), (states[:-1] - n) * (z - z * z), of_new * r], dim=3)
+        h_at, z_at, f_at, all_at = by_step.unbind(0), z.unbind(0), factors.unbind(0), factors.flatten(3).unbind(0)
+        inputs = torch.empty_like(of_new)  # of the new state's own product
+        for t in range(num_steps - 1, -1, -1):
+            dh = h_at[t]
+            if t < num_steps - 1:
+                dh.baddbmm_(all_at[t + 1], weight).addcmul_(h_at[t + 1], z_at[t + 1])
+            f_at[t].mul_(dh[:, :, None])
+            torch.mul(of_new[t], dh, out=inputs[t])
+        changes = factors.flatten(3)  # (T, d K, B, 3H), of the recurrent products
+        flat = changes.transpose(0, 1).flatten(1, 2)
+        before = states[:-1].transpose(0, 1).flatten(1, 2)
+        d_hh = flat.transpose(1, 2).bmm(before).view(d, num_runs, 3 * hidden, hidden).transpose(0, 1)
+        d_b_hh = flat.sum(dim=1).view(d, num_runs, 3 * hidden).transpose(0, 1)
+        changes = torch.cat([changes[..., : 2 * hidden], inputs], dim=-1)  # of the inputs' products
+        of_rows = changes.view(-1, 3 * hidden).index_select(0, back).view(num_runs, size * num_steps, d * 3 * hidden)
+        d_ih = of_rows.transpose(1, 2).bmm(rows).view_as(w_ih)
+        d_b_ih = of_rows.sum(dim=1).view(num_runs, d, 3 * hidden)
+        d_x = None
+        if ctx.needs_input_grad[0]:
+            d_x = of_rows.bmm(w_ih.flatten(1, 2)).view(num_runs, size, num_steps, width)
+        return d_x, None, d_ih, d_hh, d_b_ih, d_b_hh

@@ -1,0 +1,199 @@
+"""Several seeds of one configuration in one process: their runs advance in turn, and compute their steps together.
+
+Each run is a greenlet that runs `mmsa.experiment.run` as it is. It waits where its trainer needs gradients; when all
+wait, one joint step computes those of all, and each goes on by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from greenlet import getcurrent, greenlet
+from torch import Generator, Tensor
+
+from mmsa.display import Display
+from mmsa.errors import TrainingError
+from mmsa.model import Learner
+from mmsa.record import Packing
+from mmsa.stages import Phase
+from mmsa.training.device import Determinism
+from mmsa.training.together import JointStep, hindrance
+from mmsa.training.trainer import Trainer, alone
+from mmsa.types import Batch, Moment
+
+Losses = dict[str, Tensor]
+
+
+class Request(NamedTuple):
+    """The gradients that a run waits for; arguments of `mmsa.training.trainer.alone`."""
+
+    trainer: Trainer
+    learner: Learner
+    batches: Sequence[Batch]
+    moments: Sequence[Moment]
+    phase: Phase
+
+
+class Member:
+    """The part of a run among seeds that are asked for together.
+
+    Args:
+        display: of the run.
+        packing: the form in which it trains.
+    """
+
+    def __init__(self, display: Display, packing: Packing) -> None:
+        self.display, self.packing = display, packing
+        self.together = bool(packing.seeds)
+        self.request: Request | None = None
+        """What it waits for; None where it does not wait."""
+        self.draws = Generator()
+        """The global generator as this run left it."""
+
+    def gradients(
+        self, trainer: Trainer, learner: Learner, batches: Sequence[Batch], moments: Sequence[Moment], phase: Phase
+    ) -> list[Losses]:
+        """As `mmsa.training.trainer.alone`, in a joint step where others wait too."""
+        request = Request(trainer, learner, batches, moments, phase)
+        losses = None
+        if self.together:
+            self.request = request
+            losses = getcurrent().parent.switch()
+        return alone(*request) if losses is None else [losses]
+
+
+class Lockstep:
+    """Runs that advance in turn.
+
+    A run whose training cannot go on ends alone, and is raised when the others are done. Whatever else ends one, or
+    Ctrl-C, ends all, each by its own way out.
+
+    Args:
+        members: of the runs, at least two.
+        bodies: of each the run itself.
+        say: prints a line.
+    """
+
+    def __init__(
+        self, members: Sequence[Member], bodies: Sequence[Callable[[], Any]], say: Callable[[str], None]
+    ) -> None:
+        self._members, self._say = members, say
+        self._runs = [greenlet(lambda body=body: Result(body())) for body in bodies]
+        self._results: list[Any] = [None] * len(members)
+        self._failed: TrainingError | None = None
+        self._step: JointStep | None = None
+        self._is_proven = False
+        self._determinism: Determinism | None = None
+
+    def run(self) -> list[Any]:
+        """The results of all."""
+        try:
+            for number in range(len(self._members)):
+                self._advance(number)
+            while waiting := [n for n, member in enumerate(self._members) if member.request]:
+                for number, losses in self._computed(waiting).items():
+                    self._advance(number, losses)
+                    while not self._members[number].together and self._members[number].request:
+                        self._advance(number)
+        except BaseException as error:
+            self._stop(error)
+            raise
+        if self._failed is not None:
+            raise self._failed
+        return self._results
+
+    def _advance(self, number: int, losses: Losses | None = None) -> None:
+        """Let a run go on until it waits again or ends, with the process as it left it."""
+        member, run = self._members[number], self._runs[number]
+        if member.request is not None:
+            torch.set_rng_state(member.draws.get_state())
+            if self._determinism is not None:
+                self._determinism.restore()
+        member.request = None
+        try:
+            came = run.switch() if losses is None and not run else run.switch(losses)
+            if isinstance(came, Result):
+                self._results[number] = came.value
+        except TrainingError as error:
+            self._failed = self._failed or error
+        member.draws.set_state(torch.get_rng_state())
+
+    def _computed(self, waiting: Sequence[int]) -> dict[int, Losses | None]:
+        """For each run that waits its losses, None where it is to compute them alone."""
+        found: dict[int, Losses | None] = dict.fromkeys(waiting)
+        groups: dict[Any, list[int]] = {}
+        for number in waiting:
+            request = self._request(number)
+            groups.setdefault((len(request.batches[0].ids), request.moments[0]), []).append(number)
+        for (_, moment), numbers in groups.items():
+            if len(numbers) > 1 and self._members[numbers[0]].together:
+                batches = [self._request(number).batches[0] for number in numbers]
+                losses = self._together(numbers, batches, moment)
+                found |= dict(zip(numbers, losses, strict=True)) if losses else {}
+        return found
+
+    def _together(self, numbers: Sequence[int], batches: Sequence[Batch], moment: Moment) -> list[Losses] | None:
+        """The losses in a joint step; None where it cannot be had.
+
+        Steps are proven until one of batches that differ in length is.
+        """
+        if self._step is not None and self._is_proven:
+            return self._step(numbers, batches, moment)
+        if self._step is None and len(numbers) < len(self._members):
+            return None
+        self._determinism = Determinism()
+        try:
+            if self._step is None:
+                self._step = self._made()
+            losses = self._step.proven(numbers, batches, moment)
+        except Exception as error:  # noqa: BLE001  (whatever it is, each run can do without)
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            self._say(f"the seeds train one after the other: {reason}")
+            for member in self._members:
+                member.together = False
+                first = moment.epoch == 1 and moment.step == 1
+                changes = {"seeds": ()} if first else {"epochs": moment.epoch - 1}
+                member.packing = member.packing.model_copy(update={"reason": reason, **changes})
+            return None
+        self._is_proven = any(len({batch.features[m].shape for batch in batches}) > 1 for m in batches[0].features)
+        return losses
+
+    def _made(self) -> JointStep:
+        """The joint step of all runs.
+
+        Raises:
+            RuntimeError: a part of the model or the objective takes no part in one.
+        """
+        requests = [self._request(number) for number in range(len(self._members))]
+        learners: list[Any] = [getattr(request.learner, "module", request.learner) for request in requests]
+        if reason := hindrance(learners[0]):
+            raise RuntimeError(reason)
+        sources = [
+            {**request.trainer.generators, "dropout": member.draws}
+            for request, member in zip(requests, self._members, strict=True)
+        ]
+        return JointStep(learners, sources)
+
+    def _request(self, number: int) -> Request:
+        request = self._members[number].request
+        if request is None:
+            raise RuntimeError(f"run {number} does not wait")
+        return request
+
+    def _stop(self, error: BaseException) -> None:
+        """End the other runs, each by its own way out."""
+        by = error if isinstance(error, KeyboardInterrupt) else KeyboardInterrupt("an error of another seed")
+        for run in self._runs:
+            if run:  # started, and not ended
+                try:
+                    run.throw(type(by)(*by.args))
+                except BaseException:  # noqa: BLE001  (which is what was thrown, and what it says is said)
+                    continue
+
+
+class Result(NamedTuple):
+    """Of a run that has ended."""
+
+    value: Any

@@ -1,0 +1,141 @@
+"""Seeds that train in joint steps: each has the curve that it has alone, its own end, and a record of the form."""
+
+from __future__ import annotations
+
+import csv
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+import mmsa
+from mmsa.compose import compose
+from mmsa.errors import TrainingError
+from mmsa.journal import Journal
+from mmsa.record import Packing, RunRecord
+from mmsa.seeds import FEWEST, WIDEST, why_apart
+from mmsa.training.trainer import Trainer
+
+EVERYTHING = [
+    "regularizer=m3",
+    "feedback=mmlatch",
+    "encoder/audio=bigru",
+    "trainer.clip_norm=1",
+    "trainer.batch_size=150",
+]
+
+
+COLUMNS = ("train/loss", "valid/loss", "valid/mae")
+
+
+@pytest.fixture(autouse=True)
+def two_are_enough(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A third seed would cost time and show nothing."""
+    if "override" not in request.fixturenames:
+        monkeypatch.setattr("mmsa.seeds.FEWEST", 2)
+
+
+def curve(folder: Path) -> list[list[float]]:
+    with (folder / "history.csv").open(encoding="utf-8") as file:
+        return [[float(row[name]) for name in COLUMNS] for row in csv.DictReader(file)]
+
+
+def last(run: Path) -> dict[str, torch.Tensor]:
+    content: dict[str, torch.Tensor] = torch.load(run / "checkpoints" / "last.pt", weights_only=True)["model"]
+    return content
+
+
+def test_each_seed_has_its_curve_alone_and_the_same_bits_again(
+    small: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = [*small, *EVERYTHING, "trainer.batch_size=150"]
+    packed = mmsa.run(typed, seeds=[1, 2])
+    lines = capsys.readouterr().out
+    assert "1 of 2  " in lines and "2 of 2  " in lines and "one after the other" not in lines
+    again = mmsa.run(typed, seeds=[1, 2], quiet=True)
+    alone = mmsa.run([*typed, "device.pack_seeds=off"], seeds=[2], quiet=True).runs[0]
+    for first, second in zip(packed.runs, again.runs, strict=True):
+        weights = last(first.folder), last(second.folder)
+        assert all(map(torch.equal, weights[0].values(), weights[1].values()))
+        assert first.predictions == second.predictions
+        assert RunRecord.read(first.folder).packed == Packing(seeds=(1, 2))
+    assert RunRecord.read(alone.folder).packed == Packing()
+    ours, theirs, others = (curve(run.folder) for run in (packed.runs[1], alone, packed.runs[0]))
+    assert ours[0] == pytest.approx(theirs[0], rel=1e-5) and ours[1] == pytest.approx(theirs[1], rel=1e-5)
+    assert others[0] != pytest.approx(theirs[0], rel=1e-3)
+
+
+def test_ctrl_c_stops_all_and_each_goes_on_to_its_own_end(
+    small: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = [*small, *EVERYTHING, "trainer.batch_size=150"]
+    whole = mmsa.run([*typed, "seed=2"], quiet=True)
+    calls, batch = count(1), Journal.batch
+
+    def interrupted(journal: Journal, epoch: int, share: float) -> None:
+        batch(journal, epoch, share)
+        if epoch == 2 and next(calls) == 3:
+            raise KeyboardInterrupt("SIGTERM")
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt, match="SIGTERM"):
+        patch.setattr(Journal, "batch", interrupted)
+        mmsa.run(typed, seeds=[1, 2])
+    said = capsys.readouterr().out
+    assert said.count("stopped by SIGTERM") == 2 and said.count("trainer.resume=") == 2
+    records = {path: RunRecord.read(path) for path in whole.folder.parent.iterdir()}
+    (folder,) = (path for path, one in records.items() if one.seed == 2 and one.status == "failed")
+    assert RunRecord.read(folder).packed == Packing(seeds=(1, 2))
+    resumed = mmsa.run([f"trainer.resume={folder}"], quiet=True)
+    assert RunRecord.read(folder).packed == Packing(seeds=(1, 2), epochs=1)
+    assert resumed.score == pytest.approx(whole.score, rel=1e-4)
+
+
+def test_a_seed_that_cannot_go_on_ends_alone(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluate, calls = Trainer.evaluate, count()
+
+    def diverges(trainer: Trainer, *of: Any) -> Any:
+        if next(calls) == 0:
+            raise TrainingError("the loss is NaN")
+        return evaluate(trainer, *of)
+
+    monkeypatch.setattr(Trainer, "evaluate", diverges)
+    typed = [*small, "fusion=concat", "trainer.max_epochs=1", "trainer.batch_size=300"]
+    with pytest.raises(TrainingError, match="the loss is NaN"):
+        mmsa.run(typed, seeds=[1, 2, 3], quiet=True)
+    runs = Path(small[1].partition("=")[2]) / "runs"
+    states = {record.seed: record.status for record in map(RunRecord.read, runs.iterdir())}
+    assert states == {1: "failed", 2: "finished", 3: "finished"}
+
+
+def test_what_cannot_be_batched_trains_one_after_the_other_and_says_so_once(
+    small: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = [*small, "fusion=concat", "objective=unimodal", "trainer.max_epochs=1", "trainer.batch_size=300"]
+    packed = mmsa.run(typed, seeds=[1, 2])
+    assert capsys.readouterr().out.count("the seeds train one after the other: ") == 1
+    reasons = {RunRecord.read(run.folder).packed.reason for run in packed.runs}
+    assert len(reasons) == 1 and "aten::nonzero" in str(reasons)
+    alone = mmsa.run([*typed, "seed=2"], quiet=True)
+    assert packed.runs[1].predictions == alone.predictions
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        (f"hidden_dim={WIDEST + 1}", f"hidden_dim={WIDEST + 1} is faster so"),
+        ("trainer.accumulate=2", "trainer.accumulate=2"),
+        ("device.precision=bf16-mixed", "device.precision=bf16-mixed"),
+        ("device=mps", "joint steps are of a CPU"),
+        ("objective=self_mm fusion=mlp", "the objective has a memory of its own"),
+    ],
+)
+def test_the_reason_why_seeds_train_one_after_the_other(override: str, reason: str) -> None:
+    def configured(*more: str) -> DictConfig:
+        return compose(["device=cpu", "hidden_dim=16", *more])
+
+    assert why_apart(configured(), FEWEST) is None
+    assert str(why_apart(configured(*override.split()), FEWEST)).startswith(reason)
+    assert str(why_apart(configured(), 2)).startswith("2 of them are faster so")

@@ -1,0 +1,118 @@
+"""A joint step gives each learner the loss, the gradients and the draws that it has alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from mmsa.testing.laws import Subject
+from mmsa.training.together import JointStep, hindrance
+from mmsa.types import Batch, Moment
+from tests.contracts.conftest import configuration, quickly_built
+
+MOMENT = Moment(1, 1, 1, 1)
+LENGTHS = [(4, 9, 1, 6), (2, 2, 5, 1), (8, 3, 7, 8)]
+COMBINATIONS = [
+    ("encoder=bilstm", "fusion=attention", "feedback=mmlatch", "regularizer=m3"),
+    ("encoder=bigru", "fusion=sequence", "feedback=static", "regularizer=dropout"),
+    ("encoder=misa", "fusion=lmf", "feedback=none", "regularizer=m3", "regularizer.per_step=false"),
+    ("encoder=bigru", "fusion=sequence", "feedback=mmlatch", "regularizer=m3", "regularizer.mode=soft"),
+    ("encoder=bilstm", "fusion=mlp", "fusion.dropout=0.5", "feedback=mmlatch", "feedback.generator=mlp"),
+    ("encoder=misa", "fusion=concat", "feedback=static", "regularizer=m3_slp", "task.head_dropout=0.3"),
+    (
+        "encoder=bilstm",
+        "fusion=concat",
+        "task=classification",
+        "regularizer=dropout",
+        "regularizer.sites=[inputs,encoded]",
+    ),
+]
+UNALIGNED = [("encoder=bigru", "fusion=concat", *COMBINATIONS[-1][2:]), COMBINATIONS[2]]
+CASES = [*((one, True) for one in COMBINATIONS), *((one, False) for one in UNALIGNED)]
+
+
+def learners(
+    overrides: tuple[str, ...], aligned: bool
+) -> tuple[list[Any], list[Batch], list[dict[str, torch.Generator]]]:
+    """Three learners of a configuration with their batches, whose steps differ, and their generators."""
+    made, batches, generators = [], [], []
+    with quickly_built():
+        for seed, lengths in enumerate(LENGTHS):
+            subject = Subject(configuration(*overrides), 3, aligned)
+            own = {name: torch.Generator().manual_seed(seed) for name in ("order", "masks", "objective", "dropout")}
+            batches.append(subject.batch(lengths=lengths, seed=seed))
+            made.append(subject.learner(train=batches[-1], generators=own).train())
+            generators.append(own)
+    return made, batches, generators
+
+
+@pytest.mark.parametrize(("overrides", "aligned"), CASES)
+def test_losses_gradients_and_draws_are_those_of_each_alone(overrides: tuple[str, ...], aligned: bool) -> None:
+    joint, batches, generators = learners(overrides, aligned)
+    alone, _, others = learners(overrides, aligned)
+    assert hindrance(joint[0]) is None
+    step = JointStep(joint, generators)
+    for numbers in ([0, 1, 2], [2, 0]):
+        losses = step(numbers, [batches[number] for number in numbers], MOMENT)
+        for place, number in enumerate(numbers):
+            learner = alone[number]
+            learner.zero_grad()
+            torch.set_rng_state(others[number]["dropout"].get_state())
+            expected = learner(batches[number], MOMENT)
+            torch.stack(list(expected.values())).sum().backward()
+            others[number]["dropout"].set_state(torch.get_rng_state())
+            torch.testing.assert_close(losses[place], {name: loss.detach() for name, loss in expected.items()})
+            for (name, ours), theirs in zip(joint[number].named_parameters(), learner.parameters(), strict=True):
+                if theirs.grad is None:
+                    assert ours.grad is None or not ours.grad.any(), name
+                else:
+                    assert ours.grad is not None and ours.grad.is_contiguous(), name
+                    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-5, msg=name)
+            for name, source in generators[number].items():
+                assert torch.equal(source.get_state(), others[number][name].get_state()), name
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        (("fusion=bilinear",), "PyTorch has no batching rule for aten::bilinear"),
+        (("fusion=concat", "objective=unimodal"), "vmap: .*aten::nonzero"),
+    ],
+)
+def test_what_cannot_be_batched_is_refused_and_nothing_is_drawn(overrides: tuple[str, ...], reason: str) -> None:
+    joint, batches, generators = learners(("encoder=bilstm", *overrides), True)
+    assert hindrance(joint[0]) is None
+    before = [{name: source.get_state() for name, source in own.items()} for own in generators]
+    with pytest.raises(RuntimeError, match=reason):
+        JointStep(joint, generators).proven([0, 1, 2], batches, MOMENT)
+    for own, states in zip(generators, before, strict=True):
+        assert all(torch.equal(own[name].get_state(), state) for name, state in states.items())
+
+
+class Noisy(torch.nn.Module):
+    """A part that draws as no part of ours does."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.rand(3)[0]
+
+
+def test_a_step_that_is_not_what_each_has_alone_is_refused() -> None:
+    joint, batches, generators = learners(("encoder=bilstm", "fusion=concat"), True)
+    for learner in joint:
+        learner.model.head = torch.nn.Sequential(Noisy(), learner.model.head)
+    with pytest.raises(RuntimeError, match=r"the loss task is -?[\d.]+, alone -?[\d.]+"):
+        JointStep(joint, generators).proven([0, 1, 2], batches, MOMENT)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        (("fusion=misa", "task/auxiliary=misa"), "fusion.transformer.self_attn drops by the library's own draws"),
+        (("fusion=concat", "objective=contrastive"), "the objective has a memory of its own"),
+    ],
+)
+def test_a_hindrance_is_seen_in_the_parts(overrides: tuple[str, ...], reason: str) -> None:
+    (learner, *_), *_ = learners(("encoder=bilstm", *overrides), True)
+    assert hindrance(learner) == reason
