@@ -16,12 +16,16 @@ from mmsa.readers.sequence_file import write_sequence
 WORDS_A_SECOND = 3
 
 
-def prepared(size: Size) -> Prepared:
-    """Normal features, word-aligned, and uniform labels; four fifths are train, the rest valid and test."""
+def prepared(size: Size, steps: np.ndarray | None = None) -> Prepared:
+    """Normal features, word-aligned, and uniform labels; four fifths are train, the rest valid and test.
+
+    Args:
+        size: how many utterances, and how wide.
+        steps: (num_utterances,) of each; None has those of CMU-MOSEI's shape.
+    """
     count = size.num_utterances
     generator = np.random.default_rng(1)
-    steps = lengths(count)
-    offsets = offsets_of(steps)
+    offsets = offsets_of(lengths(count) if steps is None else steps)
     features = {
         m: Ragged(generator.standard_normal((int(offsets[-1]), width), dtype=np.float32), offsets)
         for m, width in size.widths.items()

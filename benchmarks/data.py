@@ -57,7 +57,7 @@ def items_file(folder: Path, size: Size) -> Path:
     """The train fold as the plain side keeps it."""
     path = folder / f"utterances-{size.num_utterances}.pkl"
     if not path.exists():
-        loop.keep(path, loop.items(_train(store(folder, size)), "sentiment"))
+        loop.keep(path, loop.items(train_fold(store(folder, size)), "sentiment"))
     return path
 
 
@@ -66,7 +66,7 @@ def load(folder: Path, size: Size) -> Contest:
     path, pickled = store(folder, size).path, items_file(folder, size)
 
     def ours() -> Work:
-        fold = _train(Store.open(path))
+        fold = train_fold(Store.open(path))
         next(iter(fold.shuffled(32, generator(1, "order"))))
         return Work(len(fold))
 
@@ -78,6 +78,7 @@ def load(folder: Path, size: Size) -> Contest:
     return Contest("utterance", [Contender("ours", ours)], Contender("plain", plain))
 
 
-def _train(opened: Store) -> Fold:
+def train_fold(opened: Store) -> Fold:
+    """As a run of MMLatch loads it."""
     cfg = composed(["dataset=cmu_mosei", "experiment=mmlatch"])
     return build.load_data(cfg, build.build_dataset(cfg, opened), opened).fold("train")

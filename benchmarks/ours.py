@@ -93,6 +93,11 @@ class Training:
         self.trainer._train_epoch(self.learner, self.optimizers, None, self.share, 1)
         return self.share.steps
 
+    def whole_epoch(self) -> None:
+        """Train on all of the train fold."""
+        torch.use_deterministic_algorithms(self.deterministic)
+        self.trainer._train_epoch(self.learner, self.optimizers, None, self.train, 1)
+
     def evaluate(self) -> list[int]:
         """Predict and score the validation fold; the real steps of its utterances."""
         torch.use_deterministic_algorithms(self.deterministic)

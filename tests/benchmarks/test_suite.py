@@ -16,6 +16,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from benchmarks import __main__ as command
+from benchmarks import growth
 from benchmarks.children import ran
 from benchmarks.corpus import store
 from benchmarks.floor import Operations, counted
@@ -44,6 +45,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", params=RECIPES)
 def recipe(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.mark.parametrize("name", ["prepare", "load", "means", "an epoch of 64", "report", "ten trials at"])
+def test_every_row_of_growth_works(name: str, tmp_path: Path) -> None:
+    (row,) = (row for row in growth.ROWS if row.startswith(name))
+    growth.make(row, 20, tmp_path)
+    seconds, _ = growth.measured(row, 20, tmp_path)
+    assert seconds > 0 and growth.exponent([1, 10, 100], [9, seconds, 10 * seconds]) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("kind", ["train", "evaluate"])
@@ -201,6 +210,19 @@ def test_the_lines_that_the_pages_name_are_accepted(page: str, tmp_path: Path, m
         arguments = shlex.split(shlex.split(line)[-1].removeprefix("ARGS="))
         shown = run(command.main, *arguments, "--out", str(tmp_path))
         assert shown.exit_code == 0, shown.output
+
+
+def test_the_lines_of_the_page_on_scale_are_accepted_and_its_table_has_every_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(growth, "apart", lambda work, name, size, folder: (float(size) ** 2, 0.0))
+    page = (ROOT / "docs/scale.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^python -m benchmarks\.growth([^#\n]*)", page, flags=re.MULTILINE)
+    assert len(lines) > 1
+    for line in lines:
+        shown = run(growth.main, *shlex.split(line))
+        assert shown.exit_code == 0 and "| 2.00 |" in shown.output, shown.output
+    assert all(f"| {name} | {row.unit} |" in page for name, row in growth.ROWS.items())
 
 
 def test_a_broken_benchmark_fails_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
