@@ -219,10 +219,10 @@ def test_three_processes_at_once_make_one_whole_store(source: Path, stores: Path
     started = [CONTEXT.Process(target=name_of_store, args=(source, stores, names)) for _ in range(3)]
     for process in started:
         process.start()
-    assert {names.get(timeout=120) for _ in started} == set(kept(stores))
     for process in started:
-        process.join()
+        process.join(120)
     assert [process.exitcode for process in started] == [0, 0, 0]
+    assert {names.get(timeout=10) for _ in started} == set(kept(stores))
     assert len(Store.open(stores / kept(stores)[0]).ids) == 6
 
 
