@@ -83,12 +83,9 @@ def run_seeds(overrides: Sequence[str], seeds: Sequence[int], quiet: bool = Fals
         check_value("seed", seed, NaturalNumber)
     each = [[*overrides, f"seed={seed}"] for seed in seeds]
     configurations = [compose(typed) for typed in each]
-    reason = (
-        None
-        if len(seeds) == 1 or configurations[0].device.pack_seeds == "off"
-        else why_apart(configurations[0], len(seeds))
-    )
-    together = len(seeds) > 1 and configurations[0].device.pack_seeds == "auto" and reason is None
+    wanted = len(seeds) > 1 and configurations[0].device.pack_seeds == "auto"
+    reason = why_apart(configurations[0], len(seeds)) if wanted else None
+    together = wanted and reason is None
     screen = Display(quiet, f"1 of {len(seeds)}")
     if reason is not None:
         screen.say(f"the seeds train one after the other: {reason}")
