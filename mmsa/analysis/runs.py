@@ -23,6 +23,7 @@ _NOT_CONFIGURATION = (
     "dataset.source",
     "dataset.glove",
     "dataset.doctor",
+    "device.pack_seeds",
     *(f"trainer.{option}" for option in OF_THE_RUN),
     "tracking",
     "paths",

@@ -412,7 +412,7 @@ def test_a_trial_whose_worker_died_before_it_could_tell_that_it_was_pruned(
 def test_the_seeds_of_a_trial_behind_those_of_the_best_end_it(base: list[str]) -> None:
     made = make(
         *base,
-        "optimizer.lr=choice(0.01, 1e-9)",
+        "optimizer.lr=choice(0.01, 1.0)",
         "sweep.seeds=5",
         "trainer.max_epochs=1",
         "trainer.batch_size=16",
