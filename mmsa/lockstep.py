@@ -18,7 +18,7 @@ from mmsa.errors import TrainingError
 from mmsa.model import Learner
 from mmsa.record import Packing
 from mmsa.stages import Phase
-from mmsa.training.device import Determinism
+from mmsa.training.device import Determinism, determinism_restored
 from mmsa.training.together import JointStep, hindrance
 from mmsa.training.trainer import Trainer, alone
 from mmsa.types import Batch, Moment
@@ -89,6 +89,10 @@ class Lockstep:
 
     def run(self) -> list[Any]:
         """The results of all."""
+        with determinism_restored():  # each run restores what it met, which another may have set
+            return self._run()
+
+    def _run(self) -> list[Any]:
         try:
             for number in range(len(self._members)):
                 self._advance(number)

@@ -1,4 +1,4 @@
-"""Dropout whose draws cost a third of PyTorch's on a CPU."""
+"""Dropout that costs less than half of PyTorch's on a CPU."""
 
 from __future__ import annotations
 

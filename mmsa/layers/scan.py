@@ -74,15 +74,12 @@ class _LstmScan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, lengths: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
-        num_runs, size, num_steps, width = x.shape
-        d, hidden = w_hh.shape[1], w_hh.shape[3]
-        there, back = _orders(lengths, num_steps, d == 2)
-        rows = x.reshape(num_runs, size * num_steps, width)
-        projected = torch.baddbmm((b_ih + b_hh).flatten(1)[:, None], rows, w_ih.flatten(1, 2).transpose(1, 2))
-        gates = projected.view(-1, 4 * hidden).index_select(0, there).view(num_steps, d * num_runs, size, 4 * hidden)
+        gates, there, back = _projected(x, lengths, w_ih, b_ih + b_hh)
+        num_steps, _, size, _ = gates.shape
+        hidden = w_hh.shape[3]
         weight = w_hh.transpose(0, 1).flatten(0, 1)  # (d K, 4H, H)
         turned = weight.transpose(1, 2).contiguous()
-        states = x.new_zeros(num_steps + 1, d * num_runs, size, hidden)
+        states = x.new_zeros(num_steps + 1, len(weight), size, hidden)
         cells = torch.zeros_like(states)
         squashed = torch.empty_like(states[1:])
         gates_at = gates.unbind(0)
@@ -96,15 +93,14 @@ class _LstmScan(torch.autograd.Function):
             g_at[t].tanh_()
             torch.mul(f_at[t], c_at[t], out=c_at[t + 1]).addcmul_(i_at[t], g_at[t])
             torch.mul(o_at[t], torch.tanh(c_at[t + 1], out=s_at[t]), out=h_at[t + 1])
-        ctx.save_for_backward(rows, gates, states, cells, squashed, w_ih, weight, there, back)
-        ctx.shape = (num_runs, d, size, num_steps, hidden, width)
-        found = states[1:].view(-1, hidden).index_select(0, back).view(num_runs, size, num_steps, d, hidden)
-        return found.permute(0, 3, 1, 2, 4)
+        ctx.save_for_backward(x, gates, states, cells, squashed, w_ih, weight, there, back)
+        found = states[1:].view(-1, hidden).index_select(0, back)
+        return found.view(len(x), size, num_steps, w_hh.shape[1], hidden).permute(0, 3, 1, 2, 4)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        rows, gates, states, cells, squashed, w_ih, weight, there, back = ctx.saved_tensors
-        num_runs, d, size, num_steps, hidden, width = ctx.shape
+        x, gates, states, cells, squashed, w_ih, weight, there, back = ctx.saved_tensors
+        num_runs, d, size, num_steps, hidden = gradient.shape
         by_step = gradient.permute(0, 2, 3, 1, 4).reshape(-1, hidden).index_select(0, there)
         by_step = by_step.view(num_steps, d * num_runs, size, hidden)
         i, f, g, o = gates.view(num_steps, d * num_runs, size, 4, hidden).unbind(3)
@@ -123,15 +119,8 @@ class _LstmScan(torch.autograd.Function):
             of_state[t].mul_(dh)
             dc.mul_(f_at[t])
         changes = factors.flatten(3)  # (T, d K, B, 4H)
-        flat = changes.transpose(0, 1).flatten(1, 2)  # (d K, T B, 4H)
-        before = states[:-1].transpose(0, 1).flatten(1, 2)
-        d_hh = flat.transpose(1, 2).bmm(before).view(d, num_runs, 4 * hidden, hidden).transpose(0, 1)
-        of_rows = changes.view(-1, 4 * hidden).index_select(0, back).view(num_runs, size * num_steps, d * 4 * hidden)
-        d_ih = of_rows.transpose(1, 2).bmm(rows).view_as(w_ih)
-        d_b = of_rows.sum(dim=1).view(num_runs, d, 4 * hidden)
-        d_x = None
-        if ctx.needs_input_grad[0]:
-            d_x = of_rows.bmm(w_ih.flatten(1, 2)).view(num_runs, size, num_steps, width)
+        d_hh, _ = _of_recurrent(changes, states, num_runs)
+        d_x, d_ih, d_b = _of_inputs(changes, x, w_ih, back, ctx.needs_input_grad[0])
         return d_x, None, d_ih, d_hh, d_b, d_b
 
 
@@ -140,16 +129,13 @@ class _GruScan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, lengths: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
-        num_runs, size, num_steps, width = x.shape
-        d, hidden = w_hh.shape[1], w_hh.shape[3]
-        there, back = _orders(lengths, num_steps, d == 2)
-        rows = x.reshape(num_runs, size * num_steps, width)
-        projected = torch.baddbmm(b_ih.flatten(1)[:, None], rows, w_ih.flatten(1, 2).transpose(1, 2))
-        gates = projected.view(-1, 3 * hidden).index_select(0, there).view(num_steps, d * num_runs, size, 3 * hidden)
+        gates, there, back = _projected(x, lengths, w_ih, b_ih)
+        num_steps, _, size, _ = gates.shape
+        hidden = w_hh.shape[3]
         weight = w_hh.transpose(0, 1).flatten(0, 1)  # (d K, 3H, H)
         turned = weight.transpose(1, 2).contiguous()
         bias = b_hh.transpose(0, 1).flatten(0, 1)[:, None]  # (d K, 1, 3H)
-        states = x.new_zeros(num_steps + 1, d * num_runs, size, hidden)
+        states = x.new_zeros(num_steps + 1, len(weight), size, hidden)
         candidates = torch.empty_like(states[1:])  # what the reset gate lets through, before it does
         open_at, n_at = gates[..., : 2 * hidden].unbind(0), gates[..., 2 * hidden :].unbind(0)
         r_at, z_at = gates[..., :hidden].unbind(0), gates[..., hidden : 2 * hidden].unbind(0)
@@ -160,15 +146,14 @@ class _GruScan(torch.autograd.Function):
             c_at[t].copy_(recurrent[..., 2 * hidden :])
             n_at[t].addcmul_(r_at[t], c_at[t]).tanh_()
             torch.lerp(n_at[t], h_at[t], z_at[t], out=h_at[t + 1])
-        ctx.save_for_backward(rows, gates, states, candidates, w_ih, weight, there, back)
-        ctx.shape = (num_runs, d, size, num_steps, hidden, width)
-        found = states[1:].view(-1, hidden).index_select(0, back).view(num_runs, size, num_steps, d, hidden)
-        return found.permute(0, 3, 1, 2, 4)
+        ctx.save_for_backward(x, gates, states, candidates, w_ih, weight, there, back)
+        found = states[1:].view(-1, hidden).index_select(0, back)
+        return found.view(len(x), size, num_steps, w_hh.shape[1], hidden).permute(0, 3, 1, 2, 4)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        rows, gates, states, candidates, w_ih, weight, there, back = ctx.saved_tensors
-        num_runs, d, size, num_steps, hidden, width = ctx.shape
+        x, gates, states, candidates, w_ih, weight, there, back = ctx.saved_tensors
+        num_runs, d, size, num_steps, hidden = gradient.shape
         by_step = gradient.permute(0, 2, 3, 1, 4).reshape(-1, hidden).index_select(0, there)
         by_step = by_step.view(num_steps, d * num_runs, size, hidden)
         r, z, n = gates.view(num_steps, d * num_runs, size, 3, hidden).unbind(3)
@@ -184,15 +169,35 @@ class _GruScan(torch.autograd.Function):
             f_at[t].mul_(dh[:, :, None])
             torch.mul(of_new[t], dh, out=inputs[t])
         changes = factors.flatten(3)  # (T, d K, B, 3H), of the recurrent products
-        flat = changes.transpose(0, 1).flatten(1, 2)
-        before = states[:-1].transpose(0, 1).flatten(1, 2)
-        d_hh = flat.transpose(1, 2).bmm(before).view(d, num_runs, 3 * hidden, hidden).transpose(0, 1)
-        d_b_hh = flat.sum(dim=1).view(d, num_runs, 3 * hidden).transpose(0, 1)
+        d_hh, d_b_hh = _of_recurrent(changes, states, num_runs)
         changes = torch.cat([changes[..., : 2 * hidden], inputs], dim=-1)  # of the inputs' products
-        of_rows = changes.view(-1, 3 * hidden).index_select(0, back).view(num_runs, size * num_steps, d * 3 * hidden)
-        d_ih = of_rows.transpose(1, 2).bmm(rows).view_as(w_ih)
-        d_b_ih = of_rows.sum(dim=1).view(num_runs, d, 3 * hidden)
-        d_x = None
-        if ctx.needs_input_grad[0]:
-            d_x = of_rows.bmm(w_ih.flatten(1, 2)).view(num_runs, size, num_steps, width)
+        d_x, d_ih, d_b_ih = _of_inputs(changes, x, w_ih, back, ctx.needs_input_grad[0])
         return d_x, None, d_ih, d_hh, d_b_ih, d_b_hh
+
+
+def _projected(x: Tensor, lengths: Tensor, w_ih: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The inputs' products (T, d K, B, G), by step, and the orders of `_orders`."""
+    num_runs, size, num_steps, _ = x.shape
+    _, d, width, _ = w_ih.shape
+    there, back = _orders(lengths, num_steps, d == 2)
+    products = torch.baddbmm(bias.flatten(1)[:, None], x.flatten(1, 2), w_ih.flatten(1, 2).transpose(1, 2))
+    by_step = products.view(-1, width).index_select(0, there)
+    return by_step.view(num_steps, d * num_runs, size, width), there, back
+
+
+def _of_recurrent(changes: Tensor, states: Tensor, num_runs: int) -> tuple[Tensor, Tensor]:
+    """Gradients of the recurrent weights (K, d, G, H) and biases (K, d, G), from those of their products."""
+    flat = changes.transpose(0, 1).flatten(1, 2)  # (d K, T B, G)
+    before = states[:-1].transpose(0, 1).flatten(1, 2)
+    weights = flat.transpose(1, 2).bmm(before).unflatten(0, (-1, num_runs)).transpose(0, 1)
+    return weights, flat.sum(dim=1).unflatten(0, (-1, num_runs)).transpose(0, 1)
+
+
+def _of_inputs(
+    changes: Tensor, x: Tensor, w_ih: Tensor, back: Tensor, wanted: bool
+) -> tuple[Tensor | None, Tensor, Tensor]:
+    """Gradients of the steps, where they are wanted, and of their weights and biases, from those of their products."""
+    of_rows = changes.view(-1, changes.shape[-1]).index_select(0, back).view(len(x), x.shape[1] * x.shape[2], -1)
+    d_ih = of_rows.transpose(1, 2).bmm(x.flatten(1, 2)).view_as(w_ih)
+    d_x = of_rows.bmm(w_ih.flatten(1, 2)).view_as(x) if wanted else None
+    return d_x, d_ih, of_rows.sum(dim=1).view(w_ih.shape[:3])

@@ -111,7 +111,7 @@ class M3(nn.Module):
         kept: dict[str, Tensor] = {}
         if self.training and self.p > 0:
             kept = self._kept(streams, probabilities)
-            values = {name: values[name].masked_fill(~over(kept[name], values[name]), 0.0) for name in kept} or values
+            values = {name: values[name].masked_fill(~over(kept[name], values[name]), 0.0) for name in kept}
         if self.rescale == "legacy" or (self.training and self.rescale != "none"):
             shares = dict(zip(values, self._rescaled(probabilities), strict=True))
             values = {name: value / (1 - self.p * shares[name]) for name, value in values.items()}
