@@ -78,18 +78,20 @@ def test_a_new_run_of_its_configuration_stands_in_its_row_and_takes_its_store(fo
     assert [run.seed for run in group.runs] == [1, 2] and (found.num_unfinished, len(found.damaged)) == (1, 0)
 
 
-def test_a_stopped_run_that_was_moved_goes_on_there_from_what_it_had(former: Path, tmp_path: Path) -> None:
-    moved = former.rename(tmp_path / "moved")
-    runs = moved / "outputs" / "runs"
-    source = ["dataset=custom", f"dataset.source={moved / 'former.npz'}"]
-    before = history(runs / "stopped")
-    result = mmsa.run([f"trainer.resume={runs / 'stopped'}", *source], quiet=True)
-    assert result.folder == runs / "stopped" and not former.exists()
-    assert read_config(result.folder).paths.outputs == str(moved / "outputs")
-    assert len(history(result.folder)) == len(history(runs / "whole")) == 3
-    ours, whole = history(result.folder), history(runs / "whole")
-    assert ours[: len(before)] == before and ours[0] == pytest.approx(whole[0], nan_ok=True, abs=1e-5)
-    assert ours[-1] == pytest.approx(whole[-1], nan_ok=True, abs=0.05), "dropout draws other numbers since"
+def test_a_stopped_run_that_was_moved_goes_on_there_as_where_it_was(former: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(former, tmp_path / "moved")
+    ends = []
+    for place in (former, moved):
+        stopped = place / "outputs" / "runs" / "stopped"
+        source = ["dataset=custom", f"dataset.source={place / 'former.npz'}"]
+        before = history(stopped)
+        result = mmsa.run([f"trainer.resume={stopped}", *source], quiet=True)
+        assert result.folder == stopped
+        assert read_config(result.folder).paths.outputs == str(place / "outputs")
+        ends.append(history(result.folder))
+        assert repr(ends[-1][: len(before)]) == repr(before)
+        shutil.rmtree(place / "outputs")  # nothing is looked for where it was
+    assert repr(ends[0]) == repr(ends[1]) and len(ends[0]) == 3
 
 
 def test_only_parts_of_ours_take_new_names_and_the_options_that_came_later(tmp_path: Path) -> None:

@@ -43,8 +43,8 @@ def curve(folder: Path) -> list[list[float]]:
         return [[float(row[name]) for name in COLUMNS] for row in csv.DictReader(file)]
 
 
-def last(run: Path) -> dict[str, torch.Tensor]:
-    content: dict[str, torch.Tensor] = torch.load(run / "checkpoints" / "last.pt", weights_only=True)["model"]
+def last(run: Path, part: str = "model") -> dict[str, torch.Tensor]:
+    content: dict[str, torch.Tensor] = torch.load(run / "checkpoints" / "last.pt", weights_only=True)[part]
     return content
 
 
@@ -66,6 +66,9 @@ def test_each_seed_has_its_curve_alone_and_the_same_bits_again(
     ours, theirs, others = (curve(run.folder) for run in (packed.runs[1], alone, packed.runs[0]))
     assert ours[0] == pytest.approx(theirs[0], rel=1e-5) and ours[1] == pytest.approx(theirs[1], rel=1e-5)
     assert others[0] != pytest.approx(theirs[0], rel=1e-3)
+    one, two = (last(run.folder, "generators") for run in packed.runs)
+    common = {name for name in one if torch.equal(one[name], two[name])}
+    assert common >= {"places"} and "order" not in common, "lengths come at the same places, of other utterances"
 
 
 def test_ctrl_c_stops_all_and_each_goes_on_to_its_own_end(
@@ -103,8 +106,10 @@ def test_a_seed_that_cannot_go_on_ends_alone(small: list[str], monkeypatch: pyte
 
     monkeypatch.setattr(Trainer, "evaluate", diverges)
     typed = [*small, "fusion=concat", "trainer.max_epochs=1", "trainer.batch_size=300"]
+    before = torch.are_deterministic_algorithms_enabled()
     with pytest.raises(TrainingError, match="the loss is NaN"):
         mmsa.run(typed, seeds=[1, 2, 3], quiet=True)
+    assert torch.are_deterministic_algorithms_enabled() == before, "whatever the runs found of each other"
     runs = Path(small[1].partition("=")[2]) / "runs"
     states = {record.seed: record.status for record in map(RunRecord.read, runs.iterdir())}
     assert states == {1: "failed", 2: "finished", 3: "finished"}
