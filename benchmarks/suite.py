@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from benchmarks import data, serving, starting
+from benchmarks import data, seeds, serving, starting
 from benchmarks.measuring import Contest, Size
 from benchmarks.plain.misa import MISA
 from benchmarks.plain.mmlatch import MMLatch
@@ -28,6 +28,7 @@ RECIPES = {
 BENCHMARKS: dict[str, Callable[[Path, Size], Contest]] = {
     "start/cold": starting.cold,
     "start/trial": starting.trial,
+    "seeds/together": seeds.together,
     "data/align": data.align,
     "data/prepare": data.prepare,
     "data/load": data.load,

@@ -32,8 +32,8 @@ from mmsa.data.loading import Loading
 from mmsa.types import Moment
 
 ROOT = Path(__file__).parents[2]
-PROGRAM = ("start/cold", "memory/")
-"""Beginnings of the benchmarks that start programs, which takes seconds each."""
+PROGRAM = ("start/cold", "memory/", "seeds/")
+"""Beginnings of the benchmarks that start programs or train whole runs, which takes seconds each."""
 OTHERS = [name for name in BENCHMARKS if not name.startswith(("train/", "evaluate/"))]
 
 
@@ -71,7 +71,7 @@ def test_every_other_benchmark_works(name: str, folder: Path, monkeypatch: pytes
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in OTHERS if name.startswith(PROGRAM)])
-def test_every_benchmark_of_programs_works(name: str, folder: Path) -> None:
+def test_every_benchmark_of_programs_and_runs_works(name: str, folder: Path) -> None:
     figures = held(BENCHMARKS[name](folder, SHORT), 1, SHORT)
     assert all(50 < peak < 5000 for found in figures.values() for peak in found.peaks)
 
