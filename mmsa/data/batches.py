@@ -21,8 +21,8 @@ from mmsa.data.word_vectors import TEXT, Vocabulary, number_words
 from mmsa.errors import DataError
 from mmsa.types import Batch
 
-POOL_BATCHES = 16
-"""Training sorts this many batches' worth of shuffled utterances by length: little padding, varied company."""
+POOL_BATCHES = 16, 50
+"""Training sorts a tenth of an epoch by length, at least and at most these batches: little padding, varied company."""
 
 
 @dataclass(eq=False)
@@ -98,7 +98,8 @@ class Fold:
                 length at the same time, of other utterances.
         """
         order = torch.randperm(len(self), generator=generator).numpy()
-        pool = POOL_BATCHES * batch_size
+        least, most = POOL_BATCHES
+        pool = min(max(len(self) // batch_size // 10, least), most) * batch_size
         batches: list[np.ndarray] = []
         for start in range(0, len(order), pool):
             part = order[start : start + pool]

@@ -91,6 +91,8 @@ def test_utterances_of_similar_length_travel_together(tmp_path: Path) -> None:
     assert trained < 1.1 * computed < 1.2 * fold.steps.sum()
     again = list(fold.shuffled(32, torch.Generator().manual_seed(1)))
     assert {tuple(sorted(b.ids)) for b in shuffled} != {tuple(sorted(b.ids)) for b in again}, "company changes"
+    many = fold.shuffled(2, torch.Generator().manual_seed(0))  # an epoch of 500 batches has larger pools
+    assert sum(b.features["text"].shape[0] * b.features["text"].shape[1] for b in many) < 1.015 * fold.steps.sum()
 
 
 def test_normalisation_reads_the_train_fold_only(tmp_path: Path, store: Store) -> None:
