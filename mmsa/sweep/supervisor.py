@@ -49,10 +49,10 @@ class Limits:
     per_trial: float | None = None
 
     @classmethod
-    def of(cls, options: Mapping[str, Any]) -> Limits:
-        """Those of a sweep with these options that starts now."""
+    def of(cls, options: Mapping[str, Any], since: float = 0.0) -> Limits:
+        """Those of a sweep with these options that started these seconds ago."""
         timeout, trial = options["timeout"], options["trial_minutes"]
-        until = time.time() + 60 * timeout if timeout else None
+        until = time.time() + 60 * timeout - since if timeout else None
         return cls(until, 60 * options["grace"], 60 * trial if trial else None)
 
     def are_over(self, grace: float = 0.0) -> bool:
