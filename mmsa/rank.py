@@ -48,6 +48,8 @@ def train(folder: Path, store: Path, rank: int, port: int, says: BinaryIO) -> No
         says: to rank 0.
     """
     with uncollected():
+        import torch
+
         from mmsa import build
         from mmsa.data.store import Store
         from mmsa.experiment import fitting, prepared
@@ -60,6 +62,7 @@ def train(folder: Path, store: Path, rank: int, port: int, says: BinaryIO) -> No
     own = Store.open(store)
     data = build.load_data(cfg, build.dataset_of_run(cfg, own), own)
     parts = prepared(cfg, build.build_task(cfg), data)
+    torch.zeros(1, device=fabric.device)  # of a device that others have filled, say so before the others wait
     says.write(READY)
     launch(fabric)
     _, fit, _ = fitting(cfg, fabric, parts, folder, cfg.trainer.resume is not None)

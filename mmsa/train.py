@@ -63,8 +63,6 @@ def job(cfg: DictConfig) -> float:
 
     def run() -> None:
         check_values(cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True)))  # before seconds of imports
-        if OmegaConf.select(cfg, "device.devices", default=1) > 1:
-            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP advises against what lets a parameter be unused
         with uncollected():
             from mmsa import experiment
 

@@ -16,14 +16,14 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import distributed
+from torch import distributed, nn
 
 from mmsa.errors import MmsaError, RankError, printable
 from mmsa.program import environment_of_ours
 
 READY = b"ready\n"
 """What a process prints before it meets the others."""
-_NOTICED_SECONDS = 5.0
+_NOTICED_SECONDS = 2.0
 """A process whose connections are closed has ended after this time."""
 _POLL_SECONDS = 0.05
 _SET_BY_LAUNCH = ("MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS")
@@ -73,7 +73,7 @@ class Rank:
         trace = self._errors.read().decode(errors="replace").strip()
         code = self._process.returncode
         how = f"killed by {_signal(-code)}" if code < 0 else f"ended with exit code {code}"
-        error = RankError(f"process {self.number} of the run: {words or ': '.join([how, *trace.splitlines()[-1:]])}")
+        error = RankError(f"the process of rank {self.number}: {words or ': '.join([how, *trace.splitlines()[-1:]])}")
         error.add_note("\n".join(map(printable, trace.splitlines())))
         return error
 
@@ -136,6 +136,8 @@ def launch(fabric: Fabric) -> None:
     """Let this process meet the others; its threads and its environment stay as they are."""
     threads, before = torch.get_num_threads(), {name: os.environ.get(name) for name in _SET_BY_LAUNCH}
     fabric.launch()
+    with _unheard():  # DDP advises once against looking for unused parameters, which phases and own parts may have
+        fabric.setup_module(nn.LayerNorm(1))(torch.zeros(1, 1, device=fabric.device))
     torch.set_num_threads(threads)
     for name, value in before.items():
         if value is None:
@@ -151,6 +153,23 @@ def _abort_where_one_fails(others: Sequence[Rank], trains: threading.Event) -> N
             distributed.group.WORLD.abort()  # type: ignore[union-attr]
             return
         time.sleep(_POLL_SECONDS)
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Meanwhile nothing reaches the screen by standard error."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _signal(number: int) -> str:
