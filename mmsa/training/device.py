@@ -169,7 +169,7 @@ def one_device(accelerator: str = "cpu", precision: Literal["32-true", "bf16-mix
 
 
 def quiet_fabric() -> None:
-    """Fabric says only what is wrong."""
+    """Fabric logs warnings and errors alone."""
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 

@@ -147,7 +147,7 @@ def launch(fabric: Fabric) -> None:
 
 
 def _abort_where_one_fails(others: Sequence[Rank], trains: threading.Event) -> None:
-    """NCCL waits for a process that has died; without its group this one goes on to the error."""
+    """NCCL waits for a process that has died; this one meets the error once its group is gone."""
     while trains.is_set():
         if any(other.has_failed() for other in others):
             distributed.group.WORLD.abort()  # type: ignore[union-attr]

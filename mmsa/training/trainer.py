@@ -98,7 +98,7 @@ class Trainer:
     """Fits a model on the train fold and selects an epoch on the validation fold.
 
     Args:
-        fabric: where it runs and in which precision.
+        fabric: where it runs and in which precision; of several processes rank 0 evaluates and writes.
         task: loss, metrics and the monitored one.
         folder: where the checkpoints go.
         generators: everything random besides dropout, by name; "order" shuffles the utterances, "places" their batches.
