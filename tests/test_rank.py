@@ -163,20 +163,23 @@ def test_a_stopped_run_goes_on_to_equal_bits_and_on_one_device_to_its_end(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["killed", "an error"])
+@pytest.mark.parametrize("how", ["killed", "killed where its group waits for it", "an error"])
 def test_a_process_that_ends_ends_all_and_the_folder_says_why(
     how: str, small: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reason = "the process of rank 1: killed by SIGKILL"
-    typed = [*small, TWO]
-    if how == "killed":
+    typed, aborted = [*small, TWO], []
+    if how != "an error":
         interrupted(monkeypatch, lambda: [one.kill() for one in others()])
-    else:
+    if how == "killed where its group waits for it":
+        monkeypatch.setattr(distributed, "get_backend", lambda: "nccl")
+        monkeypatch.setattr(distributed.distributed_c10d, "_abort_process_group", lambda: aborted.append(1))
+    if how == "an error":
         typed.append("objective._target_=tests.test_rank.Failing")
         reason = "the process of rank 1: The memory of this machine ran out"
     with pytest.raises(RankError, match=reason) as failed:
         mmsa.run(typed)
-    assert not others() and not distributed.is_initialized()
+    assert not others() and not distributed.is_initialized() and bool(aborted) == ("waits" in how)
     folder = folder_of(capsys.readouterr().out)
     record = RunRecord.read(folder)
     assert record.status == "failed" and record.reason is not None and record.reason.startswith(reason)

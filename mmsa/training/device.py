@@ -87,7 +87,7 @@ def _check_number(devices: int, accelerator: str) -> None:
     if hasattr(sys, "ps1"):
         raise ConfigError(
             f"device.devices={devices}: a notebook or a prompt of Python trains on one device.\n"
-            f"  type device.devices=1, or {training()} device.devices={devices} in a terminal"
+            f"  type device.devices=1, or {training()} device.devices={devices} …, in a terminal"
         )
 
 

@@ -25,8 +25,10 @@ READY = b"ready\n"
 """What a process prints before it meets the others."""
 _NOTICED_SECONDS = 2.0
 """A process whose connections are closed has ended after this time."""
-_POLL_SECONDS = 0.05
-_SET_BY_LAUNCH = ("MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS")
+_POLL_SECONDS = 0.1
+_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS", "TORCH_NCCL_ASYNC_ERROR_HANDLING")
+"""Of the environment, which a launch changes."""
+_ABORTING = threading.Lock()
 
 
 class Rank:
@@ -102,7 +104,8 @@ def other_ranks(fabric: Fabric, folder: Path, store: Path) -> Iterator[None]:
         yield
         return
     others: list[Rank] = []
-    trains = threading.Event()
+    over = threading.Event()
+    watch = threading.Thread(target=_watch, args=(others, over), daemon=True)
     try:
         port = str(fabric.strategy.cluster_environment.main_port)  # type: ignore[attr-defined]
         for number in range(1, fabric.world_size):
@@ -110,22 +113,15 @@ def other_ranks(fabric: Fabric, folder: Path, store: Path) -> Iterator[None]:
         for other in others:
             other.await_ready()
         launch(fabric)
-        trains.set()
-        if distributed.get_backend() == "nccl":
-            threading.Thread(target=_abort_where_one_fails, args=(others, trains), daemon=True).start()
+        watch.start()
         yield
-    except MmsaError:
-        raise
-    except Exception as error:
-        deadline = time.monotonic() + _NOTICED_SECONDS
-        while time.monotonic() < deadline:
-            for other in others:
-                if other.has_failed():
-                    raise other.failure() from error
-            time.sleep(_POLL_SECONDS)
+    except BaseException as error:
+        _abort()
+        if isinstance(error, Exception) and not isinstance(error, MmsaError) and (failed := _failed(others)):
+            raise failed.failure() from error
         raise
     finally:
-        trains.clear()
+        over.set()
         for other in others:
             other.end()
         if distributed.is_initialized():
@@ -134,7 +130,8 @@ def other_ranks(fabric: Fabric, folder: Path, store: Path) -> Iterator[None]:
 
 def launch(fabric: Fabric) -> None:
     """Let this process meet the others; its threads and its environment stay as they are."""
-    threads, before = torch.get_num_threads(), {name: os.environ.get(name) for name in _SET_BY_LAUNCH}
+    threads, before = torch.get_num_threads(), {name: os.environ.get(name) for name in _VARIABLES}
+    os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0")  # we notice ourselves, and keep the reason
     fabric.launch()
     with _unheard():  # DDP advises once against looking for unused parameters, which phases and own parts may have
         fabric.setup_module(nn.LayerNorm(1))(torch.zeros(1, 1, device=fabric.device))
@@ -146,13 +143,29 @@ def launch(fabric: Fabric) -> None:
             os.environ[name] = value
 
 
-def _abort_where_one_fails(others: Sequence[Rank], trains: threading.Event) -> None:
-    """NCCL waits for a process that has died; this one meets the error once its group is gone."""
-    while trains.is_set():
-        if any(other.has_failed() for other in others):
-            distributed.group.WORLD.abort()  # type: ignore[union-attr]
-            return
+def _failed(others: Sequence[Rank]) -> Rank | None:
+    """The process that has failed, where one is about to or has."""
+    deadline = time.monotonic() + _NOTICED_SECONDS
+    while time.monotonic() < deadline:
+        for other in others:
+            if other.has_failed():
+                return other
         time.sleep(_POLL_SECONDS)
+    return None
+
+
+def _watch(others: Sequence[Rank], over: threading.Event) -> None:
+    while not over.wait(_POLL_SECONDS):
+        if any(other.has_failed() for other in others):
+            _abort()
+            return
+
+
+def _abort() -> None:
+    """Let go whatever waits for the others: NCCL would wait for a process that has died, where gloo notices."""
+    with _ABORTING:
+        if distributed.is_initialized() and distributed.get_backend() == "nccl":
+            distributed.distributed_c10d._abort_process_group()
 
 
 @contextmanager

@@ -11,16 +11,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mmsa import learning
 from mmsa.build import check
 from mmsa.errors import ConfigError
 from mmsa.stages import Phase
 from mmsa.testing.batches import select
 from mmsa.testing.laws import MOMENT, Subject
-from mmsa.testing.training import LENGTHS
+from mmsa.testing.training import LENGTHS, RandomFold
 from mmsa.training.shares import Shares, check_shares
 from mmsa.training.trainer import Trainer, alone
 from tests.contracts.conftest import configuration
 from tests.training.test_steps import STILL, gradients, trainer_of
+
+OF_RANK_0 = {"loss": 2.0, "mae": 1.0}
 
 
 class OneRank:
@@ -36,6 +39,14 @@ class OneRank:
     def no_backward_sync(self, module: nn.Module, enabled: bool) -> Iterator[None]:
         self.exchanged.append(not enabled)
         yield
+
+    @property
+    def is_global_zero(self) -> bool:
+        return self.global_rank == 0
+
+    def broadcast(self, metrics: dict[str, float]) -> dict[str, float]:
+        assert not metrics
+        return OF_RANK_0
 
     def backward(self, loss: Tensor) -> None:
         loss.backward()
@@ -89,6 +100,19 @@ def test_each_process_draws_for_itself_and_the_same_again_in_the_same_epoch(tmp_
         assert not any(torch.equal(first[name], other[name]) for name in ("masks", "dropout"))
         assert all(torch.equal(first[name], other[name]) for name in ("order", "places"))
     assert all(map(torch.equal, drawn(0, 1).values(), drawn(0, 2).values())), "rank 0 goes on by the run's generators"
+
+
+def test_only_rank_0_evaluates_selects_and_writes(tmp_path: Path) -> None:
+    subject = Subject(configuration(*STILL, "trainer.max_epochs=2", "trainer.batch_size=10"))
+    trainer, learner = of_rank(trainer_of(subject, tmp_path), 1, 2), subject.learner()
+    trainer.generators = {"order": torch.Generator()}
+    trainer.gradients = Shares(0).gradients
+    nothing: Any = None  # a fold that is read would raise
+    train: Any = RandomFold(subject.batch(lengths=LENGTHS))
+    optimizers = learning.build_optimizers(subject.cfg, learner)
+    state = trainer.fit(learner, optimizers, None, train, nothing, lambda *_: None)
+    assert (state.epoch, state.best_epoch, state.best_score) == (2, 1, OF_RANK_0["mae"])
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
