@@ -143,6 +143,15 @@ def test_a_frozen_transformer_has_the_losses_of_one_device(small: list[str], tmp
         assert ours == pytest.approx(theirs, rel=1e-5)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_two_gpus_have_the_losses_of_one(small: list[str]) -> None:
+    typed = [*("device=cuda" if one == "device=cpu" else one for one in small), *STILL, "fusion=concat"]
+    one, two = (mmsa.run([*typed, f"device.devices={number}"], quiet=True) for number in (1, 2))
+    for ours, theirs in zip(curve(two.folder), curve(one.folder), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+
+
 @pytest.mark.slow
 def test_a_stopped_run_goes_on_to_equal_bits_and_on_one_device_to_its_end(
     small: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

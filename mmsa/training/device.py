@@ -68,7 +68,7 @@ def make_fabric(
         devices=devices,
         strategy=DDPStrategy(timeout=LONGEST_WAIT, find_unused_parameters=True),
         precision=precision,
-        plugins=Ranks(rank, devices, port or find_free_network_port()),
+        plugins=OneMachine(rank, devices, port or find_free_network_port()),
     )
 
 
@@ -91,7 +91,7 @@ def _check_number(devices: int, accelerator: str) -> None:
         )
 
 
-class Ranks(ClusterEnvironment):
+class OneMachine(ClusterEnvironment):
     """The processes of a run on several devices of this machine, whatever a cluster's variables say.
 
     Args:

@@ -12,6 +12,7 @@ from mmsa.model import Learner
 from mmsa.stages import Phase, Task
 from mmsa.training.phases import lowered, summed
 from mmsa.training.seeding import derived_seed
+from mmsa.training.together import hindrance_of
 from mmsa.training.trainer import Trainer
 from mmsa.types import Batch, Moment
 
@@ -81,8 +82,10 @@ def _hindrance(learner: Learner, task: Task) -> str | None:
     name = type(learner.objective).__name__
     if any(phase.optimizer is not None for phase in learner.objective.phases):
         return f"{name} has a phase with an optimiser of its own"
+    if hindrance_of(type(learner.objective)):
+        return f"{name} has a memory"
     if not learner.objective.averages:
-        return f"{name} has a memory, or losses that are not means over all utterances of a batch"
+        return f"{name} has losses that are not means over all utterances of a batch"
     weights: Mapping[str, float] = getattr(task, "auxiliary", {})
     if compared := [loss for loss, weight in weights.items() if weight]:
         return f"the loss task.auxiliary.{compared[0]} compares the utterances of a batch"

@@ -120,7 +120,7 @@ def test_only_rank_0_evaluates_selects_and_writes(tmp_path: Path) -> None:
     [
         (["objective=contrastive", "task=classification"], "ContrastiveObjective has a memory"),
         (["objective=self_mm", "fusion=mlp"], "SelfMM has a memory"),
-        (["objective=unimodal"], "UnimodalObjective has a memory, or losses that are not means"),
+        (["objective=unimodal"], "UnimodalObjective has losses that are not means"),
         (["fusion=misa"], "the loss task.auxiliary.similarity compares"),
         (["trainer.batch_size=1"], "needs an utterance"),
     ],
