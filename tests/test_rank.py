@@ -70,13 +70,13 @@ def others() -> list[psutil.Process]:
     return [one for one in psutil.Process().children() if "mmsa.rank" in one.cmdline()]
 
 
-def interrupted(patch: pytest.MonkeyPatch, act: Any) -> None:
-    """Let something happen in rank 0 after the first step of the second epoch."""
+def interrupted(patch: pytest.MonkeyPatch, act: Any, when: int = 2) -> None:
+    """Let something happen in rank 0 after the first step of an epoch."""
     batch = Journal.batch
 
     def acting(journal: Journal, epoch: int, share: float) -> None:
         batch(journal, epoch, share)
-        if epoch == 2:
+        if epoch == when:
             act()
 
     patch.setattr(Journal, "batch", acting)
@@ -93,26 +93,27 @@ def folder_of(said: str) -> Path:
     return Path(found)
 
 
-def test_two_devices_have_the_losses_of_one_also_when_stopped_and_resumed(
+def test_two_devices_have_the_losses_of_one_and_one_resumes_a_run_of_two(
     small: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With gradients that add up, frozen parts, and a last batch that is smaller than the number of devices."""
+    """With gradients that add up, parts without any, and a last batch of fewer utterances than devices."""
     typed = [*small, *STILL, "fusion=concat", "trainer.batch_size=95", "trainer.accumulate=2", "trainer.clip_norm=1"]
-    typed += ["objective._target_=tests.test_rank.Unused"]
+    typed += ["objective._target_=tests.test_rank.Unused", "trainer.max_epochs=3"]
     one = mmsa.run(typed, quiet=True)
     before = torch.get_num_threads(), dict(os.environ)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        interrupted(patch, stop)
+        interrupted(patch, stop, when=3)
         mmsa.run([*typed, TWO])
     assert not others() and not distributed.is_initialized()
     assert (torch.get_num_threads(), dict(os.environ)) == before
     said = capsys.readouterr().out
     assert "stopped by Ctrl-C" in said and "191 train" in said and ", cpu, 2 processes" in said
-    two = mmsa.run([f"trainer.resume={folder_of(said)}"], quiet=True)
-    assert len(curve(one.folder)) == 2
+    assert RunRecord.read(folder_of(said)).environment["devices"] == "2"
+    two = mmsa.run([f"trainer.resume={folder_of(said)}", "device.devices=1"], quiet=True)
+    assert len(curve(one.folder)) == 3
     for ours, theirs in zip(curve(two.folder), curve(one.folder), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5)
-    assert RunRecord.read(two.folder).environment["devices"] == "2"
+    assert RunRecord.read(two.folder).environment["devices"] == "2, then 1"
     assert "devices" not in RunRecord.read(one.folder).environment
 
 
@@ -153,22 +154,17 @@ def test_two_gpus_have_the_losses_of_one(small: list[str]) -> None:
 
 
 @pytest.mark.slow
-def test_a_stopped_run_goes_on_to_equal_bits_and_on_one_device_to_its_end(
+def test_a_stopped_run_goes_on_to_equal_bits(
     small: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     typed = [*small, *EVERYTHING, TWO]
     undisturbed = mmsa.run(typed, quiet=True)
-
-    def stopped() -> Path:
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            interrupted(patch, stop)
-            mmsa.run(typed)
-        return folder_of(capsys.readouterr().out)
-
-    same(undisturbed, mmsa.run([f"trainer.resume={stopped()}"], quiet=True))
-    alone = mmsa.run([f"trainer.resume={stopped()}", "device.devices=1"], quiet=True)
-    assert RunRecord.read(alone.folder).environment["devices"] == "2, then 1"
-    assert curve(alone.folder)[0] == curve(undisturbed.folder)[0] and len(curve(alone.folder)) == 2
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupted(patch, stop)
+        mmsa.run(typed)
+    resumed = mmsa.run([f"trainer.resume={folder_of(capsys.readouterr().out)}"], quiet=True)
+    same(undisturbed, resumed)
+    assert RunRecord.read(resumed.folder).environment["devices"] == "2"
 
 
 @pytest.mark.slow
