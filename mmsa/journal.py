@@ -370,7 +370,7 @@ def _each(*steps: Callable[[], object]) -> BaseException | None:
 def _devices(number: int, former: RunRecord | None) -> str:
     """The numbers of devices on which a run has trained so far, and trains now."""
     before = former.environment.get("devices", "1") if former else str(number)
-    return before if before.rpartition(" ")[2] == str(number) else f"{before}, then {number}"
+    return before if before.rpartition(" ")[2] == str(number) else f"{before}, later {number}"
 
 
 def source_of_multirun(outputs: Path, dataset: str) -> Mapping[str, str]:

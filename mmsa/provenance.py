@@ -45,7 +45,7 @@ def environment(device: str, threads: int, devices: str = "1") -> dict[str, str]
     Args:
         device: on which is computed, such as "cuda:0".
         threads: of the processor, in each process.
-        devices: how many computed, such as "2", or "2, then 1" of a run that was resumed on another number.
+        devices: how many computed, such as "2", or "2, later 1" of a run that was resumed on another number.
     """
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for package in PACKAGES:

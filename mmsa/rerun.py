@@ -85,7 +85,8 @@ def _device(cfg: DictConfig, folder: Path, record: RunRecord) -> str:
     try:
         return str(make_fabric(**cfg.device).device)
     except ConfigError as error:
-        here = train_command([*record.overrides, "device=cpu"])
+        fewer = str(error).startswith("device.devices=")
+        here = train_command([*record.overrides, "device.devices=1" if fewer else "device=cpu"])
         raise ConfigError(
             f"{folder}: {str(error).splitlines()[0]}\n"
             f"  run it again on a machine that has one, or type {here} for a new run on this one"

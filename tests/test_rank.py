@@ -113,7 +113,7 @@ def test_two_devices_have_the_losses_of_one_and_one_resumes_a_run_of_two(
     assert len(curve(one.folder)) == 3
     for ours, theirs in zip(curve(two.folder), curve(one.folder), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5)
-    assert RunRecord.read(two.folder).environment["devices"] == "2, then 1"
+    assert RunRecord.read(two.folder).environment["devices"] == "2, later 1"
     assert "devices" not in RunRecord.read(one.folder).environment
 
 

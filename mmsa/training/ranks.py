@@ -132,15 +132,17 @@ def launch(fabric: Fabric) -> None:
     """Let this process meet the others; its threads and its environment stay as they are."""
     threads, before = torch.get_num_threads(), {name: os.environ.get(name) for name in _VARIABLES}
     os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0")  # we notice ourselves, and keep the reason
-    fabric.launch()
-    with _unheard():  # DDP advises once against looking for unused parameters, which phases and own parts may have
-        fabric.setup_module(nn.LayerNorm(1))(torch.zeros(1, 1, device=fabric.device))
-    torch.set_num_threads(threads)
-    for name, value in before.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
+    try:
+        fabric.launch()
+        with _unheard():  # DDP advises once against looking for unused parameters, which phases and own parts may have
+            fabric.setup_module(nn.LayerNorm(1))(torch.zeros(1, 1, device=fabric.device))
+    finally:
+        torch.set_num_threads(threads)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _failed(others: Sequence[Rank]) -> Rank | None:
