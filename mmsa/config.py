@@ -61,6 +61,7 @@ class DeviceOptions:
         threads: CPU threads, >= 1.
         pack_seeds: "auto" trains several seeds of one configuration in one joint step where that is faster, "off" one
             after the other.
+        devices: how many share every batch, >= 1, each by a process of its own on this machine.
     """
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"]
@@ -68,6 +69,7 @@ class DeviceOptions:
     deterministic: bool
     threads: Count
     pack_seeds: Literal["auto", "off"] = "auto"
+    devices: Count = 1
 
 
 @dataclass(frozen=True)

@@ -268,6 +268,8 @@ def stored_config(folder: Path) -> dict[str, Any]:
         ) from None
     if isinstance(config.get("trainer"), dict):
         config["trainer"] = {"accumulate": 1, "keep_last": False} | config["trainer"]
+    if isinstance(config.get("device"), dict):
+        config["device"] = {"devices": 1} | config["device"]
     config.setdefault("objective", {"_target_": "mmsa.objective.task.TaskObjective"})
     return config
 

@@ -5,7 +5,7 @@ Batch and Output enter and leave the model, where Lightning Fabric rebuilds them
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
@@ -34,6 +34,22 @@ class Batch:
     rows: Tensor
     ids: tuple[str, ...]
     pieces: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def part(self, rows: Sequence[int]) -> Batch:
+        """The utterances at these positions of the batch, at least one, with its padding."""
+        index = torch.tensor(rows)
+
+        def of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: tensor[index] for name, tensor in tensors.items()}
+
+        return Batch(
+            features=of(self.features),
+            lengths=of(self.lengths),
+            targets=of(self.targets),
+            rows=self.rows[index],
+            ids=tuple(self.ids[row] for row in rows),
+            pieces=of(self.pieces),
+        )
 
     def to(self, device: torch.device) -> Batch:
         """The same batch with every tensor on `device`."""

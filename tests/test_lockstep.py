@@ -132,6 +132,7 @@ def test_what_cannot_be_batched_trains_one_after_the_other_and_says_so_once(
     [
         ("hidden_dim=17", "hidden_dim=17 is as fast so"),
         ("trainer.accumulate=2", "trainer.accumulate=2"),
+        ("device.devices=2", "device.devices=2"),
         ("device.precision=bf16-mixed", "device.precision=bf16-mixed"),
         ("device=mps", "joint steps are of a CPU"),
         ("objective=self_mm fusion=mlp", "the objective has a memory of its own"),

@@ -98,7 +98,7 @@ class Trainer:
     """Fits a model on the train fold and selects an epoch on the validation fold.
 
     Args:
-        fabric: where it runs and in which precision.
+        fabric: where it runs and in which precision; of several processes rank 0 evaluates and writes.
         task: loss, metrics and the monitored one.
         folder: where the checkpoints go.
         generators: everything random besides dropout, by name; "order" shuffles the utterances, "places" their batches.
@@ -168,7 +168,8 @@ class Trainer:
             progress.epoch += 1
             lr = optimizers[MAIN].param_groups[0]["lr"]
             losses = self._train_epoch(learner, optimizers, schedule, train, progress.epoch)
-            metrics, _ = self.evaluate(learner.model, valid)
+            evaluated = self.evaluate(learner.model, valid)[0] if self.fabric.is_global_zero else {}
+            metrics = self.fabric.broadcast(evaluated)
             score = metrics[self.task.monitor]
             record = {**losses, **{f"valid/{name}": value for name, value in metrics.items()}, "lr": lr}
             progress.history.append(record)
@@ -299,8 +300,9 @@ class Trainer:
         )
 
     def _keep(self, name: str, content: dict[str, Any]) -> None:
-        self.before_save()
-        save_checkpoint(self.folder / name, content)
+        if self.fabric.is_global_zero:
+            self.before_save()
+            save_checkpoint(self.folder / name, content)
 
     def restored(
         self, learner: Learner, optimizers: Mapping[str, Optimizer], schedule: Schedule | None
