@@ -19,6 +19,7 @@ from mmsa.analysis.runs import run_of
 from mmsa.analysis.tables import make_tables
 from mmsa.data.batches import Data, Fold
 from mmsa.data.naming import data_name
+from mmsa.data.resident import near
 from mmsa.data.store import FOLDS, Store
 from mmsa.display import Display
 from mmsa.errors import DataError
@@ -160,6 +161,7 @@ def run(
         trainer = Trainer(fabric, task, checkpoints, generators, on_batch=told, before_save=journal.check, **options)
         learner, *ready = fabric.setup(learner, *optimizers.values())
         optimizers = dict(zip(optimizers, ready, strict=True))
+        train, valid = near(fabric.device, train, valid)
         state = trainer.restored(learner, optimizers, schedule) if resumed else TrainingState()
         with journal.training(state):
             trainer.fit(learner, optimizers, schedule, train, valid, journal.epoch, state)

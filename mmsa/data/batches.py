@@ -63,7 +63,7 @@ class Fold:
         num_steps = {m: int(max(self.steps[rows] if same_axis else n)) for m, n in lengths.items()}
         padded = {m: stream.padded(rows, num_steps[m]) for m, stream in self.streams.items()}
         return Batch(
-            features={m: torch.from_numpy(features) for m, (features, _) in padded.items()},
+            features={m: torch.as_tensor(features) for m, (features, _) in padded.items()},
             lengths={m: torch.from_numpy(n) for m, n in lengths.items()},
             targets={name: torch.from_numpy(values[rows]) for name, values in self.targets.items()},
             rows=torch.from_numpy(rows),
