@@ -24,10 +24,11 @@ def make_fabric(
     deterministic: bool,
     threads: int,
     pack_seeds: str = "off",
+    graphs: str = "off",
 ) -> Fabric:
     """The device and precision of this process, with its number of threads and determinism set.
 
-    Args: as `mmsa.config.DeviceOptions` says; `pack_seeds` is of several runs.
+    Args: as `mmsa.config.DeviceOptions` says; `pack_seeds` is of several runs, `graphs` of a trainer.
 
     Raises:
         ConfigError: the accelerator is not there.
