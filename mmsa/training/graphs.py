@@ -41,7 +41,7 @@ class CudaCapture:
 
     def __call__(self, once: Callable[[], Results]) -> tuple[Callable[[], None], Results]:
         graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
-        generator = torch.cuda.default_generators[stream.device_index]
+        generator = torch.cuda.default_generators[torch.cuda.current_device()]
         spare = generator.clone_state()
         try:
             with torch.cuda.graph(graph, self._pool, capture_error_mode="thread_local"):
