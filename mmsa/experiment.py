@@ -157,18 +157,17 @@ def run(
             journal.display.say(line)
         say_what_is_read(journal, data, task, train, valid)
         options = {key: value for key, value in cfg.trainer.items() if key not in OF_THE_RUN}
-        graphs = None
         if member and member.together:
             options["gradients"] = member.gradients
-        elif OmegaConf.select(cfg, "device.graphs") == "auto":
-            graphs = graphs_for(fabric, learner, cfg.trainer.accumulate, journal.display.say)
+        elif OmegaConf.select(cfg, "device.graphs") == "auto" and (
+            graphs := graphs_for(fabric, learner, cfg.trainer.accumulate, journal.display.say)
+        ):
+            options["gradients"], train.multiple = graphs, MULTIPLE
         checkpoints, told = journal.folder / "checkpoints", journal.batch
         trainer = Trainer(fabric, task, checkpoints, generators, on_batch=told, before_save=journal.check, **options)
         learner, *ready = fabric.setup(learner, *optimizers.values())
         optimizers = dict(zip(optimizers, ready, strict=True))
         train, valid = near(fabric.device, train, valid)
-        if graphs is not None:
-            trainer.gradients, train.multiple = graphs, MULTIPLE
         state = trainer.restored(learner, optimizers, schedule) if resumed else TrainingState()
         with journal.training(state):
             trainer.fit(learner, optimizers, schedule, train, valid, journal.epoch, state)

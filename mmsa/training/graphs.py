@@ -23,6 +23,8 @@ MULTIPLE = 4
 """Of padded numbers of steps, so that the shapes are few."""
 VISITS = 3
 """A shape is captured when it comes for this time: rare ones are not worth it, and kernels are to be loaded before."""
+MOST = 64
+"""Graphs, each of which takes megabytes; further shapes run eagerly."""
 CLOSE = 1e-2
 """Largest difference between a graph and the eager pass, as a share of the largest value: far below another draw."""
 
@@ -127,7 +129,8 @@ class Graph:
 
     def __call__(self, batch: Batch) -> Losses:
         """The losses of a batch; their gradients are in the parameters."""
-        torch._foreach_copy_(tensors_of(self._batch), tensors_of(batch))
+        for kept, tensor in zip(tensors_of(self._batch), tensors_of(batch), strict=True):
+            kept.copy_(tensor)
         self._draws.renew()
         self._replay()
         for parameter, gradient in zip(self._parameters, self.gradients, strict=True):
@@ -160,7 +163,7 @@ class Graphs:
         self._visits[shape] += 1
         if shape in self._graphs:
             return [self._graphs[shape](batch)]
-        if self._failed or self._visits[shape] < VISITS:
+        if self._failed or self._visits[shape] < VISITS or len(self._graphs) == MOST:
             return alone(trainer, learner, [batch], moments, phase)
         return self._captured(shape, trainer, learner, batch, moments, phase)
 

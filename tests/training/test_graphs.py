@@ -12,21 +12,31 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mmsa.data.batches import Data
+import mmsa
+from mmsa.data.batches import Data, Fold
+from mmsa.data.resident import resident
+from mmsa.model import Learner
 from mmsa.stages import Objective
 from mmsa.testing.laws import MOMENT, Subject
 from mmsa.testing.training import NUM_BATCHES, SIZES, STOPPED_IN, Stopped, fitted, same
 from mmsa.training.device import one_device
 from mmsa.training.graphs import MULTIPLE, VISITS, Graphs, Results, compare, hindrance
-from mmsa.training.trainer import Trainer
+from mmsa.training.trainer import Trainer, TrainingState
 from mmsa.types import Batch, Internals, Moment, Output
 from tests.contracts.conftest import configuration, encoder_overrides, quickly_built
 from tests.data.test_batches import prepared, store_of
 
 RECIPES = {
     "mmlatch": ("fusion=attention", "feedback=mmlatch", "regularizer=m3", "regularizer.sites=[inputs,encoded]"),
-    "soft m3": ("fusion=concat", "regularizer=m3", "regularizer.mode=soft", "task=classification"),
-    "unimodal": ("fusion=concat", "objective=unimodal", "task.head_dropout=0.2", "trainer.clip_norm=0.1"),
+    "unimodal": (
+        "fusion=concat",
+        "regularizer=m3",
+        "regularizer.mode=soft",
+        "objective=unimodal",
+        "task=classification",
+        "task.head_dropout=0.2",
+        "trainer.clip_norm=0.1",
+    ),
 }
 NUM_STEPS = SIZES["max_epochs"] * NUM_BATCHES
 
@@ -60,9 +70,16 @@ def trained(subject: Subject, folder: Path, capture: Any) -> tuple[Any, list[str
         return fitted(subject, folder, gradients=Graphs(said.append, capture)), said
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def plain() -> Subject:
     return Subject(configuration("fusion=concat"))
+
+
+@pytest.fixture(scope="module")
+def eager(plain: Subject, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingState, Learner]:
+    """A training without graphs."""
+    with quickly_built():
+        return fitted(plain, tmp_path_factory.mktemp("eager"))
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -89,16 +106,29 @@ def test_a_stopped_training_by_graphs_goes_on_to_the_same_bits(tmp_path: Path) -
     assert same(whole.history, resumed.history) and same(learner.state_dict(), other.state_dict())
 
 
-def test_a_shape_is_captured_when_it_has_come_often_enough(plain: Subject, tmp_path: Path) -> None:
+def test_a_shape_is_captured_when_it_has_come_often_enough_and_there_is_room(
+    plain: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmsa.training.graphs.MOST", 2)
     capture = Repeated()
     graphs, learner = Graphs(print, capture), plain.learner()
     trainer = Trainer(one_device(), plain.task, tmp_path, {}, max_epochs=1, batch_size=4, patience=1, gradients=graphs)
     optimizers: Any = {"main": torch.optim.SGD(learner.parameters(), lr=0.0)}
     seen = []
-    for lengths in ((4, 9, 1, 6), (9, 2, 2, 2), (5, 1), (9, 9, 9, 9), (3, 9, 1, 1), (5, 2), (2, 5)):
+    for lengths in (
+        (4, 9, 1, 6),
+        (9, 2, 2, 2),
+        (5, 1),
+        (9, 9, 9, 9),
+        (3, 9, 1, 1),
+        (5, 2),
+        (2, 5),
+        *[(3, 3)] * VISITS,
+        (5, 5),
+    ):
         trainer.step(learner, optimizers, [plain.batch(lengths=lengths)], [MOMENT])
         seen.append((capture.num_captures, capture.num_repeats))
-    assert seen == [(0, 0), (0, 0), (0, 0), (1, 1), (1, 2), (1, 2), (2, 3)]
+    assert seen == [(0, 0), (0, 0), (0, 0), (1, 1), (1, 2), (1, 2), (2, 3), *[(2, 3)] * VISITS, (2, 4)]
 
 
 def wrong_loss(results: Results) -> None:
@@ -128,13 +158,11 @@ def broken(once: Callable[[], Results]) -> Any:
     ],
 )
 def test_a_graph_that_fails_or_differs_ends_all_and_costs_nothing(
-    capture: Any, reason: str, plain: Subject, tmp_path: Path
+    capture: Any, reason: str, plain: Subject, eager: tuple[TrainingState, Learner], tmp_path: Path
 ) -> None:
-    (state, learner), said = trained(plain, tmp_path / "graphs", capture)
+    (state, learner), said = trained(plain, tmp_path, capture)
     assert said == [f"steps run without CUDA graphs: {reason}"]
-    with quickly_built():
-        eager, other = fitted(plain, tmp_path / "eager")
-    assert same(state.history, eager.history) and same(learner.state_dict(), other.state_dict())
+    assert same(state.history, eager[0].history) and same(learner.state_dict(), eager[1].state_dict())
 
 
 class Head(nn.Linear):
@@ -231,3 +259,21 @@ def test_where_pytorch_is_deterministic_the_bits_are_compared(monkeypatch: pytes
         compare(eager, found)
     with pytest.raises(RuntimeError, match="the none of a graph"):
         compare(eager, {**eager, "none": torch.zeros(1)})
+
+
+def test_a_run_on_a_gpu_trains_by_graphs_on_resident_folds(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which the CPU plays the part."""
+    capture, folds = Repeated(), []
+
+    def near(device: torch.device, *given: Fold) -> list[Fold]:
+        folds.extend(resident(fold, device) for fold in given)
+        return folds[-2:]
+
+    monkeypatch.setattr("mmsa.experiment.graphs_for", lambda fabric, learner, accumulate, say: Graphs(say, capture))
+    monkeypatch.setattr("mmsa.experiment.near", near)
+    typed = [*small, "fusion=concat", "trainer.batch_size=300", "trainer.max_epochs=4"]
+    by_graphs = mmsa.run(typed, quiet=True)
+    assert (capture.num_captures, capture.num_repeats) == (1, 2)
+    assert mmsa.run([*typed, "device.graphs=off"], quiet=True).predictions == by_graphs.predictions, "of one length"
+    assert capture.num_captures == 1
+    assert [fold.multiple for fold in folds] == [MULTIPLE, 1, 1, 1]
