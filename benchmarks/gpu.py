@@ -29,6 +29,7 @@ from mmsa.training.graphs import MULTIPLE, graphs_for
 RECIPES = {"mmlatch": ("experiment=mmlatch",), "no-feedback": ("experiment=mmlatch", "feedback=none")}
 HEAD = ["Work", "Form", "Utterances per second", "Times as fast as from the host", "Remark"]
 NUM_SEEDS = 16
+TESTS = Path(__file__).parents[1] / "tests"
 TESTS_SECONDS, WORK_SECONDS = 160, 4.0
 """The most that the tests may take, and about how long each work of each form is measured."""
 
@@ -97,10 +98,13 @@ def seeds_together(device: str) -> str:
 
 
 def tested() -> str:
-    """The last line of the tests that need a GPU."""
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
+    """The last line of the tests that need a GPU, and whether they passed."""
+    files = [str(path) for path in TESTS.rglob("test_*.py") if "pytest.mark.gpu" in path.read_text(encoding="utf-8")]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", *sorted(files)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TESTS_SECONDS, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=TESTS_SECONDS, check=False, cwd=TESTS.parent
+        )
     except subprocess.TimeoutExpired:
         return f"failed: not done in {TESTS_SECONDS} s"
     if done.returncode:

@@ -46,7 +46,14 @@ def test_the_tests_on_the_gpu_are_summed_up(
     rc: int, verdict: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = "F.\nAssertionError: far off\n===== 1 failed, 1 passed in 9 s =====\n"
-    done: Any = subprocess.CompletedProcess([], rc, said, "")
-    monkeypatch.setattr(subprocess, "run", lambda command, **how: done)
+    typed: list[str] = []
+
+    def done(command: list[str], **how: Any) -> Any:
+        typed.extend(command)
+        return subprocess.CompletedProcess([], rc, said, "")
+
+    monkeypatch.setattr(subprocess, "run", done)
     assert gpu.tested() == f"{verdict}: 1 failed, 1 passed in 9 s"
+    files = [Path(word).name for word in typed if word.endswith(".py")]
+    assert {"test_on_gpu.py", "test_resident.py"} <= set(files) and "test_lockstep.py" not in files
     assert ("far off" in capsys.readouterr().out) == bool(rc)

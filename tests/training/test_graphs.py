@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from copy import copy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from mmsa.stages import Objective
 from mmsa.testing.laws import MOMENT, Subject
 from mmsa.testing.training import NUM_BATCHES, SIZES, STOPPED_IN, Stopped, fitted, same
 from mmsa.training.device import one_device
-from mmsa.training.graphs import MULTIPLE, VISITS, Graphs, Results, compare, hindrance
+from mmsa.training.graphs import MULTIPLE, VISITS, CudaCapture, Graphs, Results, compare, hindrance
 from mmsa.training.trainer import Trainer, TrainingState
 from mmsa.types import Batch, Internals, Moment, Output
 from tests.contracts.conftest import configuration, encoder_overrides, quickly_built
@@ -163,6 +164,36 @@ def test_a_graph_that_fails_or_differs_ends_all_and_costs_nothing(
     (state, learner), said = trained(plain, tmp_path, capture)
     assert said == [f"steps run without CUDA graphs: {reason}"]
     assert same(state.history, eager[0].history) and same(learner.state_dict(), eager[1].state_dict())
+
+
+def test_after_a_capture_that_fails_steps_run_where_they_did_with_another_state(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """PyTorch leaves its own stream current, and the generator's state in the broken capture."""
+    done: list[tuple[str, Any]] = []
+
+    @contextmanager
+    def graph(*_: Any, **how: Any) -> Iterator[None]:
+        yield
+        done.append(("ended", how))
+
+    own = SimpleNamespace(clone_state=lambda: "spare", graphsafe_set_state=lambda state: done.append(("state", state)))
+    for name, value in {
+        "CUDAGraph": lambda: SimpleNamespace(replay="replay", pool=lambda: "pool"),
+        "graph": graph,
+        "current_stream": lambda: "stream",
+        "set_stream": lambda stream: done.append(("stream", stream)),
+        "current_device": lambda: 0,
+        "default_generators": (own,),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    capture = CudaCapture()
+    results: Results = ({}, [])
+    assert capture(lambda: results) == ("replay", results)
+    assert done == [("ended", {"capture_error_mode": "thread_local"})]
+    with pytest.raises(ZeroDivisionError):
+        capture(lambda: 1 / 0)  # type: ignore[arg-type,return-value]
+    assert done[1:] == [("stream", "stream"), ("state", "spare")]
 
 
 class Head(nn.Linear):
