@@ -193,7 +193,8 @@ class Graphs:
         except Exception as error:  # noqa: BLE001  (whatever it is, the run can do without)
             self._failed = True
             self._graphs.clear()
-            self._say(f"steps run without CUDA graphs: {str(error).partition(chr(10))[0] or type(error).__name__}")
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            self._say(f"steps run without CUDA graphs: {reason}")
         finally:
             restore(sources, after)
             for parameter, gradient in zip(parameters, gradients, strict=True):
