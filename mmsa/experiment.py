@@ -21,6 +21,7 @@ from mmsa.analysis.runs import run_of
 from mmsa.analysis.tables import make_tables
 from mmsa.data.batches import Data, Fold
 from mmsa.data.naming import data_name
+from mmsa.data.resident import near
 from mmsa.data.store import FOLDS, Store
 from mmsa.display import Display
 from mmsa.errors import DataError
@@ -36,6 +37,7 @@ from mmsa.secrets import conceal
 from mmsa.settling import track
 from mmsa.stages import Task
 from mmsa.training.device import determinism_restored, make_fabric
+from mmsa.training.graphs import MULTIPLE, graphs_for
 from mmsa.training.ranks import other_ranks
 from mmsa.training.schedules import Schedule
 from mmsa.training.seeding import derived_seed, generator, initialisation
@@ -145,7 +147,12 @@ def run(
             journal.display.say(line)
         say_what_is_read(journal, data, task, train, valid)
         hooks: dict[str, Any] = {"on_batch": journal.batch, "before_save": journal.check}
-        hooks |= {"gradients": member.gradients} if member else {}
+        if member and member.together:
+            hooks["gradients"] = member.gradients
+        elif OmegaConf.select(cfg, "device.graphs") == "auto" and (  # older runs have no such option
+            graphs := graphs_for(fabric, parts.learner, cfg.trainer.accumulate, journal.display.say)
+        ):
+            hooks["gradients"], train.multiple = graphs, MULTIPLE
         with other_ranks(fabric, journal.folder, store.path):
             trainer, fit, state = fitting(cfg, fabric, parts, journal.folder, resumed, **hooks)
             with journal.training(state):
@@ -227,7 +234,8 @@ def fitting(
     learner, *ready = fabric.setup(parts.learner, *parts.optimizers.values())
     optimizers = dict(zip(parts.optimizers, ready, strict=True))
     state = trainer.restored(learner, optimizers, parts.schedule) if resumed else TrainingState()
-    fit = partial(trainer.fit, learner, optimizers, parts.schedule, parts.train, parts.valid, progress=state)
+    train, valid = near(fabric.device, parts.train, parts.valid)
+    fit = partial(trainer.fit, learner, optimizers, parts.schedule, train, valid, progress=state)
     return trainer, fit, state
 
 

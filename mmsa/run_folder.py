@@ -86,7 +86,7 @@ def place_among_runs() -> str:
 def is_hidden(key: str) -> bool:
     """Whether an option, or a whole group, does not distinguish runs."""
     of_the_run = (f"trainer.{option}" for option in OF_THE_RUN)
-    named = ("dataset.doctor", "device.pack_seeds", "name", *of_the_run)
+    named = ("dataset.doctor", "device.pack_seeds", "device.graphs", "name", *of_the_run)
     return key.startswith(("paths.", "tracking", "hydra")) or key in named
 
 

@@ -30,13 +30,14 @@ def make_fabric(
     deterministic: bool,
     threads: int,
     pack_seeds: str = "off",
+    graphs: str = "off",
     devices: int = 1,
     rank: int = 0,
     port: int | None = None,
 ) -> Fabric:
     """The device and precision of this process, with its number of threads and determinism set.
 
-    Args: as `mmsa.config.DeviceOptions` says; `pack_seeds` is of several runs. Of several devices also
+    Args: as `mmsa.config.DeviceOptions` says; `pack_seeds` and `graphs` are of trainers. Of several devices also
         rank: of this process among the `devices` ones, from 0.
         port: where they meet; None finds a free one.
 

@@ -59,15 +59,16 @@ def evaluate(
     model.eval()
     truths = task.truths(fold.targets)
     predictions = np.empty(truths.shape, dtype=np.float64)
-    total = 0.0
+    rows, losses, decided = [], [], []
     for batch in fold.batches(batch_size):
         moved = batch.to(device)
         output = model(moved)
-        total += task.loss(output, moved).item() * len(batch.ids)
-        decided = task.decide(output.predictions[output.primary])
-        predictions[batch.rows.numpy()] = decided.cpu().double().numpy()  # mps has no float64
-    metrics = task.metrics(predictions, truths)
-    return {"loss": total / len(fold), **metrics}, predictions
+        rows.append(batch.rows)
+        losses.append(task.loss(output, moved))
+        decided.append(task.decide(output.predictions[output.primary]))
+    predictions[torch.cat(rows).numpy()] = torch.cat(decided).cpu().double().numpy()  # mps has no float64
+    total = sum(loss * len(of_one) for loss, of_one in zip(torch.stack(losses).tolist(), rows, strict=True))
+    return {"loss": total / len(fold), **task.metrics(predictions, truths)}, predictions
 
 
 EpochCallback = Callable[[TrainingState, Mapping[str, float]], None]
