@@ -57,8 +57,10 @@ def make_fabric(
     if devices > 1:
         _check_number(devices, chosen)
     torch.set_num_threads(threads)
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")  # 1,024 are few: a length has its own
+    if "DNNL_PRIMITIVE_CACHE_CAPACITY" not in os.environ:  # its former name, which a user may have set
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")  # 1,024 are few: a length has its own
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic cuda products need
+    torch.backends.cudnn.allow_tf32 = False  # PyTorch lets a GPU's recurrences round to 10 bits in 32-true
     torch.use_deterministic_algorithms(deterministic, warn_only=chosen == "mps")
     memory.fill_uninitialized_memory = False  # costs 3 to 5 % of a step, and nothing reads it
     if devices == 1:
@@ -140,17 +142,19 @@ class OneMachine(ClusterEnvironment):
 
 
 class Determinism:
-    """PyTorch's determinism as it is now."""
+    """PyTorch's determinism and rounding as they are now."""
 
     def __init__(self) -> None:
         self._on = torch.are_deterministic_algorithms_enabled()
         self._warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
         self._fills = memory.fill_uninitialized_memory
+        self._tf32 = torch.backends.cudnn.allow_tf32
 
     def restore(self) -> None:
         """Make it so again."""
         torch.use_deterministic_algorithms(self._on, warn_only=self._warn_only)
         memory.fill_uninitialized_memory = self._fills
+        torch.backends.cudnn.allow_tf32 = self._tf32
 
 
 @contextmanager

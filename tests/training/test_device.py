@@ -14,7 +14,7 @@ import torch
 
 from mmsa.errors import ConfigError
 from mmsa.program import training
-from mmsa.training.device import make_fabric
+from mmsa.training.device import determinism_restored, make_fabric
 from tests.house.command_lines import check
 
 CLUSTERS = {
@@ -65,11 +65,18 @@ def test_a_prompt_is_refused_with_the_line_for_a_terminal(monkeypatch: pytest.Mo
 
 
 def test_the_kernels_of_every_length_are_kept_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    capacity = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
-    for own, expected in ((None, "16384"), ("7", "7")):
-        if own is None:
-            monkeypatch.delenv(capacity, raising=False)
-        else:
-            monkeypatch.setenv(capacity, own)
+    capacity, former = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "DNNL_PRIMITIVE_CACHE_CAPACITY"
+    for own, expected in (({}, "16384"), ({capacity: "7"}, "7"), ({former: "7"}, None)):
+        for name in (capacity, former):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in own.items():
+            monkeypatch.setenv(name, value)
         make_fabric("cpu", "32-true", False, 1)
-        assert os.environ[capacity] == expected
+        assert os.environ.get(capacity) == expected
+
+
+def test_32_bits_are_32_bits_on_a_gpu_too() -> None:
+    with determinism_restored():
+        torch.backends.cudnn.allow_tf32 = True
+        make_fabric("cpu", "32-true", False, 1)
+        assert not torch.backends.cudnn.allow_tf32
