@@ -6,6 +6,7 @@ import os
 import re
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +25,13 @@ CLUSTERS = {
     "open mpi": {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_LOCAL_RANK": "1"},
     "kubeflow": {"KUBERNETES_PORT": "1", "MASTER_ADDR": "a", "MASTER_PORT": "1", "WORLD_SIZE": "2", "RANK": "1"},
 }
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    """Other tests find PyTorch as it comes."""
+    with determinism_restored():
+        yield
 
 
 @pytest.mark.parametrize("cluster", list(CLUSTERS))
@@ -76,7 +84,6 @@ def test_the_kernels_of_every_length_are_kept_unless_the_user_says_otherwise(mon
 
 
 def test_32_bits_are_32_bits_on_a_gpu_too() -> None:
-    with determinism_restored():
-        torch.backends.cudnn.allow_tf32 = True
-        make_fabric("cpu", "32-true", False, 1)
-        assert not torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = True
+    make_fabric("cpu", "32-true", False, 1)
+    assert not torch.backends.cudnn.allow_tf32
