@@ -188,7 +188,7 @@ class Lockstep:
 
     def _stop(self, error: BaseException) -> None:
         """End the other runs, each by its own way out."""
-        by = error if isinstance(error, KeyboardInterrupt) else KeyboardInterrupt("an error of another seed")
+        by = KeyboardInterrupt("an error of another seed") if isinstance(error, Exception) else error
         for run in self._runs:
             if run:  # started, and not ended
                 try:

@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,13 @@ from mmsa import build, experiment
 from mmsa.compose import Composer
 from mmsa.data.batches import Data
 from mmsa.data.store import Store
+from mmsa.display import Display
 from mmsa.errors import DataError, Pruned, TrainingError
 from mmsa.journal import TrialHooks
+from mmsa.lockstep import Lockstep, Member
 from mmsa.overrides import text_override, typed_overrides
-from mmsa.record import RunRecord
+from mmsa.record import Packing, RunRecord
+from mmsa.seeds import why_apart
 from mmsa.settling import replace
 from mmsa.sweep.lasting import StorageAway, at_once
 from mmsa.sweep.options import SweepSpec
@@ -79,12 +83,19 @@ class TrialRunner:
         """
         varying = overrides_of(self.space, trial.params)
         trial.set_user_attr("overrides", typed_overrides(varying))
-        final = self.spec.options["final"]
-        seeds = [None] if final else list(range(self.spec.seed, self.spec.seed + self.spec.options["seeds"]))
+        members: dict[int | None, Member | None] = {None: None}
+        if not self.spec.options["final"]:
+            members = self._members(trial, varying)
         values: list[list[float]] = []
-        for index, seed in enumerate(seeds):
-            values.append(self._seed(trial, varying, seed, watched=index == 0))
-            if len(values) < len(seeds) and len(self.spec.objectives) == 1:
+        found: dict[int | None, list[float] | TrainingError] = {}
+        for seed, member in members.items():
+            if seed not in found and member is not None and member.together:
+                found = self._together(trial, varying, members)
+            value = found.get(seed) or self._seed(trial, varying, seed, watched=not values, member=member)
+            if isinstance(value, TrainingError):
+                raise value
+            values.append(value)
+            if len(values) < len(members) and len(self.spec.objectives) == 1:
                 self._compare_seeds(trial, [value[0] for value in values])
         by_objective = zip(*values, strict=True)
         return [self._objective(list(found), mode) for found, mode in zip(by_objective, self.spec.modes, strict=True)]
@@ -96,37 +107,86 @@ class TrialRunner:
         ]
         return sum(len(history.read_text().splitlines()) - 1 for history in histories if history.is_file())
 
-    def _seed(self, trial: Trial, varying: Sequence[str], seed: int | None, watched: bool) -> list[float]:
-        """The objectives of one run, which resumes where a dead worker left it."""
-        runs: dict[str, Any] = dict(trial.user_attrs.get("seeds", {}))
-        key = str(seed) if seed is not None else "run"
-        former = self._runs / Path(runs[key]["folder"]).name if key in runs else None  # absolute in older studies
+    def _members(self, trial: Trial, varying: Sequence[str]) -> dict[int | None, Member | None]:
+        """The seeds of a trial, each with its part in joint steps; None of one that a dead worker has begun.
+
+        The first seed trains alone where a pruner watches it: most trials that end early end there.
+        """
+        first, pruner = self.spec.seed, self.spec.options["pruner"]
+        seeds = range(first, first + self.spec.options["seeds"])
+        cfg = self._compose(self._overrides(varying, first))
+        if len(seeds) == 1 or cfg.device.pack_seeds == "off":
+            return dict.fromkeys(seeds)
+        fresh = [seed for seed in seeds if self._left(trial, str(seed))[1] is None]
+        joint = [seed for seed in fresh if seed != first or pruner == "none"]
+        reason = why_apart_in_trials(self.spec, cfg, len(joint))
+        alone = Packing(reason=reason or f"sweep.pruner={pruner} watches the first seed")
+        forms = dict.fromkeys(fresh, alone) | dict.fromkeys(joint, alone if reason else Packing(seeds=tuple(joint)))
+        return {seed: Member(Display(quiet=True), forms[seed]) if seed in forms else None for seed in seeds}
+
+    def _together(
+        self, trial: Trial, varying: Sequence[str], members: Mapping[int | None, Member | None]
+    ) -> dict[int | None, list[float] | TrainingError]:
+        """The objectives of the seeds that train together, or why one could not go on."""
+        joint = {seed: member for seed, member in members.items() if member is not None and member.together}
+
+        def tried(seed: int | None, member: Member) -> list[float] | TrainingError:
+            try:
+                return self._seed(trial, varying, seed, watched=False, member=member)
+            except TrainingError as error:
+                return error
+
+        bodies = [partial(tried, seed, member) for seed, member in joint.items()]
+        return dict(zip(joint, Lockstep([*joint.values()], bodies, lambda line: None).run(), strict=True))
+
+    def _overrides(self, varying: Sequence[str], seed: int | None) -> list[str]:
+        return [*self.space.fixed, *varying, *([f"seed={seed}"] if seed is not None else [])]
+
+    def _left(self, trial: Trial, key: str) -> tuple[Path | None, RunRecord | None]:
+        """The folder of the run that a dead worker left of a seed, and its record where it need not begin anew."""
+        run = trial.user_attrs.get("seeds", {}).get(key)
+        former = self._runs / Path(run["folder"]).name if run else None  # absolute in older studies
         record = former_record(former) if former else None
+        if former is not None and record is not None and record.status not in ("finished", "pruned"):
+            whole = "seconds" in self.spec.objectives  # what a dead worker took is not known
+            record = None if whole or not (former / "checkpoints" / "last.pt").is_file() else record
+        return former, record
+
+    def _seed(
+        self, trial: Trial, varying: Sequence[str], seed: int | None, watched: bool, member: Member | None
+    ) -> list[float]:
+        """The objectives of one run, which resumes where a dead worker left it."""
+        key = str(seed) if seed is not None else "run"
+        former, record = self._left(trial, key)
         if record is not None and record.status == "pruned":  # its worker died before it could tell
             raise Pruned(record.reason)
         if record is None or record.status != "finished":
-            overrides = [*self.space.fixed, *varying, *([f"seed={seed}"] if seed is not None else [])]
-            resumed = []
-            whole = "seconds" in self.spec.objectives  # what a dead worker took is not known
-            if former and record is not None and not whole and (former / "checkpoints" / "last.pt").is_file():
-                resumed = [text_override("trainer.resume", str(former))]
-            elif former:
+            resumed = [text_override("trainer.resume", str(former))] if record is not None else []
+            if former is not None and record is None:
                 replace(former)
-            self._run(trial, overrides, resumed, key, watched)
+            self._run(trial, self._overrides(varying, seed), resumed, key, watched, member)
             record = RunRecord.read(self._runs / trial.user_attrs["seeds"][key]["folder"])
         known = {**record.metrics, "num_parameters": record.num_parameters, "seconds": record.seconds}
         found = [known.get(name) for name in self.spec.objectives]
         if any(value is None or not math.isfinite(value) for value in found):
             shown = ", ".join(f"{n} is {v}" for n, v in zip(self.spec.objectives, found, strict=True))
             raise TrainingError(f"an objective is not finite: {shown}.")
-        runs = dict(trial.user_attrs.get("seeds", {}))
+        runs: dict[str, Any] = dict(trial.user_attrs.get("seeds", {}))
         self.check()
         known_of = {"score": found[0], "epochs": record.epochs, "seconds": record.seconds}
         runs[key] = {**runs[key], **known_of, "run_id": record.mlflow_run_id}
         trial.set_user_attr("seeds", runs)
         return [float(value) for value in found if value is not None]
 
-    def _run(self, trial: Trial, overrides: list[str], resumed: list[str], key: str, watched: bool) -> None:
+    def _run(
+        self,
+        trial: Trial,
+        overrides: list[str],
+        resumed: list[str],
+        key: str,
+        watched: bool,
+        member: Member | None,
+    ) -> None:
         cfg = self._compose([*overrides, *resumed])
 
         def started(folder: Path) -> None:
@@ -156,7 +216,7 @@ class TrialRunner:
 
         final = self.spec.options["final"]
         hooks = TrialHooks(self.spec.study, trial.number, final, started, epoch, self._data, self.check)
-        experiment.run(cfg, typed_overrides(overrides), quiet=True, trial=hooks)
+        experiment.run(cfg, typed_overrides(overrides), quiet=True, trial=hooks, member=member)
 
     def _data(self, cfg: DictConfig) -> tuple[Store, Data]:
         """The data of a configuration; those of the last one are kept, as the trials of a sweep mostly share them."""
@@ -197,6 +257,19 @@ class TrialRunner:
 
         margin = float(t.ppf(confidence, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
         return mean + margin if mode == "min" else mean - margin
+
+
+def why_apart_in_trials(spec: SweepSpec, cfg: DictConfig, num_seeds: int) -> str | None:
+    """Why seeds of a trial train one after the other, as far as it shows; None: in joint steps.
+
+    Args:
+        spec: the sweep.
+        cfg: the configuration of the trial.
+        num_seeds: those that nothing else keeps apart.
+    """
+    if "seconds" in spec.objectives:
+        return "sweep.objectives has seconds, and joint steps take those of all"
+    return why_apart(cfg, num_seeds)
 
 
 def former_record(folder: Path) -> RunRecord | None:

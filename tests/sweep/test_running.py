@@ -409,23 +409,6 @@ def test_a_trial_whose_worker_died_before_it_could_tell_that_it_was_pruned(
     assert trial.state == TrialState.PRUNED and set(trial.intermediate_values) == {1}
 
 
-def test_the_seeds_of_a_trial_behind_those_of_the_best_end_it(base: list[str]) -> None:
-    made = make(
-        *base,
-        "optimizer.lr=choice(0.01, 1.0)",
-        "sweep.seeds=5",
-        "trainer.max_epochs=1",
-        "trainer.batch_size=16",
-        sampler=GRID,
-    )
-    study = work(made)
-    best, worse = study.trials
-    assert best.state == TrialState.COMPLETE and len(seed_scores(best)) == 5
-    assert worse.state == TrialState.PRUNED and "behind the same seeds" in worse.user_attrs["reason"]
-    assert 2 <= len(seed_scores(worse)) < 5
-    assert set(worse.intermediate_values) == {1}, "epochs of the first seed only: seeds are no epochs"
-
-
 def test_a_trial_goes_on_with_what_its_dead_worker_had(base: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     whole = work(make(*base, LR, "sweep.trials=1", "sweep.seeds=2", "trainer.max_epochs=3", "sweep.study=whole"))
     made = make(*base, LR, "sweep.trials=1", "sweep.seeds=2", "trainer.max_epochs=3", "sweep.study=killed")
