@@ -87,14 +87,11 @@ class TrialRunner:
         if not self.spec.options["final"]:
             members = self._members(trial, varying)
         values: list[list[float]] = []
-        found: dict[int | None, list[float] | TrainingError] = {}
+        found: dict[int | None, list[float]] = {}
         for seed, member in members.items():
             if seed not in found and member is not None and member.together:
                 found = self._together(trial, varying, members)
-            value = found.get(seed) or self._seed(trial, varying, seed, watched=not values, member=member)
-            if isinstance(value, TrainingError):
-                raise value
-            values.append(value)
+            values.append(found.get(seed) or self._seed(trial, varying, seed, watched=not values, member=member))
             if len(values) < len(members) and len(self.spec.objectives) == 1:
                 self._compare_seeds(trial, [value[0] for value in values])
         by_objective = zip(*values, strict=True)
@@ -126,17 +123,10 @@ class TrialRunner:
 
     def _together(
         self, trial: Trial, varying: Sequence[str], members: Mapping[int | None, Member | None]
-    ) -> dict[int | None, list[float] | TrainingError]:
-        """The objectives of the seeds that train together, or why one could not go on."""
+    ) -> dict[int | None, list[float]]:
+        """The objectives of the seeds that train together."""
         joint = {seed: member for seed, member in members.items() if member is not None and member.together}
-
-        def tried(seed: int | None, member: Member) -> list[float] | TrainingError:
-            try:
-                return self._seed(trial, varying, seed, watched=False, member=member)
-            except TrainingError as error:
-                return error
-
-        bodies = [partial(tried, seed, member) for seed, member in joint.items()]
+        bodies = [partial(self._seed, trial, varying, seed, False, member) for seed, member in joint.items()]
         return dict(zip(joint, Lockstep([*joint.values()], bodies, lambda line: None).run(), strict=True))
 
     def _overrides(self, varying: Sequence[str], seed: int | None) -> list[str]:
