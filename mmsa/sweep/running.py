@@ -16,17 +16,16 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner, WilcoxonPruner
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from mmsa import build, experiment
+from mmsa import build, experiment, seeds
 from mmsa.compose import Composer
 from mmsa.data.batches import Data
 from mmsa.data.store import Store
 from mmsa.display import Display
-from mmsa.errors import DataError, Pruned, TrainingError
+from mmsa.errors import DataError, MmsaError, Pruned, TrainingError
 from mmsa.journal import TrialHooks
 from mmsa.lockstep import Lockstep, Member
 from mmsa.overrides import text_override, typed_overrides
 from mmsa.record import Packing, RunRecord
-from mmsa.seeds import why_apart
 from mmsa.settling import replace
 from mmsa.sweep.lasting import StorageAway, at_once
 from mmsa.sweep.options import SweepSpec
@@ -61,21 +60,25 @@ class TrialRunner:
         spec: the sweep.
         space: its dimensions.
         study: the study, with its pruner.
-        check: raises Disowned where the trial in hand is no longer this worker's; called before anything is written.
+        check: raises Disowned where a trial is no longer this worker's; called before anything of it is written.
     """
 
     spec: SweepSpec
     space: Space
     study: optuna.Study
-    check: Callable[[], None]
+    check: Callable[[Trial], None]
 
     def __post_init__(self) -> None:
         self._compose = Composer(self.spec.config_folders)
         self._opened: tuple[str, tuple[Store, Data]] | None = None
         self._runs = Path(self.spec.folder).parent.parent / "runs"
 
-    def run(self, trial: Trial) -> list[float]:
+    def run(self, trial: Trial, member: Member | None = None) -> list[float]:
         """Run every seed of a trial and return its objectives.
+
+        Args:
+            trial: the trial.
+            member: its part among trials of a grid that train together; None of a trial for itself.
 
         Raises:
             Pruned: the trial has fallen behind.
@@ -83,19 +86,29 @@ class TrialRunner:
         """
         varying = overrides_of(self.space, trial.params)
         trial.set_user_attr("overrides", typed_overrides(varying))
-        members: dict[int | None, Member | None] = {None: None}
+        members: dict[int | None, Member | None] = {None: member}
         if not self.spec.options["final"]:
             members = self._members(trial, varying)
         values: list[list[float]] = []
         found: dict[int | None, list[float]] = {}
         for seed, member in members.items():
-            if seed not in found and member is not None and member.together:
+            if seed is not None and seed not in found and member is not None and member.together:
                 found = self._together(trial, varying, members)
             values.append(found.get(seed) or self._seed(trial, varying, seed, watched=not values, member=member))
             if len(values) < len(members) and len(self.spec.objectives) == 1:
                 self._compare_seeds(trial, [value[0] for value in values])
         by_objective = zip(*values, strict=True)
         return [self._objective(list(found), mode) for found, mode in zip(by_objective, self.spec.modes, strict=True)]
+
+    def trains_with_others(self, trial: Trial) -> bool:
+        """Whether points of a grid that differ from a trial's in their seed alone train together with it."""
+        if "seed" not in self.space.distributions:
+            return False
+        try:
+            cfg = self._compose(self._overrides(overrides_of(self.space, trial.params), None))
+            return cfg.device.pack_seeds == "auto" and not why_apart_in_trials(self.spec, cfg, seeds.FEWEST)
+        except MmsaError:  # its own run says why
+            return False
 
     def epochs_of(self, trial: FrozenTrial) -> int:
         """How many epochs the runs of a trial have behind them, those of all seeds together."""
@@ -162,7 +175,7 @@ class TrialRunner:
             shown = ", ".join(f"{n} is {v}" for n, v in zip(self.spec.objectives, found, strict=True))
             raise TrainingError(f"an objective is not finite: {shown}.")
         runs: dict[str, Any] = dict(trial.user_attrs.get("seeds", {}))
-        self.check()
+        self.check(trial)
         known_of = {"score": found[0], "epochs": record.epochs, "seconds": record.seconds}
         runs[key] = {**runs[key], **known_of, "run_id": record.mlflow_run_id}
         trial.set_user_attr("seeds", runs)
@@ -205,7 +218,8 @@ class TrialRunner:
                     raise Pruned(f"epoch {number} with {objective} {metrics[objective]:.4g}: behind the other trials")
 
         final = self.spec.options["final"]
-        hooks = TrialHooks(self.spec.study, trial.number, final, started, epoch, self._data, self.check)
+        check = partial(self.check, trial)
+        hooks = TrialHooks(self.spec.study, trial.number, final, started, epoch, self._data, check)
         experiment.run(cfg, typed_overrides(overrides), quiet=True, trial=hooks, member=member)
 
     def _data(self, cfg: DictConfig) -> tuple[Store, Data]:
@@ -250,16 +264,18 @@ class TrialRunner:
 
 
 def why_apart_in_trials(spec: SweepSpec, cfg: DictConfig, num_seeds: int) -> str | None:
-    """Why seeds of a trial train one after the other, as far as it shows; None: in joint steps.
+    """Why seeds of a sweep train one after the other, as far as it shows; None: in joint steps.
 
     Args:
         spec: the sweep.
-        cfg: the configuration of the trial.
+        cfg: the configuration of a trial.
         num_seeds: those that nothing else keeps apart.
     """
+    if spec.options["final"] and spec.options["trial_minutes"] is not None:
+        return "sweep.trial_minutes is of one trial at a time"
     if "seconds" in spec.objectives:
         return "sweep.objectives has seconds, and joint steps take those of all"
-    return why_apart(cfg, num_seeds)
+    return seeds.why_apart(cfg, num_seeds)
 
 
 def former_record(folder: Path) -> RunRecord | None:

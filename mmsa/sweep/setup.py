@@ -227,8 +227,14 @@ def space_of(spec: SweepSpec) -> Space:
     return replace(space, fixed=(*kept, text_override("paths.outputs", str(outputs))))
 
 
-def open_sweep(spec: SweepSpec, slot: str) -> tuple[TrialDesk, TrialRunner]:
-    """The sweep as a worker needs it."""
+def open_sweep(spec: SweepSpec, slot: str, num_slots: int = 1) -> tuple[TrialDesk, TrialRunner]:
+    """The sweep as a worker needs it.
+
+    Args:
+        spec: the sweep.
+        slot: what the worker computes on, for people.
+        num_slots: slots of the sweep on this machine; a launcher's jobs count as those of each.
+    """
     options = spec.options
     space = space_of(spec)
     grid = is_grid(spec.sampler)
@@ -240,7 +246,8 @@ def open_sweep(spec: SweepSpec, slot: str) -> tuple[TrialDesk, TrialRunner]:
         pruner=make_pruner(options["pruner"], options["min_epochs"]),
     )
     limits = options["retries"], options["max_failures"]
-    desk = TrialDesk(study, space.distributions, spec.total, *limits, slot, points=points)
+    num_slots = options["workers"] or num_slots
+    desk = TrialDesk(study, space.distributions, spec.total, *limits, slot, points=points, num_slots=num_slots)
     runner = TrialRunner(spec, space, study, desk.check)
     desk.reached = runner.epochs_of
     return desk, runner

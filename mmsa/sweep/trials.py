@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from optuna import Study
@@ -25,6 +28,8 @@ FAILED_BEFORE = "failed before the command"
 POINT = "point"
 """Attribute of a trial: the point of a grid that it runs, as JSON with sorted keys."""
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+MOST_SEEDS = 16
+"""The most points of a grid that a worker holds at once, whose death costs all of them their epoch."""
 
 
 class TooManyFailures(MmsaError):
@@ -38,7 +43,8 @@ class TrialDesk:
     Exactly `total` trials are finished or pruned at the end, each recorded once. A trial belongs to the worker in its
     attribute "owner", by a claim with a number. A worker holds a lock for as long as it lives, by which workers of the
     same host know the dead; those of other hosts are known by a counter that stands still. A point of a grid becomes a
-    trial when a worker is free for it: a storage reads all trials that have not ended anew, for each of its calls.
+    trial when a worker is free for it: a storage reads all trials that have not ended anew, for each of its calls. A
+    worker may hold several points that differ in their seed alone; each has a claim and an end of its own.
 
     Args:
         study: with the sampler that suggests.
@@ -49,6 +55,7 @@ class TrialDesk:
         slot: what the worker computes on, for people.
         reached: how far a trial has come, by its checkpoints.
         points: of a grid, each as its trial's attribute POINT; it ends when none is left to try, whatever `total` is.
+        num_slots: slots of the sweep on this host.
     """
 
     study: Study
@@ -59,19 +66,20 @@ class TrialDesk:
     slot: str = ""
     reached: Callable[[FrozenTrial], int] = lambda trial: 0
     points: Sequence[str] | None = None
+    num_slots: int = 1
     worker: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def __post_init__(self) -> None:
         self.place = place()
         self._alive = Lock(worker_lock(self.worker), "a worker")
         self._asking = Lock(study_lock(self.study.study_name), "a worker that asks for a trial")
-        self._claimed: Claim | None = None
+        self._claims: dict[int, Claim] = {}
         self._watch = Watch()
 
     def open(self) -> None:
-        """Show that this worker lives, and that its host takes part."""
+        """Show that this worker lives, and that its host takes part, with how many slots."""
         self._alive.acquire()
-        self.study.set_user_attr(f"place {self.place}", time.time())
+        self.study.set_user_attr(f"place {self.place}", self.num_slots)
 
     def next(self) -> Trial | None:
         """The next trial to run, this worker's from now on; None while there is none.
@@ -79,6 +87,7 @@ class TrialDesk:
         Raises:
             TooManyFailures: the sweep has ended.
         """
+        self._claims.clear()
         with self._asking:
             trials = self.study.get_trials(deepcopy=False)
             if num_failed(self.study, trials) >= self.max_failures:
@@ -97,6 +106,32 @@ class TrialDesk:
             self._suggest(trial)
         return trial if self._is_wanted(trial) else None
 
+    def beside(self, trial: Trial, fewest: int) -> list[Trial]:
+        """Further trials, this worker's from now on: points of a grid that differ from a trial's in the seed alone.
+
+        Of all points that wait, a worker takes no more than the share of a slot, so that no other is idle by it.
+
+        Args:
+            trial: as `next` gives it.
+            fewest: trials, this one among them, below which it stays alone.
+        """
+        if self.points is None or trial.user_attrs["attempts"] > 1 or "seeds" in trial.user_attrs:
+            return []
+        with self._asking:
+            trials = self.study.get_trials(deepcopy=False)
+            taken = self._taken(trials)
+            alike = [point for point in self._alike[_without_seed(trial.user_attrs[POINT])] if point not in taken]
+            num_waiting = len(self.points) - len(taken) + sum(t.state == TrialState.WAITING for t in trials)
+            share = math.ceil((1 + num_waiting) / sum(self._places().values()))
+            chosen = alike[: min(share, MOST_SEEDS) - 1]
+            if 1 + len(chosen) < fewest:
+                return []
+            for point in chosen:
+                self.study.enqueue_trial(json.loads(point), user_attrs={POINT: point})
+            waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+            found = [self._taken_on(left) for left in waiting if left.user_attrs.get(POINT) in chosen]
+        return [other for other in found if other is not None and self._is_wanted(other)]
+
     def is_complete(self) -> bool:
         """Whether nothing is left to run, now or later."""
         trials = self.study.get_trials(deepcopy=False)
@@ -105,15 +140,14 @@ class TrialDesk:
             return not under_way and self._next_point(self.points, trials) is None
         return sum(trial.state in DONE for trial in trials) >= self.total
 
-    def check(self) -> None:
-        """See that the trial in hand is still this worker's.
+    def check(self, trial: Trial) -> None:
+        """See that a trial in hand is still this worker's.
 
         Raises:
             Disowned: it is not.
             StorageAway: nobody can say.
         """
-        if self._claimed is not None:
-            self._claimed.check()
+        self._claims[trial._trial_id].check()
 
     def tell(
         self,
@@ -124,7 +158,7 @@ class TrialDesk:
         seconds: float | None = None,
     ) -> bool:
         """End a trial; False where it was no longer this worker's, which leaves it as it is."""
-        self.let_go()
+        self.let_go(trial)
         with self._asking:
             if not self._is_mine(trial):
                 return False
@@ -137,7 +171,7 @@ class TrialDesk:
 
     def release(self, trial: Trial) -> None:
         """Leave a trial for whoever comes next; it does not count as a death."""
-        self.let_go()
+        self.let_go(trial)
         with self._asking:
             if self._is_mine(trial):
                 frozen = self.study._storage.get_trial(trial._trial_id)
@@ -146,17 +180,17 @@ class TrialDesk:
 
     def close(self) -> None:
         """This worker takes no further trials."""
-        self.let_go()
+        for claim in self._claims.values():
+            claim.let_go()
         self._alive.path.unlink(missing_ok=True)  # nobody waits for it
         self._alive.release()
 
-    def let_go(self) -> None:
-        """Show no further sign of life for the trial in hand."""
-        if self._claimed is not None:
-            self._claimed.let_go()
+    def let_go(self, trial: Trial) -> None:
+        """Show no further sign of life for a trial in hand."""
+        self._claims[trial._trial_id].let_go()
 
     def _is_mine(self, trial: Trial) -> bool:
-        return self._claimed is not None and self._claimed.stands(self.study._storage.get_trial(trial._trial_id))
+        return self._claims[trial._trial_id].stands(self.study._storage.get_trial(trial._trial_id))
 
     def _may_ask(self, trials: Sequence[FrozenTrial], abandoned: set[int]) -> bool:
         """Whether a trial may begin; of a grid its point is then in the queue."""
@@ -192,7 +226,7 @@ class TrialDesk:
             taken = (other.state in (*DONE, TrialState.RUNNING) for other in before)
             wanted = len(self._places()) == 1 or sum(taken) < self.total
         if not wanted:
-            self.let_go()
+            self.let_go(trial)
             self._withdraw(trial._trial_id)
         return wanted
 
@@ -233,7 +267,7 @@ class TrialDesk:
         if foreign:
             time.sleep(SETTLE_SECONDS)
             if not self._is_mine(trial):
-                self.let_go()
+                self.let_go(trial)
                 return None
         self._suggest(trial)
         return trial
@@ -249,16 +283,38 @@ class TrialDesk:
     def _claim(self, trial: Trial, attempts: int, number: int = 1) -> None:
         """Make a trial this worker's, by its claim of this number."""
         owner = {"worker": self.worker, "place": self.place, "slot": self.slot, "since": time.time(), "claim": number}
-        self._claimed = Claim(trial, owner)
+        self._claims[trial._trial_id] = Claim(trial, owner)
         trial.set_user_attr("attempts", attempts)
+
+    def _taken_on(self, left: FrozenTrial) -> Trial | None:
+        """A trial that waits, this worker's from now on; None where another one was faster."""
+        if not self.study._storage.set_trial_state_values(left._trial_id, TrialState.RUNNING):
+            return None
+        trial = Trial(self.study, left._trial_id)
+        self._claim(trial, attempts=1)
+        self._suggest(trial)
+        return trial
 
     def _suggest(self, trial: Trial) -> None:
         """Every parameter of a trial; those that a dead worker had are kept."""
         for name, values in self.distributions.items():
             trial._suggest(name, values)
 
-    def _places(self) -> list[str]:
-        return [name for name in self.study.user_attrs if name.startswith("place ")]
+    def _places(self) -> dict[str, int]:
+        """The hosts that take part, each with its slots; a former version wrote a time, of more seconds than slots."""
+        return {name: slots for name, slots in self.study.user_attrs.items() if name.startswith("place ")}
+
+    @cached_property
+    def _alike(self) -> Mapping[str, Sequence[str]]:
+        """The points of a grid, by what they are without their seed."""
+        found = defaultdict(list)
+        for point in self.points or ():
+            found[_without_seed(point)].append(point)
+        return found
+
+
+def _without_seed(point: str) -> str:
+    return json.dumps({key: value for key, value in json.loads(point).items() if key != "seed"}, sort_keys=True)
 
 
 def study_lock(study: str) -> Path:

@@ -253,9 +253,9 @@ ALLOCATOR = (
 def test_what_ends_a_run_is_the_trials_reason_in_plain_words(error: BaseException, state: str, reason: str) -> None:
     ended: list[Any] = []
     desk = SimpleNamespace(tell=lambda *arguments: ended.append(arguments))
-    runner = SimpleNamespace(run=lambda trial: raised(error), spec=SimpleNamespace(options={"final": False}))
+    runner = SimpleNamespace(run=lambda *arguments: raised(error), spec=SimpleNamespace(options={"final": False}))
     trial: Any = SimpleNamespace(number=0)
-    assert not worker.run_one(desk, runner, trial, threading.Event())  # type: ignore[arg-type]
+    assert not worker.run_one(desk, runner, trial)  # type: ignore[arg-type]
     assert [(told[1].name, told[3]) for told in ended] == [(state, reason)]
 
 
@@ -306,7 +306,7 @@ def test_a_run_that_another_worker_took_over_is_left_without_a_trace(
         monkeypatch.setattr(claims, "now", lambda: 0.0)
         trial = desk.next()
         assert trial is not None
-        assert worker.run_one(desk, runner, trial, threading.Event()) is (moment != "error")
+        assert worker.run_one(desk, runner, trial) is (moment != "error")
         assert (contents(runs), made.study.trials) == tuple(before) and not ended, moment
     desk.close()
 
@@ -321,11 +321,11 @@ def test_a_finished_trial_never_becomes_a_failed_one_while_the_storage_is_away(
     def tells(*arguments: Any, **more: Any) -> Any:
         return tell(*arguments, **more) if next(ends) > 1 else raised(StorageAway("it did not answer"))
 
-    def checks(desk: TrialDesk) -> None:
+    def checks(desk: TrialDesk, trial: optuna.Trial) -> None:
         if away == [1, 2]:  # where the second run ends
             away.append(0)
             raise StorageAway("it did not answer")
-        check(desk)
+        check(desk, trial)
 
     def restores(trainer: Trainer, model: Any) -> str:
         away.append(len(away) + 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import threading
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,11 +17,11 @@ from mmsa.compose import compose
 from mmsa.errors import TrainingError
 from mmsa.journal import Journal
 from mmsa.record import Packing, RunRecord
-from mmsa.sweep import worker
+from mmsa.sweep import claims, worker
 from mmsa.sweep.running import why_apart_in_trials
 from mmsa.sweep.summary import seed_scores
 from mmsa.training.trainer import Trainer
-from tests.sweep.test_running import GRID, LR, base, make, runs, work
+from tests.sweep.test_running import GRID, LR, base, contents, make, runs, work
 
 __all__ = ["base", "runs"]
 
@@ -38,7 +40,7 @@ def records(trial: FrozenTrial, runs: Path) -> dict[str, RunRecord]:
 def test_a_pruner_watches_the_first_seed_and_the_others_train_together_to_the_same_end(
     base: list[str], runs: Path
 ) -> None:
-    typed = [*base, "optimizer.lr=choice(0.01, 0.3)", "sweep.seeds=4", "trainer.max_epochs=1", "trainer.batch_size=32"]
+    typed = [*base, "optimizer.lr=choice(0.01, 0.3)", "sweep.seeds=4", "trainer.max_epochs=1", "trainer.batch_size=64"]
 
     def ended(form: str) -> optuna.Study:
         return work(make(*typed, f"device.pack_seeds={form}", f"sweep.study={form}", sampler=GRID))
@@ -109,11 +111,103 @@ def test_a_seed_that_cannot_go_on_ends_alone_and_then_its_trial(
     assert [one.status for one in records(trial, runs).values()] == ["finished", "failed", "finished"]
 
 
-def test_joint_steps_are_not_offered_where_a_sweep_counts_seconds() -> None:
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "1 of them are faster so"),
+        ({"objectives": ["seconds"]}, "sweep.objectives has seconds"),
+        ({"final": True, "trial_minutes": 5}, "sweep.trial_minutes is of one trial at a time"),
+    ],
+)
+def test_why_seeds_of_a_sweep_train_one_after_the_other(options: dict[str, Any], said: str) -> None:
     cfg = compose(["device=cpu", "hidden_dim=16"])
+    held = {"objectives": ["valid/mae"], "final": False, "trial_minutes": None} | options
+    spec: Any = SimpleNamespace(objectives=held["objectives"], options=held)
+    assert str(why_apart_in_trials(spec, cfg, 2 if options else 1)).startswith(said)
+    assert why_apart_in_trials(SimpleNamespace(objectives=[], options={"final": False}), cfg, 2) is None  # type: ignore[arg-type]
 
-    def reason(objective: str, num_seeds: int) -> str | None:
-        return why_apart_in_trials(SimpleNamespace(objectives=[objective]), cfg, num_seeds)  # type: ignore[arg-type]
 
-    assert reason("valid/mae", 2) is None and str(reason("valid/mae", 1)).startswith("1 of them")
-    assert str(reason("seconds", 2)).startswith("sweep.objectives has seconds")
+def folders(study: optuna.Study) -> list[str]:
+    return [trial.user_attrs["seeds"]["run"]["folder"] for trial in study.trials]
+
+
+def test_points_of_a_grid_that_differ_in_the_seed_train_together_to_the_scores_that_they_have_alone(
+    base: list[str], runs: Path
+) -> None:
+    typed = [*base, "seed=1,2", "trainer.max_epochs=1", "trainer.batch_size=64"]
+
+    def ended(form: str, rates: str) -> dict[tuple[float, int], RunRecord]:
+        more = [f"device.pack_seeds={form}", f"optimizer.lr={rates}", f"sweep.study={form}"]
+        study = work(make(*typed, *more, option="grid", sampler=GRID))
+        found = [RunRecord.read(runs / folder) for folder in folders(study)]
+        assert [trial.value for trial in study.trials] == [record.metrics["valid/mae"] for record in found]
+        rated = [float(trial.params.get("optimizer.lr", rates)) for trial in study.trials]
+        return {(rate, record.seed): record for rate, record in zip(rated, found, strict=True)}
+
+    alone, packed = ended("off", "0.01"), ended("auto", "0.001,0.01")
+    assert list(packed) == [(0.001, 1), (0.001, 2), (0.01, 1), (0.01, 2)]
+    assert {record.packed for record in packed.values()} == {Packing(seeds=(1, 2))}
+    for point, record in alone.items():
+        assert packed[point].metrics == pytest.approx(record.metrics, rel=1e-3, abs=1e-4)
+
+
+def test_trials_that_train_together_end_each_by_itself(
+    base: list[str], runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(*base, "seed=1,2,3,4", "trainer.batch_size=64", option="grid", sampler=GRID)
+    train = Trainer._train_epoch
+    before: list[Any] = []
+
+    def trains(trainer: Trainer, *arguments: Any) -> Any:
+        found, number = train(trainer, *arguments), 0
+        (number,) = (n for n, folder in enumerate(folders(made.study)) if folder == trainer.folder.parent.name)
+        if (number, arguments[-1]) == (0, 1):
+            raise ZeroDivisionError
+        if (number, arguments[-1]) == (1, 2):  # another host takes it over, while this process sleeps; then it wakes
+            trial = made.study.trials[number]
+            owner = {"worker": "w", "place": "elsewhere:1", "slot": "", "since": 0.0, "claim": 2}
+            made.study._storage.set_trial_user_attr(trial._trial_id, "owner", owner)
+            monkeypatch.setattr(claims, "now", lambda: math.inf)
+            before[:] = contents(runs / folders(made.study)[1]), made.study.trials[1]
+        return found
+
+    monkeypatch.setattr(Trainer, "_train_epoch", trains)
+    assert worker.work(Path(made.spec.folder)) == worker.REPLACE
+    study = made.study
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "RUNNING", "COMPLETE", "COMPLETE"]
+    assert (contents(runs / folders(study)[1]), study.trials[1]) == tuple(before), "it is left without a trace"
+    assert "ZeroDivisionError" in study.trials[0].user_attrs["reason"]
+    assert {trial.user_attrs["attempts"] for trial in study.trials} == {1}
+    assert {RunRecord.read(runs / folder).packed.seeds for folder in folders(study)} == {(1, 2, 3, 4)}
+
+
+@pytest.mark.parametrize(("by_parent", "attempts"), [(True, 0), (False, 1)], ids=["stopped", "killed"])
+def test_each_trial_of_a_stopped_worker_is_resumed_alone(
+    base: list[str], runs: Path, by_parent: bool, attempts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(*base, "seed=1,2", "trainer.batch_size=64", option="grid", sampler=GRID)
+    batch, fit, calls, resumed = Journal.batch, Trainer.fit, count(1), list[Any]()
+    stop = threading.Event()
+
+    def dies(journal: Journal, epoch: int, share: float) -> None:
+        batch(journal, epoch, share)
+        if epoch == 2 and next(calls) == 3:
+            if by_parent:
+                stop.set()
+            raise worker.Stopped
+
+    def fits(trainer: Trainer, *arguments: Any) -> Any:
+        resumed.append((trainer.folder.parent.name, arguments[-1].epoch))
+        return fit(trainer, *arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(worker.Stopped):
+        patch.setattr(Journal, "batch", dies)
+        patch.setattr(threading.Event, "wait", lambda event, seconds=None: event.is_set())
+        worker.work(Path(made.spec.folder), stop=stop)
+    left = [(trial.state, trial.user_attrs["attempts"]) for trial in made.study.trials]
+    assert left == [(TrialState.RUNNING, attempts)] * 2, "what the parent stops does not count as a death"
+    monkeypatch.setattr(Trainer, "fit", fits)
+    study = work(made)
+    assert resumed == [(folder, 1) for folder in folders(study)]
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 2
+    assert {RunRecord.read(runs / folder).packed for folder in folders(study)} == {Packing(seeds=(1, 2), epochs=1)}
