@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 import uuid
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 from optuna import Study
@@ -20,13 +17,10 @@ from mmsa.errors import MmsaError
 from mmsa.locks import Lock, holder, lock_file, place
 from mmsa.sweep.claims import LEASE_SECONDS, OWNER, Claim, Watch, claim_number
 from mmsa.sweep.lasting import ASKED
+from mmsa.sweep.points import POINT, Points, failed_before
 
 SETTLE_SECONDS = 2.0
 """How long two hosts that claim the same abandoned trial wait to see whose name stands."""
-FAILED_BEFORE = "failed before the command"
-"""Attribute of a study: the numbers of the trials that had failed when the sweep's command was last typed."""
-POINT = "point"
-"""Attribute of a trial: the point of a grid that it runs, as JSON with sorted keys."""
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 MOST_SEEDS = 16
 """The most points of a grid that a worker holds at once, whose death costs all of them their epoch."""
@@ -74,6 +68,7 @@ class TrialDesk:
         self._alive = Lock(worker_lock(self.worker), "a worker")
         self._asking = Lock(study_lock(self.study.study_name), "a worker that asks for a trial")
         self._claims: dict[int, Claim] = {}
+        self._points = None if self.points is None else Points(self.study, self.points)
         self._watch = Watch()
 
     def open(self) -> None:
@@ -115,19 +110,16 @@ class TrialDesk:
             trial: as `next` gives it.
             fewest: trials, this one among them, below which it stays alone.
         """
-        if self.points is None or trial.user_attrs["attempts"] > 1 or "seeds" in trial.user_attrs:
+        if self._points is None or trial.user_attrs["attempts"] > 1 or "seeds" in trial.user_attrs:
             return []
         with self._asking:
-            trials = self.study.get_trials(deepcopy=False)
-            taken = self._taken(trials)
-            alike = [point for point in self._alike[_without_seed(trial.user_attrs[POINT])] if point not in taken]
-            num_waiting = len(self.points) - len(taken) + sum(t.state == TrialState.WAITING for t in trials)
+            alike, num_waiting = self._points.alike(trial.user_attrs[POINT], self.study.get_trials(deepcopy=False))
             share = math.ceil((1 + num_waiting) / sum(self._places().values()))
             chosen = alike[: min(share, MOST_SEEDS) - 1]
             if 1 + len(chosen) < fewest:
                 return []
             for point in chosen:
-                self.study.enqueue_trial(json.loads(point), user_attrs={POINT: point})
+                self._points.queue(point)
             waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
             found = [self._taken_on(left) for left in waiting if left.user_attrs.get(POINT) in chosen]
         return [other for other in found if other is not None and self._is_wanted(other)]
@@ -135,9 +127,9 @@ class TrialDesk:
     def is_complete(self) -> bool:
         """Whether nothing is left to run, now or later."""
         trials = self.study.get_trials(deepcopy=False)
-        if self.points is not None:
+        if self._points is not None:
             under_way = any(trial.state in (TrialState.WAITING, TrialState.RUNNING) for trial in trials)
-            return not under_way and self._next_point(self.points, trials) is None
+            return not under_way and self._points.next(trials) is None
         return sum(trial.state in DONE for trial in trials) >= self.total
 
     def check(self, trial: Trial) -> None:
@@ -194,34 +186,24 @@ class TrialDesk:
 
     def _may_ask(self, trials: Sequence[FrozenTrial], abandoned: set[int]) -> bool:
         """Whether a trial may begin; of a grid its point is then in the queue."""
-        if self.points is not None:
-            return any(trial.state == TrialState.WAITING for trial in trials) or self._queue_next(self.points, trials)
+        if self._points is not None:
+            return any(trial.state == TrialState.WAITING for trial in trials) or self._queue_next(self._points, trials)
         running = {trial.number for trial in trials if trial.state == TrialState.RUNNING}
         return sum(trial.state in DONE for trial in trials) + len(running - abandoned) < self.total
 
-    def _queue_next(self, points: Sequence[str], trials: Sequence[FrozenTrial]) -> bool:
+    def _queue_next(self, points: Points, trials: Sequence[FrozenTrial]) -> bool:
         """Queue the next point of a grid; False where none is left."""
-        point = self._next_point(points, trials)
+        point = points.next(trials)
         if point is not None:
-            self.study.enqueue_trial(json.loads(point), user_attrs={POINT: point})
+            points.queue(point)
         return point is not None
-
-    def _next_point(self, points: Sequence[str], trials: Sequence[FrozenTrial]) -> str | None:
-        taken = self._taken(trials)
-        return next((point for point in points if point not in taken), None)
-
-    def _taken(self, trials: Sequence[FrozenTrial]) -> set[str]:
-        """The points of a grid that have a trial; those that failed before the sweep's command are tried again."""
-        again = _failed_before(self.study)
-        has_run = (trial for trial in trials if trial.number not in again and not trial.user_attrs.get("surplus"))
-        return {trial.user_attrs[POINT] for trial in has_run if POINT in trial.user_attrs}
 
     def _is_wanted(self, trial: Trial) -> bool:
         """Withdraw a trial that another host's worker asked for, queued or took at the same moment as this one."""
         before = [other for other in self.study.get_trials(deepcopy=False) if other.number < trial.number]
-        if self.points is not None:
+        if self._points is not None:
             frozen = self.study._storage.get_trial(trial._trial_id)  # without a point where the queue was empty
-            wanted = POINT in frozen.user_attrs and frozen.user_attrs[POINT] not in self._taken(before)
+            wanted = POINT in frozen.user_attrs and frozen.user_attrs[POINT] not in self._points.taken(before)
         else:
             taken = (other.state in (*DONE, TrialState.RUNNING) for other in before)
             wanted = len(self._places()) == 1 or sum(taken) < self.total
@@ -304,18 +286,6 @@ class TrialDesk:
         """The hosts that take part, each with its slots; a former version wrote a time, of more seconds than slots."""
         return {name: slots for name, slots in self.study.user_attrs.items() if name.startswith("place ")}
 
-    @cached_property
-    def _alike(self) -> Mapping[str, Sequence[str]]:
-        """The points of a grid, by what they are without their seed."""
-        found = defaultdict(list)
-        for point in self.points or ():
-            found[_without_seed(point)].append(point)
-        return found
-
-
-def _without_seed(point: str) -> str:
-    return json.dumps({key: value for key, value in json.loads(point).items() if key != "seed"}, sort_keys=True)
-
 
 def study_lock(study: str) -> Path:
     """File of the lock under which one host's processes ask for trials of a study."""
@@ -329,12 +299,8 @@ def worker_lock(worker: str) -> Path:
 
 def num_failed(study: Study, trials: Sequence[FrozenTrial]) -> int:
     """How many trials failed since the sweep's command last ran: earlier failures may have been fixed."""
-    before = _failed_before(study)
+    before = failed_before(study)
     return sum(trial.number not in before for trial in failures(trials))
-
-
-def _failed_before(study: Study) -> frozenset[int]:
-    return frozenset(study.user_attrs.get(FAILED_BEFORE, ()))
 
 
 def failures(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

@@ -25,9 +25,10 @@ from mmsa.errors import Disowned
 from mmsa.sweep import claims
 from mmsa.sweep import trials as trials_module
 from mmsa.sweep.lasting import StorageAway
+from mmsa.sweep.points import FAILED_BEFORE
 from mmsa.sweep.sampling import make_sampler
 from mmsa.sweep.storage import open_storage, quiet_optuna
-from mmsa.sweep.trials import FAILED_BEFORE, TooManyFailures, TrialDesk, end_overdue, note_death
+from mmsa.sweep.trials import TooManyFailures, TrialDesk, end_overdue, note_death
 
 SPACE = {
     "lr": FloatDistribution(1e-4, 1e-1, log=True),
