@@ -224,6 +224,14 @@ def test_a_worker_that_dies_in_a_trial_is_replaced_and_told(
     assert died == [(3, reason)] and len(said) == 1 and said[0].startswith(f"trial 3: {reason} on cpu 1")
 
 
+def test_each_trial_of_a_worker_that_dies_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = "trial 3\ntrial 4\ntrial 12\ntrial 4 ended"
+    said, died = supervise(tmp_path, monkeypatch, f"print({words!r}, flush=True); {KILLS_ITSELF}")
+    assert (
+        [number for number, _ in died] == [3, 12] and len(said) == 1 and said[0].startswith("trials 3, 12: its worker")
+    )
+
+
 def test_a_full_disk_ends_the_sweep_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = "trial 3\nno room: last.pt cannot be written: No space left on device."
     said, died = supervise(tmp_path, monkeypatch, f"print({words!r}); raise SystemExit({NO_ROOM})")

@@ -18,6 +18,7 @@ from mmsa.errors import TrainingError
 from mmsa.journal import Journal
 from mmsa.record import Packing, RunRecord
 from mmsa.sweep import claims, worker
+from mmsa.sweep.drive import note_on_seeds
 from mmsa.sweep.running import why_apart_in_trials
 from mmsa.sweep.summary import seed_scores
 from mmsa.training.trainer import Trainer
@@ -125,6 +126,28 @@ def test_why_seeds_of_a_sweep_train_one_after_the_other(options: dict[str, Any],
     spec: Any = SimpleNamespace(objectives=held["objectives"], options=held)
     assert str(why_apart_in_trials(spec, cfg, 2 if options else 1)).startswith(said)
     assert why_apart_in_trials(SimpleNamespace(objectives=[], options={"final": False}), cfg, 2) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("typed", "slots", "said"),
+    [
+        (["sweep.seeds=4", "sweep.pruner=none"], ["cpu 1"], []),
+        (["sweep.seeds=4", "sweep.pruner=none"], ["cuda:0", "cpu 1"], ["joint steps are of a CPU"]),
+        (["sweep.seeds=2"], ["cpu 1"], ["1 of them are faster so (from 2 on they train together)"]),
+        (["sweep.seeds=1", "hidden_dim=17"], ["cpu 1"], []),
+        (["sweep.seeds=4", "hidden_dim=17"], ["cpu 1"], ["hidden_dim=17 is as fast so (up to 16 they train together)"]),
+        (["sweep.seeds=4", "hidden_dim=17", "device.pack_seeds=off"], ["cpu 1"], []),
+    ],
+)
+def test_a_sweep_says_why_its_seeds_train_one_after_the_other(
+    typed: list[str], slots: list[str], said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)  # which workers on slots of a CPU do not see
+    cfg = compose(["sweep=search", "hidden_dim=16", *typed])
+    spec: Any = SimpleNamespace(objectives=["valid/mae"], options=cfg.sweep)
+    summary: Any = SimpleNamespace(seeds=cfg.sweep.seeds, pruner=cfg.sweep.pruner, space={})
+    lines = note_on_seeds(spec, cfg, summary, slots)
+    assert lines == [f"seeds train one after the other: {reason}" for reason in said]
 
 
 def folders(study: optuna.Study) -> list[str]:
