@@ -29,6 +29,7 @@ BENCHMARKS: dict[str, Callable[[Path, Size], Contest]] = {
     "start/cold": starting.cold,
     "start/trial": starting.trial,
     "seeds/together": seeds.together,
+    "seeds/sweep": seeds.sweep,
     "data/align": data.align,
     "data/prepare": data.prepare,
     "data/load": data.load,

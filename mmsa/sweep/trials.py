@@ -11,6 +11,7 @@ from pathlib import Path
 
 from optuna import Study
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from mmsa.errors import MmsaError
@@ -270,7 +271,10 @@ class TrialDesk:
 
     def _taken_on(self, left: FrozenTrial) -> Trial | None:
         """A trial that waits, this worker's from now on; None where another one was faster."""
-        if not self.study._storage.set_trial_state_values(left._trial_id, TrialState.RUNNING):
+        try:
+            if not self.study._storage.set_trial_state_values(left._trial_id, TrialState.RUNNING):
+                return None
+        except UpdateFinishedTrialError:
             return None
         trial = Trial(self.study, left._trial_id)
         self._claim(trial, attempts=1)
