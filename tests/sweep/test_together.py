@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import signal
 import threading
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +22,10 @@ from mmsa.record import Packing, RunRecord
 from mmsa.sweep import claims, worker
 from mmsa.sweep.drive import note_on_seeds
 from mmsa.sweep.running import why_apart_in_trials
+from mmsa.sweep.setup import open_sweep
+from mmsa.sweep.slots import Slot
 from mmsa.sweep.summary import seed_scores
+from mmsa.sweep.supervisor import Seat
 from mmsa.training.trainer import Trainer
 from tests.sweep.test_running import GRID, LR, base, contents, make, runs, work
 
@@ -171,7 +176,22 @@ def test_points_of_a_grid_that_differ_in_the_seed_train_together_to_the_scores_t
     assert list(packed) == [(0.001, 1), (0.001, 2), (0.01, 1), (0.01, 2)]
     assert {record.packed for record in packed.values()} == {Packing(seeds=(1, 2))}
     for point, record in alone.items():
+        assert record.packed == Packing()
         assert packed[point].metrics == pytest.approx(record.metrics, rel=1e-3, abs=1e-4)
+
+
+def test_a_worker_knows_the_slots_of_its_sweep(
+    base: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(*base, "seed=1,2", option="grid", sampler=GRID)
+    given: list[int] = []
+    monkeypatch.setattr(signal, "signal", lambda *arguments: None)
+    monkeypatch.setattr(worker, "work", lambda *arguments: given.append(arguments[-1]))
+    command = Seat(Slot("cpu 1", "cpu-1", {}), 3, tmp_path).command(Path(made.spec.folder), None)
+    worker.main(command[command.index("mmsa.sweep.worker") + 1 :])
+    assert given == [3] and open_sweep(made.spec, "", 3)[0].num_slots == 3
+    of_launcher = replace(made.spec, options={**made.spec.options, "workers": 8})
+    assert open_sweep(of_launcher, "", 1)[0].num_slots == 8
 
 
 def test_trials_that_train_together_end_each_by_itself(

@@ -503,19 +503,18 @@ def test_a_worker_holds_no_more_points_than_one_death_may_cost(url: str) -> None
 
 def test_each_point_of_a_dead_worker_is_taken_over_alone(url: str) -> None:
     points = SEEDS[::2]
-    dead = make_desk(url, points=points)
+    dead, third = (make_desk(url, points=points, num_slots=2) for _ in range(2))
     numbers = [trial.number for trial in held(dead)]
-    assert make_desk(url, points=points).next() is None, "it lives"
     dead.close()
     adopted = []
-    for _ in points:
+    for _ in numbers:
         desk = make_desk(url, points=points)
         taken = held(desk)
         assert len(taken) == 1 and taken[0].user_attrs["attempts"] == 2
         adopted.append(taken[0])
         assert not dead.tell(taken[0], TrialState.FAIL)
         assert desk.tell(taken[0], TrialState.COMPLETE, [1.0])
-    assert [trial.number for trial in adopted] == numbers and desk.is_complete()
+    assert [trial.number for trial in adopted] == numbers == [0, 1, 2] and len(held(third)) == 3
 
 
 def test_points_that_two_hosts_queue_at_once_are_run_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
