@@ -155,7 +155,7 @@ def run(
             journal.display.say(line)
         say_what_is_read(journal, data, task, train, valid)
         options = {key: value for key, value in cfg.trainer.items() if key not in OF_THE_RUN}
-        options |= {"gradients": member.gradients} if member else {}
+        options |= {"gradients": member.gradients, "outputs": member.outputs} if member else {}
         checkpoints, told = journal.folder / "checkpoints", journal.batch
         trainer = Trainer(fabric, task, checkpoints, generators, on_batch=told, before_save=journal.check, **options)
         learner, *ready = fabric.setup(learner, *optimizers.values())
