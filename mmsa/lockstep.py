@@ -13,6 +13,7 @@ import torch
 from greenlet import getcurrent, greenlet
 from torch import Generator, Tensor, nn
 
+from mmsa.build import Kept
 from mmsa.display import Display
 from mmsa.errors import TrainingError
 from mmsa.model import Learner
@@ -58,10 +59,11 @@ class Member:
     Args:
         display: of the run.
         packing: the form in which it trains.
+        kept: what it has in common with the others; None: nothing.
     """
 
-    def __init__(self, display: Display, packing: Packing) -> None:
-        self.display, self.packing = display, packing
+    def __init__(self, display: Display, packing: Packing, kept: Kept | None = None) -> None:
+        self.display, self.packing, self.kept = display, packing, kept or Kept()
         self.together = bool(packing.seeds)
         self.request: Request | OutputRequest | None = None
         """None where it does not wait."""
