@@ -123,10 +123,12 @@ def run(
     build.check(cfg)
     fabric = make_fabric(**cfg.device)
     task = build.build_task(cfg)
+    kept, of_data = member.kept if member else build.Kept(), [cfg.dataset, cfg.paths, cfg.encoder]
     if trial:
         store, data = trial.data(cfg)
     else:
-        store, data = build.open_data(cfg, not quiet, partial(source_of_multirun, Path(cfg.paths.outputs)), own)
+        chosen = partial(source_of_multirun, Path(cfg.paths.outputs))
+        store, data = kept("data", of_data, lambda: build.open_data(cfg, not quiet, chosen, own))
     for name in FOLDS:
         data.rows(name)  # refuses an empty test fold now, not after training
     if trial and not trial.final:
@@ -155,7 +157,7 @@ def run(
             journal.display.say(line)
         say_what_is_read(journal, data, task, train, valid)
         options = {key: value for key, value in cfg.trainer.items() if key not in OF_THE_RUN}
-        options |= {"gradients": member.gradients} if member else {}
+        options |= {"gradients": member.gradients, "outputs": member.outputs} if member else {}
         checkpoints, told = journal.folder / "checkpoints", journal.batch
         trainer = Trainer(fabric, task, checkpoints, generators, on_batch=told, before_save=journal.check, **options)
         learner, *ready = fabric.setup(learner, *optimizers.values())
@@ -169,7 +171,8 @@ def run(
         folds, baselines = [valid], {}
         if not trial or trial.final:
             folds.append(data.fold("test"))  # here and only here
-            baselines = fit_beside(task, journal.record.task, [train, *folds])
+            of_task, each = [*of_data, cfg.task], [train, *folds]
+            baselines = kept("baselines", of_task, lambda: fit_beside(task, journal.record.task, each))
         scored = [(fold, *trainer.evaluate(model, fold)) for fold in folds]
         journal.finish(state, weights, task, scored, baselines)
     return RunResult(

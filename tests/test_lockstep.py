@@ -6,12 +6,14 @@ import csv
 from itertools import count
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 from omegaconf import DictConfig
 
 import mmsa
+from mmsa import build, experiment
 from mmsa.compose import compose
 from mmsa.errors import TrainingError
 from mmsa.journal import Journal
@@ -49,10 +51,17 @@ def last(run: Path, part: str = "model") -> dict[str, torch.Tensor]:
 
 
 def test_each_seed_has_its_curve_alone_and_the_same_bits_again(
-    small: list[str], capsys: pytest.CaptureFixture[str]
+    small: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     typed = [*small, *EVERYTHING, "trainer.batch_size=150"]
-    packed = mmsa.run(typed, seeds=[1, 2])
+    with monkeypatch.context() as patch:
+        patch.setattr("mmsa.lockstep.alone", None)
+        patch.setattr("mmsa.lockstep.predicted", None)  # neither a step nor an evaluation is of one seed
+        shared = [Mock(wraps=build.open_data), Mock(wraps=experiment.fit_beside)]
+        patch.setattr(build, "open_data", shared[0])
+        patch.setattr(experiment, "fit_beside", shared[1])
+        packed = mmsa.run(typed, seeds=[1, 2])
+    assert [made.call_count for made in shared] == [1, 1]
     lines = capsys.readouterr().out
     assert "1 of 2  " in lines and "2 of 2  " in lines and "one after the other" not in lines
     again = mmsa.run(typed, seeds=[1, 2], quiet=True)

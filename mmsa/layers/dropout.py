@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -37,15 +38,16 @@ class Dropout(nn.Module):
         if x.device.type != "cpu":
             return functional.dropout(x, self.p)
         dropped = min(round(self.p * LEVELS), LEVELS - 1)
-        levels = drawn(_levels, x.shape, self.steps)
-        return x * ((levels >= dropped - LEVELS // 2) * (LEVELS / (LEVELS - dropped))).to(x.dtype)
+        return x * drawn(partial(_factors, dropped), x.shape, self.steps).to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
 
 
-def _levels(shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-    """Uniform int16, four of a random number."""
+def _factors(dropped: int, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+    """Zeros in place of the lowest of uniform levels, else the scale; four levels are of a random number."""
     size = math.prod(shape)
     words = torch.empty(-(-size // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
-    return words.view(torch.int16)[:size].view(shape)
+    levels = words.view(torch.int16)[:size].view(shape)
+    least = dropped - LEVELS // 2  # clamped, as comparing and multiplying by truth values take three times as long
+    return levels.float().sub_(least - 1).clamp_(0, 1).mul_(LEVELS / (LEVELS - dropped))

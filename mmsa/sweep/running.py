@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner, WilcoxonPruner
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
@@ -70,7 +70,7 @@ class TrialRunner:
 
     def __post_init__(self) -> None:
         self._compose = Composer(self.spec.config_folders)
-        self._opened: tuple[str, tuple[Store, Data]] | None = None
+        self._kept = build.Kept()
         self._runs = Path(self.spec.folder).parent.parent / "runs"
 
     def run(self, trial: Trial, member: Member | None = None) -> list[float]:
@@ -225,10 +225,10 @@ class TrialRunner:
     def _data(self, cfg: DictConfig) -> tuple[Store, Data]:
         """The data of a configuration; those of the last one are kept, as the trials of a sweep mostly share them."""
         nodes = [cfg.dataset, cfg.paths, *([cfg.encoder] if build.tokenizers(cfg, build.build_dataset(cfg)) else [])]
-        key = "\n".join(OmegaConf.to_yaml(node, resolve=True) for node in nodes)
-        if self._opened is None or self._opened[0] != key:
-            self._opened = key, build.open_data(cfg, chosen=lambda name: self.spec.sources.get(name, {}))
-        return self._opened[1]
+        found: tuple[Store, Data] = self._kept(
+            "data", nodes, lambda: build.open_data(cfg, chosen=lambda name: self.spec.sources.get(name, {}))
+        )
+        return found
 
     def _compare_seeds(self, trial: Trial, scores: list[float]) -> None:
         """End a trial whose seeds are behind the same seeds of the best trial, by Optuna's Wilcoxon pruner.
