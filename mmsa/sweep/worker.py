@@ -146,12 +146,13 @@ def run_all(desk: TrialDesk, runner: TrialRunner, trials: Sequence[Trial], stop:
     try:
         if len(trials) == 1:
             return run_one(desk, runner, trials[0])
+        from mmsa.build import Kept
         from mmsa.display import Display
         from mmsa.lockstep import Lockstep, Member
         from mmsa.record import Packing
 
-        packing = Packing(seeds=tuple(trial.params["seed"] for trial in trials))
-        members = [Member(Display(quiet=True), packing) for _ in trials]
+        packing, kept = Packing(seeds=tuple(trial.params["seed"] for trial in trials)), Kept()
+        members = [Member(Display(quiet=True), packing, kept) for _ in trials]
         bodies = [partial(run_one, desk, runner, *each) for each in zip(trials, members, strict=True)]
         return all(Lockstep(members, bodies, lambda line: None).run())
     except Stopped:
