@@ -35,7 +35,7 @@ def sweep(folder: Path, size: Size) -> Contest:
     usual += ["sweep=search", "sweep.trials=2", f"sweep.seeds={NUM_SEEDS}", "sweep.pruner=none", "sweep.slots=1"]
     usual += ["optimizer.lr=interval(0.001,0.002)"]
     small = ["hidden_dim=4", "trainer.batch_size=300", "trainer.max_epochs=1"]
-    usual += small if size.short else ["hidden_dim=16", "trainer.max_epochs=5"]
+    usual += small if size.short else ["hidden_dim=16", "trainer.batch_size=16", "trainer.max_epochs=5"]
 
     def turn(form: str) -> Work:
         typed = [*usual, f"device.pack_seeds={form}", f"sweep.study=number{next(numbers)}"]

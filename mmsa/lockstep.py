@@ -190,8 +190,6 @@ class Lockstep:
         """
         if self._step is not None and self._is_proven:
             return self._step(numbers, batches, moment)
-        if self._step is None and len(numbers) < len(self._members):
-            return None
         self._determinism = Determinism()
         try:
             if self._step is None:
@@ -228,7 +226,7 @@ class Lockstep:
     def _request(self, number: int) -> Request | OutputRequest:
         request = self._members[number].request
         if request is None:
-            raise RuntimeError(f"run {number} does not wait")
+            raise RuntimeError("a seed has ended before the first step")
         return request
 
     def _stop(self, error: BaseException) -> None:

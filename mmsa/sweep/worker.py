@@ -173,7 +173,11 @@ def release(desk: TrialDesk, trials: Sequence[Trial]) -> None:
 
 
 def run_one(desk: TrialDesk, runner: TrialRunner, trial: Trial, member: Member | None = None) -> bool:
-    """Run one trial to its end; False where the process had better not run another."""
+    """Run one trial to its end, whose seconds are its share of those that train together.
+
+    Returns:
+        False where the process had better not run another.
+    """
     from optuna.trial import TrialState
 
     from mmsa.secrets import hidden
@@ -181,6 +185,7 @@ def run_one(desk: TrialDesk, runner: TrialRunner, trial: Trial, member: Member |
 
     print(f"trial {trial.number}", flush=True)
     began, values, reason, is_sound = time.monotonic(), None, "", True
+    among = len(member.packing.seeds) if member is not None else 1
     try:
         try:
             values, state = runner.run(trial, member), TrialState.COMPLETE
@@ -195,7 +200,7 @@ def run_one(desk: TrialDesk, runner: TrialRunner, trial: Trial, member: Member |
             is_sound = isinstance(error, MmsaError)
             if not is_sound:
                 print(hidden(traceback.format_exc()), file=sys.stderr)
-        desk.tell(trial, state, values, reason, time.monotonic() - began)
+        desk.tell(trial, state, values, reason, (time.monotonic() - began) / among)
     except Disowned:
         desk.let_go(trial)
         print(f"trial {trial.number}: another worker has it now", flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import threading
+import time
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from mmsa.compose import compose
-from mmsa.errors import TrainingError
+from mmsa.errors import Disowned, TrainingError
 from mmsa.journal import Journal
 from mmsa.record import Packing, RunRecord
 from mmsa.sweep import claims, worker
@@ -26,6 +27,7 @@ from mmsa.sweep.setup import open_sweep
 from mmsa.sweep.slots import Slot
 from mmsa.sweep.summary import seed_scores
 from mmsa.sweep.supervisor import Seat
+from mmsa.sweep.trials import TrialDesk
 from mmsa.training.trainer import Trainer
 from tests.sweep.test_running import GRID, LR, base, contents, make, runs, work
 
@@ -167,7 +169,9 @@ def test_points_of_a_grid_that_differ_in_the_seed_train_together_to_the_scores_t
 
     def ended(form: str, rates: str) -> dict[tuple[float, int], RunRecord]:
         more = [f"device.pack_seeds={form}", f"optimizer.lr={rates}", f"sweep.study={form}"]
-        study = work(make(*typed, *more, option="grid", sampler=GRID))
+        made, began = make(*typed, *more, option="grid", sampler=GRID), time.monotonic()
+        study = work(made)
+        assert sum(trial.user_attrs["seconds"] for trial in study.trials) < time.monotonic() - began, "shares of it"
         found = [RunRecord.read(runs / folder) for folder in folders(study)]
         assert [trial.value for trial in study.trials] == [record.metrics["valid/mae"] for record in found]
         rated = [float(trial.params.get("optimizer.lr", rates)) for trial in study.trials]
@@ -223,6 +227,25 @@ def test_trials_that_train_together_end_each_by_itself(
     assert "ZeroDivisionError" in study.trials[0].user_attrs["reason"]
     assert {trial.user_attrs["attempts"] for trial in study.trials} == {1}
     assert {RunRecord.read(runs / folder).packed.seeds for folder in folders(study)} == {(1, 2, 3, 4)}
+
+
+def test_trials_of_which_one_is_lost_before_the_first_step_train_one_after_the_other(
+    base: list[str], runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(*base, "seed=1,2,3", "trainer.max_epochs=1", "trainer.batch_size=150", option="grid", sampler=GRID)
+    check = TrialDesk.check
+
+    def checks(desk: TrialDesk, trial: optuna.Trial) -> None:
+        if trial.number == 0:
+            raise Disowned
+        check(desk, trial)
+
+    monkeypatch.setattr(TrialDesk, "check", checks)
+    assert worker.work(Path(made.spec.folder)) == worker.DONE
+    _, *others = made.study.trials
+    forms = [RunRecord.read(runs / trial.user_attrs["seeds"]["run"]["folder"]).packed for trial in others]
+    assert forms == [Packing(reason="a seed has ended before the first step")] * 2
+    assert [trial.state for trial in others] == [TrialState.COMPLETE] * 2
 
 
 @pytest.mark.parametrize(("by_parent", "attempts"), [(True, 0), (False, 1)], ids=["stopped", "killed"])
