@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -38,16 +37,16 @@ class Dropout(nn.Module):
         if x.device.type != "cpu":
             return functional.dropout(x, self.p)
         dropped = min(round(self.p * LEVELS), LEVELS - 1)
-        return x * drawn(partial(_factors, dropped), x.shape, self.steps).to(x.dtype)
+        least = dropped - LEVELS // 2  # clamped: comparing, and multiplying by truth values, takes thrice the time
+        kept = drawn(_levels, x.shape, self.steps).float().sub_(least - 1).clamp(0, 1)
+        return x * kept.mul_(LEVELS / (LEVELS - dropped)).to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
 
 
-def _factors(dropped: int, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-    """Zeros in place of the lowest of uniform levels, else the scale; four levels are of a random number."""
+def _levels(shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+    """Uniform int16, four of a random number."""
     size = math.prod(shape)
     words = torch.empty(-(-size // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
-    levels = words.view(torch.int16)[:size].view(shape)
-    least = dropped - LEVELS // 2  # clamped, as comparing and multiplying by truth values take three times as long
-    return levels.float().sub_(least - 1).clamp_(0, 1).mul_(LEVELS / (LEVELS - dropped))
+    return words.view(torch.int16)[:size].view(shape)

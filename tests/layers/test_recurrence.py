@@ -66,8 +66,9 @@ def test_reversal_within_lengths_undoes_itself_and_leaves_padding() -> None:
 def test_an_empty_sequence_and_padding_give_zeros(attention: bool) -> None:
     lengths = torch.tensor([0, 3])
     sequence, last = AttentiveRNN(2, 3, attention=attention)(torch.randn(2, 4, 2), lengths)
-    assert not sequence[0].any() and not sequence[1, 3:].any() and not last[0].any()
-    assert sequence[1, :3].all() and last[1].all()
+    assert not sequence[0].any() and not sequence[1, 3:].any()
+    assert (last is None) == attention
+    assert sequence[1, :3].all() and (last is None or (last[1].all() and not last[0].any()))
 
 
 def test_attention_ignores_padding_and_silence() -> None:
