@@ -91,10 +91,10 @@ class TrialRunner:
             members = self._members(trial, varying)
         values: list[list[float]] = []
         found: dict[int | None, list[float]] = {}
-        for seed, member in members.items():
-            if seed is not None and seed not in found and member is not None and member.together:
+        for seed, part in members.items():
+            if seed is not None and seed not in found and part is not None and part.together:
                 found = self._together(trial, varying, members)
-            values.append(found.get(seed) or self._seed(trial, varying, seed, watched=not values, member=member))
+            values.append(found.get(seed) or self._seed(trial, varying, seed, watched=not values, member=part))
             if len(values) < len(members) and len(self.spec.objectives) == 1:
                 self._compare_seeds(trial, [value[0] for value in values])
         by_objective = zip(*values, strict=True)
@@ -123,16 +123,16 @@ class TrialRunner:
         The first seed trains alone where a pruner watches it: most trials that end early end there.
         """
         first, pruner = self.spec.seed, self.spec.options["pruner"]
-        seeds = range(first, first + self.spec.options["seeds"])
-        cfg = self._compose(self._overrides(varying, first))
-        if len(seeds) == 1 or cfg.device.pack_seeds == "off":
-            return dict.fromkeys(seeds)
-        fresh = [seed for seed in seeds if self._left(trial, str(seed))[1] is None]
+        every = range(first, first + self.spec.options["seeds"])
+        cfg = self._compose(self._overrides(varying, first)) if len(every) > 1 else None
+        if cfg is None or cfg.device.pack_seeds == "off":
+            return dict.fromkeys(every)
+        fresh = [seed for seed in every if self._left(trial, str(seed))[1] is None]
         joint = [seed for seed in fresh if seed != first or pruner == "none"]
         reason = why_apart_in_trials(self.spec, cfg, len(joint))
         alone = Packing(reason=reason or f"sweep.pruner={pruner} watches the first seed")
         forms = dict.fromkeys(fresh, alone) | dict.fromkeys(joint, alone if reason else Packing(seeds=tuple(joint)))
-        return {seed: Member(Display(quiet=True), forms[seed]) if seed in forms else None for seed in seeds}
+        return {seed: Member(Display(quiet=True), forms[seed]) if seed in forms else None for seed in every}
 
     def _together(
         self, trial: Trial, varying: Sequence[str], members: Mapping[int | None, Member | None]
@@ -273,6 +273,8 @@ def why_apart_in_trials(spec: SweepSpec, cfg: DictConfig, num_seeds: int) -> str
     """
     if spec.options["final"] and spec.options["trial_minutes"] is not None:
         return "sweep.trial_minutes is of one trial at a time"
+    if spec.options["final"] and spec.options["retries"] == 0:
+        return "with sweep.retries=0 the death of one would fail all"
     if "seconds" in spec.objectives:
         return "sweep.objectives has seconds, and joint steps take those of all"
     return seeds.why_apart(cfg, num_seeds)

@@ -111,19 +111,20 @@ class TrialDesk:
             trial: as `next` gives it.
             fewest: trials, this one among them, below which it stays alone.
         """
-        if self._points is None or trial.user_attrs["attempts"] > 1 or "seeds" in trial.user_attrs:
+        point, has_begun = trial.user_attrs.get(POINT), "seeds" in trial.user_attrs
+        if self._points is None or point is None or has_begun or trial.user_attrs["attempts"] > 1:
             return []
         with self._asking:
-            alike, num_waiting = self._points.alike(trial.user_attrs[POINT], self.study.get_trials(deepcopy=False))
+            alike, num_waiting = self._points.alike(point, self.study.get_trials(deepcopy=False))
             share = math.ceil((1 + num_waiting) / sum(self._places().values()))
             chosen = alike[: min(share, MOST_SEEDS) - 1]
             if 1 + len(chosen) < fewest:
                 return []
-            for point in chosen:
-                self._points.queue(point)
+            for other in chosen:
+                self._points.queue(other)
             waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
             found = [self._taken_on(left) for left in waiting if left.user_attrs.get(POINT) in chosen]
-        return [other for other in found if other is not None and self._is_wanted(other)]
+        return [taken for taken in found if taken is not None and self._is_wanted(taken)]
 
     def is_complete(self) -> bool:
         """Whether nothing is left to run, now or later."""

@@ -126,11 +126,12 @@ def test_a_seed_that_cannot_go_on_ends_alone_and_then_its_trial(
         ({}, "1 of them are faster so"),
         ({"objectives": ["seconds"]}, "sweep.objectives has seconds"),
         ({"final": True, "trial_minutes": 5}, "sweep.trial_minutes is of one trial at a time"),
+        ({"final": True, "retries": 0}, "with sweep.retries=0 the death of one would fail all"),
     ],
 )
 def test_why_seeds_of_a_sweep_train_one_after_the_other(options: dict[str, Any], said: str) -> None:
     cfg = compose(["device=cpu", "hidden_dim=16"])
-    held = {"objectives": ["valid/mae"], "final": False, "trial_minutes": None} | options
+    held = {"objectives": ["valid/mae"], "final": False, "trial_minutes": None, "retries": 2} | options
     spec: Any = SimpleNamespace(objectives=held["objectives"], options=held)
     assert str(why_apart_in_trials(spec, cfg, 2 if options else 1)).startswith(said)
     assert why_apart_in_trials(SimpleNamespace(objectives=[], options={"final": False}), cfg, 2) is None  # type: ignore[arg-type]
