@@ -249,33 +249,46 @@ def test_trials_of_which_one_is_lost_before_the_first_step_train_one_after_the_o
     assert [trial.state for trial in others] == [TrialState.COMPLETE] * 2
 
 
-@pytest.mark.parametrize(("by_parent", "attempts"), [(True, 0), (False, 1)], ids=["stopped", "killed"])
-def test_each_trial_of_a_stopped_worker_is_resumed_alone(
-    base: list[str], runs: Path, by_parent: bool, attempts: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = make(*base, "seed=1,2", "trainer.batch_size=64", option="grid", sampler=GRID)
-    batch, fit, calls, resumed = Journal.batch, Trainer.fit, count(1), list[Any]()
-    stop = threading.Event()
+class Impatient(threading.Event):
+    """Waits for nobody."""
 
-    def dies(journal: Journal, epoch: int, share: float) -> None:
-        batch(journal, epoch, share)
-        if epoch == 2 and next(calls) == 3:
-            if by_parent:
-                stop.set()
-            raise worker.Stopped
+    def wait(self, timeout: float | None = None) -> bool:
+        return self.is_set()
+
+
+def test_each_trial_of_a_stopped_worker_is_resumed_alone_to_the_same_bits(
+    base: list[str], runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch, fit, resumed = Journal.batch, Trainer.fit, list[Any]()
 
     def fits(trainer: Trainer, *arguments: Any) -> Any:
         resumed.append((trainer.folder.parent.name, arguments[-1].epoch))
         return fit(trainer, *arguments)
 
-    with monkeypatch.context() as patch, pytest.raises(worker.Stopped):
-        patch.setattr(Journal, "batch", dies)
-        patch.setattr(threading.Event, "wait", lambda event, seconds=None: event.is_set())
-        worker.work(Path(made.spec.folder), stop=stop)
-    left = [(trial.state, trial.user_attrs["attempts"]) for trial in made.study.trials]
-    assert left == [(TrialState.RUNNING, attempts)] * 2, "what the parent stops does not count as a death"
-    monkeypatch.setattr(Trainer, "fit", fits)
-    study = work(made)
-    assert resumed == [(folder, 1) for folder in folders(study)]
-    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 2
-    assert {RunRecord.read(runs / folder).packed for folder in folders(study)} == {Packing(seeds=(1, 2), epochs=1)}
+    def weights(by_parent: bool, attempts: int) -> list[str | None]:
+        typed = [*base, "seed=1,2", "trainer.batch_size=64", f"sweep.study=number{attempts}"]
+        made, stop, calls = make(*typed, option="grid", sampler=GRID), Impatient(), count(1)
+
+        def dies(journal: Journal, epoch: int, share: float) -> None:
+            batch(journal, epoch, share)
+            if epoch == 2 and next(calls) == 3:
+                if by_parent:
+                    stop.set()
+                raise worker.Stopped
+
+        with monkeypatch.context() as patch, pytest.raises(worker.Stopped):
+            patch.setattr(Journal, "batch", dies)
+            worker.work(Path(made.spec.folder), stop=stop)
+        left = [(trial.state, trial.user_attrs["attempts"]) for trial in made.study.trials]
+        assert left == [(TrialState.RUNNING, attempts)] * 2
+        resumed.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "fit", fits)
+            study = work(made)
+        assert resumed == [(folder, 1) for folder in folders(study)]
+        assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 2
+        ended = [RunRecord.read(runs / folder) for folder in folders(study)]
+        assert {record.packed for record in ended} == {Packing(seeds=(1, 2), epochs=1)}
+        return [record.weights for record in ended]
+
+    assert weights(by_parent=True, attempts=0) == weights(by_parent=False, attempts=1), "only a death counts"
