@@ -140,6 +140,10 @@ def test_what_each_slot_does_and_since_when_is_shown(tmp_path: Path, monkeypatch
     owned(study, "cpu 2", datetime(2026, 3, 2, 9, 30).timestamp())
     shown = "running: trial 1 on cpu 2 since Mon 09:30, trial 0 on cpu 1 since Mon 14:05"
     assert shown in text(summarise(study))
+    beside = new_study(total=4)
+    for seconds in (1, 2, 3):  # of a grid, one after the other by the second
+        owned(beside, "cpu 1", datetime(2026, 3, 2, 14, 5, seconds).timestamp())
+    assert "running: trials 0, 1, 2 on cpu 1 since Mon 14:05" in text(summarise(beside))
 
     printed = io.StringIO()
     display = SweepDisplay(tmp_path, study, console=Console(file=printed, soft_wrap=True))
