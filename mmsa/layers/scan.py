@@ -1,7 +1,7 @@
-"""The recurrence of several runs at once: one loop over the steps for all of them and both directions.
+"""The recurrence of several runs at once, for which PyTorch's own layers have no batching rule.
 
-PyTorch's own layers have no batching rule. Small ones cost mostly calls, of which there are as many here for all runs
-as for one.
+Narrow ones cost mostly calls: one loop over the steps, for all runs and both directions, needs as many as one run.
+Wider ones are read by the library's kernel, run by run.
 """
 
 from __future__ import annotations
@@ -10,6 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from mmsa.layers.reversal import Reversal
+
+WIDEST = 16
+"""The largest state that the loop reads faster than the library's kernel, by `make bench ARGS=seeds/`."""
 
 
 def scanned(x: Tensor, lengths: Tensor, directions: Any) -> list[Tensor]:
@@ -51,8 +56,27 @@ class _OfOne(torch.autograd.Function):
             else value.movedim(dim, 0)
             for value, dim in zip(inputs, in_dims, strict=True)
         ]
-        scan = _LstmScan if stacked.pop() == "LSTM" else _GruScan
-        return scan.apply(*stacked), 0
+        is_lstm = stacked.pop() == "LSTM"
+        if stacked[3].shape[-1] > WIDEST:
+            return _by_library(torch.lstm if is_lstm else torch.gru, *stacked), 0
+        return (_LstmScan if is_lstm else _GruScan).apply(*stacked), 0
+
+
+def _by_library(read: Any, x: Tensor, lengths: Tensor, *weights: Tensor) -> Tensor:
+    """x (K, B, T, D), lengths (K, B), weights (K, d, ·) -> (K, d, B, T, H), by `torch.lstm` or `torch.gru`."""
+    num_runs, size, num_steps, _ = x.shape
+    zeros = x.new_zeros(1, size, weights[1].shape[-1])
+    start = (zeros, zeros) if read is torch.lstm else zeros
+    reversal = Reversal(lengths.flatten(), num_steps)
+    found = []
+    for number, own in enumerate(zip(*(weight.unbind(1) for weight in weights), strict=True)):
+        steps = x.flatten(0, 1) if number == 0 else reversal.reversed(x.flatten(0, 1))
+        each = zip(steps.unflatten(0, (num_runs, size)).unbind(0), *own, strict=True)
+        training = torch.is_grad_enabled()
+        outputs = [read(part, start, layer, True, 1, 0.0, training, False, True)[0] for part, *layer in each]
+        joined = torch.cat(outputs)
+        found.append(joined if number == 0 else reversal.undone(joined))
+    return torch.stack([one.unflatten(0, (num_runs, size)) for one in found], dim=1)
 
 
 def _orders(lengths: Tensor, num_steps: int, both: bool) -> tuple[Tensor, Tensor]:

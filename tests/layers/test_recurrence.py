@@ -9,7 +9,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from mmsa.layers.attention import Attention, SymmetricAttention
 from mmsa.layers.attentive import AttentiveRNN
-from mmsa.layers.recurrence import CELLS, Recurrence, Reversal, last_states
+from mmsa.layers.recurrence import CELLS, Recurrence, last_states
+from mmsa.layers.reversal import Reversal
 from mmsa.types import padding_mask
 
 LENGTHS = torch.tensor([3, 7, 1, 5])
