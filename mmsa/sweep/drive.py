@@ -19,12 +19,12 @@ from rich.text import Text
 from mmsa.display import console
 from mmsa.occupancy import run_folders
 from mmsa.secrets import hidden
-from mmsa.seeds import FEWEST
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.report import short, standing, under_way
 from mmsa.sweep.running import former_record, why_apart_in_trials
 from mmsa.sweep.study_run import StudyRun
 from mmsa.sweep.summary import Summary, TrialRecord, summarise
+from mmsa.sweep.trials import MOST_SEEDS
 
 FIGURES_SECONDS = 60.0
 """How long the figures of a study may be behind: drawing them takes seconds, of which the trials have better use."""
@@ -192,7 +192,7 @@ def note_on_seeds(spec: SweepSpec, cfg: DictConfig, summary: Summary, slots: Seq
         return []
     if all(slot.startswith("cpu") for slot in slots):  # whose workers see no GPU
         cfg = OmegaConf.merge(cfg, {"device": {"accelerator": "cpu"}})  # type: ignore[assignment]
-    reason = why_apart_in_trials(spec, cfg, FEWEST if of_grid else summary.seeds - (summary.pruner != "none"))
+    reason = why_apart_in_trials(spec, cfg, MOST_SEEDS if of_grid else summary.seeds - (summary.pruner != "none"))
     return [f"seeds train one after the other: {reason}"] if reason else []
 
 

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner, WilcoxonPruner
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from mmsa import build, experiment, seeds
+from mmsa import build, experiment
 from mmsa.compose import Composer
 from mmsa.data.batches import Data
 from mmsa.data.store import Store
@@ -26,6 +26,7 @@ from mmsa.journal import TrialHooks
 from mmsa.lockstep import Lockstep, Member
 from mmsa.overrides import text_override, typed_overrides
 from mmsa.record import Packing, RunRecord
+from mmsa.seeds import why_apart
 from mmsa.settling import replace
 from mmsa.sweep.lasting import StorageAway, at_once
 from mmsa.sweep.options import SweepSpec
@@ -100,13 +101,13 @@ class TrialRunner:
         by_objective = zip(*values, strict=True)
         return [self._objective(list(found), mode) for found, mode in zip(by_objective, self.spec.modes, strict=True)]
 
-    def trains_with_others(self, trial: Trial) -> bool:
-        """Whether points of a grid that differ from a trial's in their seed alone train together with it."""
+    def train_together(self, trial: Trial, number: int) -> bool:
+        """Whether this number of points of a grid train together, which differ from a trial's in their seed alone."""
         if "seed" not in self.space.distributions:
             return False
         try:
             cfg = self._compose(self._overrides(overrides_of(self.space, trial.params), None))
-            return cfg.device.pack_seeds == "auto" and not why_apart_in_trials(self.spec, cfg, seeds.FEWEST)
+            return cfg.device.pack_seeds == "auto" and not why_apart_in_trials(self.spec, cfg, number)
         except MmsaError:  # its own run says why
             return False
 
@@ -123,16 +124,16 @@ class TrialRunner:
         The first seed trains alone where a pruner watches it: most trials that end early end there.
         """
         first, pruner = self.spec.seed, self.spec.options["pruner"]
-        every = range(first, first + self.spec.options["seeds"])
-        cfg = self._compose(self._overrides(varying, first)) if len(every) > 1 else None
+        seeds = range(first, first + self.spec.options["seeds"])
+        cfg = self._compose(self._overrides(varying, first)) if len(seeds) > 1 else None
         if cfg is None or cfg.device.pack_seeds == "off":
-            return dict.fromkeys(every)
-        fresh = [seed for seed in every if self._left(trial, str(seed))[1] is None]
+            return dict.fromkeys(seeds)
+        fresh = [seed for seed in seeds if self._left(trial, str(seed))[1] is None]
         joint = [seed for seed in fresh if seed != first or pruner == "none"]
         reason = why_apart_in_trials(self.spec, cfg, len(joint))
         alone = Packing(reason=reason or f"sweep.pruner={pruner} watches the first seed")
         forms = dict.fromkeys(fresh, alone) | dict.fromkeys(joint, alone if reason else Packing(seeds=tuple(joint)))
-        return {seed: Member(Display(quiet=True), forms[seed]) if seed in forms else None for seed in every}
+        return {seed: Member(Display(quiet=True), forms[seed]) if seed in forms else None for seed in seeds}
 
     def _together(
         self, trial: Trial, varying: Sequence[str], members: Mapping[int | None, Member | None]
@@ -277,7 +278,7 @@ def why_apart_in_trials(spec: SweepSpec, cfg: DictConfig, num_seeds: int) -> str
         return "with sweep.retries=0 the death of one would fail all"
     if "seconds" in spec.objectives:
         return "sweep.objectives has seconds, and joint steps take those of all"
-    return seeds.why_apart(cfg, num_seeds)
+    return why_apart(cfg, num_seeds)
 
 
 def former_record(folder: Path) -> RunRecord | None:

@@ -102,23 +102,25 @@ class TrialDesk:
             self._suggest(trial)
         return trial if self._is_wanted(trial) else None
 
-    def beside(self, trial: Trial, fewest: int) -> list[Trial]:
+    def beside(self, trial: Trial, train_together: Callable[[Trial, int], bool]) -> list[Trial]:
         """Further trials, this worker's from now on: points of a grid that differ from a trial's in the seed alone.
 
         Of all points that wait, a worker takes no more than the share of a slot, so that no other is idle by it.
 
         Args:
             trial: as `next` gives it.
-            fewest: trials, this one among them, below which it stays alone.
+            train_together: whether this trial and others, so many in all, would train together.
         """
         point, has_begun = trial.user_attrs.get(POINT), "seeds" in trial.user_attrs
         if self._points is None or point is None or has_begun or trial.user_attrs["attempts"] > 1:
+            return []
+        if not train_together(trial, MOST_SEEDS):
             return []
         with self._asking:
             alike, num_waiting = self._points.alike(point, self.study.get_trials(deepcopy=False))
             share = math.ceil((1 + num_waiting) / sum(self._places().values()))
             chosen = alike[: min(share, MOST_SEEDS) - 1]
-            if 1 + len(chosen) < fewest:
+            if not train_together(trial, 1 + len(chosen)):
                 return []
             for other in chosen:
                 self._points.queue(other)

@@ -81,7 +81,7 @@ def work(
         while not stop.is_set() and (until is None or time.time() < until):
             trial = desk.next()
             if trial is not None:
-                if not run_all(desk, runner, with_seeds(desk, runner, trial), stop):
+                if not run_all(desk, runner, [trial, *desk.beside(trial, runner.train_together)], stop):
                     return REPLACE
             elif desk.is_complete():
                 break
@@ -130,13 +130,6 @@ def entered(spec: SweepSpec, config_folders: Sequence[str]) -> SweepSpec:
             "  mount it there, or run the sweep's command again where its folders are now"
         ) from error
     return replace(spec, config_folders=list(config_folders))
-
-
-def with_seeds(desk: TrialDesk, runner: TrialRunner, trial: Trial) -> list[Trial]:
-    """A trial, and those of a grid that train together with it."""
-    from mmsa.seeds import FEWEST
-
-    return [trial, *(desk.beside(trial, FEWEST) if runner.trains_with_others(trial) else ())]
 
 
 def run_all(desk: TrialDesk, runner: TrialRunner, trials: Sequence[Trial], stop: threading.Event) -> bool:

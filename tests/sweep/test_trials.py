@@ -474,7 +474,7 @@ SEEDS = [
 def held(desk: TrialDesk, fewest: int = 2) -> list[optuna.Trial]:
     """What a worker takes of a grid."""
     trial = desk.next()
-    return [] if trial is None else [trial, *desk.beside(trial, fewest)]
+    return [] if trial is None else [trial, *desk.beside(trial, lambda trial, number: number >= fewest)]
 
 
 def seeds_of(trials: list[optuna.Trial]) -> list[tuple[str, int]]:
@@ -530,7 +530,7 @@ def test_points_that_two_hosts_queue_at_once_are_run_once(url: str, monkeypatch:
         queue(*arguments, **named)
 
     monkeypatch.setattr(here.study, "enqueue_trial", late)
-    mine = [trial, *here.beside(trial, 2)]
+    mine = [trial, *here.beside(trial, lambda trial, number: number > 1)]
     assert sorted(seeds_of([*mine, *met])) == [("none", seed) for seed in range(4)], "each is run once"
     for desk, trials in ((here, mine), (there, met)):
         assert all(desk.tell(one, TrialState.COMPLETE, [1.0]) for one in trials)
