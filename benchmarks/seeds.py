@@ -18,12 +18,14 @@ def together(folder: Path, size: Size, width: int, num_seeds: int) -> Contest:
         num_seeds: of a run.
     """
     usual = [f"paths.outputs={folder / 'outputs'}", f"paths.data={folder / 'stores'}", "tracking=none", "device=cpu"]
-    small = ["hidden_dim=4", "trainer.batch_size=300", "trainer.max_epochs=1"]
-    large = [f"hidden_dim={width}", "trainer.batch_size=16", "trainer.max_epochs=5"]
-    usual += small if size.short else large
+    small = [*usual, "hidden_dim=4", "trainer.batch_size=300", "trainer.max_epochs=1"]
+    large = [*usual, f"hidden_dim={width}", "trainer.batch_size=16", "trainer.max_epochs=5"]
+    mmsa.run(small, quiet=True)  # makes the corpus, and imports what draws figures
 
     def turn(form: str) -> Work:
-        mmsa.run([*usual, f"device.pack_seeds={form}"], seeds=list(range(num_seeds)), quiet=True)
+        mmsa.run(
+            [*(small if size.short else large), f"device.pack_seeds={form}"], seeds=list(range(num_seeds)), quiet=True
+        )
         return Work(num_seeds)
 
     contenders = [Contender("together", lambda: turn("auto"))]
