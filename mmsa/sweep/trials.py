@@ -109,7 +109,7 @@ class TrialDesk:
 
         Args:
             trial: as `next` gives it.
-            train_together: whether this trial and others, so many in all, would train together.
+            train_together: whether this number of points, that of the trial among them, would train together.
         """
         point, has_begun = trial.user_attrs.get(POINT), "seeds" in trial.user_attrs
         if self._points is None or point is None or has_begun or trial.user_attrs["attempts"] > 1:

@@ -45,38 +45,33 @@ def records(trial: FrozenTrial, runs: Path) -> dict[str, RunRecord]:
     return {seed: RunRecord.read(runs / run["folder"]) for seed, run in trial.user_attrs["seeds"].items()}
 
 
-def test_a_pruner_watches_the_first_seed_and_the_others_train_together_to_the_same_end(
+def test_a_pruner_watches_the_first_seed_and_then_compares_the_others_which_train_together(
     base: list[str], runs: Path
 ) -> None:
-    typed = [*base, "optimizer.lr=choice(0.01, 0.3)", "sweep.seeds=4", "trainer.max_epochs=1", "trainer.batch_size=64"]
-
-    def ended(form: str) -> optuna.Study:
-        return work(make(*typed, f"device.pack_seeds={form}", f"sweep.study={form}", sampler=GRID))
-
-    alone, packed = ended("off").trials, ended("auto").trials
-    assert [trial.state for trial in packed] == [TrialState.COMPLETE, TrialState.PRUNED]
-    for one, other in zip(alone, packed, strict=True):
-        assert one.state == other.state and one.user_attrs.get("reason") == other.user_attrs.get("reason")
-        num_seeds = len(seed_scores(one))
-        assert seed_scores(other)[:num_seeds] == pytest.approx(seed_scores(one), rel=1e-4)
-        assert set(other.intermediate_values) == {1}, "epochs of the first seed only: seeds are no epochs"
-    assert "behind the same seeds" in packed[1].user_attrs["reason"] and len(seed_scores(alone[1])) == 3
-    forms = {seed: record.packed for seed, record in records(packed[0], runs).items()}
+    short = ["sweep.seeds=4", "trainer.max_epochs=1", "trainer.batch_size=64"]
+    best, worse = work(make(*base, *short, "optimizer.lr=choice(0.01, 0.3)", sampler=GRID)).trials
+    assert (best.state, worse.state) == (TrialState.COMPLETE, TrialState.PRUNED)
+    assert worse.user_attrs["reason"] == "after 3 seeds: behind the same seeds of trial 0"
+    assert [len(seed_scores(trial)) for trial in (best, worse)] == [4, 4]
+    assert set(worse.intermediate_values) == {1}, "epochs of the first seed only: seeds are no epochs"
     watched = Packing(reason="sweep.pruner=median watches the first seed")
+    forms = {seed: record.packed for seed, record in records(best, runs).items()}
     assert forms == {"1": watched, **dict.fromkeys("234", Packing(seeds=(2, 3, 4)))}
-    assert {record.packed for record in records(alone[0], runs).values()} == {Packing()}
 
 
-TOGETHER = [LR, "sweep.trials=1", "sweep.seeds=2", "sweep.pruner=none"]
+TOGETHER = [LR, "sweep.trials=1", "sweep.seeds=2", "sweep.pruner=none", "trainer.batch_size=150"]
 
 
-def test_the_seeds_of_a_dead_worker_go_on_alone_and_two_sweeps_have_the_same_bits(
+def test_two_sweeps_have_the_same_bits_and_the_seeds_of_a_dead_worker_go_on_alone(
     base: list[str], runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (whole,), (again,) = (work(make(*base, *TOGETHER, f"sweep.study={name}")).trials for name in ("whole", "again"))
     ours, theirs = records(whole, runs), records(again, runs)
     assert [one.weights for one in ours.values()] == [other.weights for other in theirs.values()]
     assert whole.values == again.values and {one.packed for one in ours.values()} == {Packing(seeds=(1, 2))}
+    (apart,) = work(make(*base, *TOGETHER, "device.pack_seeds=off", "sweep.study=apart")).trials
+    assert seed_scores(apart) == pytest.approx(seed_scores(whole), rel=1e-4)
+    assert {one.packed for one in records(apart, runs).values()} == {Packing()}
 
     made = make(*base, *TOGETHER, "sweep.study=killed")
     batch, fit, calls, resumed = Journal.batch, Trainer.fit, count(1), list[Any]()
@@ -166,7 +161,7 @@ def folders(study: optuna.Study) -> list[str]:
 def test_points_of_a_grid_that_differ_in_the_seed_train_together_to_the_scores_that_they_have_alone(
     base: list[str], runs: Path
 ) -> None:
-    typed = [*base, "seed=1,2", "trainer.max_epochs=1", "trainer.batch_size=64"]
+    typed = [*base, "seed=1,2", "trainer.max_epochs=1", "trainer.batch_size=150"]
 
     def ended(form: str, rates: str) -> dict[tuple[float, int], RunRecord]:
         more = [f"device.pack_seeds={form}", f"optimizer.lr={rates}", f"sweep.study={form}"]
@@ -203,7 +198,7 @@ def test_a_worker_knows_the_slots_of_its_sweep(
 def test_trials_that_train_together_end_each_by_itself(
     base: list[str], runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = make(*base, "seed=1,2,3,4", "trainer.batch_size=64", option="grid", sampler=GRID)
+    made = make(*base, "seed=1,2,3,4", "trainer.batch_size=150", option="grid", sampler=GRID)
     train = Trainer._train_epoch
     before: list[Any] = []
 
@@ -266,7 +261,7 @@ def test_each_trial_of_a_stopped_worker_is_resumed_alone_to_the_same_bits(
         return fit(trainer, *arguments)
 
     def weights(by_parent: bool, attempts: int) -> list[str | None]:
-        typed = [*base, "seed=1,2", "trainer.batch_size=64", f"sweep.study=number{attempts}"]
+        typed = [*base, "seed=1,2", "trainer.batch_size=150", f"sweep.study=number{attempts}"]
         made, stop, calls = make(*typed, option="grid", sampler=GRID), Impatient(), count(1)
 
         def dies(journal: Journal, epoch: int, share: float) -> None:
