@@ -58,6 +58,7 @@ def base(stores: Path, tmp_path: Path, undrawn: None) -> list[str]:
         "hidden_dim=4",
         "fusion=concat",
         "trainer.max_epochs=2",
+        "trainer.batch_size=64",
         "dataset.modalities=[text]",
     ]
 
