@@ -140,8 +140,9 @@ def _grid(folder: Path, count: int) -> Work:
     from optuna.distributions import BaseDistribution, IntDistribution
     from optuna.trial import TrialState, create_trial
 
+    from mmsa.sweep.points import POINT
     from mmsa.sweep.storage import open_storage
-    from mmsa.sweep.trials import POINT, TrialDesk
+    from mmsa.sweep.trials import TrialDesk
 
     storage = open_storage(f"sqlite:///{folder / 'study.db'}")
     study = optuna.create_study(study_name="grid", storage=storage, sampler=optuna.samplers.RandomSampler(0))

@@ -82,11 +82,13 @@ class Contest:
         unit: of the work.
         contenders: at least one.
         plain: the one to which the ratios of the others are; None: no ratios.
+        most_rounds: where a turn takes a minute, in which the first round is as good as any and counts; None: no limit.
     """
 
     unit: str
     contenders: Sequence[Contender]
     plain: Contender | None = None
+    most_rounds: int | None = None
 
 
 @dataclass
@@ -146,7 +148,8 @@ def held(contest: Contest, rounds: int, size: Size) -> dict[str, Figures]:
     figures = {contender.name: Figures() for contender in everyone}
     gc.freeze()  # what is there already is not searched again and again
     try:
-        for number in range(1 if size.short else 0, 2 if size.short else rounds + 1):
+        most = 1 if size.short else contest.most_rounds
+        for number in range(1 if most else 0, min(rounds, most or rounds) + 1):
             speed = floor.rate(side=64 if size.short else 1536)
             turns = {c.name: taken(c) for c in (everyone if number % 2 else reversed(everyone))}
             for contender in everyone if number else ():

@@ -28,7 +28,10 @@ RECIPES = {
 BENCHMARKS: dict[str, Callable[[Path, Size], Contest]] = {
     "start/cold": starting.cold,
     "start/trial": starting.trial,
-    "seeds/together": seeds.together,
+    "seeds/4-of-16": partial(seeds.together, num_seeds=4, width=16),
+    "seeds/8-of-16": partial(seeds.together, num_seeds=8, width=16),
+    "seeds/8-of-32": partial(seeds.together, num_seeds=8, width=32),
+    "seeds/sweep": seeds.sweep,
     "data/align": data.align,
     "data/prepare": data.prepare,
     "data/load": data.load,

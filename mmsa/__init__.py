@@ -38,7 +38,7 @@ def run(
     Args:
         overrides: as on the command line, such as "feedback=mmlatch".
         quiet: print nothing.
-        seeds: run it with each of them, one after the other; None is one run, with the seed of the overrides.
+        seeds: run it with each of them; None is one run, with the seed of the overrides.
 
     Returns:
         The result of the run, or of all with the mean and standard deviation of each metric.

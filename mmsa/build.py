@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mmsa.commands import doctor_command
 from mmsa.config import conf_folder, parameters
@@ -150,6 +150,20 @@ def dataset_of_run(cfg: DictConfig, store: Store | None = None) -> Dataset:
 def build_task(cfg: DictConfig, dataset: Dataset | None = None) -> Task:
     """The task, of a data set that may have been built before."""
     return cast(Task, built(cfg, "task", kinds=(dataset or build_dataset(cfg)).stated_kinds))
+
+
+class Kept:
+    """What runs of one process have in common: by its name a value of the last configuration that it was made of."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, tuple[str, Any]] = {}
+
+    def __call__(self, name: str, nodes: Sequence[DictConfig], make: Callable[[], Any]) -> Any:
+        """The value, made where the one kept is of other nodes."""
+        key = "\n".join(OmegaConf.to_yaml(node, resolve=True) for node in nodes)
+        if name not in self._made or self._made[name][0] != key:
+            self._made[name] = key, make()
+        return self._made[name][1]
 
 
 def open_data(

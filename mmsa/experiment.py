@@ -130,10 +130,12 @@ def run(
     build.check(cfg)
     fabric = make_fabric(**cfg.device)
     task = build.build_task(cfg)
+    kept, of_data = member.kept if member else build.Kept(), [cfg.dataset, cfg.paths, cfg.encoder]
     if trial:
         store, data = trial.data(cfg)
     else:
-        store, data = build.open_data(cfg, not quiet, partial(source_of_multirun, Path(cfg.paths.outputs)), own)
+        chosen = partial(source_of_multirun, Path(cfg.paths.outputs))
+        store, data = kept("data", of_data, lambda: build.open_data(cfg, not quiet, chosen, own))
     for name in FOLDS:
         data.rows(name)  # refuses an empty test fold now, not after training
     if trial and not trial.final:
@@ -148,7 +150,7 @@ def run(
         say_what_is_read(journal, data, task, train, valid)
         hooks: dict[str, Any] = {"on_batch": journal.batch, "before_save": journal.check}
         if member and member.together:
-            hooks["gradients"] = member.gradients
+            hooks |= {"gradients": member.gradients, "outputs": member.outputs}
         elif OmegaConf.select(cfg, "device.graphs") == "auto" and (  # older runs have no such option
             graphs := graphs_for(fabric, parts.learner, cfg.trainer.accumulate, journal.display.say)
         ):
@@ -163,7 +165,8 @@ def run(
         folds, baselines = [valid], {}
         if not trial or trial.final:
             folds.append(data.fold("test"))  # here and only here
-            baselines = fit_beside(task, journal.record.task, [train, *folds])
+            of_task, each = [*of_data, cfg.task], [train, *folds]
+            baselines = kept("baselines", of_task, lambda: fit_beside(task, journal.record.task, each))
         scored = [(fold, *trainer.evaluate(model, fold)) for fold in folds]
         journal.finish(state, weights, task, scored, baselines)
     return RunResult(

@@ -1,7 +1,7 @@
 """Several seeds of one configuration in one process: their runs advance in turn, and compute their steps together.
 
-Each run is a greenlet that runs `mmsa.experiment.run` as it is. It waits where its trainer needs gradients; when all
-wait, one joint step computes those of all, and each goes on by itself.
+Each run is a greenlet that runs `mmsa.experiment.run` as it is. It waits where its trainer needs gradients, or outputs
+in evaluation; when all wait, one joint step computes those of all, and each goes on by itself.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import torch
 from greenlet import getcurrent, greenlet
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
+from mmsa.build import Kept
 from mmsa.display import Display
 from mmsa.errors import TrainingError
 from mmsa.model import Learner
@@ -20,8 +21,8 @@ from mmsa.record import Packing
 from mmsa.stages import Phase
 from mmsa.training.device import Determinism, determinism_restored
 from mmsa.training.together import JointStep, hindrance
-from mmsa.training.trainer import Trainer, alone
-from mmsa.types import Batch, Moment
+from mmsa.training.trainer import Trainer, alone, predicted
+from mmsa.types import Batch, Moment, Output
 
 Losses = dict[str, Tensor]
 
@@ -35,6 +36,22 @@ class Request(NamedTuple):
     moments: Sequence[Moment]
     phase: Phase
 
+    @property
+    def kind(self) -> tuple[Moment | None, Any]:
+        """Equal where a joint step can have both; the moment is None in evaluation."""
+        return self.moments[0], len(self.batches[0].ids)
+
+
+class OutputRequest(NamedTuple):
+    """The output that a run waits for in evaluation, of one batch."""
+
+    batches: Sequence[Batch]
+
+    @property
+    def kind(self) -> tuple[Moment | None, Any]:
+        """As of `Request`."""
+        return None, self.batches[0].ids
+
 
 class Member:
     """The part of a run among seeds that are asked for together.
@@ -42,13 +59,14 @@ class Member:
     Args:
         display: of the run.
         packing: the form in which it trains.
+        kept: what it has in common with the others; None: nothing.
     """
 
-    def __init__(self, display: Display, packing: Packing) -> None:
-        self.display, self.packing = display, packing
+    def __init__(self, display: Display, packing: Packing, kept: Kept | None = None) -> None:
+        self.display, self.packing, self.kept = display, packing, kept or Kept()
         self.together = bool(packing.seeds)
-        self.request: Request | None = None
-        """What it waits for; None where it does not wait."""
+        self.request: Request | OutputRequest | None = None
+        """None where it does not wait."""
         self.draws = Generator()
         """The global generator as this run left it."""
 
@@ -57,11 +75,21 @@ class Member:
     ) -> list[Losses]:
         """As `mmsa.training.trainer.alone`, in a joint step where others wait too."""
         request = Request(trainer, learner, batches, moments, phase)
-        losses = None
-        if self.together:
-            self.request = request
-            losses = getcurrent().parent.switch()
+        losses = self._answer(request)
         return alone(*request) if losses is None else [losses]
+
+    def outputs(self, model: nn.Module, batch: Batch) -> Output:
+        """As `mmsa.training.trainer.predicted`, in a joint step where others wait too."""
+        output: Output | None = self._answer(OutputRequest([batch]))
+        return predicted(model, batch) if output is None else output
+
+    def _answer(self, request: Request | OutputRequest) -> Any:
+        """What a joint step has found; None where this run is to compute alone."""
+        if not self.together:
+            return None
+        self.request = request
+        with torch.enable_grad():  # the other runs go on meanwhile
+            return getcurrent().parent.switch()
 
 
 class Lockstep:
@@ -85,6 +113,8 @@ class Lockstep:
         self._failed: TrainingError | None = None
         self._step: JointStep | None = None
         self._is_proven = False
+        self._evaluates: bool | None = None
+        """Whether outputs of a joint step are those of each run alone; None before the first."""
         self._determinism: Determinism | None = None
 
     def run(self) -> list[Any]:
@@ -97,8 +127,8 @@ class Lockstep:
             for number in range(len(self._members)):
                 self._advance(number)
             while waiting := [n for n, member in enumerate(self._members) if member.request]:
-                for number, losses in self._computed(waiting).items():
-                    self._advance(number, losses)
+                for number, answer in self._computed(waiting).items():
+                    self._advance(number, answer)
                     while not self._members[number].together and self._members[number].request:
                         self._advance(number)
         except BaseException as error:
@@ -108,7 +138,7 @@ class Lockstep:
             raise self._failed
         return self._results
 
-    def _advance(self, number: int, losses: Losses | None = None) -> None:
+    def _advance(self, number: int, answer: Losses | Output | None = None) -> None:
         """Let a run go on until it waits again or ends, with the process as it left it."""
         member, run = self._members[number], self._runs[number]
         if member.request is not None:
@@ -117,26 +147,41 @@ class Lockstep:
                 self._determinism.restore()
         member.request = None
         try:
-            came = run.switch() if losses is None and not run else run.switch(losses)
+            came = run.switch() if answer is None and not run else run.switch(answer)
             if isinstance(came, Result):
                 self._results[number] = came.value
         except TrainingError as error:
             self._failed = self._failed or error
         member.draws.set_state(torch.get_rng_state())
 
-    def _computed(self, waiting: Sequence[int]) -> dict[int, Losses | None]:
-        """For each run that waits its losses, None where it is to compute them alone."""
-        found: dict[int, Losses | None] = dict.fromkeys(waiting)
+    def _computed(self, waiting: Sequence[int]) -> dict[int, Any]:
+        """For each run that waits its losses or its output, None where it is to compute them alone."""
+        found: dict[int, Any] = dict.fromkeys(waiting)
         groups: dict[Any, list[int]] = {}
         for number in waiting:
-            request = self._request(number)
-            groups.setdefault((len(request.batches[0].ids), request.moments[0]), []).append(number)
-        for (_, moment), numbers in groups.items():
+            groups.setdefault(self._request(number).kind, []).append(number)
+        for (moment, _), numbers in groups.items():
             if len(numbers) > 1 and self._members[numbers[0]].together:
                 batches = [self._request(number).batches[0] for number in numbers]
-                losses = self._together(numbers, batches, moment)
-                found |= dict(zip(numbers, losses, strict=True)) if losses else {}
+                answers: Any = (
+                    self._evaluated(numbers, batches) if moment is None else self._together(numbers, batches, moment)
+                )
+                found |= dict(zip(numbers, answers, strict=True)) if answers else {}
         return found
+
+    def _evaluated(self, numbers: Sequence[int], batches: Sequence[Batch]) -> list[Output] | None:
+        """The outputs in a joint step; None where they are not those of each alone, as the first have shown."""
+        if self._step is None or self._evaluates is False:
+            return None
+        if self._evaluates:
+            return self._step.outputs(numbers, batches)
+        try:
+            outputs = self._step.proven_outputs(numbers, batches)
+        except Exception:  # noqa: BLE001  (whatever it is, each run can do without)
+            self._evaluates = False
+            return None
+        self._evaluates = True
+        return outputs
 
     def _together(self, numbers: Sequence[int], batches: Sequence[Batch], moment: Moment) -> list[Losses] | None:
         """The losses in a joint step; None where it cannot be had.
@@ -145,8 +190,6 @@ class Lockstep:
         """
         if self._step is not None and self._is_proven:
             return self._step(numbers, batches, moment)
-        if self._step is None and len(numbers) < len(self._members):
-            return None
         self._determinism = Determinism()
         try:
             if self._step is None:
@@ -170,7 +213,7 @@ class Lockstep:
         Raises:
             RuntimeError: a part of the model or the objective takes no part in one.
         """
-        requests = [self._request(number) for number in range(len(self._members))]
+        requests: list[Any] = [self._request(number) for number in range(len(self._members))]
         learners: list[Any] = [getattr(request.learner, "module", request.learner) for request in requests]
         if reason := hindrance(learners[0]):
             raise RuntimeError(reason)
@@ -180,15 +223,15 @@ class Lockstep:
         ]
         return JointStep(learners, sources)
 
-    def _request(self, number: int) -> Request:
+    def _request(self, number: int) -> Request | OutputRequest:
         request = self._members[number].request
         if request is None:
-            raise RuntimeError(f"run {number} does not wait")
+            raise RuntimeError("a seed has ended before the first step")
         return request
 
     def _stop(self, error: BaseException) -> None:
         """End the other runs, each by its own way out."""
-        by = error if isinstance(error, KeyboardInterrupt) else KeyboardInterrupt("an error of another seed")
+        by = KeyboardInterrupt("an error of another seed") if isinstance(error, Exception) else error
         for run in self._runs:
             if run:  # started, and not ended
                 try:

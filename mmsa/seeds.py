@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from mmsa.build import Kept
 from mmsa.compose import compose
 from mmsa.config import check_value
 from mmsa.display import Display
@@ -24,8 +26,8 @@ from mmsa.run_folder import flat_parameters, override_key
 from mmsa.secrets import as_stored
 from mmsa.training.together import hindrance_of
 
-WIDEST, FEWEST = 16, 4
-"""The largest `hidden_dim` and the fewest seeds with which joint steps are faster on a CPU, by `make bench`."""
+FEWEST = {16: 4, 32: 8}
+"""Largest `hidden_dim` -> the fewest seeds with which joint steps are faster on a CPU, by `make bench ARGS=seeds/`."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -72,30 +74,33 @@ def run_seeds(overrides: Sequence[str], seeds: Sequence[int], quiet: bool = Fals
         ConfigError: a seed is none, or is there twice, or the overrides have one too.
         MmsaError: as of a run; those before it are kept.
     """
-    typed = [override for override in overrides if override_key(override) == "seed"]
-    if typed:
-        raise ConfigError(f"{typed[0]} beside seeds={list(seeds)}: a run has one seed.\n  leave {typed[0]} out")
+    beside = [override for override in overrides if override_key(override) == "seed"]
+    if beside:
+        raise ConfigError(f"{beside[0]} beside seeds={list(seeds)}: a run has one seed.\n  leave {beside[0]} out")
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(
             f"seeds={list(seeds)}: needs one seed or more, each once.\n  type for example seeds=[1, 2, 3]"
         )
     for seed in seeds:
         check_value("seed", seed, NaturalNumber)
-    each = [[*overrides, f"seed={seed}"] for seed in seeds]
-    configurations = [compose(typed) for typed in each]
-    wanted = len(seeds) > 1 and configurations[0].device.pack_seeds == "auto"
-    reason = why_apart(configurations[0], len(seeds)) if wanted else None
+    first = compose([*overrides, f"seed={seeds[0]}"])
+    wanted = len(seeds) > 1 and first.device.pack_seeds == "auto"
+    reason = why_apart(first, len(seeds)) if wanted else None
     together = wanted and reason is None
     screen = Display(quiet, f"1 of {len(seeds)}")
     if reason is not None:
         screen.say(f"the seeds train one after the other: {reason}")
     members: list[Member] = []
-    bodies = []
-    for number, (cfg, typed) in enumerate(zip(configurations, each, strict=True), start=1):
+    bodies, kept = [], Kept()
+    for number, seed in enumerate(seeds, start=1):
+        cfg = deepcopy(first)
+        OmegaConf.update(cfg, "seed", int(seed))
         display = Display(quiet)
         if together:
             display = Display(quiet, f"{number} of {len(seeds)}", screen) if members else screen
-        members.append(Member(display, Packing(seeds=tuple(seeds)) if together else Packing(reason=reason)))
+        packing = Packing(seeds=tuple(seeds)) if together else Packing(reason=reason)
+        members.append(Member(display, packing, kept))
+        typed = [*overrides, f"seed={seed}"]
         bodies.append(partial(run_experiment, cfg, typed, quiet, of_defaults=True, member=members[-1]))
     runs = Lockstep(members, bodies, screen.say).run() if together else [body() for body in bodies]
     return SeedsResult(tuple(seeds), tuple(runs))
@@ -117,8 +122,9 @@ def why_apart(cfg: DictConfig, num_seeds: int) -> str | None:
         return f"trainer.accumulate={cfg.trainer.accumulate}"
     if cfg.trainer.resume is not None:
         return "trainer.resume is of one run"
-    if num_seeds < FEWEST:
-        return f"{num_seeds} of them are faster so (from {FEWEST} on they train together)"
-    if widest > WIDEST:
-        return f"hidden_dim={widest} is as fast so (up to {WIDEST} they train together)"
+    fewest = next((number for width, number in FEWEST.items() if widest <= width), None)
+    if fewest is None:
+        return f"hidden_dim={widest} is as fast so (up to {max(FEWEST)} they train together)"
+    if num_seeds < fewest:
+        return f"{num_seeds} of them are faster so (with hidden_dim={widest} they train together from {fewest} on)"
     return hindrance_of(target_of(cfg, "objective"))

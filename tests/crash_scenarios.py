@@ -219,15 +219,19 @@ class ResumedRun(Scenario):
 class Search(Scenario):
     """A search, with its parent and its worker in one process."""
 
+    def made(self, *places: str) -> Any:
+        """The sweep."""
+        from tests.sweep.test_running import make
+
+        return make(*places, *OPTIONS, "sweep.trials=2", "optimizer.lr=interval(0.001, 0.01)")
+
     def command(self, outputs: Path, data: Path) -> None:
         from mmsa.sweep import worker
         from mmsa.sweep.hydra_sweep import announce, conclude, study_run
-        from tests.sweep.test_running import make
 
         read_truly(outputs)
-        places = [f"paths.outputs={outputs}", f"paths.data={data}", "sweep.trials=2", "trainer.max_epochs=1"]
-        places += ["sweep.storage_minutes=0.01"]  # a storage whose writes fail is not waited for
-        made = make(*places, *OPTIONS, "optimizer.lr=interval(0.001, 0.01)")
+        places = [f"paths.outputs={outputs}", f"paths.data={data}"]
+        made = self.made(*places, "trainer.max_epochs=1", "sweep.storage_minutes=0.01")  # failing writes cost no wait
         display = announce(made, ["here"], 1, (), study_run(made))
         with contextlib.redirect_stderr(io.StringIO()):  # which a worker has in a file of its own
             while worker.work(Path(made.spec.folder)) == worker.REPLACE:
@@ -241,6 +245,26 @@ class Search(Scenario):
         trials = open_study(folder).get_trials()
         found = [f"{trial.number} {trial.state.name} {trial.values} {trial.params}" for trial in trials]
         return {**state(outputs), "trials": found}
+
+
+class Grid(Search):
+    """Two points of a grid that train together, and after a crash alone, to equal bits up to rounding."""
+
+    def made(self, *places: str) -> Any:
+        from mmsa import seeds
+        from tests.sweep.test_running import GRID, make
+
+        seeds.FEWEST = {16: 2}
+        return make(*places, *OPTIONS, "seed=1,2", "trainer.batch_size=150", option="grid", sampler=GRID)
+
+    def state(self, outputs: Path) -> dict[str, Any]:
+        whole = super().state(outputs)
+        for name, held in whole.items():
+            for one in held if name.startswith(("run ", "entry ")) else ():
+                for bits in ("weights", "history.csv", "predictions.csv", "metrics", "text"):
+                    one.pop(bits, None)
+        whole["trials"] = [re.sub(r"[\d.]+(?=\])", "VALUE", trial) for trial in whole["trials"]]
+        return whole
 
 
 class Preparation(Scenario):

@@ -11,6 +11,7 @@ import pytest
 from tests.crash_scenarios import (
     FailedRun,
     FirstRun,
+    Grid,
     Preparation,
     ResumedRun,
     Scenario,
@@ -70,7 +71,7 @@ def test_a_crash_of_a_preparation_leaves_nothing(stores: Path, tmp_path: Path) -
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
-    "scenario", [FirstRun(), TypedAgain(), ResumedRun(), Search()], ids=lambda value: type(value).__name__
+    "scenario", [FirstRun(), TypedAgain(), ResumedRun(), Search(), Grid()], ids=lambda value: type(value).__name__
 )
 def test_no_crash_leaves_anything(scenario: Scenario, stores: Path, tmp_path: Path) -> None:
     assert tried(scenario, tmp_path, stores) > 20

@@ -6,17 +6,19 @@ import csv
 from itertools import count
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 from omegaconf import DictConfig
 
 import mmsa
+from mmsa import build, experiment
 from mmsa.compose import compose
 from mmsa.errors import TrainingError
 from mmsa.journal import Journal
 from mmsa.record import Packing, RunRecord
-from mmsa.seeds import FEWEST, why_apart
+from mmsa.seeds import why_apart
 from mmsa.training.trainer import Trainer
 
 EVERYTHING = [
@@ -35,7 +37,7 @@ COLUMNS = ("train/loss", "valid/loss", "valid/mae")
 def two_are_enough(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A third seed would cost time and show nothing."""
     if "override" not in request.fixturenames:
-        monkeypatch.setattr("mmsa.seeds.FEWEST", 2)
+        monkeypatch.setattr("mmsa.seeds.FEWEST", {16: 2})
 
 
 def curve(folder: Path) -> list[list[float]]:
@@ -49,10 +51,17 @@ def last(run: Path, part: str = "model") -> dict[str, torch.Tensor]:
 
 
 def test_each_seed_has_its_curve_alone_and_the_same_bits_again(
-    small: list[str], capsys: pytest.CaptureFixture[str]
+    small: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     typed = [*small, *EVERYTHING, "trainer.batch_size=150"]
-    packed = mmsa.run(typed, seeds=[1, 2])
+    with monkeypatch.context() as patch:
+        patch.setattr("mmsa.lockstep.alone", None)
+        patch.setattr("mmsa.lockstep.predicted", None)  # neither a step nor an evaluation is of one seed
+        shared = [Mock(wraps=build.open_data), Mock(wraps=experiment.fit_beside)]
+        patch.setattr(build, "open_data", shared[0])
+        patch.setattr(experiment, "fit_beside", shared[1])
+        packed = mmsa.run(typed, seeds=[1, 2])
+    assert [made.call_count for made in shared] == [1, 1]
     lines = capsys.readouterr().out
     assert "1 of 2  " in lines and "2 of 2  " in lines and "one after the other" not in lines
     again = mmsa.run(typed, seeds=[1, 2], quiet=True)
@@ -130,7 +139,8 @@ def test_what_cannot_be_batched_trains_one_after_the_other_and_says_so_once(
 @pytest.mark.parametrize(
     ("override", "reason"),
     [
-        ("hidden_dim=17", "hidden_dim=17 is as fast so"),
+        ("hidden_dim=17", "4 of them are faster so (with hidden_dim=17 they train together from 8 on)"),
+        ("hidden_dim=33", "hidden_dim=33 is as fast so (up to 32 they train together)"),
         ("trainer.accumulate=2", "trainer.accumulate=2"),
         ("device.devices=2", "device.devices=2"),
         ("device.precision=bf16-mixed", "device.precision=bf16-mixed"),
@@ -142,6 +152,6 @@ def test_the_reason_why_seeds_train_one_after_the_other(override: str, reason: s
     def configured(*more: str) -> DictConfig:
         return compose(["device=cpu", "hidden_dim=16", *more])
 
-    assert why_apart(configured(), FEWEST) is None
-    assert str(why_apart(configured(*override.split()), FEWEST)).startswith(reason)
-    assert str(why_apart(configured(), 2)).startswith("2 of them are faster so (from 4 on")
+    assert why_apart(configured(), 4) is None and why_apart(configured("hidden_dim=32"), 8) is None
+    assert str(why_apart(configured(*override.split()), 4)).startswith(reason)
+    assert str(why_apart(configured(), 3)).startswith("3 of them are faster so (with hidden_dim=16")

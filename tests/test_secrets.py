@@ -190,7 +190,7 @@ def test_a_sweep_keeps_no_secret_and_its_workers_get_it(
         started.append((command, env))
 
     monkeypatch.setattr(psutil, "Popen", start)
-    Seat(Slot("cpu 1", "cpu-1", {}), tmp_path / "log").start(Path(made.spec.folder), None)
+    Seat(Slot("cpu 1", "cpu-1", {}), 1, tmp_path / "log").start(Path(made.spec.folder), None)
     ((command, environment),) = started
     assert CANARY not in str(command) and environment["MMSA_TRACKING"] == f"http://u:{CANARY}@{host}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import re
@@ -21,6 +22,7 @@ from types import TracebackType
 from typing import Any
 
 import psutil
+from sqlalchemy import Engine
 
 from mmsa import config
 from mmsa.sweep import worker
@@ -62,6 +64,10 @@ def mmsa() -> None:
 def forked_worker(command: list[str], *, env: Mapping[str, str], **options: Any) -> psutil.Popen:
     """A worker of a sweep as a fork of its parent, which has imported all, instead of a Python of its own."""
     sys.stdout.flush()
+    # A fork takes over what SQLite believes to have locked, and not the locks: whoever closes the file last, as it
+    # seems then, removes the log in which the fork still writes.
+    for engine in [held for held in gc.get_objects() if type(held) is Engine]:
+        engine.dispose()
 
     def run() -> None:
         """In the child, whose input, output and session are set, and which goes on here instead of to a program."""

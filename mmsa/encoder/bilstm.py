@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -83,7 +83,7 @@ class RecurrentEncoder(nn.Module):
     def forward(self, embedded: Embedded) -> Encoded:
         values, lengths = embedded.values, embedded.lengths
         sequence, last = self.rnn(values, lengths)
-        utterance = last if self.pooling == "last" else pool(sequence, lengths, self.pooling)  # (B, S)
+        utterance: Any = last if self.pooling == "last" else pool(sequence, lengths, self.pooling)  # (B, S)
         if self.map is not None:
             utterance = self.map(utterance) * (lengths > 0)[:, None]  # (B, utterance_dim)
         return Encoded(sequence, utterance, lengths)

@@ -31,7 +31,8 @@ class AttentiveRNN(nn.Module):
         attention: self-attention over the merged states.
         dropout: rate in [0, 1) on the states, between layers and on the attention weights, in training only.
 
-    Shapes: (B, T, input_dim), lengths (B,) -> sequence (B, T, output_dim) and last state (B, output_dim).
+    Shapes: (B, T, input_dim), lengths (B,) -> sequence (B, T, output_dim) and last state (B, output_dim), None where
+    attention comes after it.
     """
 
     def __init__(
@@ -60,14 +61,14 @@ class AttentiveRNN(nn.Module):
         self.dropout = Dropout(dropout, steps=(1,))
         self.attention = Attention(self.output_dim, dropout) if attention else None
 
-    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor | None]:
         directions = [self.dropout(states) for states in self.recurrence(x, lengths)]  # each (B, T, H)
-        last = self._merged(last_states(directions, lengths))  # (B, S)
         sequence = self._merged(directions)  # (B, T, S)
         padding = padding_mask(lengths, x.shape[1])  # (B, T)
-        if self.attention is None:
-            return sequence.masked_fill(padding[:, :, None], 0.0), last
-        return self.attention(sequence, padding), last
+        if self.attention is not None:
+            return self.attention(sequence, padding), None
+        last = self._merged(last_states(directions, lengths))  # (B, S)
+        return sequence.masked_fill(padding[:, :, None], 0.0), last
 
     def _merged(self, directions: list[Tensor]) -> Tensor:
         return torch.cat(directions, dim=-1) if self.merge == "concat" else sum(directions[1:], directions[0])

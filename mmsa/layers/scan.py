@@ -1,7 +1,7 @@
-"""The recurrence of several runs at once: one loop over the steps for all of them and both directions.
+"""The recurrence of several runs at once, for which PyTorch's own layers have no batching rule.
 
-PyTorch's own layers have no batching rule. Small ones cost mostly calls, of which there are as many here for all runs
-as for one.
+Narrow ones cost mostly calls: one loop over the steps, for all runs and both directions, needs as many as one run.
+Wider ones are read by the library's kernel, run by run.
 """
 
 from __future__ import annotations
@@ -10,6 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from mmsa.layers.reversal import Reversal
+
+WIDEST = 16
+"""The largest state that the loop reads faster than the library's kernel, by `make bench ARGS=seeds/`."""
 
 
 def scanned(x: Tensor, lengths: Tensor, directions: Any) -> list[Tensor]:
@@ -51,50 +56,71 @@ class _OfOne(torch.autograd.Function):
             else value.movedim(dim, 0)
             for value, dim in zip(inputs, in_dims, strict=True)
         ]
-        scan = _LstmScan if stacked.pop() == "LSTM" else _GruScan
-        return scan.apply(*stacked), 0
+        is_lstm = stacked.pop() == "LSTM"
+        if stacked[3].shape[-1] > WIDEST:
+            return _by_library(torch.lstm if is_lstm else torch.gru, *stacked), 0
+        return (_LstmScan if is_lstm else _GruScan).apply(*stacked), 0
+
+
+def _by_library(read: Any, x: Tensor, lengths: Tensor, *weights: Tensor) -> Tensor:
+    """x (K, B, T, D), lengths (K, B), weights (K, d, ·) -> (K, d, B, T, H), by `torch.lstm` or `torch.gru`."""
+    num_runs, size, num_steps, _ = x.shape
+    zeros = x.new_zeros(1, size, weights[1].shape[-1])
+    start = (zeros, zeros) if read is torch.lstm else zeros
+    reversal = Reversal(lengths.flatten(), num_steps)
+    found = []
+    for number, own in enumerate(zip(*(weight.unbind(1) for weight in weights), strict=True)):
+        steps = x.flatten(0, 1) if number == 0 else reversal.reversed(x.flatten(0, 1))
+        each = zip(steps.unflatten(0, (num_runs, size)).unbind(0), *own, strict=True)
+        training = torch.is_grad_enabled()
+        outputs = [read(part, start, layer, True, 1, 0.0, training, False, True)[0] for part, *layer in each]
+        joined = torch.cat(outputs)
+        found.append(joined if number == 0 else reversal.undone(joined))
+    return torch.stack([one.unflatten(0, (num_runs, size)) for one in found], dim=1)
 
 
 def _orders(lengths: Tensor, num_steps: int, both: bool) -> tuple[Tensor, Tensor]:
     """Rows (k, b, t, d) by (t, d, k, b) and back, the second direction reversed within its lengths (K, B)."""
     num_runs, size = lengths.shape
-    d = 2 if both else 1
+    num_directions = 2 if both else 1
     steps = torch.arange(num_steps)[:, None, None].expand(num_steps, num_runs, size)  # (T, K, B)
-    mirrored = lengths[None] - 1 - steps
-    taken = [steps, torch.where(mirrored >= 0, mirrored, steps)][:d]
-    sequences = torch.arange(num_runs * size).view(num_runs, size)  # (K, B)
-    there = torch.stack([(sequences * num_steps + t) * d + i for i, t in enumerate(taken)], dim=1)  # (T, d, K, B)
-    back = torch.empty_like(there).flatten()
-    back[there.flatten()] = torch.arange(back.numel())
-    return there.flatten(), back  # a reversal is its own way back, and `back` is (k, b, t, d)
+    mirrored = lengths - 1 - steps
+    taken = torch.stack([steps, torch.where(mirrored >= 0, mirrored, steps)][:num_directions], dim=1)  # (T, d, K, B)
+    directions = torch.arange(num_directions)[:, None, None]
+    sequences = torch.arange(num_runs * size).view(num_runs, size)
+    there = (sequences * num_steps + taken) * num_directions + directions
+    back = (taken * num_directions + directions) * sequences.numel() + sequences  # a reversal is its own way back
+    return there.flatten(), back.permute(2, 3, 0, 1).flatten()
 
 
 class _LstmScan(torch.autograd.Function):
-    """x (K, B, T, D), lengths (K, B), weights (K, d, 4H, ·) -> (K, d, B, T, H)."""
+    """x (K, B, T, D), lengths (K, B), weights (K, d, 4H, ·) -> (K, d, B, T, H).
+
+    On a CPU a sigmoid takes an eighth of the time of a tanh, which is 2 sigmoid(2x) - 1; cells are kept doubled, and
+    states negative, as one operation gives them so.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, lengths: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
-        gates, there, back = _projected(x, lengths, w_ih, b_ih + b_hh)
-        num_steps, _, size, _ = gates.shape
         hidden = w_hh.shape[3]
+        doubled = x.new_ones(4, hidden)
+        doubled[2] = 2
+        doubled = doubled.flatten()
+        gates, there, back = _projected(x, lengths, w_ih * doubled[:, None], (b_ih + b_hh) * doubled)
+        num_steps, _, size, _ = gates.shape
         weight = w_hh.transpose(0, 1).flatten(0, 1)  # (d K, 4H, H)
-        turned = weight.transpose(1, 2).contiguous()
+        turned = weight.transpose(1, 2) * -doubled
         states = x.new_zeros(num_steps + 1, len(weight), size, hidden)
         cells = torch.zeros_like(states)
         squashed = torch.empty_like(states[1:])
-        gates_at = gates.unbind(0)
-        open_at = gates[..., : 2 * hidden].unbind(0)
-        i_at, f_at, g_at, o_at = (gates[..., n * hidden : (n + 1) * hidden].unbind(0) for n in range(4))
-        h_at, c_at, s_at = states.unbind(0), cells.unbind(0), squashed.unbind(0)
+        gates_at, h_at, c_at, s_at = gates.unbind(0), states.unbind(0), cells.unbind(0), squashed.unbind(0)
+        i_at, f_at, g_at, o_at = (gate.unbind(0) for gate in gates.unflatten(3, (4, hidden)).unbind(3))
         for t in range(num_steps):
-            gates_at[t].baddbmm_(h_at[t], turned)
-            open_at[t].sigmoid_()
-            o_at[t].sigmoid_()
-            g_at[t].tanh_()
-            torch.mul(f_at[t], c_at[t], out=c_at[t + 1]).addcmul_(i_at[t], g_at[t])
-            torch.mul(o_at[t], torch.tanh(c_at[t + 1], out=s_at[t]), out=h_at[t + 1])
+            gates_at[t].baddbmm_(h_at[t], turned).sigmoid_()
+            torch.mul(f_at[t], c_at[t], out=c_at[t + 1]).addcmul_(i_at[t], g_at[t], value=4).sub_(i_at[t], alpha=2)
+            torch.addcmul(o_at[t], o_at[t], torch.sigmoid(c_at[t + 1], out=s_at[t]), value=-2, out=h_at[t + 1])
         ctx.save_for_backward(x, gates, states, cells, squashed, w_ih, weight, there, back)
-        found = states[1:].view(-1, hidden).index_select(0, back)
+        found = states[1:].view(-1, hidden).index_select(0, back).neg_()
         return found.view(len(x), size, num_steps, w_hh.shape[1], hidden).permute(0, 3, 1, 2, 4)
 
     @staticmethod
@@ -103,25 +129,28 @@ class _LstmScan(torch.autograd.Function):
         num_runs, d, size, num_steps, hidden = gradient.shape
         by_step = gradient.permute(0, 2, 3, 1, 4).reshape(-1, hidden).index_select(0, there)
         by_step = by_step.view(num_steps, d * num_runs, size, hidden)
-        i, f, g, o = gates.view(num_steps, d * num_runs, size, 4, hidden).unbind(3)
-        to_cell = o * (1 - squashed * squashed)
-        factors = torch.stack(
-            [g * (i - i * i), cells[:-1] * (f - f * f), i * (1 - g * g), squashed * (o - o * o)], dim=3
-        )
+        i, f, g, o = gates.unflatten(3, (4, hidden)).unbind(3)
+        changes = torch.addcmul(gates, gates, gates, value=-1)  # (T, d K, B, 4H), slopes first
+        by_gate = changes.unflatten(3, (4, hidden))
+        of_i, of_f, of_g, of_o = by_gate.unbind(3)
+        squashed = 2 * squashed - 1
+        of_i.mul_(2 * g - 1)
+        of_f.mul_(cells[:-1]).mul_(0.5)
+        of_g.mul_(i).mul_(4)
+        of_o.mul_(squashed)
+        to_cell = torch.addcmul(o, o * squashed, squashed, value=-1)
         h_at, a_at, f_at = by_step.unbind(0), to_cell.unbind(0), f.unbind(0)
-        of_cell, of_state = factors[..., :3, :].unbind(0), factors[..., 3, :].unbind(0)
-        all_at = factors.flatten(3).unbind(0)
+        all_at, cell_at, state_at = changes.unbind(0), by_gate[..., :3, :].unbind(0), of_o.unbind(0)
         dc = torch.zeros_like(h_at[0])
         for t in range(num_steps - 1, -1, -1):
             dh = h_at[t] if t == num_steps - 1 else h_at[t].baddbmm_(all_at[t + 1], weight)
             dc.addcmul_(dh, a_at[t])
-            of_cell[t].mul_(dc[:, :, None])
-            of_state[t].mul_(dh)
+            cell_at[t].mul_(dc[:, :, None])
+            state_at[t].mul_(dh)
             dc.mul_(f_at[t])
-        changes = factors.flatten(3)  # (T, d K, B, 4H)
-        d_hh, _ = _of_recurrent(changes, states, num_runs)
-        d_x, d_ih, d_b = _of_inputs(changes, x, w_ih, back, ctx.needs_input_grad[0])
-        return d_x, None, d_ih, d_hh, d_b, d_b
+        d_hh, d_b = _of_recurrent(changes, states, num_runs)
+        d_x, d_ih = _of_inputs(changes, x, w_ih, back, ctx.needs_input_grad[0])
+        return d_x, None, d_ih, d_hh.neg_(), d_b, d_b
 
 
 class _GruScan(torch.autograd.Function):
@@ -171,7 +200,9 @@ class _GruScan(torch.autograd.Function):
         changes = factors.flatten(3)  # (T, d K, B, 3H), of the recurrent products
         d_hh, d_b_hh = _of_recurrent(changes, states, num_runs)
         changes = torch.cat([changes[..., : 2 * hidden], inputs], dim=-1)  # of the inputs' products
-        d_x, d_ih, d_b_ih = _of_inputs(changes, x, w_ih, back, ctx.needs_input_grad[0])
+        of_new = inputs.sum(dim=(0, 2)).view(d, num_runs, hidden).transpose(0, 1)
+        d_b_ih = torch.cat([d_b_hh[..., : 2 * hidden], of_new], dim=-1)
+        d_x, d_ih = _of_inputs(changes, x, w_ih, back, ctx.needs_input_grad[0])
         return d_x, None, d_ih, d_hh, d_b_ih, d_b_hh
 
 
@@ -193,11 +224,8 @@ def _of_recurrent(changes: Tensor, states: Tensor, num_runs: int) -> tuple[Tenso
     return weights, flat.sum(dim=1).unflatten(0, (-1, num_runs)).transpose(0, 1)
 
 
-def _of_inputs(
-    changes: Tensor, x: Tensor, w_ih: Tensor, back: Tensor, wanted: bool
-) -> tuple[Tensor | None, Tensor, Tensor]:
-    """Gradients of the steps, where they are wanted, and of their weights and biases, from those of their products."""
+def _of_inputs(changes: Tensor, x: Tensor, w_ih: Tensor, back: Tensor, wanted: bool) -> tuple[Tensor | None, Tensor]:
+    """Gradients of the steps, where they are wanted, and of their weights, from those of their products."""
     of_rows = changes.view(-1, changes.shape[-1]).index_select(0, back).view(len(x), x.shape[1] * x.shape[2], -1)
     d_ih = of_rows.transpose(1, 2).bmm(x.flatten(1, 2)).view_as(w_ih)
-    d_x = of_rows.bmm(w_ih.flatten(1, 2)).view_as(x) if wanted else None
-    return d_x, d_ih, of_rows.sum(dim=1).view(w_ih.shape[:3])
+    return of_rows.bmm(w_ih.flatten(1, 2)).view_as(x) if wanted else None, d_ih

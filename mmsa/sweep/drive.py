@@ -5,12 +5,13 @@ from __future__ import annotations
 import statistics
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import optuna
+from omegaconf import DictConfig, OmegaConf
 from optuna.trial import TrialState
 from rich.console import Console
 from rich.text import Text
@@ -20,9 +21,10 @@ from mmsa.occupancy import run_folders
 from mmsa.secrets import hidden
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.report import short, standing, under_way
-from mmsa.sweep.running import former_record
+from mmsa.sweep.running import former_record, why_apart_in_trials
 from mmsa.sweep.study_run import StudyRun
 from mmsa.sweep.summary import Summary, TrialRecord, summarise
+from mmsa.sweep.trials import MOST_SEEDS
 
 FIGURES_SECONDS = 60.0
 """How long the figures of a study may be behind: drawing them takes seconds, of which the trials have better use."""
@@ -176,11 +178,30 @@ def opening_lines(
     return lines
 
 
+def note_on_seeds(spec: SweepSpec, cfg: DictConfig, summary: Summary, slots: Sequence[str]) -> list[str]:
+    """The line that says why seeds train one after the other; none where they train together, or nobody asks.
+
+    Args:
+        spec: the sweep.
+        cfg: the configuration of its first point.
+        summary: its study.
+        slots: names of the slots.
+    """
+    of_grid = spec.options["final"] and "seed" in summary.space
+    if cfg.device.pack_seeds == "off" or not (of_grid or summary.seeds > 1):
+        return []
+    if all(slot.startswith("cpu") for slot in slots):  # whose workers see no GPU
+        cfg = OmegaConf.merge(cfg, {"device": {"accelerator": "cpu"}})  # type: ignore[assignment]
+    reason = why_apart_in_trials(spec, cfg, MOST_SEEDS if of_grid else summary.seeds - (summary.pruner != "none"))
+    return [f"seeds train one after the other: {reason}"] if reason else []
+
+
 def usual_seconds(outputs: Path, fingerprint: str) -> float | None:
-    """How long finished runs on these data took, in the median; None without any."""
+    """How long finished runs on these data took, joint ones their share of it, in the median; None without any."""
     folders = run_folders(outputs)[-200:]
     records = [record for record in map(former_record, folders) if record and record.status == "finished"]
-    seconds = [record.seconds or 0.0 for record in records if record.data.fingerprint == fingerprint]
+    known = [record for record in records if record.data.fingerprint == fingerprint]
+    seconds = [(record.seconds or 0.0) / max(1, len(record.packed.seeds)) for record in known]
     return statistics.median(seconds) if seconds else None
 
 

@@ -26,7 +26,7 @@ from mmsa.secrets import check_place, hidden
 from mmsa.settling import settle
 from mmsa.summaries import renew_summaries
 from mmsa.sweep.checking import check_sweep
-from mmsa.sweep.drive import SweepDisplay, opening_lines, usual_seconds
+from mmsa.sweep.drive import SweepDisplay, note_on_seeds, opening_lines, usual_seconds
 from mmsa.sweep.lasting import StorageAway, at_once
 from mmsa.sweep.launching import Launched
 from mmsa.sweep.options import SweepSpec
@@ -225,7 +225,8 @@ def announce(made: Sweep, slots: list[str], num_slots: int, notes: Sequence[str]
     display = SweepDisplay(Path(spec.folder), made.study, run)
     for line in opening_lines(spec, made.command, summary, slots, num_slots, seconds):
         display.say(line)
-    for note in [*([made.note] if made.note else []), *notes]:
+    of_seeds = note_on_seeds(spec, made.base, summary, slots)
+    for note in [*([made.note] if made.note else []), *notes, *of_seeds]:
         display.say(f"  note: {note}")
     return display
 

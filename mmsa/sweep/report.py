@@ -137,12 +137,13 @@ def standing(summary: Summary) -> str:
 
 
 def under_way(summary: Summary) -> str:
-    """The running trials, each with its slot and its beginning, the longest first; empty where none is known."""
+    """The running trials with their slots and beginnings, the longest first; empty where none is known."""
     rows = [row for row in summary.rows if row.state == "running" and math.isfinite(row.since)]
-    parts = [
-        f"trial {row.number}{f' on {row.slot}' if row.slot else ''} since {datetime.fromtimestamp(row.since):%a %H:%M}"
-        for row in sorted(rows, key=lambda row: row.since)
-    ]
+    places: dict[str, list[str]] = {}
+    for row in sorted(rows, key=lambda row: row.since):
+        place = f"{f' on {row.slot}' if row.slot else ''} since {datetime.fromtimestamp(row.since):%a %H:%M}"
+        places.setdefault(place, []).append(str(row.number))
+    parts = [f"trial{'s' if len(held) > 1 else ''} {', '.join(held)}{place}" for place, held in places.items()]
     return f"running: {', '.join(parts)}" if parts else ""
 
 

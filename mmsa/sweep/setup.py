@@ -29,12 +29,13 @@ from mmsa.run_folder import override_key
 from mmsa.secrets import address
 from mmsa.sweep.checking import CheckedSweep, first_configuration
 from mmsa.sweep.options import Search, SweepSpec, is_server
+from mmsa.sweep.points import FAILED_BEFORE
 from mmsa.sweep.running import TrialRunner, make_pruner
 from mmsa.sweep.sampling import is_grid, make_sampler, sampler_name
 from mmsa.sweep.space import Space, grid_points, read_space
 from mmsa.sweep.storage import choose_storage, open_storage, open_study
 from mmsa.sweep.summary import ATTRIBUTE, DATA_KEYS, StudyRecord
-from mmsa.sweep.trials import FAILED_BEFORE, TrialDesk, failures, study_lock
+from mmsa.sweep.trials import TrialDesk, failures, study_lock
 from mmsa.tracking.database import default_uri
 
 ELSEWHERE = re.compile(r"[+~]*(paths|tracking|device|name)([./@=]|$)")
@@ -227,8 +228,14 @@ def space_of(spec: SweepSpec) -> Space:
     return replace(space, fixed=(*kept, text_override("paths.outputs", str(outputs))))
 
 
-def open_sweep(spec: SweepSpec, slot: str) -> tuple[TrialDesk, TrialRunner]:
-    """The sweep as a worker needs it."""
+def open_sweep(spec: SweepSpec, slot: str, num_slots: int = 1) -> tuple[TrialDesk, TrialRunner]:
+    """The sweep as a worker needs it.
+
+    Args:
+        spec: the sweep.
+        slot: what the worker computes on, for people.
+        num_slots: slots of the sweep on this machine; a launcher's jobs count as those of each.
+    """
     options = spec.options
     space = space_of(spec)
     grid = is_grid(spec.sampler)
@@ -240,7 +247,8 @@ def open_sweep(spec: SweepSpec, slot: str) -> tuple[TrialDesk, TrialRunner]:
         pruner=make_pruner(options["pruner"], options["min_epochs"]),
     )
     limits = options["retries"], options["max_failures"]
-    desk = TrialDesk(study, space.distributions, spec.total, *limits, slot, points=points)
+    num_slots = options["workers"] or num_slots
+    desk = TrialDesk(study, space.distributions, spec.total, *limits, slot, points=points, num_slots=num_slots)
     runner = TrialRunner(spec, space, study, desk.check)
     desk.reached = runner.epochs_of
     return desk, runner

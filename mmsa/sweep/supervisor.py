@@ -66,17 +66,19 @@ class Seat:
 
     Args:
         slot: what the worker computes on.
+        num_slots: slots of the sweep on this machine.
         log: file of what its workers print.
         config_folders: folders of configuration files that its workers get.
     """
 
     slot: Slot
+    num_slots: int
     log: Path
     config_folders: Sequence[str] = ()
     process: subprocess.Popen[bytes] | None = None
     printed: int = 0
-    trial: int | None = None
-    since: float = 0.0
+    trials: dict[int, float] = field(default_factory=dict)
+    """The trials that the worker runs, each with the time since when, by this process's clock."""
     has_run: bool = False
     deaths_at_start: int = 0
     kills_at_start: int = 0
@@ -88,6 +90,7 @@ class Seat:
     def command(self, folder: Path, until: float | None) -> list[str]:
         """The command line of a worker."""
         command = [sys.executable, "-m", "mmsa.sweep.worker", str(folder), "--slot", self.slot.name]
+        command += ["--slots", str(self.num_slots)]
         command += ["--lock", self.slot.lock, *(["--until", str(until)] if until is not None else [])]
         return command + [word for given in self.config_folders for word in ("--config-dir", given)]
 
@@ -95,7 +98,7 @@ class Seat:
         """Start a worker, in a session of its own so that a terminal's Ctrl-C does not reach it."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.printed = self._read = self.log.stat().st_size if self.log.exists() else 0
-        self.trial, self.has_run = None, False
+        self.trials, self.has_run = {}, False
         with self.log.open("ab") as log:
             self.process = psutil.Popen(
                 self.command(folder, until),
@@ -107,13 +110,17 @@ class Seat:
             )
 
     def look(self) -> None:
-        """Read which trial the worker has, and note since when by this process's clock."""
+        """Read which trials the worker has, and note since when."""
         with self.log.open("rb") as log:
             log.seek(self._read)
             whole = log.read().rpartition(b"\n")
         self._read += len(whole[0]) + len(whole[1])
         for number, ended in re.findall(rb"^trial (\d+)( ended)?$", whole[0], flags=re.MULTILINE):
-            self.trial, self.since, self.has_run = None if ended else int(number), time.monotonic(), True
+            if ended:
+                self.trials.pop(int(number), None)
+            else:
+                self.trials[int(number)] = time.monotonic()
+            self.has_run = True
             self.deaths_at_start = self.kills_at_start = 0
 
     def last_words(self) -> list[str]:
@@ -171,7 +178,8 @@ class Supervisor:
         logs, host = self.folder / "workers", socket.gethostname()
         names = [re.sub(r"[^A-Za-z0-9]+", "-", f"{host} {slot.name}") for slot in self.slots]
         self.seats = [
-            Seat(slot, logs / f"{name}.log", self.config_folders) for slot, name in zip(self.slots, names, strict=True)
+            Seat(slot, len(self.slots), logs / f"{name}.log", self.config_folders)
+            for slot, name in zip(self.slots, names, strict=True)
         ]
         return self
 
@@ -205,8 +213,8 @@ class Supervisor:
         """Stop a trial that is over its time, for good."""
         seat.look()
         reason = f"took longer than sweep.trial_minutes={seconds / 60:g}"
-        took = time.monotonic() - seat.since
-        if seat.trial is not None and took > seconds and self.on_overdue(seat.trial, reason):
+        late = [number for number, since in seat.trials.items() if time.monotonic() - since > seconds]
+        if late and all(self.on_overdue(number, reason) for number in late):
             self._stop([seat])
 
     def _end_late(self) -> None:
@@ -222,7 +230,7 @@ class Supervisor:
         late = [seat for seat in self.seats if seat.process is not None and seat.process.poll() is None]
         for seat in late:
             seat.look()
-        named = [(seat, seat.trial) for seat in late if seat.trial is not None]
+        named = [(seat, number) for seat in late for number in seat.trials]
         # Not by their input, for then they would give the attempt back, and one that hangs would come first for ever.
         self._stop(late)
         for seat, number in named:
@@ -246,7 +254,7 @@ class Supervisor:
         seat.look()
         self._leave(seat)
         words = seat.last_words()
-        if code == AWAY and seat.trial is None:
+        if code == AWAY and not seat.trials:
             self.away = seat.closed = True
             self.say(f"{seat.slot.name} is given up: {words[-1] if words else 'the storage is away'}")
         elif code == NO_ROOM and (told := [line for line in words if line.startswith(NO_ROOM_LINE)]):
@@ -255,7 +263,7 @@ class Supervisor:
             self._ask_all_to_end()
         elif code == DONE and DONE_LINE in words:
             seat.closed = True
-        elif code not in (SLOT_TAKEN, REPLACE) or seat.trial is not None:
+        elif code not in (SLOT_TAKEN, REPLACE) or seat.trials:
             self._died(seat, code, words)
 
     def _died(self, seat: Seat, code: int, words: Sequence[str]) -> None:
@@ -263,10 +271,12 @@ class Supervisor:
         end += MEMORY if code == -signal.SIGKILL else ""
         last = words[-1][:160] if words else ""
         last = f"its memory ran out ({last})" if NO_MEMORY in last else last
-        if seat.trial is not None:
+        if seat.trials:
             reason = f"its worker died ({end})" + (f": {last}" if last and code not in KILLED else "")
-            self.on_death(seat.trial, reason)
-            self.say(f"trial {seat.trial}: {reason} on {seat.slot.name}; see {seat.log}")
+            for number in seat.trials:
+                self.on_death(number, reason)
+            named = f"trial{'s' if len(seat.trials) > 1 else ''} {', '.join(map(str, seat.trials))}"
+            self.say(f"{named}: {reason} on {seat.slot.name}; see {seat.log}")
         elif seat.has_run:
             self.say(f"a worker died between two trials ({end}) on {seat.slot.name}; see {seat.log}")
         elif code in KILLED:

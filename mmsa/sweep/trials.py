@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -11,20 +11,20 @@ from pathlib import Path
 
 from optuna import Study
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from mmsa.errors import MmsaError
 from mmsa.locks import Lock, holder, lock_file, place
 from mmsa.sweep.claims import LEASE_SECONDS, OWNER, Claim, Watch, claim_number
 from mmsa.sweep.lasting import ASKED
+from mmsa.sweep.points import POINT, Points, failed_before
 
 SETTLE_SECONDS = 2.0
 """How long two hosts that claim the same abandoned trial wait to see whose name stands."""
-FAILED_BEFORE = "failed before the command"
-"""Attribute of a study: the numbers of the trials that had failed when the sweep's command was last typed."""
-POINT = "point"
-"""Attribute of a trial: the point of a grid that it runs, as JSON with sorted keys."""
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+MOST_SEEDS = 16
+"""The most points of a grid that a worker holds at once, whose death costs all of them their epoch."""
 
 
 class TooManyFailures(MmsaError):
@@ -38,7 +38,8 @@ class TrialDesk:
     Exactly `total` trials are finished or pruned at the end, each recorded once. A trial belongs to the worker in its
     attribute "owner", by a claim with a number. A worker holds a lock for as long as it lives, by which workers of the
     same host know the dead; those of other hosts are known by a counter that stands still. A point of a grid becomes a
-    trial when a worker is free for it: a storage reads all trials that have not ended anew, for each of its calls.
+    trial when a worker is free for it: a storage reads all trials that have not ended anew, for each of its calls. A
+    worker may hold several points that differ in their seed alone; each has a claim and an end of its own.
 
     Args:
         study: with the sampler that suggests.
@@ -49,6 +50,7 @@ class TrialDesk:
         slot: what the worker computes on, for people.
         reached: how far a trial has come, by its checkpoints.
         points: of a grid, each as its trial's attribute POINT; it ends when none is left to try, whatever `total` is.
+        num_slots: slots of the sweep on this host.
     """
 
     study: Study
@@ -59,19 +61,21 @@ class TrialDesk:
     slot: str = ""
     reached: Callable[[FrozenTrial], int] = lambda trial: 0
     points: Sequence[str] | None = None
+    num_slots: int = 1
     worker: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def __post_init__(self) -> None:
         self.place = place()
         self._alive = Lock(worker_lock(self.worker), "a worker")
         self._asking = Lock(study_lock(self.study.study_name), "a worker that asks for a trial")
-        self._claimed: Claim | None = None
+        self._claims: dict[int, Claim] = {}
+        self._points = None if self.points is None else Points(self.study, self.points)
         self._watch = Watch()
 
     def open(self) -> None:
-        """Show that this worker lives, and that its host takes part."""
+        """Show that this worker lives, and that its host takes part, with how many slots."""
         self._alive.acquire()
-        self.study.set_user_attr(f"place {self.place}", time.time())
+        self.study.set_user_attr(f"place {self.place}", self.num_slots)
 
     def next(self) -> Trial | None:
         """The next trial to run, this worker's from now on; None while there is none.
@@ -79,6 +83,7 @@ class TrialDesk:
         Raises:
             TooManyFailures: the sweep has ended.
         """
+        self._claims.clear()
         with self._asking:
             trials = self.study.get_trials(deepcopy=False)
             if num_failed(self.study, trials) >= self.max_failures:
@@ -97,23 +102,48 @@ class TrialDesk:
             self._suggest(trial)
         return trial if self._is_wanted(trial) else None
 
+    def beside(self, trial: Trial, train_together: Callable[[Trial, int], bool]) -> list[Trial]:
+        """Further trials, this worker's from now on: points of a grid that differ from a trial's in the seed alone.
+
+        Of all points that wait, a worker takes no more than the share of a slot, so that no other is idle by it.
+
+        Args:
+            trial: as `next` gives it.
+            train_together: whether this number of points, that of the trial among them, would train together.
+        """
+        point, has_begun = trial.user_attrs.get(POINT), "seeds" in trial.user_attrs
+        if self._points is None or point is None or has_begun or trial.user_attrs["attempts"] > 1:
+            return []
+        if not train_together(trial, MOST_SEEDS):
+            return []
+        with self._asking:
+            alike, num_waiting = self._points.alike(point, self.study.get_trials(deepcopy=False))
+            share = math.ceil((1 + num_waiting) / sum(self._places().values()))
+            chosen = alike[: min(share, MOST_SEEDS) - 1]
+            if not train_together(trial, 1 + len(chosen)):
+                return []
+            for other in chosen:
+                self._points.queue(other)
+            waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+            found = [self._taken_on(left) for left in waiting if left.user_attrs.get(POINT) in chosen]
+        return [taken for taken in found if taken is not None and self._is_wanted(taken)]
+
     def is_complete(self) -> bool:
         """Whether nothing is left to run, now or later."""
         trials = self.study.get_trials(deepcopy=False)
-        if self.points is not None:
+        if self._points is not None:
             under_way = any(trial.state in (TrialState.WAITING, TrialState.RUNNING) for trial in trials)
-            return not under_way and self._next_point(self.points, trials) is None
+            return not under_way and self._points.next(trials) is None
         return sum(trial.state in DONE for trial in trials) >= self.total
 
-    def check(self) -> None:
-        """See that the trial in hand is still this worker's.
+    def check(self, trial: Trial) -> None:
+        """See that a trial in hand is still this worker's.
 
         Raises:
             Disowned: it is not.
             StorageAway: nobody can say.
         """
-        if self._claimed is not None:
-            self._claimed.check()
+        self._claims[trial._trial_id].check()
 
     def tell(
         self,
@@ -124,7 +154,7 @@ class TrialDesk:
         seconds: float | None = None,
     ) -> bool:
         """End a trial; False where it was no longer this worker's, which leaves it as it is."""
-        self.let_go()
+        self.let_go(trial)
         with self._asking:
             if not self._is_mine(trial):
                 return False
@@ -137,7 +167,7 @@ class TrialDesk:
 
     def release(self, trial: Trial) -> None:
         """Leave a trial for whoever comes next; it does not count as a death."""
-        self.let_go()
+        self.let_go(trial)
         with self._asking:
             if self._is_mine(trial):
                 frozen = self.study._storage.get_trial(trial._trial_id)
@@ -146,53 +176,43 @@ class TrialDesk:
 
     def close(self) -> None:
         """This worker takes no further trials."""
-        self.let_go()
+        for claim in self._claims.values():
+            claim.let_go()
         self._alive.path.unlink(missing_ok=True)  # nobody waits for it
         self._alive.release()
 
-    def let_go(self) -> None:
-        """Show no further sign of life for the trial in hand."""
-        if self._claimed is not None:
-            self._claimed.let_go()
+    def let_go(self, trial: Trial) -> None:
+        """Show no further sign of life for a trial in hand."""
+        self._claims[trial._trial_id].let_go()
 
     def _is_mine(self, trial: Trial) -> bool:
-        return self._claimed is not None and self._claimed.stands(self.study._storage.get_trial(trial._trial_id))
+        return self._claims[trial._trial_id].stands(self.study._storage.get_trial(trial._trial_id))
 
     def _may_ask(self, trials: Sequence[FrozenTrial], abandoned: set[int]) -> bool:
         """Whether a trial may begin; of a grid its point is then in the queue."""
-        if self.points is not None:
-            return any(trial.state == TrialState.WAITING for trial in trials) or self._queue_next(self.points, trials)
+        if self._points is not None:
+            return any(trial.state == TrialState.WAITING for trial in trials) or self._queue_next(self._points, trials)
         running = {trial.number for trial in trials if trial.state == TrialState.RUNNING}
         return sum(trial.state in DONE for trial in trials) + len(running - abandoned) < self.total
 
-    def _queue_next(self, points: Sequence[str], trials: Sequence[FrozenTrial]) -> bool:
+    def _queue_next(self, points: Points, trials: Sequence[FrozenTrial]) -> bool:
         """Queue the next point of a grid; False where none is left."""
-        point = self._next_point(points, trials)
+        point = points.next(trials)
         if point is not None:
-            self.study.enqueue_trial(json.loads(point), user_attrs={POINT: point})
+            points.queue(point)
         return point is not None
-
-    def _next_point(self, points: Sequence[str], trials: Sequence[FrozenTrial]) -> str | None:
-        taken = self._taken(trials)
-        return next((point for point in points if point not in taken), None)
-
-    def _taken(self, trials: Sequence[FrozenTrial]) -> set[str]:
-        """The points of a grid that have a trial; those that failed before the sweep's command are tried again."""
-        again = _failed_before(self.study)
-        has_run = (trial for trial in trials if trial.number not in again and not trial.user_attrs.get("surplus"))
-        return {trial.user_attrs[POINT] for trial in has_run if POINT in trial.user_attrs}
 
     def _is_wanted(self, trial: Trial) -> bool:
         """Withdraw a trial that another host's worker asked for, queued or took at the same moment as this one."""
         before = [other for other in self.study.get_trials(deepcopy=False) if other.number < trial.number]
-        if self.points is not None:
+        if self._points is not None:
             frozen = self.study._storage.get_trial(trial._trial_id)  # without a point where the queue was empty
-            wanted = POINT in frozen.user_attrs and frozen.user_attrs[POINT] not in self._taken(before)
+            wanted = POINT in frozen.user_attrs and frozen.user_attrs[POINT] not in self._points.taken(before)
         else:
             taken = (other.state in (*DONE, TrialState.RUNNING) for other in before)
             wanted = len(self._places()) == 1 or sum(taken) < self.total
         if not wanted:
-            self.let_go()
+            self.let_go(trial)
             self._withdraw(trial._trial_id)
         return wanted
 
@@ -233,7 +253,7 @@ class TrialDesk:
         if foreign:
             time.sleep(SETTLE_SECONDS)
             if not self._is_mine(trial):
-                self.let_go()
+                self.let_go(trial)
                 return None
         self._suggest(trial)
         return trial
@@ -249,16 +269,29 @@ class TrialDesk:
     def _claim(self, trial: Trial, attempts: int, number: int = 1) -> None:
         """Make a trial this worker's, by its claim of this number."""
         owner = {"worker": self.worker, "place": self.place, "slot": self.slot, "since": time.time(), "claim": number}
-        self._claimed = Claim(trial, owner)
+        self._claims[trial._trial_id] = Claim(trial, owner)
         trial.set_user_attr("attempts", attempts)
+
+    def _taken_on(self, left: FrozenTrial) -> Trial | None:
+        """A trial that waits, this worker's from now on; None where another one was faster."""
+        try:
+            if not self.study._storage.set_trial_state_values(left._trial_id, TrialState.RUNNING):
+                return None
+        except UpdateFinishedTrialError:
+            return None
+        trial = Trial(self.study, left._trial_id)
+        self._claim(trial, attempts=1)
+        self._suggest(trial)
+        return trial
 
     def _suggest(self, trial: Trial) -> None:
         """Every parameter of a trial; those that a dead worker had are kept."""
         for name, values in self.distributions.items():
             trial._suggest(name, values)
 
-    def _places(self) -> list[str]:
-        return [name for name in self.study.user_attrs if name.startswith("place ")]
+    def _places(self) -> dict[str, int]:
+        """The hosts that take part, each with its slots; a former version wrote a time, of more seconds than slots."""
+        return {name: slots for name, slots in self.study.user_attrs.items() if name.startswith("place ")}
 
 
 def study_lock(study: str) -> Path:
@@ -273,12 +306,8 @@ def worker_lock(worker: str) -> Path:
 
 def num_failed(study: Study, trials: Sequence[FrozenTrial]) -> int:
     """How many trials failed since the sweep's command last ran: earlier failures may have been fixed."""
-    before = _failed_before(study)
+    before = failed_before(study)
     return sum(trial.number not in before for trial in failures(trials))
-
-
-def _failed_before(study: Study) -> frozenset[int]:
-    return frozenset(study.user_attrs.get(FAILED_BEFORE, ()))
 
 
 def failures(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

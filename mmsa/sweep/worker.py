@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ from mmsa.tracking.pause import share_pauses
 if TYPE_CHECKING:
     from optuna.trial import Trial, TrialState
 
+    from mmsa.lockstep import Member
     from mmsa.sweep.running import TrialRunner
     from mmsa.sweep.trials import TrialDesk
 
@@ -50,6 +52,7 @@ def work(
     until: float | None = None,
     stop: threading.Event | None = None,
     config_folders: Sequence[str] = (),
+    num_slots: int = 1,
 ) -> int:
     """Run trials of a sweep until none is left; returns an exit code.
 
@@ -59,6 +62,7 @@ def work(
         until: Unix time after which no trial starts; None has no limit.
         stop: set when no further trial is to start.
         config_folders: this process's own folders of configuration files, absolute.
+        num_slots: slots of the sweep on this machine.
     """
     with uncollected():
         from mmsa.sweep.lasting import StorageAway
@@ -68,7 +72,7 @@ def work(
     spec = entered(SweepSpec.load(folder), config_folders)
     stop = stop or threading.Event()
     try:
-        desk, runner = open_sweep(spec, slot)
+        desk, runner = open_sweep(spec, slot, num_slots)
         desk.open()
     except StorageAway as away:
         print(str(away).splitlines()[0], flush=True)
@@ -77,7 +81,7 @@ def work(
         while not stop.is_set() and (until is None or time.time() < until):
             trial = desk.next()
             if trial is not None:
-                if not run_one(desk, runner, trial, stop):
+                if not run_all(desk, runner, [trial, *desk.beside(trial, runner.train_together)], stop):
                     return REPLACE
             elif desk.is_complete():
                 break
@@ -128,39 +132,71 @@ def entered(spec: SweepSpec, config_folders: Sequence[str]) -> SweepSpec:
     return replace(spec, config_folders=list(config_folders))
 
 
-def run_one(desk: TrialDesk, runner: TrialRunner, trial: Trial, stop: threading.Event) -> bool:
-    """Run one trial to its end; False where the process had better not run another."""
+def run_all(desk: TrialDesk, runner: TrialRunner, trials: Sequence[Trial], stop: threading.Event) -> bool:
+    """Run trials that train together, each to its own end; False where the process had better not run others."""
+    from mmsa.sweep.lasting import StorageAway, at_once
+
+    try:
+        if len(trials) == 1:
+            return run_one(desk, runner, trials[0])
+        from mmsa.build import Kept
+        from mmsa.display import Display
+        from mmsa.lockstep import Lockstep, Member
+        from mmsa.record import Packing
+
+        packing, kept = Packing(seeds=tuple(trial.params["seed"] for trial in trials)), Kept()
+        members = [Member(Display(quiet=True), packing, kept) for _ in trials]
+        bodies = [partial(run_one, desk, runner, *each) for each in zip(trials, members, strict=True)]
+        return all(Lockstep(members, bodies, lambda line: None).run())
+    except Stopped:
+        if stop.wait(1.0):  # by the parent; what else sends a signal may do so for ever, and counts as a death
+            with suppress(StorageAway), at_once():
+                release(desk, trials)
+        raise
+    except Exception as error:
+        if is_full(error):  # which is no fault of the trials
+            release(desk, trials)
+        raise
+
+
+def release(desk: TrialDesk, trials: Sequence[Trial]) -> None:
+    """Leave trials for whoever comes next."""
+    for trial in trials:
+        desk.release(trial)
+
+
+def run_one(desk: TrialDesk, runner: TrialRunner, trial: Trial, member: Member | None = None) -> bool:
+    """Run one trial to its end, whose seconds are its share of those that train together.
+
+    Returns:
+        False where the process had better not run another.
+    """
     from optuna.trial import TrialState
 
     from mmsa.secrets import hidden
-    from mmsa.sweep.lasting import StorageAway, at_once
+    from mmsa.sweep.lasting import StorageAway
 
     print(f"trial {trial.number}", flush=True)
     began, values, reason, is_sound = time.monotonic(), None, "", True
+    among = len(member.packing.seeds) if member is not None else 1
     try:
         try:
-            values, state = runner.run(trial), TrialState.COMPLETE
+            values, state = runner.run(trial, member), TrialState.COMPLETE
         except Pruned as pruned:
             state, reason = TrialState.PRUNED, str(pruned)
         except StorageAway:
             raise  # no fault of the trial, which can be resumed
         except (Exception, SystemExit) as error:  # any fault of a trial is its own; the sweep continues
-            if isinstance(error, Exception) and is_full(error):  # which is no fault of the trial
-                desk.release(trial)
+            if isinstance(error, Exception) and is_full(error):
                 raise
             state, reason = _verdict(error, teaches=not runner.spec.options["final"])
             is_sound = isinstance(error, MmsaError)
             if not is_sound:
                 print(hidden(traceback.format_exc()), file=sys.stderr)
-        desk.tell(trial, state, values, reason, time.monotonic() - began)
+        desk.tell(trial, state, values, reason, (time.monotonic() - began) / among)
     except Disowned:
-        desk.let_go()
+        desk.let_go(trial)
         print(f"trial {trial.number}: another worker has it now", flush=True)
-    except Stopped:
-        if stop.wait(1.0):  # by the parent; what else sends a signal may do so for ever, and counts as a death
-            with suppress(StorageAway), at_once():
-                desk.release(trial)
-        raise
     finally:
         print(f"trial {trial.number} ended", flush=True)
     return is_sound
@@ -189,6 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m mmsa.sweep.worker", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--slot", default="", help="what this process computes on, for people")
+    parser.add_argument("--slots", type=int, default=1, help="slots of the sweep on this machine")
     parser.add_argument("--lock", help="lock of the slot, to hold for life")
     parser.add_argument("--config-dir", action="append", default=[], help="a folder of configuration files")
     parser.add_argument("--until", type=float, help="Unix time after which no trial starts")
@@ -204,7 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop = threading.Event()
     threading.Thread(target=_until_parent_closes, args=(stop,), daemon=True).start()
     try:
-        return work(options.folder, options.slot, options.until, stop, options.config_dir)
+        return work(options.folder, options.slot, options.until, stop, options.config_dir, options.slots)
     except Stopped:
         return REPLACE
     except OSError as error:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -14,12 +16,13 @@ from torch import Generator, Tensor, nn
 from torch.func import vmap
 from torch.nn.functional import pad
 from torch.nn.modules.dropout import _DropoutNd
+from torch.utils._pytree import tree_map
 
 from mmsa.layers.draws import Together, computing
 from mmsa.model import Learner
 from mmsa.stages import Objective, Phase
 from mmsa.training.phases import summed
-from mmsa.types import Batch, Moment
+from mmsa.types import Batch, Moment, Output
 
 RELATIVE, ABSOLUTE = 1e-3, 1e-5
 """Largest difference between a loss of a joint step and the same alone: far above rounding, far below another draw."""
@@ -57,26 +60,21 @@ class JointStep:
             moment: of all.
         """
         own = [self._parameters[number] for number in numbers]
-        stacked = [torch.stack(parts) for parts in zip(*([p.detach() for p in parts] for parts in own), strict=True)]
         leaves = [
             tensor.requires_grad_(parameter.requires_grad)
-            for tensor, parameter in zip(stacked, self._parameters[0], strict=True)
+            for tensor, parameter in zip(self._stacked(numbers), self._parameters[0], strict=True)
         ]
         tensors, num_steps = together(batches)
-        index = torch.arange(len(numbers))[:, None]
         generators = {
             None if name == "dropout" else source: [self._generators[number][name] for number in numbers]
             for name, source in self._generators[0].items()
         }
 
-        def one(parameters: list[Tensor], tensors: Mapping[str, Any], index: Tensor) -> dict[str, Tensor]:
-            for module, name, number in self._places:
-                setattr(module, name, parameters[number])
-            with computing(Together(index, generators, num_steps)):
-                losses: dict[str, Tensor] = self._template(replace(batches[0], **tensors), moment)
-                return losses
+        def one(tensors: Mapping[str, Any]) -> dict[str, Tensor]:
+            losses: dict[str, Tensor] = self._template(replace(batches[0], **tensors), moment)
+            return losses
 
-        losses = vmap(one, randomness="same")(leaves, tensors, index)  # what is drawn for all is cut by index
+        losses = self._batched(one, leaves, generators, num_steps, training=True)(tensors)
         trained = [number for number, leaf in enumerate(leaves) if leaf.requires_grad]
         total = summed({name: values.sum() for name, values in losses.items()})
         gradients = torch.autograd.grad(total, [leaves[number] for number in trained], allow_unused=True)
@@ -87,6 +85,47 @@ class JointStep:
             for parameters, part in zip(own, parts, strict=True):
                 parameters[number].grad = part
         return [{name: values[place].detach() for name, values in losses.items()} for place in range(len(numbers))]
+
+    @torch.no_grad()
+    def outputs(self, numbers: Sequence[int], batches: Sequence[Batch]) -> list[Output]:
+        """The outputs of some learners in evaluation, of each in its place; arguments as of a step."""
+
+        def one(tensors: Mapping[str, Any]) -> dict[str, Any]:
+            output: Output = self._template.model(replace(batches[0], **tensors))
+            return {name: getattr(output, name) for name in ("predictions", "losses", "feedback")}
+
+        tensors, num_steps = together(batches)
+        found = self._batched(one, self._stacked(numbers), {}, num_steps, training=False)(tensors)
+        return [
+            Output(primary=self._template.model.primary, **tree_map(itemgetter(place), found))
+            for place in range(len(numbers))
+        ]
+
+    def _stacked(self, numbers: Sequence[int]) -> list[Tensor]:
+        """The parameters of some learners, one over the other."""
+        each = ([p.detach() for p in self._parameters[number]] for number in numbers)
+        return [torch.stack(parts) for parts in zip(*each, strict=True)]
+
+    def _batched(
+        self,
+        one: Callable[[Any], Any],
+        parameters: Sequence[Tensor],
+        generators: Mapping[Generator | None, Sequence[Generator]],
+        num_steps: Mapping[int, Sequence[int]],
+        training: bool,
+    ) -> Callable[[Any], Any]:
+        """A computation of the template for several learners at once, whose parameters these are."""
+
+        def placed(parameters: Sequence[Tensor], index: Tensor, values: Any) -> Any:
+            for module, name, number in self._places:
+                vars(module)[name] = parameters[number]  # as setattr, which takes ten times as long
+            with computing(Together(index, generators, num_steps)):
+                return one(values)
+
+        if self._template.training != training:
+            self._template.train(training)
+        index = torch.arange(len(parameters[0]))[:, None]
+        return partial(vmap(placed, randomness="same"), parameters, index)  # what is drawn for all is cut by index
 
     def proven(self, numbers: Sequence[int], batches: Sequence[Batch], moment: Moment) -> list[dict[str, Tensor]]:
         """A joint step that is compared with the losses and the draws of each learner alone.
@@ -137,6 +176,21 @@ class JointStep:
     def _restore(self, numbers: Sequence[int], states: Mapping[tuple[int, str], Tensor]) -> None:
         for (number, name), state in states.items():
             self._generators[number][name].set_state(state)
+
+    @torch.no_grad()
+    def proven_outputs(self, numbers: Sequence[int], batches: Sequence[Batch]) -> list[Output]:
+        """As `outputs`, compared with those of each learner alone.
+
+        Raises:
+            RuntimeError: they differ, or an operation cannot be batched.
+        """
+        found = self.outputs(numbers, batches)
+        for number, batch, output in zip(numbers, batches, found, strict=True):
+            for name, alone in self._learners[number].model(batch).predictions.items():
+                most = RELATIVE * alone.abs().max().item()
+                if not torch.allclose(alone, output.predictions[name], RELATIVE, most):
+                    raise RuntimeError(f"the prediction {name} differs from that alone")
+        return found
 
 
 def together(batches: Sequence[Batch]) -> tuple[dict[str, Any], dict[int, list[int]]]:

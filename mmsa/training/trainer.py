@@ -23,7 +23,7 @@ from mmsa.training.checkpoints import load_checkpoint, restore_weights, restorin
 from mmsa.training.loss_log import LossLog
 from mmsa.training.phases import lowered, num_batches, only_those_of, summed
 from mmsa.training.schedules import Schedule
-from mmsa.types import Batch, Moment
+from mmsa.types import Batch, Moment, Output
 
 
 @dataclass
@@ -43,9 +43,23 @@ class TrainingState:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
+Outputs = Callable[[nn.Module, Batch], Output]
+
+
+def predicted(model: nn.Module, batch: Batch) -> Output:
+    """The output of a model in evaluation."""
+    output: Output = model(batch)
+    return output
+
+
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, task: Task, fold: Fold, batch_size: int, device: torch.device
+    model: nn.Module,
+    task: Task,
+    fold: Fold,
+    batch_size: int,
+    device: torch.device,
+    outputs: Outputs = predicted,
 ) -> tuple[dict[str, float], np.ndarray]:
     """Metrics of a whole fold and its mean loss, and its predictions, (N,) or (N, K), in the order of the fold.
 
@@ -55,6 +69,7 @@ def evaluate(
         fold: utterances to predict.
         batch_size: utterances at a time, >= 1.
         device: where the batches go.
+        outputs: computes the outputs as `predicted` does.
     """
     model.eval()
     truths = task.truths(fold.targets)
@@ -62,7 +77,7 @@ def evaluate(
     rows, losses, decided = [], [], []
     for batch in fold.batches(batch_size):
         moved = batch.to(device)
-        output = model(moved)
+        output = outputs(model, moved)
         rows.append(batch.rows)
         losses.append(task.loss(output, moved))
         decided.append(task.decide(output.predictions[output.primary]))
@@ -113,6 +128,7 @@ class Trainer:
         on_batch: called after each step with the epoch and the share of its batches that are done.
         before_save: called before each checkpoint is written.
         gradients: computes losses and gradients as `alone` does.
+        outputs: computes outputs as `predicted` does.
     """
 
     def __init__(
@@ -131,12 +147,13 @@ class Trainer:
         on_batch: BatchCallback = lambda epoch, share: None,
         before_save: Callable[[], None] = lambda: None,
         gradients: Gradients = alone,
+        outputs: Outputs = predicted,
     ) -> None:
         self.fabric, self.task, self.folder, self.generators = fabric, task, folder, generators
         self.max_epochs, self.batch_size, self.patience = max_epochs, batch_size, patience
         self.accumulate = accumulate
         self.clip_norm, self.clip_value = clip_norm, clip_value
-        self.on_batch, self.before_save, self.gradients = on_batch, before_save, gradients
+        self.on_batch, self.before_save, self.gradients, self.outputs = on_batch, before_save, gradients, outputs
 
     def fit(
         self,
@@ -215,7 +232,7 @@ class Trainer:
     def evaluate(self, model: nn.Module, fold: Fold) -> tuple[dict[str, float], np.ndarray]:
         """`evaluate` on this trainer's device and in its precision."""
         with self.fabric.autocast():
-            return evaluate(model, self.task, fold, self.batch_size, self.fabric.device)
+            return evaluate(model, self.task, fold, self.batch_size, self.fabric.device, self.outputs)
 
     def restore_best(self, model: nn.Module) -> str:
         """Load the selected weights; returns the hash of their checkpoint.

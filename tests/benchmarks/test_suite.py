@@ -170,6 +170,8 @@ def test_ratios_are_of_the_same_round_and_of_the_same_work(monkeypatch: pytest.M
     assert figures["ours"].shares == [0.05, 0.1]
     assert figures["ours"].per_unit == pytest.approx(0.15)
     assert not figures["plain"].ratios
+    seconds |= {"ours": iter([3.0, 9.0]), "plain": iter([6.0, 9.0])}
+    assert held(replace(contest, most_rounds=1), 2, command.Size())["ours"].ratios == [4.0]  # and the first counts
     assert command.spread(figures["ours"].ratios, "{:.1f}") == "6.0 [4.0–8.0]"
 
 

@@ -9,7 +9,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from mmsa.layers.attention import Attention, SymmetricAttention
 from mmsa.layers.attentive import AttentiveRNN
-from mmsa.layers.recurrence import CELLS, Recurrence, Reversal, last_states
+from mmsa.layers.recurrence import CELLS, Recurrence, last_states
+from mmsa.layers.reversal import Reversal
 from mmsa.types import padding_mask
 
 LENGTHS = torch.tensor([3, 7, 1, 5])
@@ -66,8 +67,9 @@ def test_reversal_within_lengths_undoes_itself_and_leaves_padding() -> None:
 def test_an_empty_sequence_and_padding_give_zeros(attention: bool) -> None:
     lengths = torch.tensor([0, 3])
     sequence, last = AttentiveRNN(2, 3, attention=attention)(torch.randn(2, 4, 2), lengths)
-    assert not sequence[0].any() and not sequence[1, 3:].any() and not last[0].any()
-    assert sequence[1, :3].all() and last[1].all()
+    assert not sequence[0].any() and not sequence[1, 3:].any()
+    assert (last is None) == attention
+    assert sequence[1, :3].all() and (last is None or (last[1].all() and not last[0].any()))
 
 
 def test_attention_ignores_padding_and_silence() -> None:

@@ -204,11 +204,44 @@ def test_killed_workers_and_parents_cost_nothing(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
+def test_killed_workers_of_a_grid_whose_seeds_train_together_cost_nothing(
+    short: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw = random.Random(0)
+    command = [*short, "sweep=grid", "seed=range(1,9)", "optimizer.lr=0.001,0.002,0.003", "sweep.study=study"]
+    command += ["sweep.retries=20", "sweep.slots=[cpu,cpu]", "tracking=mlflow", "trainer.max_epochs=6"]
+    outputs, killed = tmp_path / "outputs", 0
+    with Program(*command) as parent:
+        while parent.poll() is None:
+            time.sleep(draw.uniform(0.5, 1.5))
+            with suppress(psutil.NoSuchProcess):
+                workers = [child for child in psutil.Process(parent.pid).children() if killed < 12]
+                if workers and list(outputs.glob("runs/*/checkpoints/last.pt")):
+                    draw.choice(workers).kill()
+                    killed += 1
+        printed, told = parent.communicate()
+    assert parent.returncode == 0, printed + told
+    study, records = study_of(tmp_path), results(outputs)
+    assert len(study.trials) == 24 and {trial.state for trial in study.trials} == {TrialState.COMPLETE}
+    assert len({tuple(sorted(trial.params.items())) for trial in study.trials}) == 24
+    finished = [record for record in records if record["status"] == "finished"]
+    packed = [record["packed"] for record in finished if record["packed"]["seeds"]]
+    resumed = [form for form in packed if form["epochs"] is not None]
+    assert len(finished) == len(records) == 24 and 0 < len(resumed) < len(packed)
+    assert not any(holder(path) for path in Path(os.environ["MMSA_LOCKS"]).glob("*.lock"))
+    with capsys.disabled():
+        print(f"\n24 of 24 points after {killed} killed workers: {len(packed)} began together, ", end="")
+        print(f"{len(resumed)} of them went on alone")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_pretended_gpus_are_never_shared(short: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MMSA_PRETEND_GPUS", "24,24,0.5")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
     own, environment = sleeping_methods(tmp_path / "own")
     common = [*own, *[word for word in short if word != "device=cpu"], "fusion=sleeping", "tracking=none"]
+    common.append("device.pack_seeds=off")  # where a slot has one trial at a time
     grid = ["sweep=grid", "seed=range(1,9)", "fusion.seconds=0.2,1.0", "sweep.slots_per_gpu=2"]
     with Program(
         *common, *grid, "sweep.study=first", f"paths.outputs={tmp_path / 'first'}", environment=environment

@@ -140,6 +140,10 @@ def test_what_each_slot_does_and_since_when_is_shown(tmp_path: Path, monkeypatch
     owned(study, "cpu 2", datetime(2026, 3, 2, 9, 30).timestamp())
     shown = "running: trial 1 on cpu 2 since Mon 09:30, trial 0 on cpu 1 since Mon 14:05"
     assert shown in text(summarise(study))
+    beside = new_study(total=4)
+    for seconds in (1, 2, 3):  # of a grid, one after the other by the second
+        owned(beside, "cpu 1", datetime(2026, 3, 2, 14, 5, seconds).timestamp())
+    assert "running: trials 0, 1, 2 on cpu 1 since Mon 14:05" in text(summarise(beside))
 
     printed = io.StringIO()
     display = SweepDisplay(tmp_path, study, console=Console(file=printed, soft_wrap=True))
@@ -222,6 +226,14 @@ def test_a_worker_that_dies_in_a_trial_is_replaced_and_told(
 ) -> None:
     said, died = supervise(tmp_path, monkeypatch, f"print('a warning\\ntrial 3', flush=True); {end}")
     assert died == [(3, reason)] and len(said) == 1 and said[0].startswith(f"trial 3: {reason} on cpu 1")
+
+
+def test_each_trial_of_a_worker_that_dies_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = "trial 3\ntrial 4\ntrial 12\ntrial 4 ended"
+    said, died = supervise(tmp_path, monkeypatch, f"print({words!r}, flush=True); {KILLS_ITSELF}")
+    assert (
+        [number for number, _ in died] == [3, 12] and len(said) == 1 and said[0].startswith("trials 3, 12: its worker")
+    )
 
 
 def test_a_full_disk_ends_the_sweep_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

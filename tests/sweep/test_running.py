@@ -58,6 +58,7 @@ def base(stores: Path, tmp_path: Path, undrawn: None) -> list[str]:
         "hidden_dim=4",
         "fusion=concat",
         "trainer.max_epochs=2",
+        "trainer.batch_size=64",
         "dataset.modalities=[text]",
     ]
 
@@ -253,9 +254,9 @@ ALLOCATOR = (
 def test_what_ends_a_run_is_the_trials_reason_in_plain_words(error: BaseException, state: str, reason: str) -> None:
     ended: list[Any] = []
     desk = SimpleNamespace(tell=lambda *arguments: ended.append(arguments))
-    runner = SimpleNamespace(run=lambda trial: raised(error), spec=SimpleNamespace(options={"final": False}))
+    runner = SimpleNamespace(run=lambda *arguments: raised(error), spec=SimpleNamespace(options={"final": False}))
     trial: Any = SimpleNamespace(number=0)
-    assert not worker.run_one(desk, runner, trial, threading.Event())  # type: ignore[arg-type]
+    assert not worker.run_one(desk, runner, trial)  # type: ignore[arg-type]
     assert [(told[1].name, told[3]) for told in ended] == [(state, reason)]
 
 
@@ -306,7 +307,7 @@ def test_a_run_that_another_worker_took_over_is_left_without_a_trace(
         monkeypatch.setattr(claims, "now", lambda: 0.0)
         trial = desk.next()
         assert trial is not None
-        assert worker.run_one(desk, runner, trial, threading.Event()) is (moment != "error")
+        assert worker.run_one(desk, runner, trial) is (moment != "error")
         assert (contents(runs), made.study.trials) == tuple(before) and not ended, moment
     desk.close()
 
@@ -321,11 +322,11 @@ def test_a_finished_trial_never_becomes_a_failed_one_while_the_storage_is_away(
     def tells(*arguments: Any, **more: Any) -> Any:
         return tell(*arguments, **more) if next(ends) > 1 else raised(StorageAway("it did not answer"))
 
-    def checks(desk: TrialDesk) -> None:
+    def checks(desk: TrialDesk, trial: optuna.Trial) -> None:
         if away == [1, 2]:  # where the second run ends
             away.append(0)
             raise StorageAway("it did not answer")
-        check(desk)
+        check(desk, trial)
 
     def restores(trainer: Trainer, model: Any) -> str:
         away.append(len(away) + 1)
@@ -407,23 +408,6 @@ def test_a_trial_whose_worker_died_before_it_could_tell_that_it_was_pruned(
     study = work(make(*base, LR, "sweep.trials=1", "sweep.min_epochs=1"))
     (trial,) = study.trials
     assert trial.state == TrialState.PRUNED and set(trial.intermediate_values) == {1}
-
-
-def test_the_seeds_of_a_trial_behind_those_of_the_best_end_it(base: list[str]) -> None:
-    made = make(
-        *base,
-        "optimizer.lr=choice(0.01, 1.0)",
-        "sweep.seeds=5",
-        "trainer.max_epochs=1",
-        "trainer.batch_size=16",
-        sampler=GRID,
-    )
-    study = work(made)
-    best, worse = study.trials
-    assert best.state == TrialState.COMPLETE and len(seed_scores(best)) == 5
-    assert worse.state == TrialState.PRUNED and "behind the same seeds" in worse.user_attrs["reason"]
-    assert 2 <= len(seed_scores(worse)) < 5
-    assert set(worse.intermediate_values) == {1}, "epochs of the first seed only: seeds are no epochs"
 
 
 def test_a_trial_goes_on_with_what_its_dead_worker_had(base: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,9 +25,10 @@ from mmsa.errors import Disowned
 from mmsa.sweep import claims
 from mmsa.sweep import trials as trials_module
 from mmsa.sweep.lasting import StorageAway
+from mmsa.sweep.points import FAILED_BEFORE
 from mmsa.sweep.sampling import make_sampler
 from mmsa.sweep.storage import open_storage, quiet_optuna
-from mmsa.sweep.trials import FAILED_BEFORE, TooManyFailures, TrialDesk, end_overdue, note_death
+from mmsa.sweep.trials import TooManyFailures, TrialDesk, end_overdue, note_death
 
 SPACE = {
     "lr": FloatDistribution(1e-4, 1e-1, log=True),
@@ -267,11 +268,11 @@ def state_of(url: str) -> Any:
 def test_another_hosts_trial_is_left_alone_until_its_counter_stands_still(url: str, clock: list[float]) -> None:
     there, here = elsewhere(url), make_desk(url, 1)
     trial = there.next()
-    assert trial is not None and there._claimed is not None
+    assert trial is not None
     for _ in range(3):  # it lives: each look sees another count, however far the times of day are apart
         assert here.next() is None and not here.is_complete()
         clock[0] += claims.LEASE_SECONDS - 1
-        there._claimed._confirm()
+        there._claims[trial._trial_id]._confirm()
     assert here.next() is None
     clock[0] += claims.LEASE_SECONDS - 1
     assert here.next() is None, "a counter that has just been seen to move is watched anew"
@@ -286,7 +287,7 @@ def test_a_worker_that_wakes_up_late_leaves_without_a_trace(url: str, clock: lis
     there, here = elsewhere(url), make_desk(url, 1)
     trial = there.next()
     assert trial is not None and here.next() is None
-    there.check()
+    there.check(trial)
     clock[0] += claims.LEASE_SECONDS + 1
     adopted = here.next()
     assert adopted is not None
@@ -295,40 +296,42 @@ def test_a_worker_that_wakes_up_late_leaves_without_a_trace(url: str, clock: lis
     before = state_of(url)
     for _ in range(2):
         with pytest.raises(Disowned):
-            there.check()
+            there.check(trial)
     assert not there.tell(trial, TrialState.FAIL, reason="late", seconds=99.0)
     there.release(trial)
     assert state_of(url) == before
     if not ended:
-        here.check()
+        here.check(adopted)
 
 
 def test_an_owner_whose_counter_just_moved_asks_no_storage(
     url: str, clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk = make_desk(url)
-    assert desk.next() is not None
+    trial = desk.next()
+    assert trial is not None
     monkeypatch.setattr(desk.study._storage, "get_trial", lambda *arguments: 1 / 0)
     clock[0] += claims.SURE_SECONDS - 1
-    desk.check()
+    desk.check(trial)
     clock[0] += 2
     with pytest.raises(ZeroDivisionError):
-        desk.check()
+        desk.check(trial)
 
 
 def test_an_owner_that_could_not_ask_gives_the_trial_up(
     url: str, clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk = make_desk(url)
-    assert desk.next() is not None
+    trial = desk.next()
+    assert trial is not None
     clock[0] += claims.SURE_SECONDS + 1
     inner = desk.study._storage._storage  # type: ignore[attr-defined]
     with monkeypatch.context() as away:
         away.setattr(inner, "get_trial", lambda *arguments: (_ for _ in ()).throw(OSError("no host")))
         with pytest.raises(StorageAway):
-            desk.check()
+            desk.check(trial)
         with pytest.raises(Disowned):
-            desk.check()
+            desk.check(trial)
 
 
 def test_a_counter_moves_while_the_trial_runs(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -459,6 +462,79 @@ def test_a_large_grid_has_no_more_unended_trials_than_workers(url: str) -> None:
         assert len(desks[0].study.get_trials(states=(TrialState.WAITING, TrialState.RUNNING))) == 3
         for desk, trial in zip(desks, trials, strict=True):
             assert trial is not None and desk.tell(trial, TrialState.COMPLETE, [1.0])
+
+
+SEEDS = [
+    json.dumps({"feedback": name, "lr": 0.01, "seed": seed, "width": 8})
+    for seed in range(6)
+    for name in ("none", "static")
+]
+
+
+def held(desk: TrialDesk, fewest: int = 2) -> list[optuna.Trial]:
+    """What a worker takes of a grid."""
+    trial = desk.next()
+    return [] if trial is None else [trial, *desk.beside(trial, lambda trial, number: number >= fewest)]
+
+
+def seeds_of(trials: list[optuna.Trial]) -> list[tuple[str, int]]:
+    return [(point["feedback"], point["seed"]) for point in (json.loads(t.user_attrs["point"]) for t in trials)]
+
+
+def test_a_worker_takes_points_that_differ_in_the_seed_alone_and_leaves_the_share_of_other_slots(url: str) -> None:
+    here, second, third = (make_desk(url, points=SEEDS, num_slots=2) for _ in range(3))
+    mine = held(here)
+    assert seeds_of(mine) == [("none", seed) for seed in range(6)], "half of 12 wait for the other slot"
+    assert seeds_of(held(second)) == [("static", seed) for seed in range(3)], "half of 6"
+    assert seeds_of(held(third, fewest=3)) == [("static", 3)], "half of 3 are too few"
+    fourth = make_desk(url, points=SEEDS)
+    fourth.study.set_user_attr("place elsewhere:1", 9)
+    assert seeds_of(held(fourth)) == [("static", 4)], "other hosts have slots too"
+    for trial in mine:
+        assert trial.params["feedback"] == "none" and here.tell(trial, TrialState.COMPLETE, [1.0])
+    assert seeds_of(held(here)) == [("static", 5)]
+
+
+def test_a_worker_holds_no_more_points_than_one_death_may_cost(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials_module, "MOST_SEEDS", 3)
+    desk = make_desk(url, points=SEEDS)
+    assert len(held(desk)) == 3 == len(desk.study.trials)
+
+
+def test_each_point_of_a_dead_worker_is_taken_over_alone(url: str) -> None:
+    points = SEEDS[::2]
+    dead, third = (make_desk(url, points=points, num_slots=2) for _ in range(2))
+    numbers = [trial.number for trial in held(dead)]
+    dead.close()
+    adopted = []
+    for _ in numbers:
+        desk = make_desk(url, points=points)
+        taken = held(desk)
+        assert len(taken) == 1 and taken[0].user_attrs["attempts"] == 2
+        adopted.append(taken[0])
+        assert not dead.tell(taken[0], TrialState.FAIL)
+        assert desk.tell(taken[0], TrialState.COMPLETE, [1.0])
+    assert [trial.number for trial in adopted] == numbers == [0, 1, 2] and len(held(third)) == 3
+
+
+def test_points_that_two_hosts_queue_at_once_are_run_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = (make_desk(url, points=SEEDS[:8:2]) for _ in range(2))
+    trial = here.next()
+    assert trial is not None
+    monkeypatch.setattr(there, "_asking", nullcontext())  # another host sees no lock of this one
+    queue, met = here.study.enqueue_trial, list[Any]()
+
+    def late(*arguments: Any, **named: Any) -> None:
+        if not met:
+            met.extend(held(there))  # after this host has read what there is, and before it queues
+        queue(*arguments, **named)
+
+    monkeypatch.setattr(here.study, "enqueue_trial", late)
+    mine = [trial, *here.beside(trial, lambda trial, number: number > 1)]
+    assert sorted(seeds_of([*mine, *met])) == [("none", seed) for seed in range(4)], "each is run once"
+    for desk, trials in ((here, mine), (there, met)):
+        assert all(desk.tell(one, TrialState.COMPLETE, [1.0]) for one in trials)
+    assert here.is_complete() and here.next() is None
 
 
 WORKER = """

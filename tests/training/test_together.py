@@ -73,6 +73,17 @@ def test_losses_gradients_and_draws_are_those_of_each_alone(overrides: tuple[str
                     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-5, msg=name)
             for name, source in generators[number].items():
                 assert torch.equal(source.get_state(), others[number][name].get_state()), name
+    outputs = step.outputs([2, 0], [batches[2], batches[0]])
+    for number, ours in zip([2, 0], outputs, strict=True):
+        with torch.no_grad():
+            output = alone[number].eval().model(batches[number])
+        assert ours.primary == output.primary and not ours.predictions[ours.primary].requires_grad
+        for name in ("predictions", "losses", "feedback"):
+            found, wanted = getattr(ours, name), getattr(output, name)
+            assert found.keys() == wanted.keys()
+            for key, theirs in wanted.items():
+                cut = tuple(map(slice, theirs.shape))  # where the batch of another has more steps
+                torch.testing.assert_close(found[key][cut], theirs, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +115,10 @@ def test_a_step_that_is_not_what_each_has_alone_is_refused() -> None:
         learner.model.head = torch.nn.Sequential(Noisy(), learner.model.head)
     with pytest.raises(RuntimeError, match=r"the loss task is -?[\d.]+, alone -?[\d.]+"):
         JointStep(joint, generators).proven([0, 1, 2], batches, MOMENT)
+    for learner in joint:
+        learner.eval()
+    with pytest.raises(RuntimeError, match="the prediction sentiment differs from that alone"):
+        JointStep(joint, generators).proven_outputs([0, 1, 2], batches)
 
 
 @pytest.mark.parametrize(
