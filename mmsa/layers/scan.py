@@ -34,7 +34,7 @@ def scanned(x: Tensor, lengths: Tensor, directions: Any) -> list[Tensor]:
 
 
 class _OfOne(torch.autograd.Function):
-    """`_Scan` inside vmap."""
+    """A layer of one run, inside vmap."""
 
     @staticmethod
     def forward(
@@ -67,12 +67,11 @@ def _by_library(read: Any, x: Tensor, lengths: Tensor, *weights: Tensor) -> Tens
     num_runs, size, num_steps, _ = x.shape
     zeros = x.new_zeros(1, size, weights[1].shape[-1])
     start = (zeros, zeros) if read is torch.lstm else zeros
-    reversal = Reversal(lengths.flatten(), num_steps)
+    reversal, training = Reversal(lengths.flatten(), num_steps), torch.is_grad_enabled()
     found = []
     for number, own in enumerate(zip(*(weight.unbind(1) for weight in weights), strict=True)):
         steps = x.flatten(0, 1) if number == 0 else reversal.reversed(x.flatten(0, 1))
         each = zip(steps.unflatten(0, (num_runs, size)).unbind(0), *own, strict=True)
-        training = torch.is_grad_enabled()
         outputs = [read(part, start, layer, True, 1, 0.0, training, False, True)[0] for part, *layer in each]
         joined = torch.cat(outputs)
         found.append(joined if number == 0 else reversal.undone(joined))
