@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -36,9 +37,13 @@ class Dropout(nn.Module):
             return x
         if x.device.type != "cpu":
             return functional.dropout(x, self.p)
+        kept, scale = self.kept(x.shape)
+        return x * (kept * scale).to(x.dtype)
+
+    def kept(self, shape: Sequence[int]) -> tuple[Tensor, float]:
+        """On a CPU in training: which elements of a tensor of this shape it keeps, bool, and their scale."""
         dropped = min(round(self.p * LEVELS), LEVELS - 1)
-        levels = drawn(_levels, x.shape, self.steps)
-        return x * ((levels >= dropped - LEVELS // 2) * (LEVELS / (LEVELS - dropped))).to(x.dtype)
+        return drawn(_levels, shape, self.steps) >= dropped - LEVELS // 2, LEVELS / (LEVELS - dropped)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
