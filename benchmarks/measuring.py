@@ -147,7 +147,7 @@ def held(contest: Contest, rounds: int, size: Size) -> dict[str, Figures]:
     gc.freeze()  # what is there already is not searched again and again
     try:
         for number in range(1 if size.short else 0, 2 if size.short else rounds + 1):
-            speed = floor.rate(side=64 if size.short else 1536)
+            speed = floor.rate(side=64 if size.short else 768)
             turns = {c.name: taken(c) for c in (everyone if number % 2 else reversed(everyone))}
             for contender in everyone if number else ():
                 work, seconds = turns[contender.name]
