@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmsa.layers.draws import current
 from mmsa.layers.dropout import Dropout
-from mmsa.layers.products import linear, of_columns, product
+from mmsa.layers.products import linears, of_columns, product
 
 
 class Attention(nn.Module):
@@ -39,9 +39,9 @@ class Attention(nn.Module):
         self, x: Tensor, padding: Tensor, queries: Tensor | None = None, query_padding: Tensor | None = None
     ) -> Tensor:
         if queries is None:
-            query, key, value = projected(x, self.query, self.key, self.value)
+            query, key, value = linears(x, self.query.weight, self.key.weight, self.value.weight)
         else:
-            (query,), (key, value) = projected(queries, self.query), projected(x, self.key, self.value)
+            (query,), (key, value) = linears(queries, self.query.weight), linears(x, self.key.weight, self.value.weight)
         return self.attended(query, key, value, padding, query_padding)
 
     def attended(
@@ -59,11 +59,6 @@ class Attention(nn.Module):
             return _ByUtterance.apply(query * scale, key, value, hidden[:, 0], *dropout) * heard
         scores = torch.baddbmm(hidden, query, key.mT, alpha=scale)  # (B, Q, T)
         return self.dropout(torch.softmax(scores, dim=-1)) @ value * heard
-
-
-def projected(x: Tensor, *maps: nn.Linear) -> tuple[Tensor, ...]:
-    """x (B, T, D) by maps of one width, which have no bias -> (B, T, D) each."""
-    return linear(x, torch.cat([each.weight for each in maps])).chunk(len(maps), dim=-1)
 
 
 LONG = 128
@@ -130,8 +125,8 @@ class SymmetricAttention(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor, x_padding: Tensor, y_padding: Tensor) -> Tensor:
         first, second = self.over_first, self.over_second
-        query_x, key_x, value_x = projected(x, second.query, first.key, first.value)
-        query_y, key_y, value_y = projected(y, first.query, second.key, second.value)
+        query_x, key_x, value_x = linears(x, second.query.weight, first.key.weight, first.value.weight)
+        query_y, key_y, value_y = linears(y, first.query.weight, second.key.weight, second.value.weight)
         from_first = first.attended(query_y, key_x, value_x, x_padding, y_padding) + y
         from_second = second.attended(query_x, key_y, value_y, y_padding, x_padding) + x
         return from_first + from_second

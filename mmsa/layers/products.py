@@ -14,7 +14,7 @@ from torch.nn import functional
 from mmsa.layers.draws import current
 
 LARGE = 1 << 12
-"""Elements of a weight from which on the faster product pays for its call."""
+"""Elements of weights from which on the faster product pays for its call."""
 
 
 def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -30,11 +30,13 @@ def of_columns(left: Tensor, right: Tensor) -> Tensor:
     return product(right.t(), left.t()).t()  # which copies the right one, the smaller
 
 
-def linear(x: Tensor, weight: Tensor) -> Tensor:
-    """As `torch.nn.functional.linear` without a bias: x (…, D), weight (E, D) -> (…, E)."""
-    if weight.numel() < LARGE or current() is not None or not _by_onednn(x):
-        return functional.linear(x, weight)
-    return _Linear.apply(x.flatten(0, -2), weight).unflatten(0, x.shape[:-1])
+def linears(x: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+    """As `torch.nn.functional.linear` without a bias, by each weight: x (…, D), weights (E, D) -> (…, E) each."""
+    large = sum(weight.numel() for weight in weights) >= LARGE
+    if not large or current() is not None or not _by_onednn(x):
+        return tuple(functional.linear(x, weight) for weight in weights)
+    stacked = _Linear.apply(x.flatten(0, -2), torch.cat(weights))
+    return stacked.unflatten(0, x.shape[:-1]).chunk(len(weights), dim=-1)
 
 
 def _by_onednn(x: Tensor) -> bool:

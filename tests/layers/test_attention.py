@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from mmsa.layers import attention, products
 from mmsa.layers.attention import SymmetricAttention
-from mmsa.layers.products import linear
+from mmsa.layers.products import linears
 
 
 def results(dropout: float) -> list[Tensor]:
@@ -36,11 +36,11 @@ def test_long_sequences_attend_by_utterance_to_the_same_result(
 
 def test_products_of_large_weights_are_those_of_pytorch_in_any_layout() -> None:
     torch.manual_seed(1)
-    weight = torch.randn(130, 40, requires_grad=True)
-    assert weight.numel() >= products.LARGE
+    weights = [torch.randn(65, 40, requires_grad=True) for _ in range(2)]
+    assert sum(weight.numel() for weight in weights) >= products.LARGE
     whole = torch.randn(2, 7, 80, requires_grad=True)
     for x in (whole[..., :40], whole[..., ::2], whole[..., 40:].transpose(0, 1), whole[0, :, :40]):
-        found, expected = linear(x, weight), functional.linear(x, weight)
+        found, expected = linears(x, *weights), tuple(functional.linear(x, weight) for weight in weights)
         torch.testing.assert_close(found, expected)
-        gradients = [torch.autograd.grad((y**2).sum(), [whole, weight]) for y in (found, expected)]
+        gradients = [torch.autograd.grad((a**2 * b).sum(), [whole, *weights]) for a, b in (found, expected)]
         torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-3)
