@@ -10,17 +10,23 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-_SIDE, _TRIES = 1536, 3
+from mmsa.layers.products import product
+
+_TRIES = 6
 
 
-def rate(dtype: torch.dtype = torch.float32, side: int = _SIDE) -> float:
-    """Operations per processor-second of a square matrix product, the best of some."""
-    matrix = torch.randn(side, side).to(dtype)
+def rate(side: int) -> float:
+    """Operations per processor-second of a square matrix product, the best of some by each library that PyTorch has.
+
+    Of two, as only one of them may use all of a processor's vector units.
+    """
+    matrix = torch.randn(side, side)
     seconds = []
     for _ in range(_TRIES):
-        start = time.process_time()
-        matrix @ matrix
-        seconds.append(time.process_time() - start)
+        for multiply in (torch.matmul, product):
+            start = time.process_time()
+            multiply(matrix, matrix)
+            seconds.append(time.process_time() - start)
     return 2 * side**3 / min(seconds)
 
 
@@ -29,9 +35,14 @@ def _of_lstm(x: tuple[int, ...], to_gates: tuple[int, ...], recurrent: tuple[int
     return 2 * x[0] * x[1] * to_gates[0] * (to_gates[1] + recurrent[1])
 
 
+def _of_product(left: tuple[int, ...], right: tuple[int, ...], *_: Any, **__: Any) -> int:
+    return 2 * left[0] * left[1] * right[0]
+
+
 def counted(compute: Callable[[], object]) -> int:
     """Operations of the matrix products that a computation makes."""
-    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.mkldnn_rnn_layer: _of_lstm})
+    own = {torch.ops.aten.mkldnn_rnn_layer: _of_lstm, torch.ops.mkldnn._linear_pointwise: _of_product}
+    counter = FlopCounterMode(display=False, custom_mapping=own)
     with torch.no_grad(), counter:
         compute()
     return int(counter.get_total_flops())

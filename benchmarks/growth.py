@@ -98,11 +98,15 @@ def _long(folder: Path, num_steps: int) -> None:
     write_store(folder / "long.h5", made, dataset="cmu_mosei", sources={}, options={})
 
 
-def _steps(folder: Path, num_steps: int) -> Work:
+def _steps(folder: Path, num_steps: int, *overrides: str) -> Work:
     from benchmarks.ours import Training
     from mmsa.data.store import Store
 
-    return Training(["fusion=concat"], Store.open(folder / "long.h5"), 80).whole_epoch
+    return Training(["fusion=concat", *overrides], Store.open(folder / "long.h5"), 80).whole_epoch
+
+
+def _recurrent_steps(folder: Path, num_steps: int) -> Work:
+    return _steps(folder, num_steps, *(f"encoder.{m}.attention=false" for m in ("text", "audio", "visual")))
 
 
 def _runs(folder: Path, count: int) -> None:
@@ -221,6 +225,7 @@ ROWS = {
     "means for the baselines": Row("utterances", (2_000, 8_000, 32_000, 100_000), _store, _baselines),
     "an epoch of fusion=concat": Row("utterances", (500, 1_000, 2_000, 4_000), _store, _epoch),
     "an epoch of 64 long utterances": Row("steps each", (50, 200, 800), _long, _steps),
+    "the same without attention": Row("steps each", (50, 200, 800), _long, _recurrent_steps),
     "report of as many configurations": Row("runs", (100, 400, 1_600, 3_200), _runs, _report),
     "ten trials at the end of a grid": Row("points", (200, 800, 3_200), _nothing, _grid),
     "ten trials of a search": Row("trials before", (250, 1_000), _nothing, _search),

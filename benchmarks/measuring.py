@@ -150,7 +150,7 @@ def held(contest: Contest, rounds: int, size: Size) -> dict[str, Figures]:
     try:
         most = 1 if size.short else contest.most_rounds
         for number in range(1 if most else 0, min(rounds, most or rounds) + 1):
-            speed = floor.rate(side=64 if size.short else 1536)
+            speed = floor.rate(side=64 if size.short else 768)
             turns = {c.name: taken(c) for c in (everyone if number % 2 else reversed(everyone))}
             for contender in everyone if number else ():
                 work, seconds = turns[contender.name]

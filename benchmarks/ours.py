@@ -14,6 +14,7 @@ from mmsa import build, learning
 from mmsa.compose import Composer
 from mmsa.data.batches import Fold
 from mmsa.data.store import Store
+from mmsa.dataset.cmu_mosei import CmuMosei
 from mmsa.model import Learner
 from mmsa.training.device import make_fabric
 from mmsa.training.seeding import generator, initialisation
@@ -27,7 +28,8 @@ composed = Composer()
 class EvenShare:
     """An epoch of a fold of which only some batches are trained on: evenly spaced by length, so of every length.
 
-    Stands for the fold where `Trainer` walks an epoch; the epoch is ordered and pooled as the whole fold is.
+    Stands for the fold where `Trainer` walks an epoch; the epoch is ordered and pooled as one of CMU-MOSEI is, whose
+    utterances are these, as often as it takes.
     """
 
     def __init__(self, fold: Fold, num_batches: int, batch_size: int) -> None:
@@ -43,7 +45,9 @@ class EvenShare:
     ) -> Iterator[Batch]:
         """The chosen batches of one epoch."""
         rows_only: Any = copy(self.fold)
-        rows_only.batch = lambda rows: rows
+        times = -(-CmuMosei.canonical_sizes["train"] // len(self.fold))
+        rows_only.rows, rows_only.steps = (np.tile(held, times) for held in (self.fold.rows, self.fold.steps))
+        rows_only.batch = lambda rows: rows % len(self.fold)
         epoch = [rows for rows in rows_only.shuffled(batch_size, generator) if len(rows) == batch_size]
         epoch.sort(key=lambda rows: float(self.fold.steps[rows].mean()))
         shares = (np.arange(self.num_batches) + 0.5) / self.num_batches * len(epoch)

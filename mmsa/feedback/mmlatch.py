@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -65,18 +65,18 @@ GENERATORS: dict[str, Callable[[int, int, float], nn.Module]] = {
 }
 
 
-def combined(masks: Tensor, present: Tensor, how: Literal["mean", "max", "min"]) -> Tensor:
+def combined(masks: Sequence[Tensor], present: Tensor, how: Literal["mean", "max", "min"]) -> Tensor:
     """One mask of several, over the sources that an utterance has; ones where it has none.
 
-    Shapes: masks (S, B, T, D) in (0, 1), present (S, B, 1, 1) -> (B, T, D)
+    Shapes: masks (B, T, D) of each of S sources, in (0, 1), present (S, B, 1, 1) -> (B, T, D)
     """
+    alone = (~present.any(dim=0)).to(masks[0].dtype)  # (B, 1, 1)
     if how == "mean":
-        mask = (masks * present).sum(dim=0) / present.sum(dim=0).clamp(min=1)
-    elif how == "max":
-        mask = masks.masked_fill(~present, 0.0).amax(dim=0)
-    else:
-        mask = masks.masked_fill(~present, 1.0).amin(dim=0)
-    return torch.where(present.any(dim=0), mask, 1.0)
+        shares = (present / present.sum(dim=0).clamp(min=1)).to(alone.dtype)  # (S, B, 1, 1)
+        return sum([mask * share for mask, share in zip(masks, shares, strict=True)], alone)
+    if how == "max":
+        return torch.stack(list(masks)).masked_fill(~present, 0.0).amax(dim=0) + alone
+    return torch.stack(list(masks)).masked_fill(~present, 1.0).amin(dim=0)
 
 
 class MaskFeedback(nn.Module):
@@ -191,7 +191,7 @@ class MaskFeedback(nn.Module):
         """
         generators: nn.ModuleDict = self.generators[target]  # type: ignore[assignment]
         logits = [generator(sources[name], lengths[name]) for name, generator in generators.items()]
-        masks = torch.sigmoid(torch.stack(logits))  # (S, B, T, D)
+        masks = [torch.sigmoid(each) for each in logits]  # (B, T, D) each
         present = torch.stack([lengths[name] > 0 for name in generators])[:, :, None, None]  # (S, B, 1, 1)
         return combined(masks, present, self.combine)
 

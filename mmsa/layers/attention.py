@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mmsa.layers.draws import current
 from mmsa.layers.dropout import Dropout
+from mmsa.layers.products import linears, of_columns, product
 
 
 class Attention(nn.Module):
@@ -29,20 +32,76 @@ class Attention(nn.Module):
         self.query = nn.Linear(dim, dim, bias=False)
         self.value = nn.Linear(dim, dim, bias=False)
         self.dropout = Dropout(dropout, steps=(1, 2))
-        for linear in (self.key, self.query, self.value):
-            nn.init.xavier_uniform_(linear.weight)
+        for each in (self.key, self.query, self.value):
+            nn.init.xavier_uniform_(each.weight)
 
     def forward(
         self, x: Tensor, padding: Tensor, queries: Tensor | None = None, query_padding: Tensor | None = None
     ) -> Tensor:
+        if queries is None:
+            query, key, value = linears(x, self.query.weight, self.key.weight, self.value.weight)
+        else:
+            (query,), (key, value) = linears(queries, self.query.weight), linears(x, self.key.weight, self.value.weight)
+        return self.attended(query, key, value, padding, query_padding)
+
+    def attended(
+        self, query: Tensor, key: Tensor, value: Tensor, padding: Tensor, query_padding: Tensor | None = None
+    ) -> Tensor:
+        """Values (B, T, D) by the softmax of queries (B, Q, D) over keys (B, T, D) -> (B, Q, D)."""
         # Without a valid key the softmax is uniform over padding: such a sequence says nothing.
         silent = padding if query_padding is None else query_padding | padding.all(dim=1, keepdim=True)  # (B, Q)
-        query = self.query(x if queries is None else queries)  # (B, Q, D)
-        scores = torch.bmm(query, self.key(x).transpose(1, 2)) / math.sqrt(x.shape[-1])  # (B, Q, T)
-        # Sums and products take an eighth of the time of filling, and every score is lost in the least number.
-        scores = scores + padding[:, None, :].to(scores.dtype) * torch.finfo(scores.dtype).min
-        attended = torch.bmm(self.dropout(torch.softmax(scores, dim=-1)), self.value(x))  # (B, Q, D)
-        return attended * (~silent)[:, :, None].to(attended.dtype)
+        hidden = torch.zeros_like(padding, dtype=query.dtype).masked_fill(padding, torch.finfo(query.dtype).min)
+        hidden, heard = hidden[:, None], (~silent).to(query.dtype)[:, :, None]  # (B, 1, T), (B, Q, 1)
+        scale = 1 / math.sqrt(query.shape[-1])
+        if query.device.type == "cpu" and max(query.shape[1], key.shape[1]) > LONG and current() is None:
+            drops = self.training and self.dropout.p > 0
+            dropout = self.dropout.kept((*silent.shape, key.shape[1])) if drops else (None, 1.0)
+            return _ByUtterance.apply(query * scale, key, value, hidden[:, 0], *dropout) * heard
+        scores = torch.baddbmm(hidden, query, key.mT, alpha=scale)  # (B, Q, T)
+        return self.dropout(torch.softmax(scores, dim=-1)) @ value * heard
+
+
+LONG = 128
+"""Steps of sequences on a CPU, at most, whose utterances are attended to at once."""
+
+
+class _ByUtterance(torch.autograd.Function):
+    """One utterance at a time, whose weights stay in the cache and are computed again for the gradient.
+
+    As `Attention.attended`; `hidden` (B, T) is added to the scores, and weights that are not `kept` (B, Q, T) are
+    zeros, the others multiplied by `scale`.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, hidden: Tensor, kept: Tensor | None, scale: float
+    ) -> Tensor:
+        ctx.save_for_backward(query, key, value, hidden, kept)
+        ctx.scale = scale
+        attended = torch.empty_like(query)
+        for b in range(len(query)):
+            weights = torch.softmax(product(query[b], key[b], hidden[b]), dim=-1)
+            attended[b] = product(weights if kept is None else weights.mul_(kept[b]), value[b].mT)
+        return attended.mul_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        query, key, value, hidden, kept = ctx.saved_tensors
+        gradient = gradient * ctx.scale
+        found = [torch.empty_like(each) for each in (query, key, value)]
+        for b in range(len(query)):
+            weights = torch.softmax(product(query[b], key[b], hidden[b]), dim=-1)
+            of_weights = product(gradient[b], value[b])
+            dropped = weights
+            if kept is not None:
+                keeps = kept[b].to(weights.dtype)
+                dropped, of_weights = weights * keeps, of_weights.mul_(keeps)
+            of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+            of_query, of_key, of_value = found
+            of_query[b] = product(of_scores, key[b].mT)
+            of_key[b] = of_columns(of_scores, query[b])
+            of_value[b] = of_columns(dropped, gradient[b])
+        return *found, None, None, None
 
 
 class SymmetricAttention(nn.Module):
@@ -65,6 +124,9 @@ class SymmetricAttention(nn.Module):
         self.over_second = Attention(dim, dropout)
 
     def forward(self, x: Tensor, y: Tensor, x_padding: Tensor, y_padding: Tensor) -> Tensor:
-        from_first = self.over_first(x, x_padding, queries=y, query_padding=y_padding) + y
-        from_second = self.over_second(y, y_padding, queries=x, query_padding=x_padding) + x
+        first, second = self.over_first, self.over_second
+        query_x, key_x, value_x = linears(x, second.query.weight, first.key.weight, first.value.weight)
+        query_y, key_y, value_y = linears(y, first.query.weight, second.key.weight, second.value.weight)
+        from_first = first.attended(query_y, key_x, value_x, x_padding, y_padding) + y
+        from_second = second.attended(query_x, key_y, value_y, y_padding, x_padding) + x
         return from_first + from_second

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -36,10 +37,14 @@ class Dropout(nn.Module):
             return x
         if x.device.type != "cpu":
             return functional.dropout(x, self.p)
+        kept, scale = self.kept(x.shape)
+        return x * kept.to(x.dtype).mul_(scale)
+
+    def kept(self, shape: Sequence[int]) -> tuple[Tensor, float]:
+        """On a CPU in training: which elements of a tensor of this shape it keeps, int8 1 or 0, and their scale."""
         dropped = min(round(self.p * LEVELS), LEVELS - 1)
-        least = dropped - LEVELS // 2  # clamped: comparing, and multiplying by truth values, takes thrice the time
-        kept = drawn(_levels, x.shape, self.steps).float().sub_(least - 1).clamp(0, 1)
-        return x * kept.mul_(LEVELS / (LEVELS - dropped)).to(x.dtype)
+        kept = drawn(_levels, shape, self.steps) >= dropped - LEVELS // 2
+        return kept.view(torch.int8), LEVELS / (LEVELS - dropped)  # a bool is converted one by one
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

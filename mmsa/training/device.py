@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import sys
@@ -18,6 +19,10 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 
 from mmsa.errors import ConfigError
 from mmsa.program import make, program, training
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+LARGEST_KEPT, MOST_KEPT = 32 << 20, 256 << 20
+"""Bytes: the largest block that is kept for the next step, the most that glibc allows, and how much is kept at most."""
 
 memory: Any = torch.utils.deterministic  # whose property its types do not know
 LONGEST_WAIT = timedelta(hours=1)
@@ -61,6 +66,7 @@ def make_fabric(
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")  # 1,024 are few: a length has its own
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic cuda products need
     torch.backends.cudnn.allow_tf32 = False  # PyTorch lets a GPU's recurrences round to 10 bits in 32-true
+    keep_blocks()
     torch.use_deterministic_algorithms(deterministic, warn_only=chosen == "mps")
     memory.fill_uninitialized_memory = False  # costs 3 to 5 % of a step, and nothing reads it
     if devices == 1:
@@ -139,6 +145,19 @@ class OneMachine(ClusterEnvironment):
 
     def node_rank(self) -> int:
         return 0
+
+
+def keep_blocks() -> None:
+    """Let glibc keep the memory that a step frees for the next one, unless the user has set its variables.
+
+    By itself it returns much of it to the system, and a step that takes it again pays for every page.
+    """
+    own = {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES"}
+    if sys.platform != "linux" or own & os.environ.keys():
+        return
+    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:  # other C libraries have none
+        mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)
+        mallopt(M_TRIM_THRESHOLD, MOST_KEPT)
 
 
 class Determinism:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal
 
 import pytest
@@ -15,7 +17,7 @@ import torch
 
 from mmsa.errors import ConfigError
 from mmsa.program import training
-from mmsa.training.device import determinism_restored, make_fabric
+from mmsa.training.device import determinism_restored, keep_blocks, make_fabric
 from tests.house.command_lines import check
 
 CLUSTERS = {
@@ -87,3 +89,35 @@ def test_32_bits_are_32_bits_on_a_gpu_too() -> None:
     torch.backends.cudnn.allow_tf32 = True
     make_fabric("cpu", "32-true", False, 1)
     assert not torch.backends.cudnn.allow_tf32
+
+
+GLIBC = sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt")
+
+
+@pytest.mark.skipif(not GLIBC, reason="another C library")
+def test_memory_that_a_step_frees_is_there_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    import resource
+
+    def faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(4):
+            step = [bytearray(16 << 20) for _ in range(10)]
+            del step
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES"):
+        monkeypatch.delenv(name, raising=False)
+    make_fabric("cpu", "32-true", False, 1)
+    assert faults() < 2 * (160 << 20) / resource.getpagesize(), "each is taken from the system anew"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="another C library")
+@pytest.mark.parametrize("own", [{}, {"MALLOC_MMAP_MAX_": "0"}, {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}])
+def test_the_memory_settings_of_the_user_stay(own: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    set_here: list[int] = []
+    library = SimpleNamespace(mallopt=lambda name, value: set_here.append(name))
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    keep_blocks()
+    assert bool(set_here) == (not own)
