@@ -226,6 +226,7 @@ class Search(Scenario):
 
         read_truly(outputs)
         places = [f"paths.outputs={outputs}", f"paths.data={data}", "sweep.trials=2", "trainer.max_epochs=1"]
+        places += ["sweep.storage_minutes=0.01"]  # a storage whose writes fail is not waited for
         made = make(*places, *OPTIONS, "optimizer.lr=interval(0.001, 0.01)")
         display = announce(made, ["here"], 1, (), study_run(made))
         with contextlib.redirect_stderr(io.StringIO()):  # which a worker has in a file of its own
