@@ -6,7 +6,7 @@ TORCH ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow check bench ui clean environment
+.PHONY: help setup train test test-slow check bench bench-gpu ui clean environment
 
 help:
 	@echo "make setup      install everything into $(VENV) (takes minutes; every target below does it on first use)"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-slow  run the longer demonstrations"
 	@echo "make check      lint, formatting, types and import directions: what CI runs beside the tests"
 	@echo "make bench      what runs cost, beside plain versions; ARGS=\"train/mmlatch --rounds 3\" chooses"
+	@echo "make bench-gpu  the tests and figures of a GPU, in less than six minutes"
 	@echo "make ui         open the MLflow UI over outputs/; ARGS=\"--port 5001\""
 	@echo "make clean      remove caches and build leftovers; never runs, stores or $(VENV)"
 	@echo
@@ -47,6 +48,9 @@ check: environment
 
 bench: environment
 	@"$(VENV)/bin/python" -m benchmarks $(ARGS)
+
+bench-gpu: environment
+	@"$(VENV)/bin/python" -m benchmarks.gpu $(ARGS)
 
 ui: environment
 	@"$(VENV)/bin/python" -m mmsa.cli ui $(ARGS)

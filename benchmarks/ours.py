@@ -60,10 +60,11 @@ class Training:
         overrides: of its configuration.
         store: its data.
         num_train: about as many utterances has an epoch.
+        device: where it runs.
     """
 
-    def __init__(self, overrides: Sequence[str], store: Store, num_train: int) -> None:
-        self.cfg = cfg = composed(["dataset=cmu_mosei", "tracking=none", "device=cpu", *overrides])
+    def __init__(self, overrides: Sequence[str], store: Store, num_train: int, device: str = "cpu") -> None:
+        self.cfg = cfg = composed(["dataset=cmu_mosei", "tracking=none", f"device={device}", *overrides])
         self.deterministic = bool(cfg.device.deterministic)
         fabric = make_fabric(**cfg.device)
         dataset = build.build_dataset(cfg, store)

@@ -32,6 +32,7 @@ from mmsa.program import training
 from mmsa.run_folder import check_outputs
 from mmsa.secrets import address
 from mmsa.stages import Task
+from mmsa.training.shares import check_shares
 
 WITHOUT_ALIGNMENT = {"fusion": "concat", "feedback": "none", "regularizer": "none"}
 """Per group an option that works where the modalities have steps of their own."""
@@ -69,7 +70,9 @@ def check(cfg: DictConfig) -> None:
             model = build_model(cfg, dict.fromkeys(dataset.modalities, 1), task, generator)
             objective = build_objective(cfg, model, task, generator)
         check_needs(objective, [name for name in objective.needs if not dataset.may_have(name)])
-        check_groups(cfg, Learner(model, objective))
+        learner = Learner(model, objective)
+        check_groups(cfg, learner)
+        check_shares(cfg.device.devices, cfg.trainer.batch_size, learner, task)
     except ConfigError as refusal:
         if refusal.__cause__ is None:  # else a part of the user's own that refuses a width of 1: see below
             raise

@@ -61,6 +61,8 @@ class DeviceOptions:
         threads: CPU threads, >= 1.
         pack_seeds: "auto" trains several seeds of one configuration in one joint step where that is faster, "off" one
             after the other.
+        devices: how many share every batch, >= 1, each by a process of its own on this machine.
+        graphs: "auto" trains by CUDA graphs on cuda where the parts allow them, "off" never does.
     """
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"]
@@ -68,6 +70,8 @@ class DeviceOptions:
     deterministic: bool
     threads: Count
     pack_seeds: Literal["auto", "off"] = "auto"
+    devices: Count = 1
+    graphs: Literal["auto", "off"] = "auto"
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,10 @@ class TrainingError(MmsaError):
     """Training met a value with which it cannot continue."""
 
 
+class RankError(MmsaError):
+    """Another process of a run on several devices has ended before the training did."""
+
+
 class UndefinedScore(TrainingError):
     """The monitored value is undefined in every epoch, so that there is nothing to select and nothing to learn from."""
 

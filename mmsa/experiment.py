@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from omegaconf import DictConfig, OmegaConf
+from torch.optim import Optimizer
 
 from mmsa import build, learning
 from mmsa.analysis.baselines import fit_baselines
@@ -19,6 +21,7 @@ from mmsa.analysis.runs import run_of
 from mmsa.analysis.tables import make_tables
 from mmsa.data.batches import Data, Fold
 from mmsa.data.naming import data_name
+from mmsa.data.resident import near
 from mmsa.data.store import FOLDS, Store
 from mmsa.display import Display
 from mmsa.errors import DataError
@@ -34,8 +37,12 @@ from mmsa.secrets import conceal
 from mmsa.settling import track
 from mmsa.stages import Task
 from mmsa.training.device import determinism_restored, make_fabric
+from mmsa.training.graphs import MULTIPLE, graphs_for
+from mmsa.training.ranks import other_ranks
+from mmsa.training.schedules import Schedule
 from mmsa.training.seeding import derived_seed, generator, initialisation
-from mmsa.training.trainer import Trainer, TrainingState
+from mmsa.training.shares import Shares, check_shares
+from mmsa.training.trainer import EpochCallback, Trainer, TrainingState
 
 
 @dataclass(frozen=True)
@@ -133,38 +140,25 @@ def run(
         data.rows(name)  # refuses an empty test fold now, not after training
     if trial and not trial.final:
         data = data.closed("test", closed_to_trials(f"trial {trial.number}", trial.sweep))
-    targets = data.targets("train")
-    task.begin(targets)
-
-    generators = {purpose: generator(cfg.seed, purpose) for purpose in ("order", "masks", "objective")}
-    generators["places"] = generator(0, "places")  # of the lengths of an epoch's batches, the same for every seed
-    with initialisation(cfg.seed):
-        model = build.build_model(
-            cfg, data.widths, task, generators["masks"], data.aligned, data.tables, data.max_steps
-        )
-        objective = learning.build_objective(cfg, model, task, generators["objective"])
-    learning.check_needs(objective, [name for name in objective.needs if name not in targets])
-    train, valid = data.fold("train"), data.fold("valid")  # not before what does not suit the data is refused
-    objective.begin(len(train), {name: torch.from_numpy(values) for name, values in targets.items()})
-    torch.manual_seed(derived_seed(cfg.seed, "dropout"))
-    learner: Any = Learner(model, objective)
-    optimizers = learning.build_optimizers(cfg, learner)
-    schedule = learning.build_schedule(cfg, optimizers["main"], task.mode, objective.phases, len(train))
+    parts = prepared(cfg, task, data)
+    train, valid, model = parts.train, parts.valid, parts.learner.model
 
     num_parameters = sum(p.numel() for p in model.parameters())
     with journal.kept(store, task, num_parameters, str(fabric.device)) as resumed:
         for line in goes_on:
             journal.display.say(line)
         say_what_is_read(journal, data, task, train, valid)
-        options = {key: value for key, value in cfg.trainer.items() if key not in OF_THE_RUN}
-        options |= {"gradients": member.gradients, "outputs": member.outputs} if member else {}
-        checkpoints, told = journal.folder / "checkpoints", journal.batch
-        trainer = Trainer(fabric, task, checkpoints, generators, on_batch=told, before_save=journal.check, **options)
-        learner, *ready = fabric.setup(learner, *optimizers.values())
-        optimizers = dict(zip(optimizers, ready, strict=True))
-        state = trainer.restored(learner, optimizers, schedule) if resumed else TrainingState()
-        with journal.training(state):
-            trainer.fit(learner, optimizers, schedule, train, valid, journal.epoch, state)
+        hooks: dict[str, Any] = {"on_batch": journal.batch, "before_save": journal.check}
+        if member and member.together:
+            hooks |= {"gradients": member.gradients, "outputs": member.outputs}
+        elif OmegaConf.select(cfg, "device.graphs") == "auto" and (  # older runs have no such option
+            graphs := graphs_for(fabric, parts.learner, cfg.trainer.accumulate, journal.display.say)
+        ):
+            hooks["gradients"], train.multiple = graphs, MULTIPLE
+        with other_ranks(fabric, journal.folder, store.path):
+            trainer, fit, state = fitting(cfg, fabric, parts, journal.folder, resumed, **hooks)
+            with journal.training(state):
+                fit(journal.epoch)
         journal.trained(trainer.ended(state))
 
         weights = trainer.restore_best(model)
@@ -182,6 +176,70 @@ def run(
         run_id=journal.record.mlflow_run_id,
         folder=journal.folder,
     )
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run trains, and what it trains it with."""
+
+    task: Task
+    generators: Mapping[str, torch.Generator]
+    learner: Any
+    optimizers: Mapping[str, Optimizer]
+    schedule: Schedule | None
+    train: Fold
+    valid: Fold
+
+
+def prepared(cfg: DictConfig, task: Task, data: Data) -> Parts:
+    """The parts of a run, as they are before its first step.
+
+    Raises:
+        MmsaError: they do not suit each other, the data or the devices.
+    """
+    targets = data.targets("train")
+    task.begin(targets)
+    generators = {purpose: generator(cfg.seed, purpose) for purpose in ("order", "masks", "objective")}
+    generators["places"] = generator(0, "places")  # of the lengths of an epoch's batches, the same for every seed
+    with initialisation(cfg.seed):
+        model = build.build_model(
+            cfg, data.widths, task, generators["masks"], data.aligned, data.tables, data.max_steps
+        )
+        objective = learning.build_objective(cfg, model, task, generators["objective"])
+    learning.check_needs(objective, [name for name in objective.needs if name not in targets])
+    learner = Learner(model, objective)
+    check_shares(cfg.device.devices, cfg.trainer.batch_size, learner, task)
+    train, valid = data.fold("train"), data.fold("valid")  # not before what does not suit the data is refused
+    objective.begin(len(train), {name: torch.from_numpy(values) for name, values in targets.items()})
+    torch.manual_seed(derived_seed(cfg.seed, "dropout"))
+    optimizers = learning.build_optimizers(cfg, learner)
+    schedule = learning.build_schedule(cfg, optimizers["main"], task.mode, objective.phases, len(train))
+    return Parts(task, generators, learner, optimizers, schedule, train, valid)
+
+
+def fitting(
+    cfg: DictConfig, fabric: Fabric, parts: Parts, folder: Path, resumed: bool, **hooks: Any
+) -> tuple[Trainer, Callable[[EpochCallback], TrainingState], TrainingState]:
+    """The trainer of a run in this process, its `fit` of these parts, and the progress from which that goes on.
+
+    Args:
+        cfg: the composed configuration.
+        fabric: launched.
+        parts: of the run.
+        folder: of the run.
+        resumed: from its last checkpoint.
+        hooks: the trainer's, by name.
+    """
+    options = {key: value for key, value in cfg.trainer.items() if key not in OF_THE_RUN}
+    if fabric.world_size > 1:
+        hooks["gradients"] = Shares(cfg.seed).gradients
+    trainer = Trainer(fabric, parts.task, folder / "checkpoints", parts.generators, **hooks, **options)
+    learner, *ready = fabric.setup(parts.learner, *parts.optimizers.values())
+    optimizers = dict(zip(parts.optimizers, ready, strict=True))
+    state = trainer.restored(learner, optimizers, parts.schedule) if resumed else TrainingState()
+    train, valid = near(fabric.device, parts.train, parts.valid)
+    fit = partial(trainer.fit, learner, optimizers, parts.schedule, train, valid, progress=state)
+    return trainer, fit, state
 
 
 def shown_again(cfg: DictConfig, record: RunRecord, display: Display) -> RunResult:
@@ -208,10 +266,12 @@ def shown_again(cfg: DictConfig, record: RunRecord, display: Display) -> RunResu
 def say_what_is_read(journal: Journal, data: Data, task: Task, train: Fold, valid: Fold) -> None:
     """The first line of a run, remarks on its data, the utterances that are cut, and the classes without an example."""
     record, say = journal.record, journal.display.say
+    devices = journal.cfg.device.devices
     name = data_name(record.dataset, record.data.source)
     say(
         f"{journal.named}: {name}, {len(train)} train and {len(valid)} valid utterances, "
         f"{record.num_parameters:,} parameters, {record.environment['device']}"
+        + (f", {devices} processes" if devices > 1 else "")
     )
     for remark in data.remarks:
         say(remark)

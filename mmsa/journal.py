@@ -165,7 +165,7 @@ class Journal:
             started=datetime.now().astimezone().isoformat(timespec="milliseconds"),
             git=provenance.git_state(),
             repairs=former.repairs if former else repairs.latest(),
-            environment=provenance.environment(device, cfg.device.threads),
+            environment=provenance.environment(device, cfg.device.threads, _devices(cfg.device.devices, former)),
             sweep=trial.sweep if trial else former.sweep if former else os.environ.get(SWEEP_VARIABLE),
             trial=trial.number if trial and not trial.final else None,
             repeats=former.repeats if former else self._repeats,
@@ -365,6 +365,12 @@ def _each(*steps: Callable[[], object]) -> BaseException | None:
         except BaseException as error:  # noqa: BLE001  (a second Ctrl-C, say, ends the step that hangs)
             first = first or error
     return first
+
+
+def _devices(number: int, former: RunRecord | None) -> str:
+    """The numbers of devices on which a run has trained so far, and trains now."""
+    before = former.environment.get("devices", "1") if former else str(number)
+    return before if before.rpartition(" ")[2] == str(number) else f"{before}, later {number}"
 
 
 def source_of_multirun(outputs: Path, dataset: str) -> Mapping[str, str]:

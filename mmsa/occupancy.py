@@ -110,10 +110,15 @@ def give_back(folder: Path, lock: Lock, settled: bool) -> None:
     lock.release()
 
 
-def remove(folder: Path) -> None:
-    """Remove the folder of a run that this process has taken; killed meanwhile, it leaves nothing that is read."""
+def remove(folder: Path) -> bool:
+    """Remove the folder of a run that this process has taken; returns whether it could.
+
+    Killed meanwhile, it leaves nothing that is read.
+    """
     with suppress(OSError):
         shutil.rmtree(folder.rename(folder.with_name(f"{_HIDDEN}{uuid.uuid4().hex[:12]}")), ignore_errors=True)
+        return True
+    return False
 
 
 def is_under_way(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -48,6 +49,11 @@ def training(folder: Path | None = None) -> str:
     if folder is None and Path(sys.argv[0]).resolve() == CHECKOUT / "train.py":
         return f"{python()} {shlex.quote(sys.argv[0])}"
     return f"{program('mmsa', folder)} train"
+
+
+def environment_of_ours() -> dict[str, str]:
+    """The environment of a Python process that is to import this `mmsa`, installed or not."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
 def make(target: str) -> str | None:

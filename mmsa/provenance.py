@@ -39,12 +39,13 @@ def git_state(folder: Path = CODE) -> Git:
     return Git(commit=git("rev-parse", "HEAD"), dirty=None if changes is None else bool(changes))
 
 
-def environment(device: str, threads: int) -> dict[str, str]:
+def environment(device: str, threads: int, devices: str = "1") -> dict[str, str]:
     """Versions of Python and of the libraries, and the machine.
 
     Args:
         device: on which is computed, such as "cuda:0".
-        threads: of the processor.
+        threads: of the processor, in each process.
+        devices: how many computed, such as "2", or "2, later 1" of a run that was resumed on another number.
     """
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for package in PACKAGES:
@@ -55,7 +56,7 @@ def environment(device: str, threads: int) -> dict[str, str]:
     from torch import backends, cuda
 
     found |= {"cpus": str(os.cpu_count()), "processor": _processor(), "instructions": backends.cpu.get_cpu_capability()}
-    found |= {"device": device, "threads": str(threads)}
+    found |= {"device": device, "threads": str(threads)} | ({"devices": devices} if devices != "1" else {})
     return found | ({"gpu": cuda.get_device_name(device)} if device.startswith("cuda") else {})
 
 

@@ -85,7 +85,8 @@ def _device(cfg: DictConfig, folder: Path, record: RunRecord) -> str:
     try:
         return str(make_fabric(**cfg.device).device)
     except ConfigError as error:
-        here = train_command([*record.overrides, "device=cpu"])
+        fewer = str(error).startswith("device.devices=")
+        here = train_command([*record.overrides, "device.devices=1" if fewer else "device=cpu"])
         raise ConfigError(
             f"{folder}: {str(error).splitlines()[0]}\n"
             f"  run it again on a machine that has one, or type {here} for a new run on this one"
@@ -122,9 +123,10 @@ def _changes(folder: Path, record: RunRecord, cfg: DictConfig, device: str) -> l
     before, after = _state(record.git.commit, record.git.dirty), _state(now.commit, now.dirty)
     unchanged = f"{before} then and now" if before == after else f"{before} then, {after} now"
     changed = [] if before == after and record.git.dirty is False else [f"  code: {unchanged}"]
-    here = provenance.environment(device, cfg.device.threads)
+    here = provenance.environment(device, cfg.device.threads, str(cfg.device.devices))
     for name in dict.fromkeys([*record.environment, *here]):
-        ours, theirs = record.environment.get(name, _UNKNOWN), here.get(name, _UNKNOWN)
+        absent = "1" if name == "devices" else _UNKNOWN
+        ours, theirs = record.environment.get(name, absent), here.get(name, absent)
         changed += [f"  {name}: {ours} then, {theirs} now"] if ours != theirs else []
     run = run_of(folder, record)
     changed += [f"  repaired since: {one.part}: {one.text}" for one in lacking(run)]

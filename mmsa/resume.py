@@ -40,6 +40,7 @@ from mmsa.secrets import as_stored, conceal
 FREE_ON_RESUME = (
     "trainer.max_epochs",
     "trainer.patience",
+    "device.devices",
     *(f"trainer.{option}" for option in OF_THE_RUN),
     "dataset.source",
     "dataset.glove",

@@ -86,7 +86,7 @@ def place_among_runs() -> str:
 def is_hidden(key: str) -> bool:
     """Whether an option, or a whole group, does not distinguish runs."""
     of_the_run = (f"trainer.{option}" for option in OF_THE_RUN)
-    named = ("dataset.doctor", "device.pack_seeds", "name", *of_the_run)
+    named = ("dataset.doctor", "device.pack_seeds", "device.graphs", "name", *of_the_run)
     return key.startswith(("paths.", "tracking", "hydra")) or key in named
 
 
@@ -268,6 +268,8 @@ def stored_config(folder: Path) -> dict[str, Any]:
         ) from None
     if isinstance(config.get("trainer"), dict):
         config["trainer"] = {"accumulate": 1, "keep_last": False} | config["trainer"]
+    if isinstance(config.get("device"), dict):
+        config["device"] = {"devices": 1} | config["device"]
     config.setdefault("objective", {"_target_": "mmsa.objective.task.TaskObjective"})
     return config
 

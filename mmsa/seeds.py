@@ -116,6 +116,8 @@ def why_apart(cfg: DictConfig, num_seeds: int) -> str | None:
         return "joint steps are of a CPU"
     if cfg.device.precision != "32-true":
         return f"device.precision={cfg.device.precision}"
+    if cfg.device.devices > 1:
+        return f"device.devices={cfg.device.devices}"
     if cfg.trainer.accumulate > 1:
         return f"trainer.accumulate={cfg.trainer.accumulate}"
     if cfg.trainer.resume is not None:

@@ -58,7 +58,7 @@ def settle(cfg: DictConfig, say: Callable[[str], None]) -> None:
                     done = _shown(folder, record, parts.build_tracker(cfg, warn=say), even_deleted=False) != "away"
                     away = not done
                 if done and record is None:
-                    remove(folder)
+                    done = remove(folder)
             finally:
                 give_back(folder, lock, settled=done)
 
@@ -101,8 +101,9 @@ def track(folders: Sequence[Path], cfg: DictConfig, say: Callable[[str], None], 
                 raise MmsaError(f"{folder}: the tracker has not taken it.\n  {again}")
             done = done or _shown_by(folder) in (None, _tracking(cfg.tracking))
             if record is None:
-                remove(folder)
-                say(f"{folder}: died before its first checkpoint, and is removed")
+                gone = remove(folder)
+                done = gone and done
+                say(f"{folder}: died before its first checkpoint, and {'is' if gone else 'cannot be'} removed")
             elif outcome == "there":
                 there += 1
             else:

@@ -188,6 +188,8 @@ class Objective(Protocol):
     """Names of the targets that it reads besides the task's."""
     phases: Sequence[Phase] = (Phase(),)
     """In the order in which an epoch walks them."""
+    averages: bool = False
+    """Whether each loss is a mean over all utterances of a batch, each by itself, so that devices can share one."""
     reads_complete: bool = False
     """Whether `Internals.complete` is wanted, at the cost of another pass of the encoders."""
 

@@ -5,7 +5,7 @@ Batch and Output enter and leave the model, where Lightning Fabric rebuilds them
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
@@ -35,19 +35,40 @@ class Batch:
     ids: tuple[str, ...]
     pieces: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def part(self, rows: Sequence[int]) -> Batch:
+        """The utterances at these positions of the batch, at least one, with its padding."""
+        index = torch.tensor(rows)
+
+        def of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: tensor[index] for name, tensor in tensors.items()}
+
+        return Batch(
+            features=of(self.features),
+            lengths=of(self.lengths),
+            targets=of(self.targets),
+            rows=self.rows[index],
+            ids=tuple(self.ids[row] for row in rows),
+            pieces=of(self.pieces),
+        )
+
     def to(self, device: torch.device) -> Batch:
         """The same batch with every tensor on `device`."""
 
-        def moved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            return {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
+        return self.mapped(lambda tensor: sent(tensor, device))
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The same batch with every tensor changed."""
+
+        def each(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: change(tensor) for name, tensor in tensors.items()}
 
         return replace(
             self,
-            features=moved(self.features),
-            lengths=moved(self.lengths),
-            targets=moved(self.targets),
-            rows=self.rows.to(device),
-            pieces=moved(self.pieces),
+            features=each(self.features),
+            lengths=each(self.lengths),
+            targets=each(self.targets),
+            rows=change(self.rows),
+            pieces=each(self.pieces),
         )
 
 
@@ -272,6 +293,13 @@ class Moment(NamedTuple):
     num_epochs: int
     num_steps: int
     phase: str = "main"
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on `device`; the program does not wait until a GPU has it."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def over(mask: Tensor, values: Tensor) -> Tensor:

@@ -28,6 +28,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--golden", type=Path, default=SHARED / "golden", help="folder of the golden vectors")
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip(f"needs a CUDA device, and PyTorch {torch.__version__} finds none")
+
+
 def existing(path: Path) -> Path:
     if not path.exists():
         pytest.skip(f"{path} is not here: it is data for tests that is not ours to redistribute")

@@ -230,7 +230,8 @@ class Search(Scenario):
         from mmsa.sweep.hydra_sweep import announce, conclude, study_run
 
         read_truly(outputs)
-        made = self.made(f"paths.outputs={outputs}", f"paths.data={data}", "trainer.max_epochs=1")
+        places = [f"paths.outputs={outputs}", f"paths.data={data}", "trainer.max_epochs=1"]
+        made = self.made(*places, "sweep.storage_minutes=0.01")  # a storage whose writes fail is not waited for
         display = announce(made, ["here"], 1, (), study_run(made))
         with contextlib.redirect_stderr(io.StringIO()):  # which a worker has in a file of its own
             while worker.work(Path(made.spec.folder)) == worker.REPLACE:

@@ -168,7 +168,7 @@ def test_all_that_may_change_a_bit_is_listed_before_training(
 ) -> None:
     def other(record: dict[str, Any]) -> None:
         record["git"] = {"commit": "abcdef" * 6, "dirty": True}
-        record["environment"] |= {"threads": "4", "device": "cuda:0", "gpu": "H"}
+        record["environment"] |= {"threads": "4", "device": "cuda:0", "gpu": "H", "devices": "2, later 1"}
         del record["environment"]["processor"]
 
     changed(trained / "result.json", other)
@@ -183,6 +183,7 @@ def test_all_that_may_change_a_bit_is_listed_before_training(
         "code: abcdefabcdef with uncommitted changes then, c0ffeec0ffee now",
         "threads: 4 then, 1 now",
         "device: cuda:0 then, cpu now",
+        "devices: 2, later 1 then, 1 now",
         "gpu: H then, unknown now",
         "repaired since: mmsa.fusion.attention: the change",
         "device.deterministic=false: sums may have another order each time, and bits with them",
@@ -261,6 +262,11 @@ def test_what_cannot_be_repeated_is_refused(trained: Path, monkeypatch: pytest.M
     assert line and re.search(r"device=cuda: PyTorch \S+ ", said)
     found = mmsa.run(shlex.split(line[1])[2:], quiet=True)
     assert read_config(found.folder).device.accelerator == "cpu"
+    changed(trained / "config.yaml", lambda config: config["device"].update(devices=2))
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.cuda.is_available", lambda: True)
+        patch.setattr("torch.cuda.device_count", lambda: 1)
+        assert re.search(r"device\.devices=2: this machine has 1 (.|\n)* device\.devices=1 for a new run", refusal())
     changed(trained / "config.yaml", lambda config: config["fusion"].update(_target_="guest.Fusion"))
     assert "type export MMSA_PACKAGES=guest, and then the same command" in refusal()
     assert len(list(trained.parent.iterdir())) == 2

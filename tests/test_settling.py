@@ -14,9 +14,11 @@ import pytest
 
 import mmsa
 from mmsa import cli
+from mmsa.compose import compose
 from mmsa.errors import ConfigError, MmsaError
 from mmsa.occupancy import is_under_way, named, new_folder, run_folders, take
 from mmsa.record import DIED, RunRecord
+from mmsa.settling import settle
 from mmsa.tracking.database import default_uri
 from tests.test_former import WRITTEN
 
@@ -107,6 +109,24 @@ def test_a_run_that_died_reads_as_failed_and_one_that_lives_as_running(outputs: 
     assert is_under_way(folder) and RunRecord.read(folder).status == "running"
     lock.release()
     assert not is_under_way(folder)
+
+
+def test_a_dead_run_that_cannot_be_removed_now_is_removed_later(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = outputs / "runs" / "stopped"
+    RunRecord.read(folder).model_copy(update={"status": "running", "reason": None}).write(folder)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    take(folder).release()
+    cfg = compose(["tracking=none", f"paths.outputs={outputs}", f"paths.data={outputs.parent}"])
+
+    def denied(path: Path, to: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", denied)
+        settle(cfg, print)
+    assert folder.exists()
+    settle(cfg, print)
+    assert not folder.exists() and len(run_folders(outputs)) == 1
 
 
 def test_a_second_process_in_a_run_is_refused(outputs: Path) -> None:

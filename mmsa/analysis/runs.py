@@ -24,6 +24,7 @@ _NOT_CONFIGURATION = (
     "dataset.glove",
     "dataset.doctor",
     "device.pack_seeds",
+    "device.graphs",
     *(f"trainer.{option}" for option in OF_THE_RUN),
     "tracking",
     "paths",

@@ -35,6 +35,7 @@ class Fold:
         rows: (N,) int64 rows of the store, at least one.
         streams: per modality, in the order of the model, its part of a batch.
         vectors: per modality the vectors that the baselines read; modalities without feature vectors are left out.
+        multiple: of this many steps is a batch, padded, so that there are few shapes; 1 pads to its longest utterance.
     """
 
     store: InitVar[Store]
@@ -42,6 +43,7 @@ class Fold:
     rows: np.ndarray
     streams: Mapping[str, Input]
     vectors: Mapping[str, VectorInput]
+    multiple: int = 1
 
     def __post_init__(self, store: Store) -> None:
         self.modalities = tuple(self.streams)
@@ -60,16 +62,20 @@ class Fold:
         """The utterances at these positions of the fold, padded to the longest of them."""
         lengths = {m: self.lengths[m][rows] for m in self.modalities}
         same_axis = all(np.all((n == 0) | (n == self.steps[rows])) for n in lengths.values())
-        num_steps = {m: int(max(self.steps[rows] if same_axis else n)) for m, n in lengths.items()}
+        num_steps = {m: self._padded_to(self.steps if same_axis else self.lengths[m], rows) for m in lengths}
         padded = {m: stream.padded(rows, num_steps[m]) for m, stream in self.streams.items()}
         return Batch(
-            features={m: torch.from_numpy(features) for m, (features, _) in padded.items()},
+            features={m: torch.as_tensor(features) for m, (features, _) in padded.items()},
             lengths={m: torch.from_numpy(n) for m, n in lengths.items()},
             targets={name: torch.from_numpy(values[rows]) for name, values in self.targets.items()},
             rows=torch.from_numpy(rows),
             ids=tuple(self.ids[row] for row in rows),
             pieces={m: torch.from_numpy(pieces) for m, (_, pieces) in padded.items() if pieces is not None},
         )
+
+    def _padded_to(self, steps: np.ndarray, rows: np.ndarray) -> int:
+        """The most steps of some utterances, or more up to a multiple, as long as any utterance has them."""
+        return min(-(-int(max(steps[rows])) // self.multiple) * self.multiple, int(steps.max()))
 
     def by_id(self, values: Sequence[Any]) -> dict[str, Any]:
         """One value per utterance by its id; duplicate ids (to the doctor an error) get a suffix: "v[3] (2)"."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
+from torch import Tensor
 
 from mmsa.data.normalise import Normalizer
 from mmsa.data.store import PAUSE, Ragged, Store
@@ -27,13 +28,13 @@ class Tokenizer(Protocol):
 class Input(Protocol):
     """The utterances of a fold in one modality.
 
-    `lengths` (N,) int64 are their steps (words). `padded` gives those at some rows, N' of them: the features, and for
-    word pieces (N', T, P) bool, which pieces make up which word.
+    `lengths` (N,) int64 are their steps (words). `padded` gives those at some rows, N' of them: the features, on a
+    device where they lie there, and for word pieces (N', T, P) bool, which pieces make up which word.
     """
 
     lengths: np.ndarray
 
-    def padded(self, rows: np.ndarray, num_steps: int) -> tuple[np.ndarray, np.ndarray | None]: ...
+    def padded(self, rows: np.ndarray, num_steps: int) -> tuple[np.ndarray | Tensor, np.ndarray | None]: ...
 
 
 class VectorInput:
@@ -63,27 +64,41 @@ class VectorInput:
         self._read = cut(ragged.lengths[rows], max_length if resampled is None else None)
         self._normalizer = normalizer
         self._resampled = resampled
+        self.width = ragged.width
         self.lengths = self._read if resampled is None else cut(resampled, max_length)
 
     def padded(self, rows: np.ndarray, num_steps: int) -> tuple[np.ndarray, None]:
+        return padded(self._of_batches(rows), self.lengths[rows], num_steps), None
+
+    def batch_blocks(self) -> Iterator[np.ndarray]:
+        """The steps of all utterances as batches have them, end to end, whole utterances of about 4 MiB at a time."""
+        for rows in self._blocks():
+            yield self._of_batches(rows)
+            self._ragged.release()
+
+    def _of_batches(self, rows: np.ndarray) -> np.ndarray:
+        """The steps of these utterances as batches have them, end to end."""
         values, lengths = self.steps(rows)
         if self._resampled is not None:
             onto = self._resampled[rows]
-            values = resample(values, lengths, onto)[_places(np.cumsum(onto) - onto, self.lengths[rows])]
-        return _padded(values, self.lengths[rows], num_steps), None
+            values = resample(values, lengths, onto)[places(np.cumsum(onto) - onto, self.lengths[rows])]
+        return values
 
     def steps(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The steps of these utterances that are read, end to end and normalised, and how many each has."""
         lengths = self._read[rows]
-        values = np.asarray(self._ragged.values[_places(self._starts[rows], lengths)])
+        values = np.asarray(self._ragged.values[places(self._starts[rows], lengths)])
         return (self._normalizer(values, lengths) if self._normalizer else values), lengths
 
     def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """`steps` of all utterances in their order, whole utterances of about 4 MiB at a time."""
-        block = np.cumsum(self._read) // self._ragged.steps_per_block  # (N,)
-        for rows in np.split(np.arange(len(block)), np.flatnonzero(np.diff(block)) + 1):
+        for rows in self._blocks():
             yield self.steps(rows)
             self._ragged.release()
+
+    def _blocks(self) -> list[np.ndarray]:
+        block = np.cumsum(self._read) // self._ragged.steps_per_block  # (N,)
+        return np.split(np.arange(len(block)), np.flatnonzero(np.diff(block)) + 1)
 
     def means(self) -> np.ndarray:
         """(N, D) means over the steps that have frames, NaN without any."""
@@ -109,7 +124,7 @@ class IdInput:
 
     def padded(self, rows: np.ndarray, num_steps: int) -> tuple[np.ndarray, None]:
         lengths = self.lengths[rows]
-        return _padded(self._ids[_places(self._starts[rows], lengths)], lengths, num_steps), None
+        return padded(self._ids[places(self._starts[rows], lengths)], lengths, num_steps), None
 
 
 class PieceInput:
@@ -137,12 +152,12 @@ class PieceInput:
 
     def padded(self, rows: np.ndarray, num_steps: int) -> tuple[np.ndarray, np.ndarray]:
         counts = self._counts[rows]
-        index = _places(self._starts[rows], counts)
-        ids = _padded(self._ids[index], counts, int(counts.max()), self._pad_id)
+        index = places(self._starts[rows], counts)
+        ids = padded(self._ids[index], counts, int(counts.max()), self._pad_id)
         pieces = np.zeros((len(rows), max(num_steps, 1), ids.shape[1]), dtype=bool)
         word = self._words[index]
         utterance = np.repeat(np.arange(len(rows)), counts)
-        place = _places(np.zeros_like(counts), counts)
+        place = places(np.zeros_like(counts), counts)
         of_word = word >= 0
         pieces[utterance[of_word], word[of_word], place[of_word]] = True
         return ids, pieces
@@ -191,7 +206,7 @@ def resample(steps: np.ndarray, lengths: np.ndarray, onto: np.ndarray) -> np.nda
     Shapes: returns (sum of onto, D) float32.
     """
     owner = np.repeat(np.arange(len(onto)), onto)
-    place = _places(np.zeros_like(onto), onto)
+    place = places(np.zeros_like(onto), onto)
     count, share = lengths[owner], onto[owner]
     start = (np.cumsum(lengths) - lengths)[owner]
     first, last = start + place * count // share, start - (-(place + 1) * count // share)
@@ -215,13 +230,13 @@ def _means(steps: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return means
 
 
-def _places(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def places(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Where the items of some rows stand, which begin there and are that many, end to end."""
     first = np.cumsum(lengths) - lengths
     return np.arange(lengths.sum()) + np.repeat(starts - first, lengths)
 
 
-def _padded(values: np.ndarray, lengths: np.ndarray, num_steps: int, fill: int = 0) -> np.ndarray:
+def padded(values: np.ndarray, lengths: np.ndarray, num_steps: int, fill: int = 0) -> np.ndarray:
     """Items end to end (S, ...) -> (N, T, ...), with `fill` after each length."""
     padded = np.full((len(lengths), max(num_steps, 1), *values.shape[1:]), fill, dtype=values.dtype)
     padded[np.arange(padded.shape[1])[None, :] < lengths[:, None]] = values

@@ -1,4 +1,6 @@
-"""What layers need to know where several runs compute in one joint step: every draw is still each run's own.
+"""The draws of layers on the host, which a joint step of several runs or a graph of kernels takes over.
+
+Where several runs compute in one joint step, every draw is still each run's own.
 
 A joint step runs under `torch.func.vmap` over the runs. Their batches have one size, but steps of their own, and are
 padded to one number of steps.
@@ -49,7 +51,10 @@ class Together:
         return rows.view(shape)
 
 
+Source = Callable[[Draw, tuple[int, ...], Generator | None], Tensor]
+"""Draws, by a draw, a shape and a generator."""
 _current: list[Together] = []
+_sources: list[Source] = []
 
 
 def current() -> Together | None:
@@ -67,6 +72,16 @@ def computing(together: Together) -> Iterator[None]:
         _current.pop()
 
 
+@contextmanager
+def drawing(source: Source) -> Iterator[None]:
+    """Layers that compute alone draw by a source inside."""
+    _sources.append(source)
+    try:
+        yield
+    finally:
+        _sources.pop()
+
+
 def drawn(draw: Draw, shape: Sequence[int], steps: tuple[int, ...] = (), generator: Generator | None = None) -> Tensor:
     """Draws of a shape, in a joint step by each run for itself.
 
@@ -76,5 +91,6 @@ def drawn(draw: Draw, shape: Sequence[int], steps: tuple[int, ...] = (), generat
         steps: its axes of time, which are padded.
         generator: the source; None is the global one.
     """
-    together = current()
-    return draw(tuple(shape), generator) if together is None else together.drawn(draw, tuple(shape), steps, generator)
+    if (together := current()) is not None:
+        return together.drawn(draw, tuple(shape), steps, generator)
+    return _sources[-1](draw, tuple(shape), generator) if _sources else draw(tuple(shape), generator)

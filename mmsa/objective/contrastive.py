@@ -91,9 +91,8 @@ class ContrastiveObjective(nn.Module, Objective):
         compared.fill_diagonal_(False)
         positive = compared & (others == classes[:, None])
         anchors = positive.any(dim=1)
-        logits = (vectors @ torch.cat([vectors, self.vectors]).T)[anchors] / self.temperature  # (A, B + M)
-        if not len(logits):
-            return logits.sum()
-        compared, positive = compared[anchors], positive[anchors]
-        log_shares = logits - logits.masked_fill(~compared, -torch.inf).logsumexp(dim=1, keepdim=True)
-        return -((log_shares * positive).sum(dim=1) / positive.sum(dim=1)).mean()
+        logits = vectors @ torch.cat([vectors, self.vectors]).T / self.temperature  # (B, B + M)
+        left_out = ~compared & anchors[:, None]  # other rows do not count, and without a contrast would be infinite
+        log_shares = logits - logits.masked_fill(left_out, -torch.inf).logsumexp(dim=1, keepdim=True)
+        means = (log_shares * positive).sum(dim=1) / positive.sum(dim=1).clamp(min=1)
+        return -means.sum() / anchors.sum().clamp(min=1)

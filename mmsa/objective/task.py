@@ -19,6 +19,8 @@ class TaskObjective(nn.Module, Objective):
     Shapes: the model's output for a batch -> the loss "task", a scalar.
     """
 
+    averages = True
+
     def __init__(self, task: Task) -> None:
         super().__init__()
         self.task = task

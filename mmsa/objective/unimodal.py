@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from torch import Tensor, nn
+from torch.func import vmap
 
 from mmsa.errors import ConfigError, DataError
 from mmsa.ranges import NonNegative
 from mmsa.stages import Objective, Task
-from mmsa.types import Batch, Encoded, Internals, Moment, Output
+from mmsa.types import Batch, Encoded, Internals, Moment, Output, over
 
 
 class UnimodalObjective(nn.Module, Objective):
@@ -82,8 +83,10 @@ class UnimodalObjective(nn.Module, Objective):
         own = self._own(modality)
         target = targets[own if own in targets else self.task.target]
         labelled = ~target.reshape(len(target), -1).isnan().any(dim=1)  # (B,)
-        counted = (labelled & (encoded.lengths > 0)).nonzero().squeeze(1)  # (N,)
-        predicted: Tensor = self.heads[modality](encoded.utterance[counted])  # (N, C)
-        if not len(counted):
-            return predicted.sum()
-        return self.task.primary_loss(predicted, self.task.truth(target[counted]))
+        counted = labelled & (encoded.lengths > 0)  # (B,)
+        truth = self.task.truth(target.masked_fill(~over(counted, target), 0.0))
+        predicted: Tensor = self.heads[modality](encoded.utterance)  # (B, C)
+        losses = vmap(lambda *of_one: self.task.primary_loss(*(part[None] for part in of_one)))(
+            predicted, truth
+        )  # (B,)
+        return (losses * counted).sum() / counted.sum().clamp(min=1)

@@ -15,7 +15,7 @@ from mmsa.errors import ConfigError
 from mmsa.layers.draws import drawn
 from mmsa.layers.support import SEVERAL, check_equal, check_number
 from mmsa.ranges import NonNegative, Probability
-from mmsa.types import Regularized, Stream, over
+from mmsa.types import Regularized, Stream, over, sent
 
 Site = Literal["inputs", "encoded", "streams"]
 
@@ -141,13 +141,13 @@ class M3(nn.Module):
         shape = first.shape[: 1 + len(steps)]  # (B, T) or (B,)
         if self.mode == "soft":
             shape = torch.Size((1, *shape[1:]))
-        chosen = drawn(partial(self._chosen, probabilities), shape, steps, self.generator).to(first.device)
+        chosen = sent(drawn(partial(self._chosen, probabilities), shape, steps, self.generator), first.device)
         kept = {}
         for index, (name, stream) in enumerate(streams.items()):
             kept[name] = chosen != index
             if self.mode == "soft":
                 axes = (1,) if stream.has_steps else ()
-                lost = drawn(self._lost, stream.values.shape, axes, self.generator).to(first.device)
+                lost = sent(drawn(self._lost, stream.values.shape, axes, self.generator), first.device)
                 kept[name] = ~(lost & ~over(kept[name], stream.values))
         return kept
 

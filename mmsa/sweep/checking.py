@@ -68,7 +68,7 @@ def check_sweep(
     num_points = len(grid_points(space)) if is_grid(sampler) else None
     sources = cfg.hydra.runtime.config_sources
     config_folders = [str(Path(source.path).resolve()) for source in sources if source.provider == "command-line"]
-    check_space(space, lambda overrides: build.check(compose(overrides, config_folders)))
+    check_space(space, lambda overrides: _check_trial(compose(overrides, config_folders)))
     _check_nothing_is_lost(cfg, own, config_folders)
     base = first_configuration(space, config_folders)
     if num_points is None:
@@ -97,6 +97,16 @@ def check_sweep(
 def first_configuration(space: Space, config_folders: Sequence[str]) -> DictConfig:
     """The configuration of the first point of a space."""
     return compose([*space.fixed, *overrides_of(space, first_point(space))], config_folders)
+
+
+def _check_trial(cfg: DictConfig) -> None:
+    """Refuse a configuration that no trial can have."""
+    build.check(cfg)
+    if cfg.device.devices > 1:
+        raise ConfigError(
+            f"device.devices={cfg.device.devices}: a sweep gives each trial a device of its own.\n"
+            "  type device.devices=1"
+        )
 
 
 def _check_nothing_is_lost(cfg: DictConfig, own: Sequence[str], config_folders: Sequence[str]) -> None:

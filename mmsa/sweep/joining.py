@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from mmsa.errors import MmsaError
 from mmsa.resume import config_folders
-from mmsa.sweep.options import SweepSpec
+from mmsa.sweep.options import SPEC_FILE, SweepSpec
 from mmsa.sweep.slots import Slot
 from mmsa.sweep.supervisor import POLL_SECONDS, Limits, Supervisor
 
@@ -34,9 +35,10 @@ def join(folder: Path) -> None:
     """
     spec = SweepSpec.load(folder)
     spec.check_complete()
+    limits = Limits.of(spec.options, seconds_since_saved(folder))
     slot = Slot(f"job {os.getpid()} on {os.uname().nodename}", lock=f"job {os.getpid()}", environment={})
     came: list[int] = []
-    with Supervisor(folder, (slot,), Limits.of(spec.options), print, *_of_trials(spec), config_folders()) as supervisor:
+    with Supervisor(folder, (slot,), limits, print, *_of_trials(spec), config_folders()) as supervisor:
         formers = {n: signal.signal(n, lambda number, frame: came.append(number)) for n in (signal.SIGTERM, *WARNINGS)}
         while not came and supervisor.step():
             time.sleep(POLL_SECONDS)
@@ -45,6 +47,18 @@ def join(folder: Path) -> None:
         signal.signal(number, formers[number] or signal.SIG_DFL)
     if came and launchers:
         _have_it_start_again(came, launchers)
+
+
+def seconds_since_saved(folder: Path) -> float:
+    """Seconds since the command of a sweep wrote its options, by the clock of the folder's file system.
+
+    A job that starts again begins no new `sweep.timeout`, and no clock of a machine is compared with another's.
+    """
+    try:
+        with NamedTemporaryFile(dir=folder, prefix=".now-", suffix=".tmp") as now:
+            return max(0.0, os.stat(now.name).st_mtime - (folder / SPEC_FILE).stat().st_mtime)
+    except OSError:  # a full disk; as if it started now
+        return 0.0
 
 
 def _of_trials(spec: SweepSpec) -> tuple[Callable[[int, str], bool], Callable[[int, str], bool]]:

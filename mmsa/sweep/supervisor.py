@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import socket
@@ -18,6 +17,7 @@ from typing import Any
 import psutil
 
 from mmsa.locks import holder, lock_file
+from mmsa.program import environment_of_ours
 from mmsa.sweep.slots import Slot
 from mmsa.sweep.worker import AWAY, DONE, DONE_LINE, NO_ROOM, NO_ROOM_LINE, REPLACE, SLOT_TAKEN
 
@@ -49,10 +49,10 @@ class Limits:
     per_trial: float | None = None
 
     @classmethod
-    def of(cls, options: Mapping[str, Any]) -> Limits:
-        """Those of a sweep with these options that starts now."""
+    def of(cls, options: Mapping[str, Any], since: float = 0.0) -> Limits:
+        """Those of a sweep with these options that started these seconds ago."""
         timeout, trial = options["timeout"], options["trial_minutes"]
-        until = time.time() + 60 * timeout if timeout else None
+        until = time.time() + 60 * timeout - since if timeout else None
         return cls(until, 60 * options["grace"], 60 * trial if trial else None)
 
     def are_over(self, grace: float = 0.0) -> bool:
@@ -96,8 +96,6 @@ class Seat:
 
     def start(self, folder: Path, until: float | None) -> None:
         """Start a worker, in a session of its own so that a terminal's Ctrl-C does not reach it."""
-        root = str(Path(__file__).resolve().parents[2])  # where `mmsa` was imported from, installed or not
-        path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.printed = self._read = self.log.stat().st_size if self.log.exists() else 0
         self.trials, self.has_run = {}, False
@@ -107,7 +105,7 @@ class Seat:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **self.slot.environment, "PYTHONPATH": path},
+                env={**environment_of_ours(), **self.slot.environment},
                 start_new_session=True,
             )
 

@@ -17,11 +17,13 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from mmsa import build, learning
+from mmsa.errors import ConfigError
 from mmsa.model import Learner, MultimodalModel
 from mmsa.regularizer.none import NoRegularizer
 from mmsa.stages import Task
 from mmsa.testing import batches
 from mmsa.testing.batches import MAX_STEPS, prediction, select
+from mmsa.training.shares import check_shares
 from mmsa.types import Batch, Moment, over, padding_mask
 
 CLOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-5}
@@ -210,6 +212,22 @@ def regularizers_say_what_they_did(subject: Subject, model: MultimodalModel) -> 
                 assert not (stream.values * lost).any(), f"{where}: it is not zero where it was not kept"
 
 
+def shares_make_the_whole(subject: Subject, model: MultimodalModel) -> None:
+    """Where devices may share a batch, each of its losses is the mean of those of its parts."""
+    objective = learning.build_objective(subject.cfg, model, subject.task, generator())
+    learner, batch = Learner(model, objective).eval(), subject.lacking()
+    objective.begin(len(batch.ids), batch.targets)
+    try:
+        check_shares(2, 2, learner, subject.task)
+    except ConfigError:
+        return
+    whole = learner(batch, MOMENT)
+    parts = [(len(rows), learner(batch.part(rows), MOMENT)) for rows in ([0, 2, 3], [1])]
+    for name, loss in whole.items():
+        mean = sum(size * losses[name] for size, losses in parts) / len(batch.ids)
+        torch.testing.assert_close(mean, loss, **CLOSE, msg=lambda found: f"the loss {name} is no mean: {found}")  # noqa: B023
+
+
 def generator() -> torch.Generator:
     """A source of draws of the seed 0."""
     return torch.Generator().manual_seed(0)
@@ -239,5 +257,6 @@ OF_A_MODEL: tuple[Callable[[Subject, MultimodalModel], None], ...] = (
     every_element_learns,
     regularizers_are_off_at_evaluation,
     regularizers_say_what_they_did,
+    shares_make_the_whole,
 )
 """In which order they are best tried."""

@@ -19,7 +19,7 @@ from mmsa.run_folder import OF_THE_RUN
 from mmsa.testing.batches import select
 from mmsa.testing.laws import Subject
 from mmsa.training.device import one_device
-from mmsa.training.trainer import Trainer, TrainingState
+from mmsa.training.trainer import Gradients, Trainer, TrainingState, alone
 from mmsa.types import Batch
 
 LENGTHS = [1 + (3 * i) % 7 for i in range(10)]
@@ -69,7 +69,7 @@ class RandomFold:
 
 
 def fitted(
-    subject: Subject, folder: Path, stop_after: int | None = None, resume: bool = False
+    subject: Subject, folder: Path, stop_after: int | None = None, resume: bool = False, gradients: Gradients = alone
 ) -> tuple[TrainingState, Learner]:
     """Train a small model on random utterances as a run does; all that is random follows from the seed 0.
 
@@ -78,6 +78,7 @@ def fitted(
         folder: of the checkpoints.
         stop_after: batches after which it is stopped.
         resume: from the folder's last checkpoint.
+        gradients: as of the trainer.
     """
     cfg = cast(DictConfig, OmegaConf.merge(subject.cfg, {"trainer": SIZES}))
     whole = subject.batch(lengths=LENGTHS)
@@ -89,7 +90,7 @@ def fitted(
     task, phases = subject.task, learner.objective.phases
     schedule = learning.build_schedule(cfg, optimizers["main"], task.mode, phases, len(train))
     options = {key: value for key, value in cfg.trainer.items() if key not in OF_THE_RUN}
-    trainer = Trainer(one_device(), task, folder, generators, **options)
+    trainer = Trainer(one_device(), task, folder, generators, gradients=gradients, **options)
     torch.manual_seed(0)
     progress = trainer.restored(learner, optimizers, schedule) if resume else None
     return trainer.fit(learner, optimizers, schedule, train, valid, lambda *_: None, progress), learner

@@ -95,7 +95,9 @@ class Classification(KindTask):
         return [f"class {i} ({bound})" for i, bound in enumerate(bounds) if not (truths == i).any()]
 
     def primary_loss(self, output: Tensor, truth: Tensor) -> Tensor:
-        weights = None if self.weights is None else self.weights.to(output)
+        if self.weights is not None:
+            self.weights = self.weights.to(output.device)  # once, as it waits
+        weights = None if self.weights is None else self.weights.to(output.dtype)
         if self.columns:
             return functional.binary_cross_entropy_with_logits(output, truth.to(output.dtype), pos_weight=weights)
         if weights is None:

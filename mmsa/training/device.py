@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment, find_free_network_port
+from lightning_fabric.strategies.ddp import DDPStrategy
 
 from mmsa.errors import ConfigError
-from mmsa.program import make, program
+from mmsa.program import make, program, training
 
 memory: Any = torch.utils.deterministic  # whose property its types do not know
+LONGEST_WAIT = timedelta(hours=1)
+"""Of a process for another that lives, such as that which evaluates; one that has died is noticed at once."""
 
 
 def make_fabric(
@@ -24,13 +30,19 @@ def make_fabric(
     deterministic: bool,
     threads: int,
     pack_seeds: str = "off",
+    graphs: str = "off",
+    devices: int = 1,
+    rank: int = 0,
+    port: int | None = None,
 ) -> Fabric:
     """The device and precision of this process, with its number of threads and determinism set.
 
-    Args: as `mmsa.config.DeviceOptions` says; `pack_seeds` is of several runs.
+    Args: as `mmsa.config.DeviceOptions` says; `pack_seeds` and `graphs` are of trainers. Of several devices also
+        rank: of this process among the `devices` ones, from 0.
+        port: where they meet; None finds a free one.
 
     Raises:
-        ConfigError: the accelerator is not there.
+        ConfigError: the accelerator is not there, or not as often.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     chosen = next(name for name, there in available.items() if there) if accelerator == "auto" else accelerator
@@ -42,26 +54,107 @@ def make_fabric(
             f"device={chosen}: PyTorch {torch.__version__} finds none on this machine; it finds {there}.\n"
             "  type device=cpu, or device=auto"
         )
+    if devices > 1:
+        _check_number(devices, chosen)
     torch.set_num_threads(threads)
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")  # 1,024 are few: a length has its own
+    if "DNNL_PRIMITIVE_CACHE_CAPACITY" not in os.environ:  # its former name, which a user may have set
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")  # 1,024 are few: a length has its own
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic cuda products need
+    torch.backends.cudnn.allow_tf32 = False  # PyTorch lets a GPU's recurrences round to 10 bits in 32-true
     torch.use_deterministic_algorithms(deterministic, warn_only=chosen == "mps")
     memory.fill_uninitialized_memory = False  # costs 3 to 5 % of a step, and nothing reads it
-    return one_device(chosen, precision)
+    if devices == 1:
+        return one_device(chosen, precision)
+    quiet_fabric()
+    return Fabric(
+        accelerator=chosen,
+        devices=devices,
+        strategy=DDPStrategy(timeout=LONGEST_WAIT, find_unused_parameters=True),
+        precision=precision,
+        plugins=OneMachine(rank, devices, port or find_free_network_port()),
+    )
+
+
+def _check_number(devices: int, accelerator: str) -> None:
+    """Refuse more devices than there are, and a prompt, from which Fabric starts no processes.
+
+    Raises:
+        ConfigError: it is one of them.
+    """
+    there = {"cuda": torch.cuda.device_count(), "mps": 1}.get(accelerator, devices)
+    if devices > there:
+        raise ConfigError(
+            f"device.devices={devices}: this machine has {there} for device={accelerator}.\n"
+            f"  type device.devices={there}"
+        )
+    if hasattr(sys, "ps1"):
+        raise ConfigError(
+            f"device.devices={devices}: a notebook or a prompt of Python trains on one device.\n"
+            f"  type device.devices=1, or {training()} device.devices={devices} …, in a terminal"
+        )
+
+
+class OneMachine(ClusterEnvironment):
+    """The processes of a run on several devices of this machine, whatever a cluster's variables say.
+
+    Args:
+        rank: of this process, from 0.
+        num_ranks: how many there are.
+        port: where they meet.
+    """
+
+    def __init__(self, rank: int, num_ranks: int, port: int) -> None:
+        self._rank, self._num_ranks, self._port = rank, num_ranks, port
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        return True
+
+    @property
+    def main_address(self) -> str:
+        return "127.0.0.1"
+
+    @property
+    def main_port(self) -> int:
+        return self._port
+
+    @staticmethod
+    def detect() -> bool:
+        return False
+
+    def world_size(self) -> int:
+        return self._num_ranks
+
+    def set_world_size(self, size: int) -> None:
+        pass
+
+    def global_rank(self) -> int:
+        return self._rank
+
+    def set_global_rank(self, rank: int) -> None:
+        pass
+
+    def local_rank(self) -> int:
+        return self._rank
+
+    def node_rank(self) -> int:
+        return 0
 
 
 class Determinism:
-    """PyTorch's determinism as it is now."""
+    """PyTorch's determinism and rounding as they are now."""
 
     def __init__(self) -> None:
         self._on = torch.are_deterministic_algorithms_enabled()
         self._warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
         self._fills = memory.fill_uninitialized_memory
+        self._tf32 = torch.backends.cudnn.allow_tf32
 
     def restore(self) -> None:
         """Make it so again."""
         torch.use_deterministic_algorithms(self._on, warn_only=self._warn_only)
         memory.fill_uninitialized_memory = self._fills
+        torch.backends.cudnn.allow_tf32 = self._tf32
 
 
 @contextmanager
@@ -76,8 +169,13 @@ def determinism_restored() -> Iterator[None]:
 
 def one_device(accelerator: str = "cpu", precision: Literal["32-true", "bf16-mixed"] = "32-true") -> Fabric:
     """Fabric for one process on one device, also in a job of SLURM, MPI or torchrun, which it must not guess from."""
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    quiet_fabric()
     return Fabric(accelerator=accelerator, devices=1, precision=precision, plugins=LightningEnvironment())
+
+
+def quiet_fabric() -> None:
+    """Fabric logs warnings and errors alone."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 
 def build_without_cuda() -> ConfigError | None:

@@ -160,8 +160,7 @@ class KindTask(TargetTask):
                 f"task.target={self.target} has no classes, since its kind is {self.kind}, which has {has}.\n"
                 f"  type {cut}objective=task"
             )
-        cuts = torch.tensor(self.cuts, dtype=torch.float32, device=target.device)
-        return (target[:, None] >= cuts).sum(dim=1)
+        return torch.stack([target >= cut for cut in self.cuts], dim=1).sum(dim=1)
 
     def check_monitor(self) -> None:
         """Refuse a monitored metric that this task does not compute.

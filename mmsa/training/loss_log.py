@@ -12,11 +12,11 @@ from mmsa.errors import TrainingError
 from mmsa.types import Batch
 
 CHECK_EVERY = 50
-"""Batches between two looks at the losses: a look waits for the accelerator."""
+"""Batches between two looks at the losses on a CPU; on an accelerator, for which a look waits, an epoch has one."""
 
 
 class LossLog:
-    """The losses of an epoch's batches, which are looked at every CHECK_EVERY of them.
+    """The losses of an epoch's batches, which are looked at every CHECK_EVERY of them, or at its end.
 
     Args:
         epoch: for the message.
@@ -36,7 +36,8 @@ class LossLog:
         """
         for index, (batch, of_batch) in enumerate(zip(batches, losses, strict=True), start=done + 1):
             self.pending.append((index, batch.ids, of_batch))
-        if len(self.pending) >= CHECK_EVERY:
+        on_cpu = all(loss.device.type == "cpu" for loss in losses[0].values())
+        if on_cpu and len(self.pending) >= CHECK_EVERY:
             self._look()
 
     def means(self) -> dict[str, float]:

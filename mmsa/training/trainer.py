@@ -74,15 +74,16 @@ def evaluate(
     model.eval()
     truths = task.truths(fold.targets)
     predictions = np.empty(truths.shape, dtype=np.float64)
-    total = 0.0
+    rows, losses, decided = [], [], []
     for batch in fold.batches(batch_size):
         moved = batch.to(device)
         output = outputs(model, moved)
-        total += task.loss(output, moved).item() * len(batch.ids)
-        decided = task.decide(output.predictions[output.primary])
-        predictions[batch.rows.numpy()] = decided.cpu().double().numpy()  # mps has no float64
-    metrics = task.metrics(predictions, truths)
-    return {"loss": total / len(fold), **metrics}, predictions
+        rows.append(batch.rows)
+        losses.append(task.loss(output, moved))
+        decided.append(task.decide(output.predictions[output.primary]))
+    predictions[torch.cat(rows).numpy()] = torch.cat(decided).cpu().double().numpy()  # mps has no float64
+    total = sum(loss * len(of_one) for loss, of_one in zip(torch.stack(losses).tolist(), rows, strict=True))
+    return {"loss": total / len(fold), **task.metrics(predictions, truths)}, predictions
 
 
 EpochCallback = Callable[[TrainingState, Mapping[str, float]], None]
@@ -113,7 +114,7 @@ class Trainer:
     """Fits a model on the train fold and selects an epoch on the validation fold.
 
     Args:
-        fabric: where it runs and in which precision.
+        fabric: where it runs and in which precision; of several processes rank 0 evaluates and writes.
         task: loss, metrics and the monitored one.
         folder: where the checkpoints go.
         generators: everything random besides dropout, by name; "order" shuffles the utterances, "places" their batches.
@@ -185,7 +186,8 @@ class Trainer:
             progress.epoch += 1
             lr = optimizers[MAIN].param_groups[0]["lr"]
             losses = self._train_epoch(learner, optimizers, schedule, train, progress.epoch)
-            metrics, _ = self.evaluate(learner.model, valid)
+            evaluated = self.evaluate(learner.model, valid)[0] if self.fabric.is_global_zero else {}
+            metrics = self.fabric.broadcast(evaluated)
             score = metrics[self.task.monitor]
             record = {**losses, **{f"valid/{name}": value for name, value in metrics.items()}, "lr": lr}
             progress.history.append(record)
@@ -316,8 +318,9 @@ class Trainer:
         )
 
     def _keep(self, name: str, content: dict[str, Any]) -> None:
-        self.before_save()
-        save_checkpoint(self.folder / name, content)
+        if self.fabric.is_global_zero:
+            self.before_save()
+            save_checkpoint(self.folder / name, content)
 
     def restored(
         self, learner: Learner, optimizers: Mapping[str, Optimizer], schedule: Schedule | None

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TARGETS = {"setup", "train", "test", "test-slow", "check", "bench", "ui", "clean"}
+TARGETS = {"setup", "train", "test", "test-slow", "check", "bench", "bench-gpu", "ui", "clean"}
 # What an outer `make test VENV=...` hands down must not decide here.
 OUTER = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "PYTHON", "VENV", "TORCH", "ARGS"}
 

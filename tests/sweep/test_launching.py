@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from mmsa.cluster import Jobs
 from mmsa.errors import MmsaError
 from mmsa.sweep import joining
 from mmsa.sweep.launching import MOST_LOST, Launched
-from mmsa.sweep.supervisor import Seat
+from mmsa.sweep.supervisor import Limits, Seat
 
 
 class Screen:
@@ -99,6 +100,15 @@ def handled(number: int, handler: Any) -> Iterator[None]:
     signal.signal(number, former)
 
 
+def saved_ago(folder: Path, seconds: float) -> Path:
+    """The options of a sweep that its command wrote then."""
+    saved = folder / "sweep.json"
+    saved.touch()
+    then = saved.stat().st_mtime - seconds
+    os.utime(saved, (then, then))
+    return saved
+
+
 @pytest.mark.parametrize("sent", [signal.SIGUSR2, signal.SIGTERM])
 def test_a_job_that_is_about_to_end_hands_its_trial_back_first(
     sent: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -112,6 +122,7 @@ signal.pause()
     log = tmp_path / "workers.log"
 
     def start(self: Seat, folder: Path, until: float | None) -> None:
+        assert until == pytest.approx(time.time() + 1800, abs=60), "an hour of sweep.timeout is over"
         with log.open("wb") as out:
             self.process = subprocess.Popen([sys.executable, "-uc", code], stdin=subprocess.PIPE, stdout=out)
 
@@ -120,7 +131,8 @@ signal.pause()
             pass
         os.kill(os.getpid(), sent)
 
-    limits = {"timeout": 1, "grace": 1, "trial_minutes": None}
+    limits = {"timeout": 90, "grace": 1, "trial_minutes": None}
+    saved_ago(tmp_path, 3600)
     monkeypatch.setattr(Seat, "start", start)
     monkeypatch.setattr(
         joining,
@@ -134,6 +146,16 @@ signal.pause()
             joining.join(tmp_path)
     assert "handed back" in log.read_text()
     assert ["handed back" in text for text in asked] == ([True] if sent == signal.SIGUSR2 else [])
+
+
+def test_a_job_that_starts_again_begins_no_new_timeout(tmp_path: Path) -> None:
+    saved = saved_ago(tmp_path, 0)
+    assert joining.seconds_since_saved(tmp_path) < 60
+    saved_ago(tmp_path, 3600)
+    since = joining.seconds_since_saved(tmp_path)
+    assert since == pytest.approx(3600, abs=60) and [*tmp_path.iterdir()] == [saved]
+    options = {"timeout": 90, "grace": 40, "trial_minutes": None}
+    assert not Limits.of(options, since).are_over() and Limits.of(options, since + 3600).are_over(20 * 60)
 
 
 def test_a_job_without_another_start_says_so(tmp_path: Path) -> None:

@@ -545,6 +545,7 @@ def test_the_run_of_a_trial_meets_the_test_fold_by_no_other_way(base: list[str],
         ([LR, "sweep.study=a/b"], "it names a folder"),
         ([LR, "sweep.objectives=[seconds]", "sweep.pruner=median"], "sweep.pruner=none"),
         ([LR, "sweep.trials=0"], "sweep.trials=0"),
+        ([LR, "device.devices=1,2"], "\n  type device.devices=1"),
         ([], "type"),
     ],
 )

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
+import torch
 
-from mmsa.training.device import make_fabric
+from mmsa.errors import ConfigError
+from mmsa.program import training
+from mmsa.training.device import determinism_restored, make_fabric
+from tests.house.command_lines import check
 
 CLUSTERS = {
     "slurm, without srun": {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_JOB_NAME": "train"},
@@ -19,8 +27,15 @@ CLUSTERS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    """Other tests find PyTorch as it comes."""
+    with determinism_restored():
+        yield
+
+
 @pytest.mark.parametrize("cluster", list(CLUSTERS))
-def test_a_run_is_one_process_on_one_device_in_any_cluster(
+def test_a_run_has_as_many_processes_as_it_asks_for_in_any_cluster(
     cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "srun").write_text("#!/bin/sh\n")
@@ -31,14 +46,44 @@ def test_a_run_is_one_process_on_one_device_in_any_cluster(
     fabric = make_fabric("cpu", "32-true", False, 1)
     assert (fabric.world_size, fabric.global_rank, fabric.device.type) == (1, 0, "cpu")
     assert fabric.is_global_zero
+    for rank in (0, 1):
+        one = make_fabric("cpu", "32-true", False, 1, devices=2, rank=rank, port=1)
+        assert (one.world_size, one.global_rank, one.node_rank, one.is_global_zero) == (2, rank, 0, rank == 0)
+
+
+@pytest.mark.parametrize(("accelerator", "there"), [("cuda", 3), ("mps", 1)])
+def test_more_devices_than_there_are_are_refused(
+    accelerator: Literal["cuda", "mps"], there: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    refusal = f"device.devices=4: this machine has {there} for device={accelerator}.\n  type device.devices={there}"
+    with pytest.raises(ConfigError, match=f"^{re.escape(refusal)}$"):
+        make_fabric(accelerator, "32-true", False, 1, devices=4)
+
+
+def test_a_prompt_is_refused_with_the_line_for_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    with pytest.raises(ConfigError, match="a notebook or a prompt of Python trains on one device") as refused:
+        make_fabric("cpu", "32-true", False, 1, devices=2)
+    (overrides,) = re.findall(f"type device.devices=1, or {training()} (.*) …, in a terminal$", str(refused.value))
+    check(overrides)
+    make_fabric("cpu", "32-true", False, 1, devices=1)
 
 
 def test_the_kernels_of_every_length_are_kept_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    capacity = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
-    for own, expected in ((None, "16384"), ("7", "7")):
-        if own is None:
-            monkeypatch.delenv(capacity, raising=False)
-        else:
-            monkeypatch.setenv(capacity, own)
+    capacity, former = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "DNNL_PRIMITIVE_CACHE_CAPACITY"
+    for own, expected in (({}, "16384"), ({capacity: "7"}, "7"), ({former: "7"}, None)):
+        for name in (capacity, former):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in own.items():
+            monkeypatch.setenv(name, value)
         make_fabric("cpu", "32-true", False, 1)
-        assert os.environ[capacity] == expected
+        assert os.environ.get(capacity) == expected
+
+
+def test_32_bits_are_32_bits_on_a_gpu_too() -> None:
+    torch.backends.cudnn.allow_tf32 = True
+    make_fabric("cpu", "32-true", False, 1)
+    assert not torch.backends.cudnn.allow_tf32

@@ -1,0 +1,153 @@
+"""`make bench-gpu`: the tests and the figures of a GPU, in one go of less than six minutes."""
+
+from __future__ import annotations
+
+import gc
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from benchmarks.__main__ import SHOWN, conditions, line
+from benchmarks.corpus import store
+from benchmarks.measuring import SHORT, Size
+from benchmarks.ours import Training, composed
+from mmsa.data.resident import resident
+from mmsa.provenance import environment
+from mmsa.seeds import why_apart
+from mmsa.training.graphs import MULTIPLE, graphs_for
+
+RECIPES = {"mmlatch": ("experiment=mmlatch",), "no-feedback": ("experiment=mmlatch", "feedback=none")}
+HEAD = ["Work", "Form", "Utterances per second", "Times as fast as from the host", "Remark"]
+NUM_SEEDS = 16
+TESTS = Path(__file__).parents[1] / "tests"
+TESTS_SECONDS, WORK_SECONDS = 160, 4.0
+"""The most that the tests may take, and about how long each work of each form is measured."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """How epochs are computed.
+
+    Args:
+        precision: of the device.
+        near: the features lie on the device.
+        graphs: training is by CUDA graphs.
+    """
+
+    precision: str = "32-true"
+    near: bool = True
+    graphs: bool = False
+
+
+FORMS = {
+    "from the host": Form(near=False),
+    "resident": Form(),
+    "graphs": Form(graphs=True),
+    "bf16": Form("bf16-mixed"),
+    "bf16, graphs": Form("bf16-mixed", graphs=True),
+}
+"""The first is the one that the others are compared with."""
+
+
+def rate(act: Callable[[], object], num_utterances: int, seconds: float) -> float:
+    """Utterances per second of an act, by the clock; three acts before are for what comes once."""
+    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    for _ in range(3):
+        act()
+    wait()
+    start, acts = time.perf_counter(), 0
+    while not acts or time.perf_counter() - start < seconds:
+        act()
+        wait()
+        acts += 1
+    return acts * num_utterances / (time.perf_counter() - start)
+
+
+def figures(recipe: str, form: Form, folder: Path, size: Size, device: str) -> Iterator[tuple[str, float, str]]:
+    """Each work of a recipe in a form, with its rate and a remark."""
+    typed = [*RECIPES[recipe], *size.overrides, f"device.precision={form.precision}"]
+    ours = Training(typed, store(folder, size), size.num_train, device)
+    seconds, said = 0.0 if size.short else WORK_SECONDS, list[str]()
+    if form.near:
+        ours.train, ours.valid = (resident(fold, ours.trainer.fabric.device) for fold in (ours.train, ours.valid))
+    if form.graphs and (graphs := graphs_for(ours.trainer.fabric, ours.learner, 1, said.append)):
+        ours.trainer.gradients, ours.train.multiple = graphs, MULTIPLE
+    elif form.graphs and not said:
+        said.append("without a GPU there are no graphs")
+    trained = rate(ours.whole_epoch, len(ours.train), seconds)
+    yield f"train/{recipe}", trained, "; ".join(said)
+    if not form.graphs:
+        yield f"evaluate/{recipe}", rate(ours.evaluate, len(ours.valid), seconds), ""
+
+
+def seeds_together(device: str) -> str:
+    """Whether several seeds train together there."""
+    cfg = composed(["dataset=cmu_mosei", f"device={device}", "hidden_dim=16"])
+    reason = why_apart(cfg, NUM_SEEDS)
+    return f"{NUM_SEEDS} seeds in one joint step: {'offered' if reason is None else f'not offered, {reason}'}"
+
+
+def tested() -> str:
+    """The last line of the tests that need a GPU, and whether they passed."""
+    files = [str(path) for path in TESTS.rglob("test_*.py") if "pytest.mark.gpu" in path.read_text(encoding="utf-8")]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", *sorted(files)]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=TESTS_SECONDS, check=False, cwd=TESTS.parent
+        )
+    except subprocess.TimeoutExpired:
+        return f"failed: not done in {TESTS_SECONDS} s"
+    if done.returncode:
+        typer.echo(done.stdout[-6000:])
+    lines = done.stdout.strip().splitlines() or [done.stderr[-300:]]
+    return f"{'failed' if done.returncode else 'passed'}: {lines[-1].strip('= ')}"
+
+
+def main(
+    short: Annotated[bool, typer.Option("--short", help="Tiny sizes on the CPU: whether it works.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of the JSON file.")] = Path("outputs/benchmarks"),
+) -> None:
+    """Run the tests that need a GPU, and measure what it trains and evaluates per second."""
+    device, size = ("cpu", SHORT) if short else ("cuda", Size())
+    if not short and not torch.cuda.is_available():
+        typer.echo(f"make bench-gpu needs a CUDA device, and PyTorch {torch.__version__} finds none on this machine")
+        raise typer.Exit(1)
+    about = conditions() | environment("cpu" if short else "cuda:0", torch.get_num_threads())
+    typer.echo(", ".join(f"{key} {about[key]}" for key in (*SHOWN, "gpu") if key in about) + "\n")
+    tests = "not run" if short else tested()
+    typer.echo(f"tests on the GPU {tests}\n")
+    for row in (HEAD, ["---"] * len(HEAD)):
+        typer.echo(line(row))
+    rates: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for recipe in RECIPES:
+            for name, form in FORMS.items():
+                for work, found, remark in figures(recipe, form, Path(folder), size, device):
+                    of_work = rates.setdefault(work, {})
+                    of_work[name] = found
+                    ratio = found / next(iter(of_work.values()))
+                    typer.echo(line([work, name, f"{found:,.0f}", f"{ratio:.2f}", remark or "–"]))
+                gc.collect()  # of this form, before the next asks what is free
+    seeds = seeds_together(device)
+    typer.echo(f"\n{seeds}")
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / f"gpu-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
+    content = {"conditions": about, "tests": tests, "utterances_per_second": rates, "seeds": seeds}
+    path.write_text(json.dumps(content, indent=1))
+    typer.echo(f"written to {path}")
+    if tests.startswith("failed"):
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)
