@@ -28,7 +28,7 @@ from mmsa.sweep.slots import Slot
 from mmsa.sweep.summary import seed_scores
 from mmsa.sweep.supervisor import Seat
 from mmsa.sweep.trials import TrialDesk
-from mmsa.training.trainer import Trainer
+from mmsa.training.trainer import Trainer, TrainingState
 from tests.sweep.test_running import GRID, LR, base, contents, make, runs, work
 
 __all__ = ["base", "runs"]
@@ -87,9 +87,9 @@ def test_two_sweeps_have_the_same_bits_and_the_seeds_of_a_dead_worker_go_on_alon
     (left,) = made.study.trials
     assert [(one.status, one.reason) for one in records(left, runs).values()] == [("failed", "Stopped")] * 2
 
-    def fits(trainer: Trainer, *arguments: Any) -> Any:
-        resumed.append((trainer.folder.parent.name, arguments[-1].epoch))
-        return fit(trainer, *arguments)
+    def fits(trainer: Trainer, *arguments: Any, progress: TrainingState) -> Any:
+        resumed.append((trainer.folder.parent.name, progress.epoch))
+        return fit(trainer, *arguments, progress=progress)
 
     monkeypatch.setattr(Trainer, "fit", fits)
     (trial,) = work(made).trials
@@ -256,9 +256,9 @@ def test_each_trial_of_a_stopped_worker_is_resumed_alone_to_the_same_bits(
 ) -> None:
     batch, fit, resumed = Journal.batch, Trainer.fit, list[Any]()
 
-    def fits(trainer: Trainer, *arguments: Any) -> Any:
-        resumed.append((trainer.folder.parent.name, arguments[-1].epoch))
-        return fit(trainer, *arguments)
+    def fits(trainer: Trainer, *arguments: Any, progress: TrainingState) -> Any:
+        resumed.append((trainer.folder.parent.name, progress.epoch))
+        return fit(trainer, *arguments, progress=progress)
 
     def weights(by_parent: bool, attempts: int) -> list[str | None]:
         typed = [*base, "seed=1,2", "trainer.batch_size=150", f"sweep.study=number{attempts}"]
