@@ -15,6 +15,8 @@ from mmsa.layers.draws import current
 
 LARGE = 1 << 12
 """Elements of weights from which on the faster product pays for its call."""
+IS_THERE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+"""Whether this PyTorch has it: the operation is that of its compiler, and other versions may have none."""
 
 
 def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -40,12 +42,8 @@ def linears(x: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
 
 
 def _by_onednn(x: Tensor) -> bool:
-    return (
-        x.device.type == "cpu"
-        and x.dtype == torch.float32
-        and torch.backends.mkldnn.is_available()
-        and not torch.is_autocast_enabled("cpu")
-    )
+    plain = x.device.type == "cpu" and x.dtype == torch.float32
+    return IS_THERE and plain and torch.backends.mkldnn.enabled and not torch.is_autocast_enabled("cpu")
 
 
 class _Linear(torch.autograd.Function):
