@@ -43,7 +43,7 @@ def linears(x: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
 
 def _by_onednn(x: Tensor) -> bool:
     plain = x.device.type == "cpu" and x.dtype == torch.float32
-    return IS_THERE and plain and torch.backends.mkldnn.enabled and not torch.is_autocast_enabled("cpu")
+    return IS_THERE and plain and bool(torch.backends.mkldnn.enabled) and not torch.is_autocast_enabled("cpu")
 
 
 class _Linear(torch.autograd.Function):
