@@ -98,6 +98,10 @@ class Training:
         self.trainer._train_epoch(self.learner, self.optimizers, None, self.share, 1)
         return self.share.steps
 
+    def batches(self) -> list[Batch]:
+        """Those of one epoch's share."""
+        return [*self.share.shuffled(self.batch_size, self.trainer.generators["order"])]
+
     def whole_epoch(self) -> None:
         """Train on all of the train fold."""
         torch.use_deterministic_algorithms(self.deterministic)

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from itertools import count
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 import mmsa
 from benchmarks.children import ROOT
+from benchmarks.corpus import store
 from benchmarks.measuring import Contender, Contest, Size, Work
+from benchmarks.ours import Training
+from mmsa.training.together import JointStep
+from mmsa.training.trainer import alone
+from mmsa.types import Moment
 
 
 def together(folder: Path, size: Size, width: int, num_seeds: int) -> Contest:
@@ -34,6 +43,44 @@ def together(folder: Path, size: Size, width: int, num_seeds: int) -> Contest:
 
     contenders = [Contender("together", lambda: turn("auto"))]
     return Contest("seed", contenders, Contender("plain", lambda: turn("off")), most_rounds=2)
+
+
+def steps(folder: Path, size: Size, width: int, num_seeds: int, batch_size: int) -> Contest:
+    """Steps with their optimisers, on batches in CMU-MOSEI's shape that are there; plainly, each seed's by itself.
+
+    Args:
+        folder: of the corpus, which is made where it is not there yet.
+        size: how much of it.
+        width: of the model.
+        num_seeds: that are trained.
+        batch_size: of each.
+    """
+    own = size.overrides if size.short else (f"hidden_dim={width}", f"trainer.batch_size={batch_size}")
+    trained = [Training([*own, f"seed={seed}"], store(folder, size), size.num_train) for seed in range(num_seeds)]
+    learners = [training.learner.module for training in trained]
+    sources = [{**training.trainer.generators, "dropout": torch.Generator()} for training in trained]
+    joint = JointStep(learners, sources)
+    batches = [
+        sorted(training.batches(), key=lambda batch: max(f.shape[1] for f in batch.features.values()))
+        for training in trained
+    ]  # in step
+    moment = Moment(1, 1, 1, len(batches[0]))
+
+    def turn(together: bool) -> Work:
+        for each in zip(*batches, strict=True):
+            losses = joint(range(num_seeds), each, moment) if together else None
+            for number, (training, batch) in enumerate(zip(trained, each, strict=True)):
+                found = alone if losses is None else partial(_found, [losses[number]])
+                training.trainer.gradients = found
+                training.trainer.step(training.learner, training.optimizers, [batch], [moment])
+        return Work(num_seeds * len(batches[0]) * batch_size)
+
+    return Contest("utterance", [Contender("together", lambda: turn(True))], Contender("plain", lambda: turn(False)))
+
+
+def _found(losses: list[dict[str, Tensor]], *arguments: object) -> list[dict[str, Tensor]]:
+    """The losses of a joint step, whose gradients are there."""
+    return losses
 
 
 def sweep(folder: Path, size: Size) -> Contest:
