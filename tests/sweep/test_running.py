@@ -160,7 +160,7 @@ def test_a_full_disk_is_no_fault_of_the_trial_which_goes_on(
 ) -> None:
     made = make(*base, LR, "sweep.trials=1")
 
-    def full(*arguments: Any) -> None:
+    def full(*arguments: Any, **more: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "last.pt")
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
@@ -199,7 +199,7 @@ def test_a_score_that_is_undefined_in_every_epoch_is_a_failure_everywhere_and_it
 def test_a_search_learns_from_lack_of_memory_and_a_grid_tries_again(
     error: Exception, base: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fit(*arguments: object) -> None:
+    def fit(*arguments: object, **more: object) -> None:
         raise error
 
     monkeypatch.setattr(Trainer, "fit", fit)
@@ -226,7 +226,7 @@ def test_an_unexpected_error_ends_the_process_after_it_is_told(
     base: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = make(*base, LR, "sweep.trials=2")
-    monkeypatch.setattr(Trainer, "fit", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(Trainer, "fit", lambda *arguments, **more: 1 / 0)
     assert worker.work(Path(made.spec.folder)) == worker.REPLACE
     (trial,) = open_study(Path(made.spec.folder)).trials
     assert trial.state == TrialState.FAIL and "ZeroDivisionError" in trial.user_attrs["reason"]
@@ -416,17 +416,17 @@ def test_a_trial_goes_on_with_what_its_dead_worker_had(base: list[str], monkeypa
     epochs: list[Path] = []
     fit = Trainer.fit
 
-    def dies(trainer: Any, *arguments: Any) -> Any:
+    def dies(trainer: Any, *arguments: Any, progress: TrainingState) -> Any:
         if len(epochs) == 1:  # in the second seed, after two of three epochs
-            *front, _, resumed = arguments
+            *front, _ = arguments
 
             def stop(state: TrainingState, metrics: Any) -> None:
                 if state.epoch == 2:
                     raise worker.Stopped
 
-            arguments = (*front, stop, resumed)
+            arguments = (*front, stop)
         epochs.append(trainer.folder)
-        return fit(trainer, *arguments)
+        return fit(trainer, *arguments, progress=progress)
 
     monkeypatch.setattr(Trainer, "fit", dies)
     with pytest.raises(worker.Stopped):
@@ -436,7 +436,10 @@ def test_a_trial_goes_on_with_what_its_dead_worker_had(base: list[str], monkeypa
     monkeypatch.setattr(
         Trainer,
         "fit",
-        lambda trainer, *rest: (trained.append((trainer.folder, rest[-1].epoch)), fit(trainer, *rest))[1],
+        lambda trainer, *rest, progress: (
+            trained.append((trainer.folder, progress.epoch)),
+            fit(trainer, *rest, progress=progress),
+        )[1],
     )
     study = work(made)
     assert trained == [(epochs[1], 2)], "one run, resumed in its folder; the finished one is not run again"
@@ -451,9 +454,9 @@ def test_a_trial_costs_little_beside_its_training(base: list[str], monkeypatch: 
     fit = Trainer.fit
     marks: list[tuple[float, float]] = []
 
-    def timed(*arguments: Any) -> Any:
+    def timed(*arguments: Any, **more: Any) -> Any:
         before = time.process_time()
-        progress = fit(*arguments)
+        progress = fit(*arguments, **more)
         marks.append((before, time.process_time()))
         return progress
 
@@ -576,7 +579,7 @@ def test_a_failed_point_of_a_grid_is_tried_again_by_the_same_command(
 ) -> None:
     command = [*base, "seed=1,2"]
     made = make(*command, option="grid", sampler=GRID)
-    monkeypatch.setattr(Trainer, "fit", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(Trainer, "fit", lambda *arguments, **more: 1 / 0)
     worker.work(Path(made.spec.folder))
     monkeypatch.undo()
     monkeypatch.setenv("MMSA_LOCKS", str(Path(made.spec.folder)))
