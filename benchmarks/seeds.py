@@ -18,7 +18,7 @@ from benchmarks.measuring import Contender, Contest, Size, Work
 from benchmarks.ours import Training
 from mmsa.training.together import JointStep
 from mmsa.training.trainer import alone
-from mmsa.types import Moment
+from mmsa.types import Batch, Moment
 
 
 def together(folder: Path, size: Size, width: int, num_seeds: int) -> Contest:
@@ -60,10 +60,7 @@ def steps(folder: Path, size: Size, width: int, num_seeds: int, batch_size: int)
     learners = [training.learner.module for training in trained]
     sources = [{**training.trainer.generators, "dropout": torch.Generator()} for training in trained]
     joint = JointStep(learners, sources)
-    batches = [
-        sorted(training.batches(), key=lambda batch: max(f.shape[1] for f in batch.features.values()))
-        for training in trained
-    ]  # in step
+    batches = [sorted(training.batches(), key=_num_steps) for training in trained]  # in step, as runs are
     moment = Moment(1, 1, 1, len(batches[0]))
 
     def turn(together: bool) -> Work:
@@ -73,9 +70,14 @@ def steps(folder: Path, size: Size, width: int, num_seeds: int, batch_size: int)
                 found = alone if losses is None else partial(_found, [losses[number]])
                 training.trainer.gradients = found
                 training.trainer.step(training.learner, training.optimizers, [batch], [moment])
-        return Work(num_seeds * len(batches[0]) * batch_size)
+        return Work(num_seeds * len(batches[0]) * trained[0].batch_size)
 
     return Contest("utterance", [Contender("together", lambda: turn(True))], Contender("plain", lambda: turn(False)))
+
+
+def _num_steps(batch: Batch) -> int:
+    """The padded number."""
+    return max(features.shape[1] for features in batch.features.values())
 
 
 def _found(losses: list[dict[str, Tensor]], *arguments: object) -> list[dict[str, Tensor]]:
