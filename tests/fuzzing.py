@@ -241,6 +241,8 @@ class Watch:
     )
 
     def _see(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "ctypes.dlopen" and arguments == (None,):  # this program, whose C library keeps memory
+            return
         if event in Watch._WRITES:
             flags = arguments[2] if event == "open" else os.O_WRONLY
             places = arguments[:2] if event in ("os.rename", "os.link") else arguments[:1]

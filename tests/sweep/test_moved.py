@@ -60,12 +60,12 @@ def test_a_trial_left_in_a_copy_goes_on_there(base: list[str], tmp_path: Path, m
     made = make(*base, LR, NAMED, "sweep.trials=2", "trainer.max_epochs=3")
     fit = Trainer.fit
 
-    def dies(trainer: Any, *arguments: Any) -> Any:
+    def dies(trainer: Any, *arguments: Any, progress: TrainingState) -> Any:
         def stop(state: TrainingState, metrics: Any) -> None:
             if state.epoch == 2:
                 raise worker.Stopped
 
-        return fit(trainer, *arguments[:-2], stop, arguments[-1])
+        return fit(trainer, *arguments[:-1], stop, progress)
 
     with monkeypatch.context() as dying:
         dying.setattr(Trainer, "fit", dies)
