@@ -85,7 +85,7 @@ def test_a_full_disk_loses_nothing(scenario: Scenario, every: int, first: int, s
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("why", ["full", "denied", "locked"])
 @pytest.mark.parametrize(
     "scenario", [FailedRun(), ResumedRun(), Search(), Preparation()], ids=lambda value: type(value).__name__
