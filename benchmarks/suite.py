@@ -32,7 +32,7 @@ BENCHMARKS: dict[str, Callable[[Path, Size], Contest]] = {
     "seeds/8-of-16": partial(seeds.together, num_seeds=8, width=16),
     "seeds/8-of-32": partial(seeds.together, num_seeds=8, width=32),
     "seeds/steps-16-of-16": partial(seeds.steps, num_seeds=16, width=16, batch_size=16),
-    "seeds/steps-8-of-32": partial(seeds.steps, num_seeds=8, width=32, batch_size=32),
+    "seeds/steps-8-of-32": partial(seeds.steps, num_seeds=8, width=32, batch_size=16),
     "seeds/sweep": seeds.sweep,
     "data/align": data.align,
     "data/prepare": data.prepare,

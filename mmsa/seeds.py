@@ -28,6 +28,8 @@ from mmsa.training.together import hindrance_of
 
 FEWEST = {16: 4, 32: 8}
 """Largest `hidden_dim` -> the fewest seeds with which joint steps are faster on a CPU, by `make bench ARGS=seeds/`."""
+SMALL, LARGEST_BATCH = 16, 16
+"""The largest `hidden_dim` that is faster so with batches of any size, and the largest batch of wider ones."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -127,4 +129,6 @@ def why_apart(cfg: DictConfig, num_seeds: int) -> str | None:
         return f"hidden_dim={widest} is as fast so (up to {max(FEWEST)} they train together)"
     if num_seeds < fewest:
         return f"{num_seeds} of them are faster so (with hidden_dim={widest} they train together from {fewest} on)"
+    if widest > SMALL and cfg.trainer.batch_size > LARGEST_BATCH:
+        return f"hidden_dim={widest} is as fast so with batches of more than {LARGEST_BATCH}"
     return hindrance_of(target_of(cfg, "objective"))

@@ -152,6 +152,9 @@ def test_the_reason_why_seeds_train_one_after_the_other(override: str, reason: s
     def configured(*more: str) -> DictConfig:
         return compose(["device=cpu", "hidden_dim=16", *more])
 
-    assert why_apart(configured(), 4) is None and why_apart(configured("hidden_dim=32"), 8) is None
+    assert why_apart(configured(), 4) is None
+    assert why_apart(configured("hidden_dim=32", "trainer.batch_size=16"), 8) is None
+    small = "hidden_dim=32 is as fast so with batches of more than 16"
+    assert why_apart(configured("hidden_dim=32", "trainer.batch_size=17"), 8) == small
     assert str(why_apart(configured(*override.split()), 4)).startswith(reason)
     assert str(why_apart(configured(), 3)).startswith("3 of them are faster so (with hidden_dim=16")
