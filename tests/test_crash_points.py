@@ -73,8 +73,13 @@ def test_a_crash_of_a_preparation_leaves_nothing(stores: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     "scenario", [FirstRun(), TypedAgain(), ResumedRun(), Search(), Grid()], ids=lambda value: type(value).__name__
 )
-def test_no_crash_leaves_anything(scenario: Scenario, stores: Path, tmp_path: Path) -> None:
-    assert tried(scenario, tmp_path, stores) > 20
+def test_no_crash_leaves_anything(
+    scenario: Scenario, stores: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    number = tried(scenario, tmp_path, stores)
+    with capsys.disabled():
+        print(f"\n{type(scenario).__name__}: {number} points")
+    assert number > 20
 
 
 @pytest.mark.parametrize(
@@ -90,5 +95,10 @@ def test_a_full_disk_loses_nothing(scenario: Scenario, every: int, first: int, s
 @pytest.mark.parametrize(
     "scenario", [FailedRun(), ResumedRun(), Search(), Preparation()], ids=lambda value: type(value).__name__
 )
-def test_no_failing_write_loses_anything(scenario: Scenario, why: str, stores: Path, tmp_path: Path) -> None:
-    assert tried(scenario, tmp_path, stores, why=why) > 5
+def test_no_failing_write_loses_anything(
+    scenario: Scenario, why: str, stores: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    number = tried(scenario, tmp_path, stores, why=why)
+    with capsys.disabled():
+        print(f"\n{type(scenario).__name__}, {why}: {number} points")
+    assert number > 5

@@ -16,7 +16,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from benchmarks import __main__ as command
-from benchmarks import growth
+from benchmarks import before, growth
 from benchmarks.children import ran
 from benchmarks.corpus import store
 from benchmarks.floor import Operations, counted
@@ -250,3 +250,15 @@ def run(program: Callable[..., None], *arguments: str):  # type: ignore[no-untyp
 def test_a_program_that_fails_says_why() -> None:
     with pytest.raises(RuntimeError, match="KeyError: 'nothing'"):
         ran("nothing")
+
+
+@pytest.mark.slow
+def test_training_is_compared_with_that_of_another_commit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(before, "FOLDS", (2400, 50, 50))
+    monkeypatch.setattr(before, "ROUNDS", 1)
+    before.main("HEAD", ["hidden_dim=4"])
+    *_, last = capsys.readouterr().out.splitlines()
+    found = re.fullmatch(r"([\d.]+) \[[\d.]+–[\d.]+\] times as fast as HEAD", last)
+    assert found is not None and 0.2 < float(found[1]) < 5
