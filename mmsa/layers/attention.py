@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mmsa.layers.draws import current
 from mmsa.layers.dropout import Dropout
@@ -53,16 +54,58 @@ class Attention(nn.Module):
         hidden = torch.zeros_like(padding, dtype=query.dtype).masked_fill(padding, torch.finfo(query.dtype).min)
         hidden, heard = hidden[:, None], (~silent).to(query.dtype)[:, :, None]  # (B, 1, T), (B, Q, 1)
         scale = 1 / math.sqrt(query.shape[-1])
-        if query.device.type == "cpu" and max(query.shape[1], key.shape[1]) > LONG and current() is None:
-            drops = self.training and self.dropout.p > 0
-            dropout = self.dropout.kept((*silent.shape, key.shape[1])) if drops else (None, 1.0)
-            return _ByUtterance.apply(query * scale, key, value, hidden[:, 0], *dropout) * heard
-        scores = torch.baddbmm(hidden, query, key.mT, alpha=scale)  # (B, Q, T)
-        return self.dropout(torch.softmax(scores, dim=-1)) @ value * heard
+        if query.device.type != "cpu" or current() is not None:
+            scores = torch.baddbmm(hidden, query, key.mT, alpha=scale)  # (B, Q, T)
+            return self.dropout(torch.softmax(scores, dim=-1)) @ value * heard
+        drops, shape = self.training and self.dropout.p > 0, (*silent.shape, key.shape[1])
+        if max(shape[1:]) > LONG:
+            kept, factor = self.dropout.kept(shape) if drops else (None, 1.0)
+            return _ByUtterance.apply(query * scale, key, value, hidden[:, 0], kept, factor) * heard
+        heard = heard.to(torch.promote_types(heard.dtype, torch.float32))
+        factors = self.dropout.mask(shape, heard.dtype, heard) if drops else heard
+        return _AtOnce.apply(query, key, value, hidden, factors, scale)
 
 
 LONG = 128
 """Steps of sequences on a CPU, at most, whose utterances are attended to at once."""
+
+
+class _AtOnce(torch.autograd.Function):
+    """All utterances at once, in fewer operations than PyTorch's own gradient takes.
+
+    As `Attention.attended`; `hidden` (B, 1, T) is added to the scores, and the weights, in float32 as short rows of
+    bfloat16 are slow, are multiplied by `factors` (B, Q, T) or (B, Q, 1).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, hidden: Tensor, factors: Tensor, scale: float
+    ) -> Tensor:
+        scores = torch.baddbmm(hidden, query, key.mT, alpha=scale).to(factors.dtype)  # (B, Q, T)
+        weights = torch.softmax(_widened(scores, -math.inf), dim=-1)
+        dropped = (weights[..., : key.shape[1]] * factors).to(value.dtype)
+        ctx.save_for_backward(query, key, value, weights, dropped, factors)
+        ctx.scale = scale
+        return torch.bmm(dropped, value)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        query, key, value, weights, dropped, factors = ctx.saved_tensors
+        of_weights = _widened(torch.bmm(gradient, value.mT).to(factors.dtype).mul_(factors), 0.0)
+        of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+        of_scores = (of_scores[..., : key.shape[1]] * ctx.scale).to(query.dtype)
+        found = torch.bmm(of_scores, key), torch.bmm(of_scores.mT, query), torch.bmm(dropped.mT, gradient)
+        return *found, None, None, None
+
+
+ROW = 16
+"""Numbers of a vector unit: softmax takes those of shorter rows one by one."""
+
+
+def _widened(rows: Tensor, value: float) -> Tensor:
+    """Rows of at least `ROW` numbers."""
+    missing = ROW - rows.shape[-1]
+    return functional.pad(rows, (0, missing), value=value) if missing > 0 else rows
 
 
 class _ByUtterance(torch.autograd.Function):

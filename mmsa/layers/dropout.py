@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -37,21 +38,35 @@ class Dropout(nn.Module):
             return x
         if x.device.type != "cpu":
             return functional.dropout(x, self.p)
-        kept, scale = self.kept(x.shape)
-        return x * kept.to(x.dtype).mul_(scale)
+        return x * self.mask(x.shape, x.dtype)
+
+    def mask(self, shape: Sequence[int], dtype: torch.dtype, also: Tensor | None = None) -> Tensor:
+        """On a CPU in training: the factors of a tensor of this shape, zeros or the scale, times others if there are."""
+        kept, scale = self.kept(shape)
+        if also is not None:
+            return kept.to(dtype).mul_(also * scale)
+        if dtype.itemsize == kept.itemsize:
+            return (kept * _bits(scale, dtype)).view(dtype)
+        return kept.to(dtype).mul_(scale)
 
     def kept(self, shape: Sequence[int]) -> tuple[Tensor, float]:
-        """On a CPU in training: which elements of a tensor of this shape it keeps, int8 1 or 0, and their scale."""
+        """On a CPU in training: which elements of a tensor of this shape it keeps, int16 1 or 0, and their scale."""
         dropped = min(round(self.p * LEVELS), LEVELS - 1)
-        kept = drawn(_levels, shape, self.steps) >= dropped - LEVELS // 2
-        return kept.view(torch.int8), LEVELS / (LEVELS - dropped)  # a bool is converted one by one
+        return drawn(partial(_kept, dropped), shape, self.steps), LEVELS / (LEVELS - dropped)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
 
 
-def _levels(shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-    """Uniform int16, four of a random number."""
+def _kept(dropped: int, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+    """Zeros at this many of all levels, else ones, int16; four are of one random number."""
     size = math.prod(shape)
     words = torch.empty(-(-size // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
-    return words.view(torch.int16)[:size].view(shape)
+    levels = words.view(torch.int16)[:size].view(shape)
+    return levels.ge_(dropped - LEVELS // 2)  # in place, as a comparison that gives a bool takes ten times as long
+
+
+@lru_cache
+def _bits(value: float, dtype: torch.dtype) -> int:
+    """Of a positive value in a type of 16 bits, as an integer."""
+    return int(torch.tensor(value, dtype=dtype).view(torch.int16))

@@ -35,10 +35,12 @@ def of_columns(left: Tensor, right: Tensor) -> Tensor:
 def linears(x: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
     """As `torch.nn.functional.linear` without a bias, by each weight: x (…, D), weights (E, D) -> (…, E) each."""
     large = sum(weight.numel() for weight in weights) >= LARGE
-    if not large or current() is not None or not _by_onednn(x):
+    lower = x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and x.dtype == torch.get_autocast_dtype("cpu")
+    if not large or current() is not None or not (lower or _by_onednn(x)):
         return tuple(functional.linear(x, weight) for weight in weights)
-    stacked = _Linear.apply(x.flatten(0, -2), torch.cat(weights))
-    return stacked.unflatten(0, x.shape[:-1]).chunk(len(weights), dim=-1)
+    stacked = _Linear.apply(x.flatten(0, -2), torch.cat(weights).to(x.dtype))
+    parts = stacked.unflatten(0, x.shape[:-1]).chunk(len(weights), dim=-1)
+    return tuple(part.contiguous() for part in parts) if lower else parts  # or its batched products copy them
 
 
 def _by_onednn(x: Tensor) -> bool:

@@ -22,16 +22,23 @@ def results(dropout: float) -> list[Tensor]:
     return [attended.detach(), *torch.autograd.grad((attended**2).sum(), [x, y, *layer.parameters()])]
 
 
+FORMS = {"at once": {}, "rows of any width": {"ROW": 1}, "by utterance": {"LONG": 5}}
+"""Ways to attend, which the steps of `results` take by these constants."""
+
+
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_long_sequences_attend_by_utterance_to_the_same_result(
-    dropout: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_gives_the_results_and_gradients_of_pytorchs_own(
+    form: str, dropout: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tolerance = {"rtol": 1e-5, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 0.1, "atol": 0.5}
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-        at_once = results(dropout)
-        monkeypatch.setattr(attention, "LONG", 5)
-        torch.testing.assert_close(results(dropout), at_once, **tolerance)
+        for name, value in FORMS[form].items():
+            monkeypatch.setattr(attention, name, value)
+        found = results(dropout)
+        monkeypatch.setattr(attention, "current", lambda: "a joint step, which takes PyTorch's own")
+        torch.testing.assert_close(found, results(dropout), **tolerance)
 
 
 def test_products_of_large_weights_are_those_of_pytorch_in_any_layout() -> None:

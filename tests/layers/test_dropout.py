@@ -33,6 +33,18 @@ def test_the_layout_in_memory_and_the_gradient_follow_the_input(dtype: torch.dty
     assert len({tuple(step) for step in spread[0].tolist()}) > 1, "steps of one vector have draws of their own"
 
 
+def test_every_type_keeps_the_same_elements_at_the_same_scale() -> None:
+    dropout, rows = Dropout(0.3).train(), torch.tensor([[1.0], [0.0]])
+    masks = {}
+    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+        torch.manual_seed(5)
+        masks[dtype] = dropout.mask((2, 50), dtype)
+        assert masks[dtype].dtype == dtype
+        assert torch.equal(masks[dtype], masks[torch.float64].to(dtype))
+    torch.manual_seed(5)
+    assert torch.equal(dropout.mask((2, 50), torch.float32, rows), masks[torch.float32] * rows)
+
+
 def test_the_generator_decides_and_evaluation_and_rate_zero_draw_nothing() -> None:
     x = torch.randn(4, 5)
     torch.manual_seed(3)
