@@ -41,7 +41,7 @@ class Dropout(nn.Module):
         return x * self.mask(x.shape, x.dtype)
 
     def mask(self, shape: Sequence[int], dtype: torch.dtype, also: Tensor | None = None) -> Tensor:
-        """On a CPU in training: the factors of a tensor of this shape, zeros or the scale, times others if there are."""
+        """On a CPU in training: the factors of a tensor of this shape, zeros or the scale, times `also`."""
         kept, scale = self.kept(shape)
         if also is not None:
             return kept.to(dtype).mul_(also * scale)
