@@ -120,6 +120,18 @@ def plain_predict(file: str) -> None:
         model({m: torch.ones(1, 20, width) for m, width in WIDTHS.items()}, torch.tensor([20]))
 
 
+def report(outputs: str) -> None:
+    """`mmsa report` of a folder."""
+    from mmsa.cli import main
+
+    sys.argv = ["mmsa", "report", "--outputs", outputs]
+    try:
+        main()
+    except SystemExit as ended:
+        if ended.code:
+            raise
+
+
 def ran(name: str, *arguments: str) -> float:
     """Run one of these programs in a process of its own; returns its peak memory in MB."""
     command = [sys.executable, "-m", "benchmarks.children", name, *arguments]
@@ -137,6 +149,7 @@ PROGRAMS: dict[str, Callable[..., None]] = {
     "plain-epoch": plain_epoch,
     "predict": predict,
     "plain-predict": plain_predict,
+    "report": report,
 }
 
 if __name__ == "__main__":

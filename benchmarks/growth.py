@@ -109,7 +109,7 @@ def _recurrent_steps(folder: Path, num_steps: int) -> Work:
     return _steps(folder, num_steps, *(f"encoder.{m}.attention=false" for m in ("text", "audio", "visual")))
 
 
-def _runs(folder: Path, count: int) -> None:
+def runs(folder: Path, count: int) -> None:
     from omegaconf import OmegaConf
 
     from benchmarks.ours import composed
@@ -226,7 +226,7 @@ ROWS = {
     "an epoch of fusion=concat": Row("utterances", (500, 1_000, 2_000, 4_000), _store, _epoch),
     "an epoch of 64 long utterances": Row("steps each", (50, 200, 800), _long, _steps),
     "the same without attention": Row("steps each", (50, 200, 800), _long, _recurrent_steps),
-    "report of as many configurations": Row("runs", (100, 400, 1_600, 3_200), _runs, _report),
+    "report of as many configurations": Row("runs", (100, 400, 1_600, 3_200), runs, _report),
     "ten trials at the end of a grid": Row("points", (200, 800, 3_200), _nothing, _grid),
     "ten trials of a search": Row("trials before", (250, 1_000), _nothing, _search),
 }

@@ -1,4 +1,4 @@
-"""The time before the first step, and the memory of a training."""
+"""The time before the first step and of a small report, and the memory of a training."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from benchmarks.children import ran, stop_at_first_step
 from benchmarks.corpus import store
 from benchmarks.data import items_file
+from benchmarks.growth import runs
 from benchmarks.measuring import Contender, Contest, Size, Work, processor_time
 from benchmarks.ours import composed
 from mmsa import build, experiment
@@ -75,6 +76,13 @@ def trial(folder: Path, size: Size) -> Contest:
 
     kinds = ["none"] if size.short else ["mlflow", "none"]
     return Contest("start", [Contender(kind.replace("none", "untracked"), partial(turn, kind)) for kind in kinds])
+
+
+def report(folder: Path, size: Size) -> Contest:
+    """`mmsa report` of ten runs."""
+    del size
+    runs(folder / "few", 10)
+    return Contest("report", [Contender("ours", lambda: Work(peak=ran("report", str(folder / "few"))))])
 
 
 def memory(folder: Path, size: Size) -> Contest:

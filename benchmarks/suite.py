@@ -28,6 +28,7 @@ RECIPES = {
 BENCHMARKS: dict[str, Callable[[Path, Size], Contest]] = {
     "start/cold": starting.cold,
     "start/trial": starting.trial,
+    "start/report": starting.report,
     "seeds/4-of-16": partial(seeds.together, num_seeds=4, width=16),
     "seeds/8-of-16": partial(seeds.together, num_seeds=8, width=16),
     "seeds/8-of-32": partial(seeds.together, num_seeds=8, width=32),
