@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks import data, seeds, serving, starting
 from benchmarks.measuring import Contest, Size
+from benchmarks.parts import parts
 from benchmarks.plain.misa import MISA
 from benchmarks.plain.mmlatch import MMLatch
 from benchmarks.training import Recipe, evaluation, training
@@ -44,6 +45,8 @@ BENCHMARKS: dict[str, Callable[[Path, Size], Contest]] = {
     "memory/train": starting.memory,
     "memory/predict": serving.memory,
 }
+for _precision in BOTH:
+    BENCHMARKS[f"parts/{_precision}"] = partial(parts, RECIPES["mmlatch"], _precision)
 for _name, _recipe in RECIPES.items():
     BENCHMARKS[f"train/{_name}"] = partial(training, _recipe)
     BENCHMARKS[f"evaluate/{_name}"] = partial(evaluation, _recipe)

@@ -2,26 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
-
-
-class Permuted(torch.autograd.Function):
-    """Rows (N, D) in another order, `back` undoes it; the gradient goes back by indexing too, not by adding into zeros.
-
-    Shapes: rows (N, D), there (N,) and back (N,) int64 -> (N, D), row i of it being row there[i].
-    """
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, there: Tensor, back: Tensor) -> Tensor:
-        ctx.save_for_backward(back, there)
-        return rows.index_select(0, there)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return Permuted.apply(gradient, *ctx.saved_tensors), None, None
 
 
 class Reversal:
@@ -45,8 +27,8 @@ class Reversal:
 
     def reversed(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D), time first in memory."""
-        return Permuted.apply(x.flatten(0, 1), self._there, self._back).unflatten(0, self.shape[::-1]).transpose(0, 1)
+        return x.flatten(0, 1).index_select(0, self._there).unflatten(0, self.shape[::-1]).transpose(0, 1)
 
     def undone(self, x: Tensor) -> Tensor:
         """(B, T, D) that were reversed, best time first in memory -> (B, T, D) as they were."""
-        return Permuted.apply(x.transpose(0, 1).flatten(0, 1), self._back, self._there).unflatten(0, self.shape)
+        return x.transpose(0, 1).flatten(0, 1).index_select(0, self._back).unflatten(0, self.shape)
