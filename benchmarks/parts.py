@@ -14,7 +14,6 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils import deterministic
 
 from benchmarks.measuring import Contender, Contest, Size, Work
 from benchmarks.ours import Training
@@ -23,6 +22,8 @@ from mmsa.data import batches
 from mmsa.layers import attention
 from mmsa.layers.dropout import Dropout
 from mmsa.training import device
+
+memory: Any = torch.utils.deterministic
 
 MALLOC_DEFAULT = 128 * 1024
 """Bytes of glibc's thresholds."""
@@ -62,11 +63,11 @@ def _adam(training: Training) -> Iterator[None]:
 
 @contextmanager
 def _filling(training: Training) -> Iterator[None]:
-    deterministic.fill_uninitialized_memory = True
+    memory.fill_uninitialized_memory = True
     try:
         yield
     finally:
-        deterministic.fill_uninitialized_memory = False
+        memory.fill_uninitialized_memory = False
 
 
 @contextmanager
