@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -16,7 +17,7 @@ from mmsa.errors import MmsaError
 from mmsa.resume import config_folders
 from mmsa.sweep.options import SPEC_FILE, SweepSpec
 from mmsa.sweep.slots import Slot
-from mmsa.sweep.supervisor import POLL_SECONDS, Limits, Supervisor
+from mmsa.sweep.supervisor import POLL_SECONDS, Limits, Seat, Supervisor
 
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
 """What a cluster sends before it ends a job; submitit takes one of them and has the job start again."""
@@ -37,12 +38,14 @@ def join(folder: Path) -> None:
     spec.check_complete()
     limits = Limits.of(spec.options, seconds_since_saved(folder))
     slot = Slot(f"job {os.getpid()} on {os.uname().nodename}", lock=f"job {os.getpid()}", environment={})
-    came: list[int] = []
+    began, came = time.time(), list[int]()
     with Supervisor(folder, (slot,), limits, print, *_of_trials(spec), config_folders()) as supervisor:
         formers = {n: signal.signal(n, lambda number, frame: came.append(number)) for n in (signal.SIGTERM, *WARNINGS)}
         while not came and supervisor.step():
             time.sleep(POLL_SECONDS)
-    launchers: dict[int, Any] = {number: formers[number] for number in WARNINGS if callable(formers[number])}
+        launchers: dict[int, Any] = {number: formers[number] for number in WARNINGS if callable(formers[number])}
+        if any(_at_time_limit(launchers[number]) for number in came if number in launchers):
+            _end_stalled(spec, supervisor.seats[0], began)
     for number in WARNINGS:
         signal.signal(number, formers[number] or signal.SIG_DFL)
     if came and launchers:
@@ -74,6 +77,23 @@ def _of_trials(spec: SweepSpec) -> tuple[Callable[[int, str], bool], Callable[[i
         return made[which](number, reason)
 
     return partial(call, 0), partial(call, 1)
+
+
+def _at_time_limit(launcher: Any) -> bool:
+    """Whether submitit, whose handler of a warning this is, takes it for that of the time limit: others mean less."""
+    timed_out = getattr(getattr(launcher, "__self__", None), "has_timed_out", None)
+    return timed_out is not None and timed_out()
+
+
+def _end_stalled(spec: SweepSpec, seat: Seat, began: float) -> None:
+    """End the trials of this job that gain nothing by starting again."""
+    from mmsa.sweep.endings import end_stalled, epochs_of
+    from mmsa.sweep.storage import open_study
+
+    seat.look()
+    with suppress(MmsaError):  # a storage that is away: another job will see
+        for number in seat.trials:
+            end_stalled(open_study(Path(spec.folder)), number, began, partial(epochs_of, spec.runs))
 
 
 def _have_it_start_again(came: Sequence[int], launchers: Mapping[int, Any]) -> None:
