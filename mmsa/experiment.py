@@ -36,7 +36,7 @@ from mmsa.run_folder import OF_THE_RUN, closed_to_trials, place_among_runs, read
 from mmsa.secrets import conceal
 from mmsa.settling import track
 from mmsa.stages import Task
-from mmsa.training.device import determinism_restored, make_fabric
+from mmsa.training.device import determinism_restored
 from mmsa.training.graphs import MULTIPLE, graphs_for
 from mmsa.training.ranks import other_ranks
 from mmsa.training.schedules import Schedule
@@ -128,7 +128,7 @@ def run(
     display = member.display if member else Display(quiet, place_among_runs())
     journal = Journal(cfg, overrides, display, trial, repeats.name if repeats else None, member)
     build.check(cfg)
-    fabric = make_fabric(**cfg.device)
+    fabric = build.build_fabric(cfg)
     task = build.build_task(cfg)
     kept, of_data = member.kept if member else build.Kept(), [cfg.dataset, cfg.paths, cfg.encoder]
     if trial:

@@ -24,7 +24,6 @@ from mmsa.program import program
 from mmsa.record import RunRecord
 from mmsa.resume import check_finished, check_parts, find_store
 from mmsa.run_folder import override_key, read_config
-from mmsa.training.device import make_fabric
 
 Say = Callable[[str], None]
 _UNKNOWN = "unknown"
@@ -83,7 +82,7 @@ def _said(worst: str, same: bool) -> str:
 def _device(cfg: DictConfig, folder: Path, record: RunRecord) -> str:
     """Where this process trains it."""
     try:
-        return str(make_fabric(**cfg.device).device)
+        return str(build.build_fabric(cfg).device)
     except ConfigError as error:
         fewer = str(error).startswith("device.devices=")
         here = train_command([*record.overrides, "device.devices=1" if fewer else "device=cpu"])
