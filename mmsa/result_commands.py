@@ -272,5 +272,5 @@ def rerun(
     """
     from mmsa.rerun import rerun as again
 
-    if not again(run, data, lambda text: print(printable_lines(text))):
+    if not again(run, data):
         sys.exit(1)
