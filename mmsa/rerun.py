@@ -21,8 +21,10 @@ from mmsa.program import program
 from mmsa.record import RunRecord
 from mmsa.resume import check_finished, check_parts, find_store
 from mmsa.run_folder import override_key, read_config
+from mmsa.training.device import determinism_restored
 
 
+@determinism_restored()
 def rerun(folder: Path, stores: Path | None = None) -> bool:
     """Train a finished run again, in a folder of its own, and compare the results.
 
