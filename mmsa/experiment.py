@@ -25,11 +25,12 @@ from mmsa.data.resident import near
 from mmsa.data.store import FOLDS, Store
 from mmsa.display import Display
 from mmsa.errors import DataError
-from mmsa.journal import Journal, TrialHooks, named_by_fold, source_of_multirun
+from mmsa.journal import Journal, TrialHooks, named_by_fold
 from mmsa.lockstep import Member
 from mmsa.model import Learner
 from mmsa.overrides import without_secret
 from mmsa.parts import check_node
+from mmsa.provenance import source_of_multirun
 from mmsa.record import RunRecord
 from mmsa.repeating import repetition_of
 from mmsa.resume import continued, overrides_of, own_store

@@ -26,9 +26,8 @@ class MultirunCallback(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Name the multirun, count its runs, and make the tracking database before any worker starts."""
         from mmsa.cluster import watched
-        from mmsa.journal import SWEEP_VARIABLE
         from mmsa.parts import build_tracker
-        from mmsa.run_folder import NUM_RUNS_VARIABLE, check_outputs
+        from mmsa.run_folder import NUM_RUNS_VARIABLE, SWEEP_VARIABLE, check_outputs
         from mmsa.secrets import conceal
 
         conceal(config)  # before a launcher writes it into a file for its jobs
@@ -55,8 +54,7 @@ class MultirunCallback(Callback):
         from mmsa.analysis.selection import Selection
         from mmsa.analysis.tables import report
         from mmsa.commands import report_command
-        from mmsa.journal import SWEEP_VARIABLE
-        from mmsa.run_folder import NUM_RUNS_VARIABLE
+        from mmsa.run_folder import NUM_RUNS_VARIABLE, SWEEP_VARIABLE
         from mmsa.settling import settle
         from mmsa.summaries import renew_summaries
 

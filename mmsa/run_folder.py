@@ -34,6 +34,8 @@ _FILES_OF_DATA = ("dataset.source", "dataset.glove")
 _METHOD = ("experiment", "regularizer", "feedback", "fusion", "encoder", "objective")
 NUM_RUNS_VARIABLE = "MMSA_NUM_RUNS"
 """Environment variable: how many runs a multirun has."""
+SWEEP_VARIABLE = "MMSA_SWEEP"
+"""Environment variable: the id that ties the runs of one multirun together."""
 _FORMER_TARGETS = {
     "mmsa.data.": "mmsa.dataset.",
     "mmsa.encoder.recurrent.": "mmsa.encoder.bilstm.",

@@ -26,9 +26,9 @@ from mmsa.data.store import FOLDS, Prepared, Ragged, Store
 from mmsa.data.word_vectors import TEXT
 from mmsa.errors import ConfigError, DataError
 from mmsa.files import written
-from mmsa.journal import data_record
 from mmsa.parts import target_of
 from mmsa.program import program
+from mmsa.provenance import data_record
 from mmsa.record import RunRecord
 from mmsa.resume import check_finished
 from mmsa.run_folder import is_hidden, override_key, shown_value, write_text
