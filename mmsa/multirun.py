@@ -99,8 +99,8 @@ def _rest(config: DictConfig, finished: set[tuple[str, ...]]) -> list[str]:
         finished: the overrides of each run that has ended.
     """
     from mmsa.commands import train_command
+    from mmsa.compose import typed_config_folders
     from mmsa.overrides import typed_overrides
-    from mmsa.resume import config_folders
 
     jobs = _jobs(config)
     if not jobs:
@@ -110,5 +110,5 @@ def _rest(config: DictConfig, finished: set[tuple[str, ...]]) -> list[str]:
     lines += ["  " + " ".join(o for o in job if any(o not in other for other in jobs)) for job in rest[:MOST_NAMED]]
     lines += [f"  and {len(rest) - MOST_NAMED} more"] if len(rest) > MOST_NAMED else []
     typed = typed_overrides([str(override) for override in config.hydra.overrides.task])
-    grid = train_command(["sweep=grid", *typed], config_folders())
+    grid = train_command(["sweep=grid", *typed], typed_config_folders())
     return [*lines, f"a grid keeps count of its runs, and the same command resumes it: {grid}"]

@@ -15,11 +15,11 @@ from mmsa.config import conf_folder
 from mmsa.data.own_folds import own_folds
 from mmsa.data.store import Store
 from mmsa.dataset.choice import from_here
+from mmsa.earlier_run import check_finished, check_parts, find_store
 from mmsa.errors import ConfigError, DataError
 from mmsa.parts import check_nodes, target_of
 from mmsa.program import program
 from mmsa.record import RunRecord
-from mmsa.resume import check_finished, check_parts, find_store
 from mmsa.run_folder import override_key, read_config
 from mmsa.training.device import determinism_restored
 

@@ -172,7 +172,7 @@ def evaluate(
     """
     from mmsa.analysis import evaluation
     from mmsa.analysis.selection import Selection
-    from mmsa.resume import store_of
+    from mmsa.earlier_run import store_of
     from mmsa.trained import load_run
 
     check_folder(output)

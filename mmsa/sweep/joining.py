@@ -13,8 +13,8 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
+from mmsa.compose import typed_config_folders
 from mmsa.errors import MmsaError
-from mmsa.resume import config_folders
 from mmsa.sweep.options import SPEC_FILE, SweepSpec
 from mmsa.sweep.slots import Slot
 from mmsa.sweep.supervisor import POLL_SECONDS, Limits, Seat, Supervisor
@@ -39,7 +39,7 @@ def join(folder: Path) -> None:
     limits = Limits.of(spec.options, seconds_since_saved(folder))
     slot = Slot(f"job {os.getpid()} on {os.uname().nodename}", lock=f"job {os.getpid()}", environment={})
     began, came = time.time(), list[int]()
-    with Supervisor(folder, (slot,), limits, print, *_of_trials(spec), config_folders()) as supervisor:
+    with Supervisor(folder, (slot,), limits, print, *_of_trials(spec), typed_config_folders()) as supervisor:
         formers = {n: signal.signal(n, lambda number, frame: came.append(number)) for n in (signal.SIGTERM, *WARNINGS)}
         while not came and supervisor.step():
             time.sleep(POLL_SECONDS)
