@@ -11,7 +11,6 @@ from mmsa.analysis.repetition import CLASS_TOLERANCE, TOLERANCE, Results, differ
 from mmsa.analysis.runs import run_of
 from mmsa.errors import DataError
 from mmsa.record import Git, RunRecord
-from mmsa.run_folder import read_config
 
 Say = Callable[[str], None]
 _UNKNOWN = "unknown"
@@ -99,7 +98,7 @@ def _changes(folder: Path, then: RunRecord, new: Path, now: RunRecord) -> list[s
         changed.append(
             f"  trained in joint steps of the seeds {', '.join(map(str, then.packed.seeds))} then, alone now"
         )
-    if not read_config(folder).device.deterministic:
+    if run.configuration.get("device.deterministic") == "false":
         changed.append("  device.deterministic=false: sums may have another order each time, and bits with them")
     return ["differs from then, or may:", *changed] if changed else []
 
