@@ -22,7 +22,8 @@ from mmsa.commands import quoted
 from mmsa.config import parameters
 from mmsa.data.batches import Fold
 from mmsa.data.loading import Loading
-from mmsa.data.store import FOLDS, Prepared, Ragged, Store
+from mmsa.data.ragged import Ragged
+from mmsa.data.store import FOLDS, Prepared, Store
 from mmsa.data.word_vectors import TEXT
 from mmsa.earlier_run import check_finished
 from mmsa.errors import ConfigError, DataError
