@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
@@ -16,6 +15,8 @@ from mmsa.sweep.points import failed_before
 
 ALMOST = 0.1
 """The share of a job's time after which a trial that begins has not had the whole of it."""
+STALLED = "stalled"
+"""Attribute of a trial: it was handed back twice, and has come no epoch further in between."""
 
 
 def num_failed(study: Study, trials: Sequence[FrozenTrial]) -> int:
@@ -27,12 +28,6 @@ def num_failed(study: Study, trials: Sequence[FrozenTrial]) -> int:
 def failures(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """The trials that failed; those that were only asked for too often are none."""
     return [trial for trial in trials if trial.state == TrialState.FAIL and not trial.user_attrs.get("surplus")]
-
-
-def epochs_of(runs: Path, trial: FrozenTrial) -> int:
-    """How many epochs the runs of a trial, in this folder, have behind them, those of all seeds together."""
-    histories = [runs / Path(run["folder"]).name / "history.csv" for run in trial.user_attrs.get("seeds", {}).values()]
-    return sum(len(history.read_text().splitlines()) - 1 for history in histories if history.is_file())
 
 
 def note_death(study: Study, number: int, reason: str) -> None:
@@ -55,21 +50,20 @@ def end_overdue(study: Study, number: int, reason: str, teaches: bool) -> None:
         study.tell(number, state=TrialState.PRUNED if teaches else TrialState.FAIL)
 
 
-def end_stalled(study: Study, number: int, began: float, reached: Callable[[FrozenTrial], int]) -> None:
-    """End as failed a trial that a job at its time limit would hand back, where a longer job is needed.
+def end_stalled(study: Study, number: int, began: float) -> None:
+    """End as failed a trial that a job at its time limit has handed back, where a longer job is needed.
 
-    That is a trial that was handed back before, had this job almost from its start, and came no epoch further.
+    That is a trial that had this job almost from its start, and came no epoch further, as it did not before.
 
     Args:
         study: the study.
         number: of the trial.
         began: Unix time at which the job began.
-        reached: how far a trial has come, by its checkpoints.
     """
     seconds = time.time() - began
     for trial in _in_hand(study, number):
         had_all = trial.user_attrs[OWNER]["since"] < began + ALMOST * seconds
-        if had_all and reached(trial) <= trial.user_attrs.get("reached", -1):
+        if had_all and trial.user_attrs.get(STALLED):
             minutes = seconds / 60
             reason = f"needs an epoch within the time limit of a job, and came no further in {minutes:.0f} minutes"
             longer = f"type hydra.launcher.timeout_min={math.ceil(2 * minutes)}, or shorten the epochs"

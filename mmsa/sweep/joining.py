@@ -17,7 +17,7 @@ from mmsa.compose import typed_config_folders
 from mmsa.errors import MmsaError
 from mmsa.sweep.options import SPEC_FILE, SweepSpec
 from mmsa.sweep.slots import Slot
-from mmsa.sweep.supervisor import POLL_SECONDS, Limits, Seat, Supervisor
+from mmsa.sweep.supervisor import POLL_SECONDS, Limits, Supervisor
 
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
 """What a cluster sends before it ends a job; submitit takes one of them and has the job start again."""
@@ -43,9 +43,12 @@ def join(folder: Path) -> None:
         formers = {n: signal.signal(n, lambda number, frame: came.append(number)) for n in (signal.SIGTERM, *WARNINGS)}
         while not came and supervisor.step():
             time.sleep(POLL_SECONDS)
-        launchers: dict[int, Any] = {number: formers[number] for number in WARNINGS if callable(formers[number])}
-        if any(_at_time_limit(launchers[number]) for number in came if number in launchers):
-            _end_stalled(spec, supervisor.seats[0], began)
+        (seat,) = supervisor.seats
+        if seat.process is not None:
+            seat.look()
+    launchers: dict[int, Any] = {number: formers[number] for number in WARNINGS if callable(formers[number])}
+    if any(_at_time_limit(launchers[number]) for number in came if number in launchers):
+        _end_stalled(folder, [*seat.trials], began)
     for number in WARNINGS:
         signal.signal(number, formers[number] or signal.SIG_DFL)
     if came and launchers:
@@ -85,15 +88,14 @@ def _at_time_limit(launcher: Any) -> bool:
     return timed_out is not None and timed_out()
 
 
-def _end_stalled(spec: SweepSpec, seat: Seat, began: float) -> None:
-    """End the trials of this job that gain nothing by starting again."""
-    from mmsa.sweep.endings import end_stalled, epochs_of
+def _end_stalled(folder: Path, numbers: Sequence[int], began: float) -> None:
+    """End those of the trials that this job has handed back which gain nothing by starting again."""
+    from mmsa.sweep.endings import end_stalled
     from mmsa.sweep.storage import open_study
 
-    seat.look()
     with suppress(MmsaError):  # a storage that is away: another job will see
-        for number in seat.trials:
-            end_stalled(open_study(Path(spec.folder)), number, began, partial(epochs_of, spec.runs))
+        for number in numbers:
+            end_stalled(open_study(folder), number, began)
 
 
 def _have_it_start_again(came: Sequence[int], launchers: Mapping[int, Any]) -> None:

@@ -182,11 +182,6 @@ class SweepSpec(Search):
             )
 
     @property
-    def runs(self) -> Path:
-        """Folder of the runs of its trials."""
-        return Path(self.folder).parent.parent / "runs"
-
-    @property
     def file(self) -> Path | None:
         """The file of its storage; None where that is a server's."""
         path = _scheme_and_file(self.storage)[1]

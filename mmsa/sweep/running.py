@@ -15,7 +15,7 @@ from typing import Any
 import optuna
 from omegaconf import DictConfig
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner, WilcoxonPruner
-from optuna.trial import Trial, TrialState, create_trial
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from mmsa import build, experiment
 from mmsa.compose import Composer
@@ -75,6 +75,7 @@ class TrialRunner:
     def __post_init__(self) -> None:
         self._compose = Composer(self.spec.config_folders)
         self._kept = build.Kept()
+        self._runs = Path(self.spec.folder).parent.parent / "runs"
 
     def run(self, trial: Trial, member: Member | None = None) -> list[float]:
         """Run every seed of a trial and return its objectives.
@@ -113,6 +114,13 @@ class TrialRunner:
         except MmsaError:  # its own run says why
             return False
 
+    def epochs_of(self, trial: FrozenTrial) -> int:
+        """How many epochs the runs of a trial have behind them, those of all seeds together."""
+        histories = [
+            self._runs / Path(run["folder"]).name / "history.csv" for run in trial.user_attrs.get("seeds", {}).values()
+        ]
+        return sum(len(history.read_text().splitlines()) - 1 for history in histories if history.is_file())
+
     def _members(self, trial: Trial, varying: Sequence[str]) -> dict[int | None, Member | None]:
         """The seeds of a trial, each with its part in joint steps; None of one that a dead worker has begun.
 
@@ -149,7 +157,7 @@ class TrialRunner:
     def _left(self, trial: Trial, key: str) -> tuple[Path | None, RunRecord | None]:
         """The folder of the run that a dead worker left of a seed, and its record where it need not begin anew."""
         run = trial.user_attrs.get("seeds", {}).get(key)
-        former = self.spec.runs / Path(run["folder"]).name if run else None  # absolute in older studies
+        former = self._runs / Path(run["folder"]).name if run else None  # absolute in older studies
         record = former_record(former) if former else None
         if former is not None and record is not None and record.status not in ("finished", "pruned"):
             whole = "seconds" in self.spec.objectives  # what a dead worker took is not known
@@ -169,7 +177,7 @@ class TrialRunner:
             if former is not None and record is None:
                 replace(former)
             self._run(trial, self._overrides(varying, seed), resumed, key, watched, member)
-            record = RunRecord.read(self.spec.runs / trial.user_attrs["seeds"][key]["folder"])
+            record = RunRecord.read(self._runs / trial.user_attrs["seeds"][key]["folder"])
         known = {**record.metrics, "num_parameters": record.num_parameters, "seconds": record.seconds}
         found = [known.get(name) for name in self.spec.objectives]
         if any(value is None or not math.isfinite(value) for value in found):

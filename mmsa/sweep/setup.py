@@ -8,7 +8,6 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from mmsa.overrides import text_override, typed_key, typed_overrides
 from mmsa.run_folder import override_key
 from mmsa.secrets import address
 from mmsa.sweep.checking import CheckedSweep, first_configuration
-from mmsa.sweep.endings import epochs_of, failures
+from mmsa.sweep.endings import failures
 from mmsa.sweep.options import Search, SweepSpec, is_server
 from mmsa.sweep.points import FAILED_BEFORE
 from mmsa.sweep.running import TrialRunner, make_pruner
@@ -252,7 +251,7 @@ def open_sweep(spec: SweepSpec, slot: str, num_slots: int = 1) -> tuple[TrialDes
     num_slots = options["workers"] or num_slots
     desk = TrialDesk(study, space.distributions, spec.total, *limits, slot, points=points, num_slots=num_slots)
     runner = TrialRunner(spec, space, study, desk.check)
-    desk.reached = partial(epochs_of, spec.runs)
+    desk.reached = runner.epochs_of
     return desk, runner
 
 

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from mmsa.errors import MmsaError
 from mmsa.locks import Lock, holder, lock_file, place
 from mmsa.sweep.claims import LEASE_SECONDS, OWNER, Claim, Watch, claim_number
-from mmsa.sweep.endings import num_failed
+from mmsa.sweep.endings import STALLED, num_failed
 from mmsa.sweep.lasting import ASKED
 from mmsa.sweep.points import POINT, Points
 
@@ -173,7 +173,9 @@ class TrialDesk:
             if self._is_mine(trial):
                 frozen = self.study._storage.get_trial(trial._trial_id)
                 trial.set_user_attr("attempts", frozen.user_attrs["attempts"] - 1)
-                trial.set_user_attr("reached", self.reached(frozen))
+                reached = self.reached(frozen)
+                trial.set_user_attr(STALLED, reached <= frozen.user_attrs.get("reached", -1))
+                trial.set_user_attr("reached", reached)
 
     def close(self) -> None:
         """This worker takes no further trials."""

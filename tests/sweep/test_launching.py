@@ -174,8 +174,8 @@ def test_a_job_at_its_time_limit_ends_a_trial_to_which_it_added_no_epoch(
     made = make(*base, LR, "sweep.trials=1")
     desk, _ = open_sweep(made.spec, "")
     desk.open()
-    desk.release(desk.next())  # by a job before this one
-    desk.next()
+    for _ in range(2):  # by a job before this one; and by this one, whose worker is none
+        desk.release(desk.next())
     handler = of_submitit.SignalHandler(None, None, SimpleNamespace(_timeout_min=60))
     handler._start_time -= 60 * minutes  # else the job is only preempted
     monkeypatch.setattr(handler, "env", SimpleNamespace(global_rank=1))  # which has nothing to do

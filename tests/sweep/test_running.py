@@ -585,8 +585,9 @@ def test_a_failed_point_of_a_grid_is_tried_again_by_the_same_command(
     monkeypatch.setenv("MMSA_LOCKS", str(Path(made.spec.folder)))
     study = work(make(*command, option="grid", sampler=GRID))
     assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE", "COMPLETE"]
-    desk, _ = open_sweep(SweepSpec.load(Path(made.spec.folder)), "")
+    desk, runner = open_sweep(SweepSpec.load(Path(made.spec.folder)), "")
     assert desk.is_complete() and [desk.reached(trial) for trial in study.trials] == [0, 2, 2]
+    assert desk.reached == runner.epochs_of
 
 
 def test_what_a_sweeps_folder_names_admits_nothing(

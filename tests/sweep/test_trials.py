@@ -201,9 +201,8 @@ def test_a_trial_that_a_whole_job_brings_no_epoch_further_fails_with_the_longer_
         trial = desk.next()
         assert trial is not None and trial.number == 0
         clock[0], reached[0] = began + 3600, epochs
-        end_stalled(desk.study, 0, began, desk.reached)
-        if desk.study.trials[0].state == TrialState.RUNNING:
-            desk.release(trial)
+        desk.release(trial)
+        end_stalled(desk.study, 0, began)
         desk.close()
         clock[0] += 600
         return desk.study.trials[0].state.name
