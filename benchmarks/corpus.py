@@ -8,7 +8,8 @@ import numpy as np
 
 from benchmarks.measuring import Size
 from benchmarks.shape import lengths
-from mmsa.data.store import FOLDS, Prepared, Ragged, Store, offsets_of, write_store
+from mmsa.data.ragged import Ragged, offsets_of
+from mmsa.data.store import FOLDS, Prepared, Store, write_store
 from mmsa.dataset.cmu_mosei import CmuMosei
 from mmsa.dataset.folds import standard_folds
 from mmsa.readers.sequence_file import write_sequence

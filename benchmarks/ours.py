@@ -16,7 +16,6 @@ from mmsa.data.batches import Fold
 from mmsa.data.store import Store
 from mmsa.dataset.cmu_mosei import CmuMosei
 from mmsa.model import Learner
-from mmsa.training.device import make_fabric
 from mmsa.training.seeding import generator, initialisation
 from mmsa.training.trainer import Trainer
 from mmsa.types import Batch
@@ -70,7 +69,7 @@ class Training:
     def __init__(self, overrides: Sequence[str], store: Store, num_train: int, device: str = "cpu") -> None:
         self.cfg = cfg = composed(["dataset=cmu_mosei", "tracking=none", f"device={device}", *overrides])
         self.deterministic = bool(cfg.device.deterministic)
-        fabric = make_fabric(**cfg.device)
+        fabric = build.build_fabric(cfg)
         dataset = build.build_dataset(cfg, store)
         self.task = task = build.build_task(cfg, dataset)
         self.data = data = build.load_data(cfg, dataset, store)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from lightning_fabric import Fabric
 from omegaconf import DictConfig, OmegaConf
 
 from mmsa.commands import doctor_command
@@ -29,9 +30,10 @@ from mmsa.learning import build_objective, check_groups, check_needs
 from mmsa.model import Learner, MultimodalModel
 from mmsa.parts import built, check_nodes, target_of, values_of
 from mmsa.program import training
-from mmsa.run_folder import check_outputs
+from mmsa.run_folder import OF_STEPS, check_outputs
 from mmsa.secrets import address
 from mmsa.stages import Task
+from mmsa.training.device import make_fabric
 from mmsa.training.shares import check_shares
 
 WITHOUT_ALIGNMENT = {"fusion": "concat", "feedback": "none", "regularizer": "none"}
@@ -230,6 +232,11 @@ def _plain(value: object) -> str:
 def load_data(cfg: DictConfig, dataset: Dataset, store: Store) -> Data:
     """A prepared data set as this configuration reads it: text as word pieces where its encoder wants them."""
     return Data(store, dataset.modalities, dataset.loading, tokenizers(cfg, dataset))
+
+
+def build_fabric(cfg: DictConfig, rank: int = 0, port: int | None = None) -> Fabric:
+    """The device of this process; see `mmsa.training.device.make_fabric`."""
+    return make_fabric(**{key: value for key, value in cfg.device.items() if key not in OF_STEPS}, rank=rank, port=port)
 
 
 def build_model(

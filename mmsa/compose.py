@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
@@ -43,6 +44,12 @@ def compose(overrides: Sequence[str] = (), config_folders: Sequence[str] = ()) -
         raise ConfigError(explained(str(error), conf_folder())) from error
     finally:
         GlobalHydra.instance().hydra = former
+
+
+def typed_config_folders() -> list[str]:
+    """Further folders of configuration files (--config-dir) that were typed."""
+    sources = HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else []
+    return [source.path for source in sources if source.provider == "command-line"]
 
 
 class Composer:

@@ -25,18 +25,20 @@ from mmsa.data.resident import near
 from mmsa.data.store import FOLDS, Store
 from mmsa.display import Display
 from mmsa.errors import DataError
-from mmsa.journal import Journal, TrialHooks, named_by_fold, source_of_multirun
+from mmsa.journal import Journal, TrialHooks, named_by_fold
 from mmsa.lockstep import Member
 from mmsa.model import Learner
 from mmsa.overrides import without_secret
 from mmsa.parts import check_node
+from mmsa.provenance import source_of_multirun
 from mmsa.record import RunRecord
+from mmsa.repeating import repetition_of
 from mmsa.resume import continued, overrides_of, own_store
 from mmsa.run_folder import OF_THE_RUN, closed_to_trials, place_among_runs, read_rows
 from mmsa.secrets import conceal
 from mmsa.settling import track
 from mmsa.stages import Task
-from mmsa.training.device import determinism_restored, make_fabric
+from mmsa.training.device import determinism_restored
 from mmsa.training.graphs import MULTIPLE, graphs_for
 from mmsa.training.ranks import other_ranks
 from mmsa.training.schedules import Schedule
@@ -50,7 +52,7 @@ class Original:
     """The run that a run repeats.
 
     Args:
-        name: of its folder.
+        name: of its folder, or its absolute path where this run is not beside it.
         overrides: those that make its configuration.
         store: its data.
     """
@@ -70,6 +72,8 @@ class RunResult:
         score: the monitored value on the validation fold.
         run_id: MLflow's id, None where the run is not tracked.
         folder: the run's folder, which holds everything.
+        same: of a run that repeats another, whether it has the same results, or some within the tolerance; None of
+            any other, and where the repeated run is gone.
     """
 
     metrics: dict[str, float]
@@ -77,6 +81,7 @@ class RunResult:
     score: float
     run_id: str | None
     folder: Path
+    same: bool | None = None
 
     def __repr__(self) -> str:
         """Without the predictions, of which there are thousands."""
@@ -128,7 +133,7 @@ def run(
     display = member.display if member else Display(quiet, place_among_runs())
     journal = Journal(cfg, overrides, display, trial, repeats.name if repeats else None, member)
     build.check(cfg)
-    fabric = make_fabric(**cfg.device)
+    fabric = build.build_fabric(cfg)
     task = build.build_task(cfg)
     kept, of_data = member.kept if member else build.Kept(), [cfg.dataset, cfg.paths, cfg.encoder]
     if trial:
@@ -147,6 +152,7 @@ def run(
     with journal.kept(store, task, num_parameters, str(fabric.device)) as resumed:
         for line in goes_on:
             journal.display.say(line)
+        repetition = repetition_of(journal.folder, journal.record, journal.display.say)
         say_what_is_read(journal, data, task, train, valid)
         hooks: dict[str, Any] = {"on_batch": journal.batch, "before_save": journal.check}
         if member and member.together:
@@ -175,6 +181,7 @@ def run(
         score=state.best_score,
         run_id=journal.record.mlflow_run_id,
         folder=journal.folder,
+        same=repetition.compare() if repetition else None,
     )
 
 
@@ -250,6 +257,7 @@ def shown_again(cfg: DictConfig, record: RunRecord, display: Display) -> RunResu
     display.say(rendered(make_tables([run_of(folder, record)]), "table"))
     track([folder], cfg, display.say, even_deleted=False)
     record = RunRecord.read(folder)
+    repetition = repetition_of(folder, record, display.say)
     predictions: dict[str, dict[str, Any]] = {}
     try:
         for row in read_rows(folder / "predictions.csv"):
@@ -260,7 +268,8 @@ def shown_again(cfg: DictConfig, record: RunRecord, display: Display) -> RunResu
         raise DataError(
             f"{folder} is not the folder of a finished run: it lacks {error}.\n  name another run"
         ) from error
-    return RunResult(dict(record.metrics), predictions, score, record.mlflow_run_id, folder)
+    same = repetition.compare() if repetition else None
+    return RunResult(dict(record.metrics), predictions, score, record.mlflow_run_id, folder, same)
 
 
 def say_what_is_read(journal: Journal, data: Data, task: Task, train: Fold, valid: Fold) -> None:

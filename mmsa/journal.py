@@ -6,7 +6,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,16 +22,16 @@ from mmsa.analysis.runs import run_of
 from mmsa.analysis.tables import make_tables
 from mmsa.commands import browse_command, report_command
 from mmsa.data.batches import Data, Fold
-from mmsa.data.store import FOLDS, Store
+from mmsa.data.store import Store
 from mmsa.display import Display, duration
-from mmsa.errors import DataError, Disowned, MmsaError, Pruned, TrainingError
+from mmsa.errors import Disowned, MmsaError, Pruned, TrainingError
 from mmsa.files import give_room
 from mmsa.lockstep import Member
-from mmsa.occupancy import give_back, named, run_folders
-from mmsa.record import DataRecord, Packing, RunRecord
+from mmsa.occupancy import give_back, named
+from mmsa.record import Packing, RunRecord
 from mmsa.reporting import in_few_lines
 from mmsa.resume import open_folder, resume_line
-from mmsa.run_folder import run_name, write_history, write_predictions
+from mmsa.run_folder import SWEEP_VARIABLE, run_name, write_history, write_predictions
 from mmsa.secrets import as_stored, hidden
 from mmsa.settling import description, info_of, settle, unused_weights
 from mmsa.stages import Task
@@ -39,8 +39,6 @@ from mmsa.tracking.figures import write_figures
 from mmsa.tracking.tracker import Tracker
 from mmsa.training.trainer import TrainingState
 
-SWEEP_VARIABLE = "MMSA_SWEEP"
-"""Environment variable: the id that ties the runs of one multirun together."""
 Scored = tuple[Fold, Mapping[str, float], np.ndarray]
 """A fold, its metrics, and the predictions in the order of the fold."""
 
@@ -148,6 +146,7 @@ class Journal:
         cfg, trial = self.cfg, self.trial
         self.check()
         folder, self._lock, former = open_folder(cfg, self.overrides, store, of_trial=trial is not None)
+        devices = provenance.devices(cfg.device.devices, former)
         self.record = RunRecord(
             id=former.id if former else uuid.uuid4().hex,
             name=former.name if former else cfg.name or run_name(self.overrides),
@@ -155,7 +154,7 @@ class Journal:
             seed=cfg.seed,
             dataset=store.dataset,
             task=type(task).__name__.lower(),
-            data=data_record(store, former.data.source if former else None),
+            data=provenance.data_record(store, former.data.source if former else None),
             monitor=f"valid/{task.monitor}",
             mode=task.mode,
             primary=task.shown,
@@ -165,7 +164,7 @@ class Journal:
             started=datetime.now().astimezone().isoformat(timespec="milliseconds"),
             git=provenance.git_state(),
             repairs=former.repairs if former else repairs.latest(),
-            environment=provenance.environment(device, cfg.device.threads, _devices(cfg.device.devices, former)),
+            environment=provenance.environment(device, cfg.device.threads, devices),
             sweep=trial.sweep if trial else former.sweep if former else os.environ.get(SWEEP_VARIABLE),
             trial=trial.number if trial and not trial.final else None,
             repeats=former.repeats if former else self._repeats,
@@ -365,45 +364,6 @@ def _each(*steps: Callable[[], object]) -> BaseException | None:
         except BaseException as error:  # noqa: BLE001  (a second Ctrl-C, say, ends the step that hangs)
             first = first or error
     return first
-
-
-def _devices(number: int, former: RunRecord | None) -> str:
-    """The numbers of devices on which a run has trained so far, and trains now."""
-    before = former.environment.get("devices", "1") if former else str(number)
-    return before if before.rpartition(" ")[2] == str(number) else f"{before}, later {number}"
-
-
-def source_of_multirun(outputs: Path, dataset: str) -> Mapping[str, str]:
-    """The hashes of a data set's source, as the first run of this multirun has read it; none before that, or alone."""
-    sweep = os.environ.get(SWEEP_VARIABLE)
-    began = (sweep or "")[: len("20260101-000000")]  # as the names of folders of runs do
-    for folder in run_folders(outputs) if sweep else []:
-        if folder.name >= began:
-            with suppress(DataError):
-                record = RunRecord.read(folder)
-                if (record.sweep, record.dataset) == (sweep, dataset):
-                    return record.data.hashes
-    return {}
-
-
-def data_record(store: Store, source: str | None = None) -> DataRecord:
-    """The record of a store and of the folds that are read of it.
-
-    Args:
-        store: the store.
-        source: name of the file or folder that it was made from, where it is known by another than the store's.
-    """
-    own = store.parts
-    return DataRecord(
-        fingerprint=store.fingerprint,
-        store=str(store.path.resolve()),
-        source=source or store.source_name,
-        hashes=store.sources,
-        utterances={name: int(np.sum(np.asarray(store.folds) == name)) for name in FOLDS},
-        num_folds=own.num_folds if own else None,
-        held_out=own.held_out if own else None,
-        parts=own.hash if own else None,
-    )
 
 
 def named_by_fold(scored: Sequence[Scored]) -> dict[str, float]:

@@ -26,9 +26,8 @@ class MultirunCallback(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Name the multirun, count its runs, and make the tracking database before any worker starts."""
         from mmsa.cluster import watched
-        from mmsa.journal import SWEEP_VARIABLE
         from mmsa.parts import build_tracker
-        from mmsa.run_folder import NUM_RUNS_VARIABLE, check_outputs
+        from mmsa.run_folder import NUM_RUNS_VARIABLE, SWEEP_VARIABLE, check_outputs
         from mmsa.secrets import conceal
 
         conceal(config)  # before a launcher writes it into a file for its jobs
@@ -55,8 +54,7 @@ class MultirunCallback(Callback):
         from mmsa.analysis.selection import Selection
         from mmsa.analysis.tables import report
         from mmsa.commands import report_command
-        from mmsa.journal import SWEEP_VARIABLE
-        from mmsa.run_folder import NUM_RUNS_VARIABLE
+        from mmsa.run_folder import NUM_RUNS_VARIABLE, SWEEP_VARIABLE
         from mmsa.settling import settle
         from mmsa.summaries import renew_summaries
 
@@ -101,8 +99,8 @@ def _rest(config: DictConfig, finished: set[tuple[str, ...]]) -> list[str]:
         finished: the overrides of each run that has ended.
     """
     from mmsa.commands import train_command
+    from mmsa.compose import typed_config_folders
     from mmsa.overrides import typed_overrides
-    from mmsa.resume import config_folders
 
     jobs = _jobs(config)
     if not jobs:
@@ -112,5 +110,5 @@ def _rest(config: DictConfig, finished: set[tuple[str, ...]]) -> list[str]:
     lines += ["  " + " ".join(o for o in job if any(o not in other for other in jobs)) for job in rest[:MOST_NAMED]]
     lines += [f"  and {len(rest) - MOST_NAMED} more"] if len(rest) > MOST_NAMED else []
     typed = typed_overrides([str(override) for override in config.hydra.overrides.task])
-    grid = train_command(["sweep=grid", *typed], config_folders())
+    grid = train_command(["sweep=grid", *typed], typed_config_folders())
     return [*lines, f"a grid keeps count of its runs, and the same command resumes it: {grid}"]

@@ -1,4 +1,4 @@
-"""Where a result comes from: code, machine and versions."""
+"""Where a result comes from: code, machine, versions and data."""
 
 from __future__ import annotations
 
@@ -6,10 +6,18 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from mmsa.record import Git
+import numpy as np
+
+from mmsa.data.store import FOLDS, Store
+from mmsa.errors import DataError
+from mmsa.occupancy import run_folders
+from mmsa.record import DataRecord, Git, RunRecord
+from mmsa.run_folder import SWEEP_VARIABLE
 
 PACKAGES = ("torch", "lightning-fabric", "numpy", "hydra-core", "omegaconf", "mlflow", "h5py")
 CODE = Path(__file__).resolve().parent
@@ -58,6 +66,45 @@ def environment(device: str, threads: int, devices: str = "1") -> dict[str, str]
     found |= {"cpus": str(os.cpu_count()), "processor": _processor(), "instructions": backends.cpu.get_cpu_capability()}
     found |= {"device": device, "threads": str(threads)} | ({"devices": devices} if devices != "1" else {})
     return found | ({"gpu": cuda.get_device_name(device)} if device.startswith("cuda") else {})
+
+
+def devices(number: int, former: RunRecord | None) -> str:
+    """The numbers of devices on which a run has trained so far, and trains now."""
+    before = former.environment.get("devices", "1") if former else str(number)
+    return before if before.rpartition(" ")[2] == str(number) else f"{before}, later {number}"
+
+
+def source_of_multirun(outputs: Path, dataset: str) -> Mapping[str, str]:
+    """The hashes of a data set's source, as the first run of this multirun has read it; none before that, or alone."""
+    sweep = os.environ.get(SWEEP_VARIABLE)
+    began = (sweep or "")[: len("20260101-000000")]  # as the names of folders of runs do
+    for folder in run_folders(outputs) if sweep else []:
+        if folder.name >= began:
+            with suppress(DataError):
+                record = RunRecord.read(folder)
+                if (record.sweep, record.dataset) == (sweep, dataset):
+                    return record.data.hashes
+    return {}
+
+
+def data_record(store: Store, source: str | None = None) -> DataRecord:
+    """The record of a store and of the folds that are read of it.
+
+    Args:
+        store: the store.
+        source: name of the file or folder that it was made from, where it is known by another than the store's.
+    """
+    own = store.parts
+    return DataRecord(
+        fingerprint=store.fingerprint,
+        store=str(store.path.resolve()),
+        source=source or store.source_name,
+        hashes=store.sources,
+        utterances={name: int(np.sum(np.asarray(store.folds) == name)) for name in FOLDS},
+        num_folds=own.num_folds if own else None,
+        held_out=own.held_out if own else None,
+        parts=own.hash if own else None,
+    )
 
 
 def _processor() -> str:

@@ -54,11 +54,10 @@ def train(folder: Path, store: Path, rank: int, port: int, says: BinaryIO) -> No
         from mmsa.data.store import Store
         from mmsa.experiment import fitting, prepared
         from mmsa.run_folder import read_config
-        from mmsa.training.device import make_fabric
         from mmsa.training.ranks import READY, launch
 
     cfg = read_config(folder)
-    fabric = make_fabric(**cfg.device, rank=rank, port=port)
+    fabric = build.build_fabric(cfg, rank, port)
     own = Store.open(store)
     data = build.load_data(cfg, build.dataset_of_run(cfg, own), own)
     parts = prepared(cfg, build.build_task(cfg), data)

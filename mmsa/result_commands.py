@@ -13,23 +13,10 @@ import typer
 
 from mmsa.commands import quoted
 from mmsa.config import conf_folder
+from mmsa.data_commands import OPTIONS, check_folder, data_sets
 from mmsa.errors import ConfigError, printable, printable_lines
 from mmsa.files import remove_all
 
-
-def data_sets() -> list[str]:
-    """The names of the data sets that there are options for."""
-    return sorted(path.stem for path in (conf_folder() / "dataset").glob("*.yaml"))
-
-
-def check_folder(output: Path | None, option: str = "--output") -> None:
-    """Refuse a file where a folder is needed."""
-    if output is not None and output.exists() and not output.is_dir():
-        raise ConfigError(f"{option} {output} is a file, a folder is needed.\n  type {option} FOLDER")
-
-
-OPTIONS = typer.Argument(help="As for training: dataset.keep_pauses=true")
-"""Of the data set."""
 # The arguments that choose runs.
 _WHAT = "RUN, SWEEP, DATASET, KEY=VALUE"
 _SELECTED = typer.Argument(help=f"{_WHAT}; else all.", metavar="[WHAT...]", autocompletion=lambda: _selectable())
@@ -172,7 +159,7 @@ def evaluate(
     """
     from mmsa.analysis import evaluation
     from mmsa.analysis.selection import Selection
-    from mmsa.resume import store_of
+    from mmsa.earlier_run import store_of
     from mmsa.trained import load_run
 
     check_folder(output)
@@ -272,5 +259,5 @@ def rerun(
     """
     from mmsa.rerun import rerun as again
 
-    if not again(run, data, lambda text: print(printable_lines(text))):
+    if not again(run, data):
         sys.exit(1)

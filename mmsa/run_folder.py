@@ -28,10 +28,14 @@ _YAML_BYTES, _YAML_DEPTH, _YAML_INDENT = 2**20, 200, 100
 _NUMBER_LENGTH = 60
 OF_THE_RUN = ("resume", "keep_last")
 """Options of the trainer's group that the run takes, not the trainer: they change no result."""
+OF_STEPS = ("pack_seeds", "graphs")
+"""Options of the group `device` on the form of steps, not on where they run: results are equal to rounding."""
 _FILES_OF_DATA = ("dataset.source", "dataset.glove")
 _METHOD = ("experiment", "regularizer", "feedback", "fusion", "encoder", "objective")
 NUM_RUNS_VARIABLE = "MMSA_NUM_RUNS"
 """Environment variable: how many runs a multirun has."""
+SWEEP_VARIABLE = "MMSA_SWEEP"
+"""Environment variable: the id that ties the runs of one multirun together."""
 _FORMER_TARGETS = {
     "mmsa.data.": "mmsa.dataset.",
     "mmsa.encoder.recurrent.": "mmsa.encoder.bilstm.",
@@ -86,7 +90,8 @@ def place_among_runs() -> str:
 def is_hidden(key: str) -> bool:
     """Whether an option, or a whole group, does not distinguish runs."""
     of_the_run = (f"trainer.{option}" for option in OF_THE_RUN)
-    named = ("dataset.doctor", "device.pack_seeds", "device.graphs", "name", *of_the_run)
+    of_steps = (f"device.{option}" for option in OF_STEPS)
+    named = ("dataset.doctor", "name", *of_the_run, *of_steps)
     return key.startswith(("paths.", "tracking", "hydra")) or key in named
 
 

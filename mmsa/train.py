@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -22,6 +22,9 @@ from mmsa.overrides import check_dashes, is_sweep, native_overrides, typed_overr
 from mmsa.program import training
 from mmsa.reporting import in_few_lines, report_errors
 from mmsa.values import check_values
+
+if TYPE_CHECKING:
+    from mmsa.experiment import RunResult
 
 SHOW_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
@@ -57,7 +60,7 @@ def job(cfg: DictConfig) -> float:
     if cfg.get("sweep"):
         join_sweep(cfg)
         return math.nan
-    scores: list[float] = []
+    results: list[RunResult] = []
 
     overrides = typed_overrides(cast(list[str], OmegaConf.to_container(HydraConfig.get().overrides.task)))
 
@@ -66,13 +69,15 @@ def job(cfg: DictConfig) -> float:
         with uncollected():
             from mmsa import experiment
 
-        scores.append(experiment.run(cfg, overrides, of_defaults=is_of_defaults()).score)
+        results.append(experiment.run(cfg, overrides, of_defaults=is_of_defaults()))
 
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         run_one_of_many(run, overrides)
     elif failed := report_errors(run, SHOW_TRACEBACK):  # here, before Hydra adds lines of its own
         sys.exit(failed)
-    return scores[0]
+    elif results[0].same is False:
+        sys.exit(1)  # as `mmsa rerun` does, which was stopped
+    return results[0].score
 
 
 def is_of_defaults() -> bool:

@@ -8,10 +8,10 @@ import torch
 
 from mmsa import build
 from mmsa.analysis.comparison import TrainedRun
+from mmsa.earlier_run import check_parts, find_store
 from mmsa.errors import DataError
 from mmsa.parts import check_nodes
 from mmsa.record import RunRecord
-from mmsa.resume import check_parts, find_store
 from mmsa.run_folder import closed_to_trials, read_config
 from mmsa.training.checkpoints import restore_weights
 

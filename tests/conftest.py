@@ -129,7 +129,8 @@ def whole_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def stores(whole_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One folder of prepared data for all tests of a session: of the built-in corpus every fifth utterance."""
-    from mmsa.data.store import Prepared, Ragged, write_store
+    from mmsa.data.ragged import Ragged
+    from mmsa.data.store import Prepared, write_store
     from mmsa.dataset.synthetic import Synthetic
 
     folder = tmp_path_factory.mktemp("data")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.crash_points import failing_points, points, prepared_until
 from tests.crash_scenarios import (
     FailedRun,
     FirstRun,
@@ -17,9 +18,6 @@ from tests.crash_scenarios import (
     Scenario,
     Search,
     TypedAgain,
-    failing_points,
-    points,
-    prepared_until,
 )
 from tests.warm import CONTEXT
 

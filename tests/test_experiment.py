@@ -68,7 +68,7 @@ def test_the_same_seed_gives_the_same_run_whoever_looks_on_and_another_seed_anot
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     other = mmsa.run([*small, *EVERYTHING, "seed=4"], quiet=True)
     with monkeypatch.context() as patch:
-        patch.setattr(experiment, "make_fabric", that_fills_memory)
+        patch.setattr("mmsa.build.make_fabric", that_fills_memory)
         second = mmsa.run([*small, *EVERYTHING, "seed=3"], quiet=True)
     monkeypatch.setattr("mmsa.display._Screen.isatty", lambda screen: True)
     monkeypatch.setenv("TERM", "xterm")

@@ -37,11 +37,11 @@ from mmsa.analysis.result_figures import draw_differences, draw_scores
 from mmsa.analysis.runs import Group, Run, read_run
 from mmsa.commands import quoted
 from mmsa.drawing import drawn
+from mmsa.earlier_run import find_store
 from mmsa.errors import printable, printable_lines
 from mmsa.parts import check_nodes
 from mmsa.record import RunRecord
 from mmsa.reporting import report_errors
-from mmsa.resume import find_store
 from mmsa.run_folder import read_config, read_rows
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.report import rerun_note, study_line, text
@@ -189,7 +189,7 @@ SHOWN = pytest.param("whole", RESUMED.values[1], 800, marks=pytest.mark.slow)
 
 def repeat(folder: Path) -> None:
     """Train it again, and say what is found."""
-    rerun.rerun(folder, None, lambda text: print(printable_lines(text)))
+    rerun.rerun(folder)
 
 
 REPEATED = pytest.param("whole", repeat, 500, marks=pytest.mark.slow)

@@ -20,10 +20,9 @@ from omegaconf import OmegaConf
 
 from mmsa import cli, parts
 from mmsa.compose import compose
-from mmsa.journal import SWEEP_VARIABLE
 from mmsa.multirun import MultirunCallback
 from mmsa.record import RunRecord
-from mmsa.run_folder import NUM_RUNS_VARIABLE
+from mmsa.run_folder import NUM_RUNS_VARIABLE, SWEEP_VARIABLE
 from tests.conftest import ROOT
 from tests.test_command_line import own_methods, start_python
 from tests.warm import Program, train, typed

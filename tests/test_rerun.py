@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 import mmsa
-from mmsa import cli, rerun
+from mmsa import cli, rerun, train
 from mmsa.analysis.predictions import Predictions
 from mmsa.analysis.repetition import CLASS_TOLERANCE, TOLERANCE, Results, differences, verdict
 from mmsa.analysis.runs import by_configuration
@@ -27,7 +27,9 @@ from mmsa.errors import ConfigError, DataError, MmsaError
 from mmsa.experiment import RunResult
 from mmsa.record import Git, RunRecord
 from mmsa.repairs import Repair
+from mmsa.repeating import _changes, repetition_of
 from mmsa.run_folder import read_config
+from mmsa.training.trainer import Trainer
 from tests.conftest import ROOT
 from tests.house.command_lines import parse
 from tests.test_experiment import stop_after
@@ -132,7 +134,7 @@ def test_a_run_in_several_pieces_is_repeated_to_the_bit(trained: Path, capsys: p
         mmsa.run(overrides, quiet=True)
     (pieces,) = trained.parent.glob("*_pieces")
     with pytest.raises(ConfigError, match=r"is failed: a finished run is needed\.\n  type ") as refused:
-        rerun.rerun(pieces, None, print)
+        rerun.rerun(pieces)
     line = str(refused.value).partition("  type ")[2].partition(" to finish it")[0]
     mmsa.run(shlex.split(line)[2:], quiet=True)
     assert read_config(pieces).trainer.resume and "equal to the bit" in again(pieces, capsys)
@@ -140,25 +142,61 @@ def test_a_run_in_several_pieces_is_repeated_to_the_bit(trained: Path, capsys: p
     assert read_config(new).trainer.resume is None and RunRecord.read(new).repeats == pieces.name
 
 
+def test_a_repetition_that_was_stopped_is_compared_by_the_line_that_resumes_it(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after(patch, 2)
+        again(trained, capsys)
+    (line,) = re.findall(r"^resume it: (.*)$", capsys.readouterr().out, re.M)
+
+    def resumed(code: int | None = None) -> str:
+        monkeypatch.setattr("sys.argv", ["train.py"])
+        if code is None:
+            train.start(shlex.split(line)[2:])
+        else:
+            with pytest.raises(SystemExit, match=str(code)):
+                train.start(shlex.split(line)[2:])
+        return capsys.readouterr().out
+
+    printed = resumed()
+    assert printed.startswith(f"{trained} again, on data ") and f"\n{SAME}" in printed
+    assert printed.endswith(f"compared with {trained}: equal to the bit\n")
+    with_history(trained, "valid/mae", 2)
+    new = newest(trained)
+    changed(new / "result.json", lambda record: record.update(repeats=str(trained)))  # as of a run that is elsewhere
+    changed(new / "config.yaml", lambda config: config["trainer"].update(max_epochs=4))  # as if it was typed
+    printed = resumed(code=1)
+    assert "is finished: nothing is left to train" in printed and printed.endswith(f"with {trained}: differs\n")
+    assert "\ndiffers from then, or may:\n  trainer.max_epochs: 3 then, 4 now\n  valid/mae from epoch 2 " in printed
+    shutil.rmtree(trained)
+    assert "it is not compared with the run that it repeats: " in resumed()
+
+
 def test_a_difference_is_listed_and_is_within_the_tolerance_only_on_another_machine(
     trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_history(trained, "valid/mae", 1 + TOLERANCE / 10)
     printed = again(trained, capsys, code=1)
-    found = RunResult({}, {}, 0.0, None, newest(trained))
-    monkeypatch.setattr("mmsa.experiment.run", lambda *_, **__: found)  # which comes to the same
+    new = newest(trained)
+
+    def compared(capsys: pytest.CaptureFixture[str], code: int = 0) -> str:
+        found = repetition_of(new, RunRecord.read(new), print)
+        assert found is not None and found.compare() is not bool(code)
+        return capsys.readouterr().out
+
     assert re.search(r"^  valid/mae from epoch 2 on: \S+ then, \S+ now \(\S+\)(; most in epoch 3, .*)?$", printed, re.M)
     assert printed.endswith("differs: the same code, libraries and machine have to give equal bits\n")
 
     changed(trained / "result.json", lambda record: record["environment"].update(torch="2.0.0"))
-    printed = again(trained, capsys)
+    printed = compared(capsys)
     assert re.search(r"^  torch: 2\.0\.0 then, \S+ now$", printed, re.M)
     assert printed.endswith(
         f"within the tolerance of {TOLERANCE:g} (classes: {CLASS_TOLERANCE:.0%} of the utterances)\n"
     )
     assert "beyond" not in printed
     with_history(trained, "valid/mae", 1 + 10 * TOLERANCE)
-    printed = again(trained, capsys, code=1)
+    printed = compared(capsys, code=1)
     assert re.search(r"^  valid/mae from epoch 2 on: .*, beyond the tolerance$", printed, re.M)
     assert printed.endswith(": differs\n")
 
@@ -175,7 +213,7 @@ def test_all_that_may_change_a_bit_is_listed_before_training(
     changed(trained / "config.yaml", lambda config: config["device"].update(deterministic=False))
     repair = Repair(1000, "mmsa.fusion.attention", "the change")
     monkeypatch.setattr("mmsa.analysis.outdated.repairs", lambda: (repair,))
-    monkeypatch.setattr("mmsa.experiment.run", lambda *_, **__: pytest.fail("not yet"))
+    monkeypatch.setattr(Trainer, "fit", lambda *_, **__: pytest.fail("not yet"))
     with pytest.raises(pytest.fail.Exception):
         again(trained, capsys)
     printed = capsys.readouterr().out
@@ -197,7 +235,7 @@ def test_uncommitted_changes_are_never_the_same_code(trained: Path) -> None:
     dirty = record.model_copy(update={"git": Git(commit=record.git.commit, dirty=True)})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mmsa.provenance.git_state", lambda: dirty.git)
-        (_, line) = rerun._changes(trained, dirty, read_config(trained), "cpu")
+        (_, line) = _changes(trained, dirty, trained, dirty)
     assert line == "  code: c0ffeec0ffee with uncommitted changes then and now"
 
 
@@ -216,7 +254,7 @@ def test_a_run_finds_its_data_or_says_how_to_get_them(
     with pytest.raises(
         DataError, match=r"No store \w+, which .*\n  type --data FOLDER[\s\S]*\n  or type mmsa "
     ) as gone:
-        rerun.rerun(folder, None, print)
+        rerun.rerun(folder)
     assert "compared with" in again(folder, capsys, "--data", str(former / "elsewhere"), code=1), "repaired since"
 
     line = str(gone.value).partition("  or type ")[2].partition(" to make it again")[0]
@@ -224,14 +262,14 @@ def test_a_run_finds_its_data_or_says_how_to_get_them(
     monkeypatch.chdir(former / "elsewhere")
     changed(folder / "result.json", lambda record: record["data"].update(source="former.npz"))
     with pytest.raises(DataError, match="No store") as gone:
-        rerun.rerun(folder, None, print)
+        rerun.rerun(folder)
     line = str(gone.value).partition("  or type ")[2].partition(" to make it again")[0]
     cli.command(shlex.split(line.replace("FILE_OR_FOLDER", str(former / "renamed.npz")))[1:])
     changed(folder / "config.yaml", lambda config: config["dataset"].update(num_folds=3, held_out=0))
     with pytest.raises(
         DataError, match=r"now the same data have dataset\.held_out=0[\s\S]*\n  restore its config\.yaml"
     ):
-        rerun.rerun(folder, None, print)
+        rerun.rerun(folder)
 
 
 def test_what_cannot_be_repeated_is_refused(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,7 +279,7 @@ def test_what_cannot_be_repeated_is_refused(trained: Path, monkeypatch: pytest.M
         path.write_text(kept)
         changed(path, lambda values: values.update(record))
         with pytest.raises(MmsaError) as refused:
-            rerun.rerun(trained, None, print)
+            rerun.rerun(trained)
         return str(refused.value)
 
     said = refusal(trial=3, sweep="mmlatch")
@@ -275,10 +313,10 @@ def test_what_cannot_be_repeated_is_refused(trained: Path, monkeypatch: pytest.M
 def test_a_new_run_is_written_and_tracked_where_the_user_is(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cfg, store = read_config(trained), Store.open(Path(RunRecord.read(trained).data.store))
     cfg.tracking = {"_target_": "mmsa.tracking.mlflow.MLflowTracker", "uri": "https://elsewhere.org"}
-    rerun._place(cfg, trained, store)
+    assert rerun._place(cfg, trained, store)
     assert Path(cfg.paths.outputs).resolve() == trained.parents[1].resolve() and cfg.tracking.uri is None
     monkeypatch.setattr(os, "access", lambda path, mode: path != trained.absolute().parent)
-    rerun._place(cfg, trained, store)
+    assert not rerun._place(cfg, trained, store)
     assert (cfg.paths.outputs, cfg.paths.data) == ("outputs", str(store.path.parent))
 
 

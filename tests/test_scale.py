@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmsa.data.store import Prepared, Ragged, offsets_of, write_store
+from mmsa.data.ragged import Ragged, offsets_of
+from mmsa.data.store import Prepared, write_store
 from tests.conftest import ROOT
 
 LIMIT = 1 << 30

@@ -14,9 +14,9 @@ import mmsa
 from mmsa import build, cli
 from mmsa.compose import compose
 from mmsa.errors import ConfigError, DataError
-from mmsa.journal import SWEEP_VARIABLE, source_of_multirun
+from mmsa.provenance import source_of_multirun
 from mmsa.record import DataRecord, RunRecord
-from mmsa.run_folder import run_name
+from mmsa.run_folder import SWEEP_VARIABLE, run_name
 from mmsa.sweep import setup, worker
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.storage import open_study

@@ -11,7 +11,8 @@ import pytest
 
 import mmsa
 from mmsa import cli
-from mmsa.data.store import Prepared, Ragged, write_store
+from mmsa.data.ragged import Ragged
+from mmsa.data.store import Prepared, write_store
 from mmsa.errors import DataError
 from tests.test_former import WRITTEN
 

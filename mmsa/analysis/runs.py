@@ -12,7 +12,7 @@ from mmsa.analysis.choices import chosen
 from mmsa.analysis.layout import counted
 from mmsa.errors import DataError, printable
 from mmsa.record import NO_SEED, RunRecord
-from mmsa.run_folder import OF_THE_RUN, flat_parameters, override_key, stored_config, value_text
+from mmsa.run_folder import OF_STEPS, OF_THE_RUN, flat_parameters, override_key, stored_config, value_text
 
 Options = frozenset[tuple[str, str]]
 # Options, or whole groups, that change nothing of what one seed computes on one fold.
@@ -23,8 +23,7 @@ _NOT_CONFIGURATION = (
     "dataset.source",
     "dataset.glove",
     "dataset.doctor",
-    "device.pack_seeds",
-    "device.graphs",
+    *(f"device.{option}" for option in OF_STEPS),
     *(f"trainer.{option}" for option in OF_THE_RUN),
     "tracking",
     "paths",

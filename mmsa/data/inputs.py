@@ -9,7 +9,8 @@ import numpy as np
 from torch import Tensor
 
 from mmsa.data.normalise import Normalizer
-from mmsa.data.store import PAUSE, Ragged, Store
+from mmsa.data.ragged import Ragged
+from mmsa.data.store import PAUSE, Store
 from mmsa.errors import DataError
 from mmsa.types import Pieces
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from mmsa.data.store import FOLDS, Ragged, Store
+from mmsa.data.ragged import Ragged
+from mmsa.data.store import FOLDS, Store
 
 _BLOCK = 1 << 23
 _SHOWN_IDS = 20

@@ -23,7 +23,6 @@ from mmsa.errors import ConfigError, DataError
 from mmsa.experiment import fit_beside
 from mmsa.importing.predictions import Lines, Part
 from mmsa.importing.sheet import Sheet, read_sheet
-from mmsa.journal import data_record
 from mmsa.occupancy import give_back, named, new_folder, run_folders
 from mmsa.overrides import without_secret
 from mmsa.parts import check_nodes
@@ -141,7 +140,7 @@ def _record(
         seed=seed,
         dataset=store.dataset,
         task=type(task).__name__.lower(),
-        data=data_record(store),
+        data=provenance.data_record(store),
         monitor=f"valid/{task.monitor}",
         mode=task.mode,
         primary=task.shown,

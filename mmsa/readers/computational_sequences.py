@@ -13,7 +13,8 @@ import numpy as np
 
 from mmsa.data.allowance import Allowance
 from mmsa.data.prepare import Progress, silent
-from mmsa.data.store import FOLDS, PAUSE, Prepared, Ragged, offsets_of
+from mmsa.data.ragged import Ragged, offsets_of
+from mmsa.data.store import FOLDS, PAUSE, Prepared
 from mmsa.errors import ConfigError, DataError
 from mmsa.readers.align import EPSILON, mean_onto, overlapping
 from mmsa.readers.segments import are_segments, read_segments, targets_of

@@ -11,7 +11,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from mmsa.data.prepare import Progress, silent
-from mmsa.data.store import PAUSE, Ragged
+from mmsa.data.ragged import Ragged
+from mmsa.data.store import PAUSE
 from mmsa.errors import DataError
 
 _CHUNK = 1 << 22

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from mmsa.data.naming import EMOTIONS
-from mmsa.data.store import FOLDS, Prepared, Ragged, offsets_of, release
+from mmsa.data.ragged import Ragged, offsets_of, release
+from mmsa.data.store import FOLDS, Prepared
 from mmsa.errors import DataError
 from mmsa.readers.ids import as_text
 from mmsa.readers.spool import Held, Spool

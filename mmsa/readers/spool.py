@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmsa.data.store import Ragged, offsets_of
+from mmsa.data.ragged import Ragged, offsets_of
 from mmsa.errors import DataError
 
 

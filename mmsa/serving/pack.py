@@ -22,15 +22,16 @@ from mmsa.commands import quoted
 from mmsa.config import parameters
 from mmsa.data.batches import Fold
 from mmsa.data.loading import Loading
-from mmsa.data.store import FOLDS, Prepared, Ragged, Store
+from mmsa.data.ragged import Ragged
+from mmsa.data.store import FOLDS, Prepared, Store
 from mmsa.data.word_vectors import TEXT
+from mmsa.earlier_run import check_finished
 from mmsa.errors import ConfigError, DataError
 from mmsa.files import written
-from mmsa.journal import data_record
 from mmsa.parts import target_of
 from mmsa.program import program
+from mmsa.provenance import data_record
 from mmsa.record import RunRecord
-from mmsa.resume import check_finished
 from mmsa.run_folder import is_hidden, override_key, shown_value, write_text
 from mmsa.serving.card import FORMAT, GROUPS, INPUTS, PIECES, Card, Member, Reads, TrainedOn, digest_of, without_folders
 from mmsa.serving.packed import PackedModel, load_packed, loading_values

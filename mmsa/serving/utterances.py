@@ -14,7 +14,8 @@ import numpy as np
 
 from mmsa import build
 from mmsa.compose import compose
-from mmsa.data.store import FOLDS, PAUSE, Prepared, Ragged, Store, is_store, offsets_of
+from mmsa.data.ragged import Ragged, offsets_of
+from mmsa.data.store import FOLDS, PAUSE, Prepared, Store, is_store
 from mmsa.data.word_vectors import TEXT
 from mmsa.errors import DataError, printable
 from mmsa.overrides import text_override

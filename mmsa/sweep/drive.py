@@ -21,7 +21,7 @@ from mmsa.occupancy import run_folders
 from mmsa.secrets import hidden
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.report import short, standing, under_way
-from mmsa.sweep.running import former_record, why_apart_in_trials
+from mmsa.sweep.running import APART, former_record, why_apart_in_trials
 from mmsa.sweep.study_run import StudyRun
 from mmsa.sweep.summary import Summary, TrialRecord, summarise
 from mmsa.sweep.trials import MOST_SEEDS
@@ -52,6 +52,7 @@ class SweepDisplay:
     def __post_init__(self) -> None:
         self._states: list[tuple[TrialState, object]] | None = None
         self._told = {trial.number for trial in self.study.get_trials(deepcopy=False) if trial.state.is_finished()}
+        self._apart = self.study.user_attrs.get(APART)
         self.complete, self.num_ended = False, len(self._told)
         self._new: list[float] = []
         self._began = self._shown = time.monotonic()
@@ -85,6 +86,9 @@ class SweepDisplay:
             self._rest(began)
             return
         summary = summarise(self.study)
+        if self._apart is None and (apart := self.study.user_attrs.get(APART)):
+            self._apart = apart
+            self.say(apart)
         self._rest(began)
         rows = {row.number: row for row in summary.rows}
         ended = [trial for trial in trials if trial.state.is_finished() and trial.number not in self._told]

@@ -27,6 +27,7 @@ from mmsa.settling import settle
 from mmsa.summaries import renew_summaries
 from mmsa.sweep.checking import check_sweep
 from mmsa.sweep.drive import SweepDisplay, note_on_seeds, opening_lines, usual_seconds
+from mmsa.sweep.endings import end_overdue, note_death
 from mmsa.sweep.lasting import StorageAway, at_once
 from mmsa.sweep.launching import Launched
 from mmsa.sweep.options import SweepSpec
@@ -36,7 +37,6 @@ from mmsa.sweep.slots import SlotPlan, SlotRules, choose_slots
 from mmsa.sweep.study_run import RUN_ID, StudyRun, ended_as
 from mmsa.sweep.summary import summarise
 from mmsa.sweep.supervisor import POLL_SECONDS, Limits, Supervisor
-from mmsa.sweep.trials import end_overdue, note_death
 from mmsa.sweep.weights import drop_weights
 from mmsa.sweep.worker import entered
 from mmsa.tracking.mlflow import MLflowTracker

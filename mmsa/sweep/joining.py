@@ -7,13 +7,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
+from mmsa.compose import typed_config_folders
 from mmsa.errors import MmsaError
-from mmsa.resume import config_folders
 from mmsa.sweep.options import SPEC_FILE, SweepSpec
 from mmsa.sweep.slots import Slot
 from mmsa.sweep.supervisor import POLL_SECONDS, Limits, Supervisor
@@ -37,12 +38,17 @@ def join(folder: Path) -> None:
     spec.check_complete()
     limits = Limits.of(spec.options, seconds_since_saved(folder))
     slot = Slot(f"job {os.getpid()} on {os.uname().nodename}", lock=f"job {os.getpid()}", environment={})
-    came: list[int] = []
-    with Supervisor(folder, (slot,), limits, print, *_of_trials(spec), config_folders()) as supervisor:
+    began, came = time.time(), list[int]()
+    with Supervisor(folder, (slot,), limits, print, *_of_trials(spec), typed_config_folders()) as supervisor:
         formers = {n: signal.signal(n, lambda number, frame: came.append(number)) for n in (signal.SIGTERM, *WARNINGS)}
         while not came and supervisor.step():
             time.sleep(POLL_SECONDS)
+        (seat,) = supervisor.seats
+        if seat.process is not None:
+            seat.look()
     launchers: dict[int, Any] = {number: formers[number] for number in WARNINGS if callable(formers[number])}
+    if any(_at_time_limit(launchers[number]) for number in came if number in launchers):
+        _end_stalled(folder, [*seat.trials], began)
     for number in WARNINGS:
         signal.signal(number, formers[number] or signal.SIG_DFL)
     if came and launchers:
@@ -74,6 +80,22 @@ def _of_trials(spec: SweepSpec) -> tuple[Callable[[int, str], bool], Callable[[i
         return made[which](number, reason)
 
     return partial(call, 0), partial(call, 1)
+
+
+def _at_time_limit(launcher: Any) -> bool:
+    """Whether submitit, whose handler of a warning this is, takes it for that of the time limit: others mean less."""
+    timed_out = getattr(getattr(launcher, "__self__", None), "has_timed_out", None)
+    return timed_out is not None and timed_out()
+
+
+def _end_stalled(folder: Path, numbers: Sequence[int], began: float) -> None:
+    """End those of the trials that this job has handed back which gain nothing by starting again."""
+    from mmsa.sweep.endings import end_stalled
+    from mmsa.sweep.storage import open_study
+
+    with suppress(MmsaError):  # a storage that is away: another job will see
+        for number in numbers:
+            end_stalled(open_study(folder), number, began)
 
 
 def _have_it_start_again(came: Sequence[int], launchers: Mapping[int, Any]) -> None:

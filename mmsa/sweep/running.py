@@ -6,6 +6,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,8 @@ WILCOXON_P = 0.13
 """Below it a trial's seeds are behind those of the best: three worse ones of three have 0.125."""
 REPORT_PAUSE = 30.0
 """Seconds for which a trial reports no epoch to a storage that did not answer; it reports the missed ones later."""
+APART = "seeds apart"
+"""Attribute of a study: why seeds that were to train together did not, as their first joint step showed."""
 
 
 def make_pruner(name: str, min_epochs: int) -> BasePruner:
@@ -141,7 +144,12 @@ class TrialRunner:
         """The objectives of the seeds that train together."""
         joint = {seed: member for seed, member in members.items() if member is not None and member.together}
         bodies = [partial(self._seed, trial, varying, seed, False, member) for seed, member in joint.items()]
-        return dict(zip(joint, Lockstep([*joint.values()], bodies, lambda line: None).run(), strict=True))
+        return dict(zip(joint, Lockstep([*joint.values()], bodies, self.note_apart).run(), strict=True))
+
+    def note_apart(self, line: str) -> None:
+        """Keep for the sweep's display why seeds train one after the other."""
+        with suppress(StorageAway), at_once():  # the next trial finds it too
+            self.study.set_user_attr(APART, line)
 
     def _overrides(self, varying: Sequence[str], seed: int | None) -> list[str]:
         return [*self.space.fixed, *varying, *([f"seed={seed}"] if seed is not None else [])]

@@ -28,6 +28,7 @@ from mmsa.overrides import text_override, typed_key, typed_overrides
 from mmsa.run_folder import override_key
 from mmsa.secrets import address
 from mmsa.sweep.checking import CheckedSweep, first_configuration
+from mmsa.sweep.endings import failures
 from mmsa.sweep.options import Search, SweepSpec, is_server
 from mmsa.sweep.points import FAILED_BEFORE
 from mmsa.sweep.running import TrialRunner, make_pruner
@@ -35,7 +36,7 @@ from mmsa.sweep.sampling import is_grid, make_sampler, sampler_name
 from mmsa.sweep.space import Space, grid_points, read_space
 from mmsa.sweep.storage import choose_storage, open_storage, open_study
 from mmsa.sweep.summary import ATTRIBUTE, DATA_KEYS, StudyRecord
-from mmsa.sweep.trials import TrialDesk, failures, study_lock
+from mmsa.sweep.trials import TrialDesk, study_lock
 from mmsa.tracking.database import default_uri
 
 ELSEWHERE = re.compile(r"[+~]*(paths|tracking|device|name)([./@=]|$)")

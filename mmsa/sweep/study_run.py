@@ -14,11 +14,11 @@ from mmsa import parts
 from mmsa.errors import MmsaError
 from mmsa.occupancy import is_under_way
 from mmsa.run_folder import override_key
+from mmsa.sweep.endings import num_failed
 from mmsa.sweep.options import SPEC_FILE, SweepSpec
 from mmsa.sweep.report import rerun_note, text
 from mmsa.sweep.storage import open_study
 from mmsa.sweep.summary import Summary, summarise
-from mmsa.sweep.trials import num_failed
 from mmsa.tracking.mlflow import MLflowTracker
 from mmsa.tracking.tracker import RunInfo
 

@@ -17,8 +17,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from mmsa.errors import MmsaError
 from mmsa.locks import Lock, holder, lock_file, place
 from mmsa.sweep.claims import LEASE_SECONDS, OWNER, Claim, Watch, claim_number
+from mmsa.sweep.endings import STALLED, num_failed
 from mmsa.sweep.lasting import ASKED
-from mmsa.sweep.points import POINT, Points, failed_before
+from mmsa.sweep.points import POINT, Points
 
 SETTLE_SECONDS = 2.0
 """How long two hosts that claim the same abandoned trial wait to see whose name stands."""
@@ -172,7 +173,9 @@ class TrialDesk:
             if self._is_mine(trial):
                 frozen = self.study._storage.get_trial(trial._trial_id)
                 trial.set_user_attr("attempts", frozen.user_attrs["attempts"] - 1)
-                trial.set_user_attr("reached", self.reached(frozen))
+                reached = self.reached(frozen)
+                trial.set_user_attr(STALLED, reached <= frozen.user_attrs.get("reached", -1))
+                trial.set_user_attr("reached", reached)
 
     def close(self) -> None:
         """This worker takes no further trials."""
@@ -302,36 +305,3 @@ def study_lock(study: str) -> Path:
 def worker_lock(worker: str) -> Path:
     """File of the lock that a worker holds for as long as it lives."""
     return lock_file(f"worker-{worker}")
-
-
-def num_failed(study: Study, trials: Sequence[FrozenTrial]) -> int:
-    """How many trials failed since the sweep's command last ran: earlier failures may have been fixed."""
-    before = failed_before(study)
-    return sum(trial.number not in before for trial in failures(trials))
-
-
-def failures(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The trials that failed; those that were only asked for too often are none."""
-    return [trial for trial in trials if trial.state == TrialState.FAIL and not trial.user_attrs.get("surplus")]
-
-
-def note_death(study: Study, number: int, reason: str) -> None:
-    """Keep how a worker of this host died, for the case that nobody brings its trial to an end."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if trial.number == number and (trial.user_attrs.get(OWNER) or {}).get("place") == place():
-            study._storage.set_trial_user_attr(trial._trial_id, "death", reason)
-
-
-def end_overdue(study: Study, number: int, reason: str, teaches: bool) -> None:
-    """End a trial of a worker of this host, which is then stopped and finds that it is no longer its own.
-
-    Args:
-        study: the study.
-        number: of the trial.
-        reason: why it is ended.
-        teaches: it counts as pruned, from which a sampler learns; otherwise as failed.
-    """
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if trial.number == number and (trial.user_attrs.get(OWNER) or {}).get("place") == place():
-            study._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
-            study.tell(number, state=TrialState.PRUNED if teaches else TrialState.FAIL)

@@ -147,7 +147,7 @@ def run_all(desk: TrialDesk, runner: TrialRunner, trials: Sequence[Trial], stop:
         packing, kept = Packing(seeds=tuple(trial.params["seed"] for trial in trials)), Kept()
         members = [Member(Display(quiet=True), packing, kept) for _ in trials]
         bodies = [partial(run_one, desk, runner, *each) for each in zip(trials, members, strict=True)]
-        return all(Lockstep(members, bodies, lambda line: None).run())
+        return all(Lockstep(members, bodies, runner.note_apart).run())
     except Stopped:
         if stop.wait(1.0):  # by the parent; what else sends a signal may do so for ever, and counts as a death
             with suppress(StorageAway), at_once():

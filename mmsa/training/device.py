@@ -34,15 +34,13 @@ def make_fabric(
     precision: Literal["32-true", "bf16-mixed"],
     deterministic: bool,
     threads: int,
-    pack_seeds: str = "off",
-    graphs: str = "off",
     devices: int = 1,
     rank: int = 0,
     port: int | None = None,
 ) -> Fabric:
     """The device and precision of this process, with its number of threads and determinism set.
 
-    Args: as `mmsa.config.DeviceOptions` says; `pack_seeds` and `graphs` are of trainers. Of several devices also
+    Args: as `mmsa.config.DeviceOptions` says; of several devices also
         rank: of this process among the `devices` ones, from 0.
         port: where they meet; None finds a free one.
 

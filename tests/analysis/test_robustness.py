@@ -23,8 +23,8 @@ from mmsa.analysis.robustness import Probe, difference, robustness_lines
 from mmsa.analysis.runs import Group, read_run
 from mmsa.analysis.significance import Interval
 from mmsa.cli import command
+from mmsa.earlier_run import store_of
 from mmsa.errors import ConfigError, DataError
-from mmsa.resume import store_of
 from mmsa.trained import TrainedRun
 
 AddRun = Callable[..., Path]

@@ -14,7 +14,8 @@ import torch
 from mmsa.data.batches import Data, Fold
 from mmsa.data.loading import Loading
 from mmsa.data.normalise import CLIP, Standardisation
-from mmsa.data.store import Prepared, Ragged, Store, write_store
+from mmsa.data.ragged import Ragged
+from mmsa.data.store import Prepared, Store, write_store
 from mmsa.errors import DataError
 
 WIDTHS = {"text": 4, "audio": 3}
@@ -200,7 +201,7 @@ def test_blocks_of_rows_give_the_statistics_and_means_of_the_whole_in_little_mem
     store = store_of(tmp_path / "made.h5", replace(rows, features={**rows.features, "text": wide}))
     whole = Data(store, ["text", "audio"])
     means = whole.fold("train").pooled()
-    monkeypatch.setattr("mmsa.data.store._BLOCK", 1 << 14)
+    monkeypatch.setattr("mmsa.data.ragged._BLOCK", 1 << 14)
     tracemalloc.start()
     data = Data(store, ["text", "audio"])
     pooled = data.fold("train").pooled()

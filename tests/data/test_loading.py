@@ -16,7 +16,8 @@ from mmsa.data.batches import Data
 from mmsa.data.inputs import resample
 from mmsa.data.loading import Loading
 from mmsa.data.normalise import Standardisation
-from mmsa.data.store import PAUSE, Ragged, Store
+from mmsa.data.ragged import Ragged
+from mmsa.data.store import PAUSE, Store
 from mmsa.errors import ConfigError
 from tests.data.test_batches import prepared, store_of
 from tests.data.test_word_pieces import Characters, worded

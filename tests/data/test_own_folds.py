@@ -13,7 +13,8 @@ import torch
 from mmsa.data.batches import Data
 from mmsa.data.loading import Loading
 from mmsa.data.own_folds import own_folds, own_folds_lines, parts_of
-from mmsa.data.store import FOLDS, Prepared, Ragged, Store, write_store
+from mmsa.data.ragged import Ragged
+from mmsa.data.store import FOLDS, Prepared, Store, write_store
 from mmsa.errors import ConfigError, DataError
 
 SIZES = {"a": 9, "b": 1, "c": 4, "d": 4, "e": 6, "f": 2, "g": 1, "h": 1, "i": 5, "j": 3}

@@ -10,7 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
-from mmsa.data.store import Prepared, Ragged, Store, write_store
+from mmsa.data.ragged import Ragged
+from mmsa.data.store import Prepared, Store, write_store
 from mmsa.errors import DataError
 from tests.warm import CONTEXT
 

@@ -14,7 +14,8 @@ from mmsa import build
 from mmsa.compose import compose
 from mmsa.data.batches import Data
 from mmsa.data.loading import Loading
-from mmsa.data.store import FOLDS, Prepared, Ragged, Store, write_store
+from mmsa.data.ragged import Ragged
+from mmsa.data.store import FOLDS, Prepared, Store, write_store
 from mmsa.errors import DataError
 from mmsa.training.classification import Classification
 from tests.data.test_word_pieces import Characters

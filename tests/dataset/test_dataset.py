@@ -18,7 +18,8 @@ import pytest
 from mmsa.data.batches import Data
 from mmsa.data.loading import Loading
 from mmsa.data.prepare import add_integrity, build_once, describe, hash_files
-from mmsa.data.store import FOLDS, Prepared, Ragged, Store
+from mmsa.data.ragged import Ragged
+from mmsa.data.store import FOLDS, Prepared, Store
 from mmsa.dataset.cmu_mosei import CmuMosei
 from mmsa.dataset.cmu_mosi import CmuMosi
 from mmsa.dataset.dataset import Dataset

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from mmsa.data.naming import EMOTIONS
-from mmsa.data.store import Prepared, Ragged, Store, write_store
+from mmsa.data.ragged import Ragged
+from mmsa.data.store import Prepared, Store, write_store
 from mmsa.dataset.cmu_mosi import CmuMosi
 from mmsa.dataset.ur_funny import UrFunny
 from mmsa.doctor import measures

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmsa.data.store import Ragged
+from mmsa.data.ragged import Ragged
 from mmsa.errors import DataError
 from mmsa.readers.padding import PaddedFold, Side, padded_rows, strip_folds
 from tests.readers.pickles import padded

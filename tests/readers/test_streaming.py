@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmsa.data.store import Ragged, Store, write_store
+from mmsa.data.ragged import Ragged
+from mmsa.data.store import Store, write_store
 from mmsa.errors import DataError
 from mmsa.readers.computational_sequences import read_sequences
 from mmsa.readers.sequence_file import write_sequence
@@ -132,7 +133,7 @@ def test_a_corpus_of_the_size_of_mosei_is_prepared_in_little_memory(
 def test_where_the_steps_waited_changes_no_bit_of_a_store(
     at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mmsa.data.store._BLOCK", at_once)
+    monkeypatch.setattr("mmsa.data.ragged._BLOCK", at_once)
     files = write_corpus(tmp_path, tiny_sequences())
     mapped = read_sequences(files, fold_of={"a": "train", "b": "valid", "c": "test"}, folder=tmp_path)
     assert all(isinstance(ragged.values, np.memmap) for ragged in mapped.features.values())
@@ -155,7 +156,7 @@ def test_blocks_are_the_values_in_order_whatever_their_size(tmp_path: Path, monk
             spool.append(values[start : start + 9])
         mapped = spool.array()
     for size in (1, 12, 100, 1 << 24):
-        monkeypatch.setattr("mmsa.data.store._BLOCK", size)
+        monkeypatch.setattr("mmsa.data.ragged._BLOCK", size)
         for array in (values, mapped):
             ragged = Ragged(array, np.array([0, 50]))
             assert np.concatenate(list(ragged.blocks())).tobytes() == values.tobytes()

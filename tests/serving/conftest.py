@@ -11,9 +11,10 @@ from omegaconf import OmegaConf
 
 from mmsa import build
 from mmsa.compose import compose
-from mmsa.data.store import FOLDS, Prepared, Ragged, Store, write_store
+from mmsa.data.ragged import Ragged
+from mmsa.data.store import FOLDS, Prepared, Store, write_store
 from mmsa.dataset.synthetic import Synthetic
-from mmsa.journal import data_record
+from mmsa.provenance import data_record
 from mmsa.run_folder import write_json, write_text
 from mmsa.secrets import as_stored
 from mmsa.training.checkpoints import save_checkpoint

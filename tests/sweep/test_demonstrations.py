@@ -9,6 +9,7 @@ import random
 import shlex
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -61,6 +62,32 @@ def busy_share(spans: dict[str, list[tuple[float, float]]], num_slots: int) -> f
     first, last = min(begin for begin, _ in every), max(begin for begin, _ in every)
     busy = sum(max(0.0, min(end, last) - begin) for begin, end in every)
     return busy / (num_slots * (last - first))
+
+
+def kill_workers(
+    parent: Program,
+    draw: random.Random,
+    pause: tuple[float, float],
+    enough: Callable[[int], bool],
+    may: Callable[[], bool] = lambda: True,
+) -> int:
+    """Kill workers of a sweep, of which the choice is random, until it ends; returns how many.
+
+    Args:
+        parent: the sweep's.
+        draw: chooses.
+        pause: least and most seconds before each.
+        enough: whether so many are enough.
+        may: whether one may be killed now.
+    """
+    killed = 0
+    while parent.poll() is None and not enough(killed):
+        time.sleep(draw.uniform(*pause))
+        with suppress(psutil.NoSuchProcess):  # one that has just ended
+            if may() and (workers := psutil.Process(parent.pid).children()):
+                draw.choice(workers).kill()
+                killed += 1
+    return killed
 
 
 def sleeping_methods(folder: Path) -> tuple[list[str], dict[str, str]]:
@@ -181,12 +208,7 @@ def test_killed_workers_and_parents_cost_nothing(
     killed = 0
     for part, until in enumerate((20, 40, 60)):
         with Program(*command) as parent:
-            while num_done() < until and parent.poll() is None:
-                time.sleep(draw.uniform(2.0, 5.0))
-                with suppress(psutil.NoSuchProcess):  # one that has just ended
-                    if workers := psutil.Process(parent.pid).children():
-                        draw.choice(workers).kill()
-                        killed += 1
+            killed += kill_workers(parent, draw, (2.0, 5.0), enough=lambda _, until=until: num_done() >= until)
             if part < 2:
                 parent.kill()
     done = train(*command)
@@ -210,15 +232,15 @@ def test_killed_workers_of_a_grid_whose_seeds_train_together_cost_nothing(
     draw = random.Random(0)
     command = [*short, "sweep=grid", "seed=range(1,9)", "optimizer.lr=0.001,0.002,0.003", "sweep.study=study"]
     command += ["sweep.retries=20", "sweep.slots=[cpu,cpu]", "tracking=mlflow", "trainer.max_epochs=6"]
-    outputs, killed = tmp_path / "outputs", 0
+    outputs = tmp_path / "outputs"
     with Program(*command) as parent:
-        while parent.poll() is None:
-            time.sleep(draw.uniform(0.5, 1.5))
-            with suppress(psutil.NoSuchProcess):
-                workers = [child for child in psutil.Process(parent.pid).children() if killed < 12]
-                if workers and list(outputs.glob("runs/*/checkpoints/last.pt")):
-                    draw.choice(workers).kill()
-                    killed += 1
+        killed = kill_workers(
+            parent,
+            draw,
+            (0.5, 1.5),
+            enough=lambda killed: killed == 12,
+            may=lambda: any(outputs.glob("runs/*/checkpoints/last.pt")),
+        )
         printed, told = parent.communicate()
     assert parent.returncode == 0, printed + told
     study, records = study_of(tmp_path), results(outputs)

@@ -16,12 +16,17 @@ from typing import Any
 
 import pytest
 from hydra.core.utils import JobReturn, JobStatus
+from optuna.trial import TrialState
 
 from mmsa.cluster import Jobs
 from mmsa.errors import MmsaError
 from mmsa.sweep import joining
 from mmsa.sweep.launching import MOST_LOST, Launched
+from mmsa.sweep.setup import open_sweep
 from mmsa.sweep.supervisor import Limits, Seat
+from tests.sweep.test_running import LR, base, make
+
+__all__ = ["base"]
 
 
 class Screen:
@@ -109,31 +114,42 @@ def saved_ago(folder: Path, seconds: float) -> Path:
     return saved
 
 
-@pytest.mark.parametrize("sent", [signal.SIGUSR2, signal.SIGTERM])
-def test_a_job_that_is_about_to_end_hands_its_trial_back_first(
-    sent: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def warned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Path]:
+    """Sends this process a signal when a worker has started, which hands its trial back; returns the worker's log."""
     code = """
 import os, signal, sys
 signal.signal(signal.SIGTERM, lambda *_: (sys.stdin.read(), print("handed back"), os._exit(0)))
-print("started", flush=True)
+print("trial 0", flush=True)
 signal.pause()
 """
     log = tmp_path / "workers.log"
 
     def start(self: Seat, folder: Path, until: float | None) -> None:
-        assert until == pytest.approx(time.time() + 1800, abs=60), "an hour of sweep.timeout is over"
+        (tmp_path / "until").write_text(str(until))
+        self.log = log
         with log.open("wb") as out:
             self.process = subprocess.Popen([sys.executable, "-uc", code], stdin=subprocess.PIPE, stdout=out)
 
-    def warn() -> None:
-        while not (log.exists() and "started" in log.read_text()):
-            pass
+    def warn(sent: int) -> None:
+        while not (log.exists() and "trial 0" in log.read_text()):
+            time.sleep(0.01)
         os.kill(os.getpid(), sent)
 
+    def begin(sent: int) -> Path:
+        threading.Thread(target=warn, args=(sent,), daemon=True).start()
+        return log
+
+    monkeypatch.setattr(Seat, "start", start)
+    return begin
+
+
+@pytest.mark.parametrize("sent", [signal.SIGUSR2, signal.SIGTERM])
+def test_a_job_that_is_about_to_end_hands_its_trial_back_first(
+    sent: int, warned: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     limits = {"timeout": 90, "grace": 1, "trial_minutes": None}
     saved_ago(tmp_path, 3600)
-    monkeypatch.setattr(Seat, "start", start)
     monkeypatch.setattr(
         joining,
         "SweepSpec",
@@ -141,11 +157,32 @@ signal.pause()
     )
     asked: list[str] = []
     with handled(signal.SIGUSR2, lambda *_: asked.append(log.read_text())):
-        threading.Thread(target=warn, daemon=True).start()
+        log = warned(sent)
         with pytest.raises(SystemExit):
             joining.join(tmp_path)
+    until = float((tmp_path / "until").read_text())
+    assert until == pytest.approx(time.time() + 1800, abs=60), "an hour of sweep.timeout is over"
     assert "handed back" in log.read_text()
     assert ["handed back" in text for text in asked] == ([True] if sent == signal.SIGUSR2 else [])
+
+
+@pytest.mark.parametrize(("minutes", "state"), [(55, TrialState.FAIL), (5, TrialState.RUNNING)])
+def test_a_job_at_its_time_limit_ends_a_trial_to_which_it_added_no_epoch(
+    minutes: int, state: TrialState, base: list[str], warned: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_submitit = pytest.importorskip("submitit.core.job_environment", reason="the launcher is not installed")
+    made = make(*base, LR, "sweep.trials=1")
+    desk, _ = open_sweep(made.spec, "")
+    desk.open()
+    for _ in range(2):  # by a job before this one; and by this one, whose worker is none
+        desk.release(desk.next())
+    handler = of_submitit.SignalHandler(None, None, SimpleNamespace(_timeout_min=60))
+    handler._start_time -= 60 * minutes  # else the job is only preempted
+    monkeypatch.setattr(handler, "env", SimpleNamespace(global_rank=1))  # which has nothing to do
+    with handled(signal.SIGUSR2, handler.checkpoint_and_try_requeue), pytest.raises(SystemExit):
+        log = warned(signal.SIGUSR2)
+        joining.join(Path(made.spec.folder))
+    assert [trial.state for trial in made.study.trials] == [state] and "handed back" in log.read_text()
 
 
 def test_a_job_that_starts_again_begins_no_new_timeout(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from optuna import Study
 from optuna.trial import TrialState
 
 from mmsa.sweep.storage import open_study
+from tests.sweep.test_demonstrations import sleeping_methods
 from tests.sweep.test_running import RANDOM, make, work
 from tests.sweep.test_sweep import TPE, points, wait_for
 from tests.warm import Program
@@ -118,6 +120,30 @@ def test_jobs_that_the_cluster_ends_in_every_way_come_to_the_end_of_an_undisturb
     (third,) = {f"{first[:-1]}{task}" for task in range(3)} - {first, second}
     restarts = [re.findall(r"Restarts=(\d+)", slurm.ask("scontrol", "show", "job", job)) for job in (second, third)]
     assert all(int(count) >= 1 for (count,) in restarts), "by the administrator, and by the time limit"
+
+
+@pytest.mark.slow
+def test_a_trial_whose_epoch_is_longer_than_its_job_fails_with_the_limit_to_type(
+    jobs: list[str], slurm: Cluster, tmp_path: Path
+) -> None:
+    own, environment = sleeping_methods(tmp_path / "own")
+    jobs[jobs.index("fusion=concat")] = "fusion=sleeping"
+    sizes = ["fusion.seconds=1000", "sweep.trials=1", "sweep.workers=1", "sweep.max_failures=1", LIMIT]
+    workers = tmp_path / "outputs" / "sweeps" / "study" / "workers"
+
+    def began() -> int:
+        return sum(log.read_text().splitlines().count("trial 0") for log in workers.glob("*"))
+
+    with Program(*own, *jobs, *sizes, environment={**environment, **slurm.environment}) as sweep:
+        for job, seconds in enumerate((1, 120), start=1):
+            wait_for(lambda job=job: began() == job)
+            time.sleep(seconds)
+            slurm.ask("scancel", "--signal=USR2", *slurm.jobs("RUNNING"))
+        out, err = sweep.communicate(120)
+    assert sweep.returncode == 1, out + err
+    said = r"came no further in \d minutes: type hydra\.launcher\.timeout_min=\d, or shorten the epochs"
+    assert re.search(rf"^trial +0  failed: needs an epoch within the time limit of a job, and {said}", out, re.M), out
+    assert re.search(rf"^error: 1 trials failed, the last one: needs an epoch .*{said}\n", err), err
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import signal
 import threading
@@ -15,14 +16,15 @@ from typing import Any
 import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
 
 from mmsa.compose import compose
 from mmsa.errors import Disowned, TrainingError
 from mmsa.journal import Journal
 from mmsa.record import Packing, RunRecord
 from mmsa.sweep import claims, worker
-from mmsa.sweep.drive import note_on_seeds
-from mmsa.sweep.running import why_apart_in_trials
+from mmsa.sweep.drive import SweepDisplay, note_on_seeds
+from mmsa.sweep.running import APART, why_apart_in_trials
 from mmsa.sweep.setup import open_sweep
 from mmsa.sweep.slots import Slot
 from mmsa.sweep.summary import seed_scores
@@ -154,6 +156,27 @@ def test_a_sweep_says_why_its_seeds_train_one_after_the_other(
     assert lines == [f"seeds train one after the other: {reason}" for reason in said]
 
 
+def test_a_sweep_says_once_why_its_first_joint_step_was_given_up(
+    base: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = [*TOGETHER, "sweep.trials=2", "trainer.max_epochs=1"]
+    made, printed, numbers, tell = make(*base, *short), io.StringIO(), count(1), TrialDesk.tell
+    display = SweepDisplay(Path(made.spec.folder), made.study, console=Console(file=printed, soft_wrap=True))
+
+    def tells(desk: TrialDesk, *arguments: Any) -> bool:
+        told = tell(desk, *arguments)
+        display.refresh()
+        return told
+
+    monkeypatch.setattr("mmsa.lockstep.hindrance", lambda learner: f"reason {next(numbers)}")
+    monkeypatch.setattr(TrialDesk, "tell", tells)
+    work(made)
+    assert next(numbers) == 3, "each trial has tried"
+    first, *trials = printed.getvalue().splitlines()
+    assert first == "the seeds train one after the other: reason 1"
+    assert [line.split()[:2] for line in trials] == [["trial", "0"], ["trial", "1"]]
+
+
 def folders(study: optuna.Study) -> list[str]:
     return [trial.user_attrs["seeds"]["run"]["folder"] for trial in study.trials]
 
@@ -240,7 +263,9 @@ def test_trials_of_which_one_is_lost_before_the_first_step_train_one_after_the_o
     assert worker.work(Path(made.spec.folder)) == worker.DONE
     _, *others = made.study.trials
     forms = [RunRecord.read(runs / trial.user_attrs["seeds"]["run"]["folder"]).packed for trial in others]
-    assert forms == [Packing(reason="a seed has ended before the first step")] * 2
+    reason = "a seed has ended before the first step"
+    assert forms == [Packing(reason=reason)] * 2
+    assert made.study.user_attrs[APART] == f"the seeds train one after the other: {reason}"
     assert [trial.state for trial in others] == [TrialState.COMPLETE] * 2
 
 

@@ -24,11 +24,12 @@ from sqlalchemy.exc import OperationalError
 from mmsa.errors import Disowned
 from mmsa.sweep import claims
 from mmsa.sweep import trials as trials_module
+from mmsa.sweep.endings import end_overdue, end_stalled, note_death
 from mmsa.sweep.lasting import StorageAway
 from mmsa.sweep.points import FAILED_BEFORE
 from mmsa.sweep.sampling import make_sampler
 from mmsa.sweep.storage import open_storage, quiet_optuna
-from mmsa.sweep.trials import TooManyFailures, TrialDesk, end_overdue, note_death
+from mmsa.sweep.trials import TooManyFailures, TrialDesk
 
 SPACE = {
     "lr": FloatDistribution(1e-4, 1e-1, log=True),
@@ -185,6 +186,36 @@ def test_a_released_trial_does_not_count_as_a_death(url: str) -> None:
         assert trial is not None and trial.number == 0 and trial.user_attrs["attempts"] == 1
         desk.release(trial)
         desk.close()
+
+
+def test_a_trial_that_a_whole_job_brings_no_epoch_further_fails_with_the_longer_limit_to_type(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, reached = [0.0], [0]
+    monkeypatch.setattr(time, "time", lambda: clock[0])
+
+    def job(before: float, epochs: int) -> str:
+        """An hour, of which other trials have these minutes; the trial then comes to these epochs."""
+        began, desk = clock[0], make_desk(url, 1, reached=lambda trial: reached[0])
+        clock[0] += 60 * before
+        trial = desk.next()
+        assert trial is not None and trial.number == 0
+        clock[0], reached[0] = began + 3600, epochs
+        desk.release(trial)
+        end_stalled(desk.study, 0, began)
+        desk.close()
+        clock[0] += 600
+        return desk.study.trials[0].state.name
+
+    assert job(0, epochs=0) == "RUNNING", "it may be one that waited for its data, say"
+    assert job(7, epochs=0) == "RUNNING", "it had not all of the job"
+    assert job(5, epochs=1) == "RUNNING"
+    assert job(5, epochs=1) == "FAIL"
+    (failed,) = make_desk(url, 1).study.trials
+    assert failed.user_attrs["reason"] == (
+        "needs an epoch within the time limit of a job, and came no further in 60 minutes: "
+        "type hydra.launcher.timeout_min=120, or shorten the epochs"
+    )
 
 
 def test_too_many_failures_end_the_sweep(url: str) -> None:
