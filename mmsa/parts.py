@@ -104,7 +104,9 @@ def values_of(cfg: DictConfig, place: str) -> dict[str, Any]:
     """
     node = OmegaConf.select(cfg, place)
     if not isinstance(node, DictConfig):
-        raise ConfigError(f"{place}={node}: needs an option of the group {place}.\n  type {training()} --help")
+        group, _, one = place.partition(".")
+        form = f"{group}/{one}={node}" if one and isinstance(node, str) else f"{training()} --help"
+        raise ConfigError(f"{place}={node}: needs an option of the group {group}.\n  type {form}")
     values = cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
     if place.partition(".")[0] in GIVEN:
         values.pop("_target_", None)

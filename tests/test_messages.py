@@ -71,7 +71,18 @@ TYPED = {
     "feedback=null": ["name of one of its options", "type for example feedback=none"],
     "optimizer.lr": ["optimizer.lr:", "KEY=VALUE"],
     "task.target=a=b": ["task.target=a=b", "type 'task.target=\"a=b\"'"],
-    "seed=1,2": ["seed=1,2", "type mmsa train -m seed=1,2"],
+    "seed=1,2": ["seed=1,2", "type mmsa train -m seed=1,2 for one run with each of them\n"],
+    "encoder/text=bigru,bilstm": ["type mmsa train -m encoder/text=bigru,bilstm for one run with each of them\n"],
+    "task.thresholds=0,1": ["or 'task.thresholds=[0,1]' for a list"],
+    "optimizer.lr=1e-3,": ["optimizer.lr=1e-3,", "type for example optimizer.lr=0.001\n"],
+    "encoder.text=bert": ["needs an option of the group encoder", "type encoder/text=bert\n"],
+    "encoder/text=": ["there is no such option; choose from bert, bigru"],
+    "encoder=[bilstm]": ["name of one of its options", "type for example feedback=none"],
+    "name=${nope}": ["name: there is no key nope", "mmsa train --cfg job"],
+    "dataset.normalize=all": ["needs 'train', 'utterance' or 'none', or a dictionary.", "type for example"],
+    "dataset=custom dataset.source=": ["dataset.source= is empty", "a shell variable", "leave it out"],
+    "name=": ["name= is empty"],
+    "paths.outputs=": ["paths.outputs= is empty"],
     "optimizer.lr=fast": ["optimizer.lr=fast", "a number", "type for example optimizer.lr=0.001"],
     "trainer.batch_size=0": ["trainer.batch_size=0", "greater than or equal to 1", "type for example"],
     "lr=3": ["lr: there is no such", "type optimizer.lr=3\n"],
@@ -399,6 +410,10 @@ def test_texts_are_taken_as_they_stand() -> None:
     for untouched in ("paths.outputs=a,b", "paths.outputs=${name}/x", "optimizer.lr=1e-3", "name=choice(a,b)"):
         assert native_overrides(["-m", untouched])[1] == untouched
     assert typed_overrides(native_overrides(["encoder/text=bigru", "seed=2"])) == ["encoder/text=bigru", "seed=2"]
+    for named in ("fusion='concat'", 'fusion="concat"', "fusion= concat ", "fusion=concat"):
+        assert native_overrides([named]) == ["fusion=concat"]
+    for kept in ("dataset.name='null'", "hidden_dim='8'", "fusion='lmf',concat", "name='it'"):
+        assert native_overrides([kept]) == [kept]
 
 
 def test_memory_that_runs_out_is_told_with_what_to_type() -> None:
