@@ -117,6 +117,10 @@ def test_a_wrong_override_is_told_with_what_to_type(
     assert all(part in message for part in TYPED[overrides]), message
 
 
+def test_overrides_in_one_text(told: Callable[[Callable[[], object]], str]) -> None:
+    assert "type mmsa.run(['fusion=concat', 'seed=2'])\n" in told(lambda: mmsa.run("fusion=concat seed=2"))
+
+
 def test_an_outputs_folder_that_is_a_file(tmp_path: Path, told: Callable[[Callable[[], object]], str]) -> None:
     (tmp_path / "file").write_text("")
     message = told(lambda: mmsa.run([f"paths.outputs={tmp_path / 'file'}", "tracking=none"], quiet=True))
@@ -240,10 +244,12 @@ def test_a_source_with_an_empty_fold_is_prepared_and_trains_no_run(
     source = mosi_folder(tmp_path / "source", folds=tuple({"train", "valid", "test"} - {fold}))
     cli.command(["prepare", "cmu_mosi", "--data", str(tmp_path / "data"), "--source", str(source)])
     out = capsys.readouterr().out
-    assert f"error empty_fold: the fold {fold} has no utterance." in out and "train on it" not in out
+    assert f"error empty_fold: no utterance is in the fold {fold}." in out and "train on it" not in out
     monkeypatch.setattr(Trainer, "fit", None)
     typed = ["dataset=cmu_mosi", f"paths.data={tmp_path / 'data'}", f"paths.outputs={tmp_path}", "tracking=none"]
-    assert "empty_fold" in told(lambda: mmsa.run(typed, quiet=True)), "the doctor stops it"
+    stopped = told(lambda: mmsa.run(typed, quiet=True))
+    assert "empty_fold" in stopped and "type dataset.num_folds=5 dataset.held_out=0" in stopped
+    assert "dataset.doctor=warn" not in stopped, "with which it is refused all the same"
     message = told(lambda: mmsa.run([*typed, "dataset.doctor=warn"], quiet=True))
     assert f"the {fold} fold of" in message and "has no utterance" in message
     assert not (tmp_path / "runs").exists()
@@ -355,7 +361,8 @@ def test_a_damaged_run(small: list[str], told: Callable[[Callable[[], object]], 
 
 
 COMMANDS = {
-    "prepare nonsense": ["nonsense", "cmu_mosei, cmu_mosi", "type mmsa prepare "],
+    "prepare nonsense": ["nonsense: there is no such data set; choose from ch_sims, cmu_mosei, cmu_mosi"],
+    "doctor cmu_mos": ["cmu_mos: there is no such data set", "type cmu_mosi in its place\n"],
     "prepare cmu_mosi dataset.keep_pauses=perhaps": ["dataset.keep_pauses=perhaps", "type for example"],
     "prepare": ["mmsa prepare: Missing argument 'name'", "type mmsa prepare --help"],
     "prepair": ["No such command 'prepair'", "type mmsa --help"],
