@@ -184,7 +184,8 @@ def serve(outputs: Path, first_port: int, run: Path | None = None) -> None:
     if not os.access(outputs, os.W_OK):
         raise MmsaError(
             f"{outputs} may only be read, and MLflow writes beside the database that it shows.\n"
-            f"  type cp -r {shlex.quote(str(outputs))} FOLDER && chmod -R u+w FOLDER && {program('mmsa')} ui --outputs FOLDER"
+            f"  type cp -r {shlex.quote(str(outputs))} FOLDER && chmod -R u+w FOLDER && {program('mmsa')} ui "
+            "--outputs FOLDER"
         )
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started us with it ignored
     try:
