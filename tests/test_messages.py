@@ -121,6 +121,29 @@ def test_overrides_in_one_text(told: Callable[[Callable[[], object]], str]) -> N
     assert "type mmsa.run(['fusion=concat', 'seed=2'])\n" in told(lambda: mmsa.run("fusion=concat seed=2"))
 
 
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        (
+            "nowhere.fusion.Mine",
+            ["No module named 'nowhere'", "type export PYTHONPATH=FOLDER, with the folder that holds"],
+        ),
+        ("tests.nowhere.Mine", ["No module named 'tests.nowhere'"]),
+    ],
+)
+def test_a_part_that_cannot_be_imported(
+    name: str,
+    parts: list[str],
+    told: Callable[[Callable[[], object]], str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("mmsa.config.PACKAGES", (name.partition(".")[0],))
+    message = told(lambda: mmsa.run([f"fusion._target_={name}"]))
+    assert all(part in message for part in parts) and ("PYTHONPATH" in message) == (len(parts) == 2), message
+    assert not caplog.records, "lines of Hydra's own"
+
+
 def test_an_outputs_folder_that_is_a_file(tmp_path: Path, told: Callable[[Callable[[], object]], str]) -> None:
     (tmp_path / "file").write_text("")
     message = told(lambda: mmsa.run([f"paths.outputs={tmp_path / 'file'}", "tracking=none"], quiet=True))
