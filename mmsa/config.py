@@ -30,6 +30,9 @@ WORDING = {
     "Input should be": "needs",
     "a valid integer": "an integer",
     "a valid ": "a ",
+    "'str' instances are not allowed as a Sequence value": "needs a list",
+    "an instance of Sequence": "a list",
+    "an instance of Mapping": "a dictionary",
     "needs greater": "needs a value greater",
     "needs less": "needs a value less",
 }
@@ -220,8 +223,8 @@ def _refusal(key: str, value: Any, error: Any) -> str:
         said = [reason.replace(stiff, plain) for reason in said]
     allowed = ", or ".join([*said[:1], *(reason.removeprefix("needs ") for reason in said[1:])])
     default = default_values(conf_folder()).get(key)
-    if isinstance(default, list) and isinstance(value, str):
-        return f"{key}={value}: needs a list.\n  type {key}=[{value}]"
+    if allowed == "needs a list" and isinstance(value, str | int | float):
+        return f"{key}={value}: {allowed}.\n  type {key}=[{value}]"
     simple = isinstance(default, int | float | str) and "$" not in str(default)
     example = str(default).lower() if isinstance(default, bool) else default
     hint = f"\n  type for example {key}={example}" if simple else ""

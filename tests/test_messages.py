@@ -81,6 +81,8 @@ TYPED = {
     "name=${nope}": ["name: there is no key nope", "mmsa train --cfg job"],
     "dataset.normalize=all": ["needs 'train', 'utterance' or 'none', or a dictionary.", "type for example"],
     "dataset=custom dataset.source=": ["dataset.source= is empty", "a shell variable", "leave it out"],
+    "task=classification task.thresholds=0": ["task.thresholds=0: needs a list.", "type task.thresholds=[0]\n"],
+    "dataset.modalities=text": ["dataset.modalities=text: needs a list.", "type dataset.modalities=[text]\n"],
     "name=": ["name= is empty"],
     "paths.outputs=": ["paths.outputs= is empty"],
     "optimizer.lr=fast": ["optimizer.lr=fast", "a number", "type for example optimizer.lr=0.001"],
