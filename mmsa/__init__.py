@@ -46,6 +46,10 @@ def run(
     Raises:
         MmsaError: an error that the user can fix; the message says how.
     """
+    if isinstance(overrides, str):  # whose letters would be taken for overrides
+        from mmsa.errors import ConfigError
+
+        raise ConfigError(f"{overrides}: a list of overrides is needed.\n  type mmsa.run({overrides.split()})")
     if seeds is not None:
         from mmsa.seeds import run_seeds
 

@@ -292,7 +292,8 @@ def build_model(
             if stage.requires_alignment:
                 own = f"{stage.without_alignment}, or " if hasattr(stage, "without_alignment") else ""
                 raise ConfigError(
-                    f"{group}={target_of(cfg, group).__name__} needs modalities on one time axis, and these are not.\n"
+                    f"the {group} {target_of(cfg, group).__name__} needs modalities on one time axis, and these are "
+                    "not.\n"
                     f"  type {own}{group}={WITHOUT_ALIGNMENT[group]}, or dataset.source=SOURCE of an aligned one, or "
                     f"dataset.resample={axis}, which averages the others' steps over each of its own"
                 )

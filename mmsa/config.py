@@ -30,6 +30,9 @@ WORDING = {
     "Input should be": "needs",
     "a valid integer": "an integer",
     "a valid ": "a ",
+    "'str' instances are not allowed as a Sequence value": "needs a list",
+    "an instance of Sequence": "a list",
+    "an instance of Mapping": "a dictionary",
     "needs greater": "needs a value greater",
     "needs less": "needs a value less",
 }
@@ -158,7 +161,7 @@ def check_value(key: str, value: Any, annotation: Any) -> None:
     """Check one value against what an annotation admits.
 
     Raises:
-        ConfigError: it is of the wrong type or out of range.
+        ConfigError: it is of the wrong type or out of range, or an empty text.
     """
     from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
@@ -169,6 +172,10 @@ def check_value(key: str, value: Any, annotation: Any) -> None:
         return  # a type of the user's own, which the constructor has to check
     except ValidationError as error:
         raise ConfigError(_refusal(key, value, error)) from None
+    if value == "":
+        raise ConfigError(
+            f"{key}= is empty, as a shell variable that is not set makes it.\n  type {key}=VALUE, or leave it out"
+        )
 
 
 def parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -211,12 +218,13 @@ def _callables(target: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
 def _refusal(key: str, value: Any, error: Any) -> str:
     """The value that came, the allowed values, the option to type."""
     reasons = dict.fromkeys(d["msg"] for d in error.errors(include_url=False) if d["type"] != "none_required")
-    allowed = "; ".join(reasons)
+    said = list(reasons)
     for stiff, plain in WORDING.items():
-        allowed = allowed.replace(stiff, plain)
+        said = [reason.replace(stiff, plain) for reason in said]
+    allowed = ", or ".join([*said[:1], *(reason.removeprefix("needs ") for reason in said[1:])])
     default = default_values(conf_folder()).get(key)
-    if isinstance(default, list) and isinstance(value, str):
-        return f"{key}={value}: needs a list.\n  type {key}=[{value}]"
+    if allowed == "needs a list" and isinstance(value, str | int | float):
+        return f"{key}={value}: {allowed}.\n  type {key}=[{value}]"
     simple = isinstance(default, int | float | str) and "$" not in str(default)
     example = str(default).lower() if isinstance(default, bool) else default
     hint = f"\n  type for example {key}={example}" if simple else ""

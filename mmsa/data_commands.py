@@ -159,9 +159,9 @@ def _named(
 
     known = data_sets()
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1) or known[:1]
-        again = f"{program('mmsa')} prepare {close[0]}"
-        raise ConfigError(f"{name}: there is no such data set; choose from {', '.join(known)}.\n  type {again}")
+        close = difflib.get_close_matches(name, known, n=1)
+        instead = f"\n  type {close[0]} in its place" if close else ""
+        raise ConfigError(f"{name}: there is no such data set; choose from {', '.join(known)}.{instead}")
     overrides = [f"dataset={name}", *(options or [])]
     overrides += [f"paths.data={data}"] if data else []
     overrides += [f"dataset.glove={glove}"] if glove else []

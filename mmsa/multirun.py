@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from mmsa.config import check_value
 from mmsa.errors import ConfigError
 
 MOST_NAMED = 10
@@ -35,6 +36,7 @@ class MultirunCallback(Callback):
             return
         watched(config.hydra.launcher)
         try:
+            check_value("paths.outputs", config.paths.outputs, str)
             check_outputs(Path(config.paths.outputs))
             build_tracker(config, warn=print).prepare()
         except ConfigError as error:
@@ -51,6 +53,10 @@ class MultirunCallback(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print one row per configuration over its seeds; failures have been printed. Name the runs that are left."""
+        stopped = isinstance(sys.exc_info()[1], KeyboardInterrupt)
+        here = config.hydra.launcher._target_.endswith("BasicLauncher")
+        if stopped and here and "mmsa.experiment" not in sys.modules:
+            return  # in the imports of the first run, which nobody can take up again
         from mmsa.analysis.selection import Selection
         from mmsa.analysis.tables import report
         from mmsa.commands import report_command
@@ -68,7 +74,7 @@ class MultirunCallback(Callback):
             print(report(asked))
             print(f"the same table later: {report_command(config.paths.outputs, sweep)}")
             renew_summaries(outputs, config, print)
-        if isinstance(sys.exc_info()[1], KeyboardInterrupt):
+        if stopped:
             if config.hydra.launcher._target_.endswith("JoblibLauncher"):  # which has killed its workers by now
                 settle(config, print)
             print("\n".join(_rest(config, {run.overrides for run in runs})))

@@ -29,6 +29,9 @@ TEXTS = (
 )
 """Keys whose value is plain text, such as the path `a=b (1)`, which Hydra would not read without quotes."""
 
+_NO_TEXTS = ("null", "true", "false", "nan", "inf")
+"""Words that are values of other types where they stand without quotes."""
+
 MODALITIES = ("text", "audio", "visual")
 """Those whose encoder can be chosen by itself."""
 
@@ -41,9 +44,14 @@ def native_overrides(overrides: Sequence[str]) -> list[str]:
         override = without_secret(override)
         key, equals, value = override.partition("=")
         stage, slash, modality = key.partition("/")
+        if equals and key in TEXTS:
+            return override if _is_text(override, multirun) else text_override(key, value)
+        named = re.fullmatch(r""" *(["']?)([A-Za-z]\w*)\1 *""", value)
+        if named and named[2].lower() not in _NO_TEXTS:
+            value = named[2]
         if equals and slash and stage == "encoder" and modality.isidentifier():
-            return f"encoder@encoder.{modality}={value}"
-        return text_override(key, value) if equals and key in TEXTS and not _is_text(override, multirun) else override
+            key = f"encoder@encoder.{modality}"
+        return f"{key}{equals}{value}"
 
     return [native(override) for override in [*overrides, *_text_encoder(overrides)]]
 
@@ -156,17 +164,25 @@ def explained(message: str, conf: Path) -> str:
         advised = re.search(r"use \+[^=\s]+=(.+)", message)  # to append it, with the value that came
         value = advised[1] if advised else "VALUE"
         return message if found[1].startswith("hydra") else _unknown_key(found[1], value, conf)
-    if found := re.search(r"Could not find '([^'/]+)/([^']+)'", message):
+    if found := re.search(r"Could not find '([^'/]+)/([^']*)'", message):
         return _unknown_option(found[1], found[2], message, conf)
     if found := re.search(r"Error when parsing index: \d+, string: (.*?) out of \[", message, flags=re.DOTALL):
-        key, equals, value = found[1].partition("=")
-        form = shlex.quote(text_override(key, value)) if equals else "KEY=VALUE, as in seed=2; --help lists the keys"
+        key, _, value = (part.strip() for part in found[1].partition("="))
+        default = default_values(conf).get(key)
+        if isinstance(default, int | float | list):
+            form = "for example " + shlex.quote(f"{key}={default}".replace("'", ""))
+        else:
+            form = shlex.quote(text_override(key, value)) if value else "KEY=VALUE, as in seed=2; --help lists the keys"
         return f"{found[1]}: cannot be read as KEY=VALUE; a value with special signs needs quotes.\n  type {form}"
+    if found := re.search(r"Interpolation key '([^']+)' not found\s+full_key: (\S+)", message):
+        return f"{found[2]}: there is no key {found[1]} to take a value from.\n  {training()} --cfg job prints all keys"
     if found := re.search(r"Ambiguous value for argument '([^']+)'", message):
-        key, _, value = found[1].partition("=")
-        together = "" if value.startswith(("[", "{")) else f", or '{key}=[{value}]' for a list"
+        override = typed_overrides([found[1]])[0]
+        key, _, value = override.partition("=")
+        takes_one = "." not in key or isinstance(default_values(conf).get(key), int | float | str)
+        together = "" if takes_one or value.startswith(("[", "{")) else f", or '{key}=[{value}]' for a list"
         return (
-            f"{found[1]}: one value is needed, these are several.\n  type {training()} -m {shlex.quote(found[1])} "
+            f"{override}: one value is needed, these are several.\n  type {training()} -m {shlex.quote(override)} "
             f"for one run with each of them{together}"
         )
     if found := re.search(r"Sweep parameters '(.+)' requires --multirun", message):
@@ -177,7 +193,7 @@ def explained(message: str, conf: Path) -> str:
             "-m tries every value, and interval(…) has infinitely many.\n"
             "  type sweep=search instead of -m, or single values: optimizer.lr=1e-4,1e-3"
         )
-    if "Config group override must be a string" in message:
+    if "Config group override must be a string" in message or "Error resolving interpolation '${encoder}'" in message:
         return (
             "a group needs the name of one of its options.\n  type for example feedback=none; --help lists the groups"
         )

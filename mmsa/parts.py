@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from functools import cache, partial
+from importlib.util import find_spec
 from types import FunctionType
 from typing import Any, cast
 
@@ -27,6 +29,8 @@ from mmsa.data.loading import Loading
 from mmsa.errors import ConfigError
 from mmsa.program import training
 from mmsa.tracking.tracker import Tracker
+
+logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # get_object prints what it raises
 
 GIVEN: dict[str, tuple[str, ...]] = {
     "dataset": ("loading",),
@@ -104,7 +108,9 @@ def values_of(cfg: DictConfig, place: str) -> dict[str, Any]:
     """
     node = OmegaConf.select(cfg, place)
     if not isinstance(node, DictConfig):
-        raise ConfigError(f"{place}={node}: needs an option of the group {place}.\n  type {training()} --help")
+        group, _, one = place.partition(".")
+        form = f"{group}/{one}={node}" if one and isinstance(node, str) else f"{training()} --help"
+        raise ConfigError(f"{place}={node}: needs an option of the group {group}.\n  type {form}")
     values = cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
     if place.partition(".")[0] in GIVEN:
         values.pop("_target_", None)
@@ -154,7 +160,8 @@ def target_of(cfg: DictConfig, place: str) -> Any:
     try:
         found = get_object(name)
     except Exception as error:  # whatever importing a user's module raises
-        raise ConfigError(f"{place}._target_={name} cannot be imported: {error}") from error
+        where = "" if find_spec(package) else f"\n  type export PYTHONPATH=FOLDER, with the folder that holds {package}"
+        raise ConfigError(f"{place}._target_={name} cannot be imported: {error}{where}") from error
     home = str(getattr(found, "__module__", None)).partition(".")[0]
     if not ours and not (isinstance(found, FunctionType | type) and home in config.PACKAGES):
         raise ConfigError(

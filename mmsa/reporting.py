@@ -108,7 +108,8 @@ def in_few_lines(error: Exception) -> str:
     elif isinstance(error, OSError) and error.strerror:
         place = f"{error.filename} cannot be read or written: " if error.filename else ""
         text = (
-            f"{place}{error.strerror}.\n  correct that, or name another folder: paths.outputs=FOLDER, paths.data=FOLDER"
+            f"{place}{error.strerror}.\n  correct that, or name another folder: --output FOLDER where the command has "
+            "it, or paths.outputs=FOLDER, paths.data=FOLDER"
         )
     elif package == "optuna" and error.__cause__ is not None:  # whose own words guess
         cause = str(getattr(error.__cause__, "orig", error.__cause__)).splitlines()

@@ -71,7 +71,20 @@ TYPED = {
     "feedback=null": ["name of one of its options", "type for example feedback=none"],
     "optimizer.lr": ["optimizer.lr:", "KEY=VALUE"],
     "task.target=a=b": ["task.target=a=b", "type 'task.target=\"a=b\"'"],
-    "seed=1,2": ["seed=1,2", "type mmsa train -m seed=1,2"],
+    "seed=1,2": ["seed=1,2", "type mmsa train -m seed=1,2 for one run with each of them\n"],
+    "encoder/text=bigru,bilstm": ["type mmsa train -m encoder/text=bigru,bilstm for one run with each of them\n"],
+    "task.thresholds=0,1": ["or 'task.thresholds=[0,1]' for a list"],
+    "optimizer.lr=1e-3,": ["optimizer.lr=1e-3,", "type for example optimizer.lr=0.001\n"],
+    "encoder.text=bert": ["needs an option of the group encoder", "type encoder/text=bert\n"],
+    "encoder/text=": ["there is no such option; choose from bert, bigru"],
+    "encoder=[bilstm]": ["name of one of its options", "type for example feedback=none"],
+    "name=${nope}": ["name: there is no key nope", "mmsa train --cfg job"],
+    "dataset.normalize=all": ["needs 'train', 'utterance' or 'none', or a dictionary.", "type for example"],
+    "dataset=custom dataset.source=": ["dataset.source= is empty", "a shell variable", "leave it out"],
+    "task=classification task.thresholds=0": ["task.thresholds=0: needs a list.", "type task.thresholds=[0]\n"],
+    "dataset.modalities=text": ["dataset.modalities=text: needs a list.", "type dataset.modalities=[text]\n"],
+    "name=": ["name= is empty"],
+    "paths.outputs=": ["paths.outputs= is empty"],
     "optimizer.lr=fast": ["optimizer.lr=fast", "a number", "type for example optimizer.lr=0.001"],
     "trainer.batch_size=0": ["trainer.batch_size=0", "greater than or equal to 1", "type for example"],
     "lr=3": ["lr: there is no such", "type optimizer.lr=3\n"],
@@ -104,6 +117,33 @@ def test_a_wrong_override_is_told_with_what_to_type(
     places = [f"paths.outputs={tmp_path}", "tracking=none", "device=cpu"]
     message = told(lambda: mmsa.run([*places, *overrides.split()], quiet=True))
     assert all(part in message for part in TYPED[overrides]), message
+
+
+def test_overrides_in_one_text(told: Callable[[Callable[[], object]], str]) -> None:
+    assert "type mmsa.run(['fusion=concat', 'seed=2'])\n" in told(lambda: mmsa.run("fusion=concat seed=2"))
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        (
+            "nowhere.fusion.Mine",
+            ["No module named 'nowhere'", "type export PYTHONPATH=FOLDER, with the folder that holds"],
+        ),
+        ("tests.nowhere.Mine", ["No module named 'tests.nowhere'"]),
+    ],
+)
+def test_a_part_that_cannot_be_imported(
+    name: str,
+    parts: list[str],
+    told: Callable[[Callable[[], object]], str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("mmsa.config.PACKAGES", (name.partition(".")[0],))
+    message = told(lambda: mmsa.run([f"fusion._target_={name}"]))
+    assert all(part in message for part in parts) and ("PYTHONPATH" in message) == (len(parts) == 2), message
+    assert not caplog.records, "lines of Hydra's own"
 
 
 def test_an_outputs_folder_that_is_a_file(tmp_path: Path, told: Callable[[Callable[[], object]], str]) -> None:
@@ -229,10 +269,12 @@ def test_a_source_with_an_empty_fold_is_prepared_and_trains_no_run(
     source = mosi_folder(tmp_path / "source", folds=tuple({"train", "valid", "test"} - {fold}))
     cli.command(["prepare", "cmu_mosi", "--data", str(tmp_path / "data"), "--source", str(source)])
     out = capsys.readouterr().out
-    assert f"error empty_fold: the fold {fold} has no utterance." in out and "train on it" not in out
+    assert f"error empty_fold: no utterance is in the fold {fold}." in out and "train on it" not in out
     monkeypatch.setattr(Trainer, "fit", None)
     typed = ["dataset=cmu_mosi", f"paths.data={tmp_path / 'data'}", f"paths.outputs={tmp_path}", "tracking=none"]
-    assert "empty_fold" in told(lambda: mmsa.run(typed, quiet=True)), "the doctor stops it"
+    stopped = told(lambda: mmsa.run(typed, quiet=True))
+    assert "empty_fold" in stopped and "type dataset.num_folds=5 dataset.held_out=0" in stopped
+    assert "dataset.doctor=warn" not in stopped, "with which it is refused all the same"
     message = told(lambda: mmsa.run([*typed, "dataset.doctor=warn"], quiet=True))
     assert f"the {fold} fold of" in message and "has no utterance" in message
     assert not (tmp_path / "runs").exists()
@@ -344,7 +386,8 @@ def test_a_damaged_run(small: list[str], told: Callable[[Callable[[], object]], 
 
 
 COMMANDS = {
-    "prepare nonsense": ["nonsense", "cmu_mosei, cmu_mosi", "type mmsa prepare "],
+    "prepare nonsense": ["nonsense: there is no such data set; choose from ch_sims, cmu_mosei, cmu_mosi"],
+    "doctor cmu_mos": ["cmu_mos: there is no such data set", "type cmu_mosi in its place\n"],
     "prepare cmu_mosi dataset.keep_pauses=perhaps": ["dataset.keep_pauses=perhaps", "type for example"],
     "prepare": ["mmsa prepare: Missing argument 'name'", "type mmsa prepare --help"],
     "prepair": ["No such command 'prepair'", "type mmsa --help"],
@@ -399,6 +442,10 @@ def test_texts_are_taken_as_they_stand() -> None:
     for untouched in ("paths.outputs=a,b", "paths.outputs=${name}/x", "optimizer.lr=1e-3", "name=choice(a,b)"):
         assert native_overrides(["-m", untouched])[1] == untouched
     assert typed_overrides(native_overrides(["encoder/text=bigru", "seed=2"])) == ["encoder/text=bigru", "seed=2"]
+    for named in ("fusion='concat'", 'fusion="concat"', "fusion= concat ", "fusion=concat"):
+        assert native_overrides([named]) == ["fusion=concat"]
+    for kept in ("dataset.name='null'", "hidden_dim='8'", "fusion='lmf',concat", "name='it'"):
+        assert native_overrides([kept]) == [kept]
 
 
 def test_memory_that_runs_out_is_told_with_what_to_type() -> None:

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import signal
 import sqlite3
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -128,6 +129,23 @@ def test_an_outputs_folder_that_is_a_file(places: list[str], tmp_path: Path) -> 
         f"error: paths.outputs={tmp_path / 'outputs'}: {tmp_path / 'outputs'} is a file, a folder is needed.",
         "  type paths.outputs=FOLDER",
     ]
+
+
+def test_an_empty_outputs_folder_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    done = train("-m", "paths.outputs=", "seed=1,2", cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr.startswith("error: paths.outputs= is empty")
+    assert not list(tmp_path.iterdir())
+
+
+def test_imports_that_ctrl_c_has_cut_short_are_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "mmsa.experiment", raising=False)
+    monkeypatch.setitem(sys.modules, "mmsa.analysis.selection", None)  # importing it fails
+    config = OmegaConf.create({"hydra": {"launcher": {"_target_": "hydra._internal.core_plugins.BasicLauncher"}}})
+    with pytest.raises(KeyboardInterrupt):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            MultirunCallback().on_multirun_end(config)
 
 
 BASIC = {"_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper", "params": None}

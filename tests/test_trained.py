@@ -34,6 +34,8 @@ def is_as_recorded(folder: Path, data: Path | None = None) -> bool:
 
 def test_the_store_of_a_moved_run_is_found_beside_it(moved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert is_as_recorded(moved)
+    shown = repr(mmsa.load(moved))
+    assert f" parameters, folder={str(moved)!r})" in shown and len(shown) < 60 + len(str(moved))
     cli.command(["evaluate", str(moved)])
     assert "differs" not in capsys.readouterr().out
 

@@ -26,7 +26,7 @@ ROUNDING = 1e-6
 """Differences that another order of the same sums makes, such as on another device."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrainedRun:
     """A model with its selected weights, on the CPU, and what it was trained on.
 
@@ -43,6 +43,11 @@ class TrainedRun:
     task: Task
     data: Data
     folder: Path
+
+    def __repr__(self) -> str:
+        """Without the configuration and the modules."""
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        return f"TrainedRun({self.data.store.title}, {parameters:,} parameters, folder={str(self.folder)!r})"
 
     def evaluate(self, fold: str = "valid") -> tuple[dict[str, float], dict[str, Any]]:
         """Metrics of a fold, and the prediction of every utterance by its id."""

@@ -247,8 +247,10 @@ class Data:
         """(N,) rows of the store that are a fold's, N > 0.
 
         Raises:
-            DataError: it is empty, or closed.
+            DataError: there is none of this name, or it is empty or closed.
         """
+        if name not in FOLDS:
+            raise DataError(f"{name}: there is no such fold; choose from {', '.join(FOLDS)}")
         if name in self._closed:
             raise DataError(self._closed[name])
         rows = np.flatnonzero(np.asarray(self.store.folds) == name)

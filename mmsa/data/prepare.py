@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -77,7 +77,8 @@ def hash_files(files: Mapping[str, Path], folder: Path, progress: Progress = sil
         if entry is None or entry[:-1] != state:
             with readable(path):
                 entry = known[place] = [*state, _sha256(path, stat.st_size, progress)]
-            _keep_hash(cache, place, entry)
+            with suppress(OSError):  # a folder that may only be read; it only saves time
+                _keep_hash(cache, place, entry)
         hashes[role] = entry[-1]
     return hashes
 

@@ -18,6 +18,8 @@ from mmsa.errors import DataError
 from mmsa.files import content_of, written
 
 _SHOWN = 2
+_FATAL = ("empty_fold", "never_trained")
+"""Errors with which no run trains, whatever `loading.doctor`."""
 
 
 def diagnosed(store: Store, dataset: Dataset) -> tuple[Diagnosis, bool]:
@@ -75,9 +77,11 @@ def admit(store: Store, dataset: Dataset, command: str, progress: bool) -> list[
 def _refusal(store: Store, errors: list[Finding], command: str) -> str:
     """The first errors, and the option to type."""
     said = [f"{error.code}: {error.text}\n  {error.advice}" for error in errors[:_SHOWN]]
-    more = f"  all of it: {command}\n" if command else ""
+    more = f"  all of it: {command}" if command else ""
     found = f"the doctor finds {counted(len(errors), 'error')} in {store.title}, which would make results wrong"
-    return "\n".join([f"{found}:", *said, f"{more}  type dataset.doctor=warn to train on these data as they are"])
+    warn = "  type dataset.doctor=warn to train on these data as they are"
+    fatal = any(error.code in _FATAL for error in errors)
+    return "\n".join([f"{found}:", *said, *more.splitlines(), *([] if fatal else [warn])])
 
 
 def _place(store: Store, dataset: Dataset) -> Path:

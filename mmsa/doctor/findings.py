@@ -43,8 +43,9 @@ def _of_rows(numbers: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(
             "error",
             "empty_fold",
-            f"the fold {', '.join(empty)} has no utterance.",
-            "A run needs all three: prepare a source with train, valid and test.",
+            f"no utterance is in the fold {' and '.join(empty)}.",
+            "A run needs all three: prepare a source with train, valid and test, or type dataset.num_folds=5 "
+            "dataset.held_out=0 for folds of your own.",
         )
     if other := [f for f in FOLDS if folds[f]["published"] not in (None, folds[f]["utterances"])]:
         dropped = sum(map(len, numbers["dropped"].values()))

@@ -95,14 +95,14 @@ def _check_values(store: Store) -> None:
 
 def read_unlabelled(path: Path, folder: Path | None = None) -> Prepared:
     """As `read_arrays`, of utterances to predict: their targets are not read, and need not be there, as their folds."""
-    return _Reader(path, folder).unlabelled()
+    return _Reader(path, folder, option="--input ").unlabelled()
 
 
 class _Reader:
     """One file, checked array by array."""
 
-    def __init__(self, path: Path, folder: Path | None = None) -> None:
-        self._file, self._folder = ArrayFile(path), folder
+    def __init__(self, path: Path, folder: Path | None = None, option: str = "dataset.source=") -> None:
+        self._file, self._folder, self._named = ArrayFile(path, option), folder, f"{option}{path}"
         self._headers = self._file.headers
         self._has_words = "words" in self._headers
         self._counted = "fold" if "fold" in self._headers else "id"
@@ -133,7 +133,7 @@ class _Reader:
 
     def read(self, required: Sequence[str], progress: Progress) -> Prepared:
         held = self.contents()
-        check_required(required, held.modalities, f"dataset.source={self._file.path}")
+        check_required(required, held.modalities, self._named)
         folds = self._strings("fold")
         targets = {name: self._target(name, len(folds)) for name in held.targets}
         return self._prepared(folds, targets, held.modalities, progress)
@@ -250,12 +250,12 @@ class _Reader:
         if count is not None and header.shape[0] != count:
             raise self._refused(
                 f"{name} has shape {header.shape}, and {self._counted} has {count} entries",
-                f"{name} with {count} rows, one per entry of fold",
+                f"{name} with {count} rows, one per entry of {self._counted}",
             )
         return self._file.read(name)
 
     def _refused(self, said: str, wanted: str) -> DataError:
-        return DataError(f"dataset.source={self._file.path}: {said}.\n  write {wanted} (docs/custom_data.md)")
+        return DataError(f"{self._named}: {said}.\n  write {wanted} (docs/custom_data.md)")
 
 
 def _owner(name: str) -> str:

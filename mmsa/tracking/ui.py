@@ -175,11 +175,18 @@ def serve(outputs: Path, first_port: int, run: Path | None = None) -> None:
         run: folder of a run, whose page is named too.
 
     Raises:
-        MmsaError: no runs yet, or not this one, no free port, or a server that does not come up.
+        MmsaError: no runs yet, or not this one, a folder that may not be written, no free port, or a server that does
+            not come up.
     """
     if not (outputs / "mlflow.db").is_file():
         there = "" if outputs == Path("outputs") else f" {shlex.quote(f'paths.outputs={outputs}')}"
         raise MmsaError(f"{outputs} holds no tracked runs yet.\n  type {training()}{there}")
+    if not os.access(outputs, os.W_OK):
+        raise MmsaError(
+            f"{outputs} may only be read, and MLflow writes beside the database that it shows.\n"
+            f"  type cp -r {shlex.quote(str(outputs))} FOLDER && chmod -R u+w FOLDER && {program('mmsa')} ui "
+            "--outputs FOLDER"
+        )
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started us with it ignored
     try:
         _stay(outputs.absolute(), first_port, run)

@@ -122,12 +122,14 @@ def test_an_empty_fold_is_refused_by_its_name_where_it_is_read(source: Path, sto
         store = Tiny(str(source)).prepare(stores)
         assert store.report["utterances"][fold] == 0
         diagnosis = examine(store, Tiny())
-        assert f"the fold {fold} has no utterance." in {finding.text for finding in diagnosis.of("error")}
+        assert f"no utterance is in the fold {fold}." in {finding.text for finding in diagnosis.of("error")}
         assert f">{fold}<" in page(diagnosis)
         data = Data(store, ["text"], Loading("none"))
         assert all(len(data.fold(other)) == 2 for other in FOLDS if other != fold)
         with pytest.raises(DataError, match=f"the {fold} fold of .* has no utterance"):
             data.fold(fold)
+    with pytest.raises(DataError, match=r"dev: there is no such fold; choose from train, valid, test"):
+        data.fold("dev")
     with pytest.raises(DataError, match=r"the train fold of .* has no utterance"):
         Data(store, ["text"])  # which normalises by it
 
@@ -279,7 +281,7 @@ def test_sequences_without_steps_or_values_are_counted_as_all_zero() -> None:
     assert rows.report["all_zero"]["audio"] == 4
 
 
-def test_hashes_are_read_again_only_when_a_file_changed(tmp_path: Path) -> None:
+def test_hashes_are_read_again_only_when_a_file_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"one")
     first = hash_files({"x": path}, tmp_path)
@@ -287,6 +289,13 @@ def test_hashes_are_read_again_only_when_a_file_changed(tmp_path: Path) -> None:
     assert hash_files({"x": path}, tmp_path) == first
     path.write_bytes(b"two")
     os.utime(path, (time.time() + 5, time.time() + 5))
+    assert hash_files({"x": path}, tmp_path) != first
+
+    def read_only(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("mmsa.data.prepare._keep_hash", read_only)
+    (tmp_path / "source-hashes.json").unlink()
     assert hash_files({"x": path}, tmp_path) != first
     assert first["x"] == "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"
 

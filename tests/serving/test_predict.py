@@ -146,7 +146,8 @@ def test_a_missing_modality_is_said_and_is_one_without_steps(
         ({"features/audio": np.ones((60, 5), np.float32)}, r"audio has 5 numbers per step, and the model reads 2"),
         ({"features/smell": np.ones((18, 1), np.float32), "offsets/smell": np.arange(19)}, "smell is no modality"),
         ({"features/audio": np.full((60, 2), np.nan, np.float32)}, "audio has 120 values that are not finite"),
-        ({"id": np.array(["x"] * 18)}, "id holds 'x' twice"),
+        ({"id": np.array(["x"] * 18)}, r"^--input \S+: id holds 'x' twice"),
+        ({"video": np.array(["v"] * 17)}, r"^--input .*\n  write video with 18 rows, one per entry of id "),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused_with_the_reason(
@@ -154,6 +155,7 @@ def test_a_file_that_does_not_fit_is_refused_with_the_reason(
 ) -> None:
     steps = np.array([0, *range(43, 61)])
     changed = arrays | change
+    changed.pop("fold", None)
     if "features/audio" in change:
         changed.pop("lengths/audio", None)
         changed["offsets/audio"] = steps

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
 import socket
 import sqlite3
+import stat
 import subprocess
 import sys
 import threading
@@ -87,6 +90,22 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     database.write_text("not a database " * 100)
     with pytest.raises(MmsaError, match="not an MLflow database"):
         ui.training_view(database, 5000)
+
+
+def test_a_folder_that_may_only_be_read_is_not_taken_for_a_damaged_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = small_database(tmp_path / "the irs", names=("mmsa",)).parent
+    theirs.chmod(0o555)
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    with pytest.raises(
+        MmsaError, match=r"the irs may only be read.*\n  type (.+) && \S*mmsa ui --outputs FOLDER$"
+    ) as told:
+        ui.serve(theirs, 5000)
+    line = re.search(r"type (.+) && ", str(told.value))
+    assert line
+    subprocess.run(line[1].replace("FOLDER", "mine"), shell=True, check=True, cwd=tmp_path)
+    assert (tmp_path / "mine" / "mlflow.db").is_file() and (tmp_path / "mine").stat().st_mode & stat.S_IWUSR
 
 
 def test_a_server_that_ends_by_itself_shows_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
