@@ -11,10 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmsa.layers.products import product
 from mmsa.layers.reversal import Reversal
 
 WIDEST = 16
 """The largest state that the loop reads faster than the library's kernel, by `make bench ARGS=seeds/`."""
+LARGE = 1 << 15
+"""Elements of one run's weights from which on its products are faster by themselves than in a batch of all runs'."""
 
 
 def scanned(x: Tensor, lengths: Tensor, directions: Any) -> list[Tensor]:
@@ -210,7 +213,11 @@ def _projected(x: Tensor, lengths: Tensor, w_ih: Tensor, bias: Tensor) -> tuple[
     num_runs, size, num_steps, _ = x.shape
     _, d, width, _ = w_ih.shape
     there, back = _orders(lengths, num_steps, d == 2)
-    products = torch.baddbmm(bias.flatten(1)[:, None], x.flatten(1, 2), w_ih.flatten(1, 2).transpose(1, 2))
+    rows, weights, biases = x.flatten(1, 2), w_ih.flatten(1, 2), bias.flatten(1)
+    if _are_large(w_ih):
+        products = torch.stack([product(*own) for own in zip(rows, weights, biases, strict=True)])
+    else:
+        products = torch.baddbmm(biases[:, None], rows, weights.transpose(1, 2))
     by_step = products.view(-1, width).index_select(0, there)
     return by_step.view(num_steps, d * num_runs, size, width), there, back
 
@@ -226,5 +233,13 @@ def _of_recurrent(changes: Tensor, states: Tensor, num_runs: int) -> tuple[Tenso
 def _of_inputs(changes: Tensor, x: Tensor, w_ih: Tensor, back: Tensor, wanted: bool) -> tuple[Tensor | None, Tensor]:
     """Gradients of the steps, where they are wanted, and of their weights, from those of their products."""
     of_rows = changes.view(-1, changes.shape[-1]).index_select(0, back).view(len(x), x.shape[1] * x.shape[2], -1)
-    d_ih = of_rows.transpose(1, 2).bmm(x.flatten(1, 2)).view_as(w_ih)
-    return of_rows.bmm(w_ih.flatten(1, 2)).view_as(x) if wanted else None, d_ih
+    if _are_large(w_ih):
+        d_ih = torch.stack([product(one.t(), own.t()) for one, own in zip(of_rows, x.flatten(1, 2), strict=True)])
+    else:
+        d_ih = of_rows.transpose(1, 2).bmm(x.flatten(1, 2))
+    return of_rows.bmm(w_ih.flatten(1, 2)).view_as(x) if wanted else None, d_ih.view_as(w_ih)
+
+
+def _are_large(w_ih: Tensor) -> bool:
+    """Whether the products by these weights (K, d, G, D) are faster run by run."""
+    return w_ih.device.type == "cpu" and w_ih[0].numel() >= LARGE

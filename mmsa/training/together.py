@@ -39,6 +39,7 @@ class JointStep:
     def __init__(self, learners: Sequence[Learner], generators: Sequence[Mapping[str, Generator]]) -> None:
         self._learners = list(learners)
         self._parameters = [list(learner.parameters()) for learner in learners]
+        self._values = [[parameter.detach() for parameter in own] for own in self._parameters]
         self._generators = generators
         shared = {id(source): source for source in generators[0].values()}
         self._template: Any = deepcopy(learners[0], shared)
@@ -103,8 +104,7 @@ class JointStep:
 
     def _stacked(self, numbers: Sequence[int]) -> list[Tensor]:
         """The parameters of some learners, one over the other."""
-        each = ([p.detach() for p in self._parameters[number]] for number in numbers)
-        return [torch.stack(parts) for parts in zip(*each, strict=True)]
+        return [torch.stack(parts) for parts in zip(*(self._values[number] for number in numbers), strict=True)]
 
     def _batched(
         self,
@@ -210,7 +210,10 @@ def together(batches: Sequence[Batch]) -> tuple[dict[str, Any], dict[int, list[i
             most += 1
         num_steps[most] = own
         axes = batches[0].features[m].dim() - 2  # after that of time
-        widened = [pad(b.features[m], (0, 0) * axes + (0, most - n)) for b, n in zip(batches, own, strict=True)]
+        widened = [
+            b.features[m] if n == most else pad(b.features[m], (0, 0) * axes + (0, most - n))
+            for b, n in zip(batches, own, strict=True)
+        ]
         features[m] = torch.stack(widened)
     stacked = {
         field: {name: torch.stack([getattr(batch, field)[name] for batch in batches]) for name in names}
