@@ -42,7 +42,7 @@ from mmsa.training.ranks import other_ranks
 from mmsa.training.schedules import Schedule
 from mmsa.training.seeding import derived_seed, generator, initialisation
 from mmsa.training.shares import Shares, check_shares
-from mmsa.training.trainer import EpochCallback, Trainer, TrainingState
+from mmsa.training.trainer import EpochCallback, Trainer, TrainingState, alone
 
 
 @dataclass(frozen=True)
@@ -149,12 +149,13 @@ def run(
             journal.display.say(line)
         say_what_is_read(journal, data, task, train, valid)
         hooks: dict[str, Any] = {"on_batch": journal.batch, "before_save": journal.check}
-        if member and member.together:
-            hooks |= {"gradients": member.gradients, "outputs": member.outputs}
-        elif OmegaConf.select(cfg, "device.graphs") == "auto" and (  # older runs have no such option
+        if OmegaConf.select(cfg, "device.graphs") == "auto" and (  # older runs have no such option
             graphs := graphs_for(fabric, parts.learner, cfg.trainer.accumulate, journal.display.say)
         ):
             hooks["gradients"], train.multiple = graphs, MULTIPLE
+        if member and member.together:
+            member.own = hooks.get("gradients", alone)
+            hooks |= {"gradients": member.gradients, "outputs": member.outputs}
         with other_ranks(fabric, journal.folder, store.path):
             trainer, fit, state = fitting(cfg, fabric, parts, journal.folder, resumed, **hooks)
             with journal.training(state):

@@ -55,7 +55,7 @@ def test_each_seed_has_its_curve_alone_and_the_same_bits_again(
 ) -> None:
     typed = [*small, *EVERYTHING, "trainer.batch_size=150"]
     with monkeypatch.context() as patch:
-        patch.setattr("mmsa.lockstep.alone", None)
+        patch.setattr("mmsa.experiment.alone", None)
         patch.setattr("mmsa.lockstep.predicted", None)  # neither a step nor an evaluation is of one seed
         shared = [Mock(wraps=build.open_data), Mock(wraps=experiment.fit_beside)]
         patch.setattr(build, "open_data", shared[0])

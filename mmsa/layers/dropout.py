@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from mmsa.layers.draws import drawn
+from mmsa.layers.draws import drawn, global_generator
+
+HOST = "cpu"
+"""The kind of device whose draws are by the bytes."""
 
 LEVELS = 1 << 16
 """A draw is one of these."""
@@ -19,7 +22,7 @@ class Dropout(nn.Module):
     """Sets elements to zero with probability p and scales up the others, in training only.
 
     On a CPU one random number of 64 bits decides four elements, so that p is rounded to 1/65536; the scale is that of
-    the rounded one, and the expectation exactly the input. Elsewhere it is PyTorch's. The global generator draws.
+    the rounded one, and the expectation exactly the input. The global generator of the device draws.
 
     Args:
         p: rate in [0, 1).
@@ -35,8 +38,9 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
-        if x.device.type != "cpu":
-            return functional.dropout(x, self.p)
+        if x.device.type != HOST:
+            draw = partial(_kept_there, self.p, x.device)
+            return x * drawn(draw, x.shape, self.steps, global_generator(x.device)) * (1 / (1 - self.p))
         kept, scale = self.kept(x.shape)
         return x * kept.to(x.dtype).mul_(scale)
 
@@ -55,3 +59,8 @@ def _levels(shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor
     size = math.prod(shape)
     words = torch.empty(-(-size // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
     return words.view(torch.int16)[:size].view(shape)
+
+
+def _kept_there(p: float, device: torch.device, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+    """Bool, True with probability 1 - p."""
+    return torch.empty(shape, dtype=torch.bool, device=device).bernoulli_(1 - p, generator=generator)

@@ -1,7 +1,7 @@
 """The recurrence of several runs at once, for which PyTorch's own layers have no batching rule.
 
 Narrow ones cost mostly calls: one loop over the steps, for all runs and both directions, needs as many as one run.
-Wider ones are read by the library's kernel, run by run.
+On a CPU wider ones are read by the library's kernel, run by run. On a GPU all widths cost mostly calls.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mmsa.layers.products import product
 from mmsa.layers.reversal import Reversal
 
 WIDEST = 16
-"""The largest state that the loop reads faster than the library's kernel, by `make bench ARGS=seeds/`."""
+"""The largest state that the loop reads faster than the library's kernel on a CPU, by `make bench ARGS=seeds/`."""
 LARGE = 1 << 15
 """Elements of one run's weights from which on its products are faster by themselves than in a batch of all runs'."""
 
@@ -60,7 +60,7 @@ class _OfOne(torch.autograd.Function):
             for value, dim in zip(inputs, in_dims, strict=True)
         ]
         is_lstm = stacked.pop() == "LSTM"
-        if stacked[3].shape[-1] > WIDEST:
+        if stacked[3].shape[-1] > WIDEST and stacked[0].device.type == "cpu":
             return _by_library(torch.lstm if is_lstm else torch.gru, *stacked), 0
         return (_LstmScan if is_lstm else _GruScan).apply(*stacked), 0
 
@@ -85,11 +85,12 @@ def _orders(lengths: Tensor, num_steps: int, both: bool) -> tuple[Tensor, Tensor
     """Rows (k, b, t, d) by (t, d, k, b) and back, the second direction reversed within its lengths (K, B)."""
     num_runs, size = lengths.shape
     num_directions = 2 if both else 1
-    steps = torch.arange(num_steps)[:, None, None].expand(num_steps, num_runs, size)  # (T, K, B)
+    device = lengths.device
+    steps = torch.arange(num_steps, device=device)[:, None, None].expand(num_steps, num_runs, size)  # (T, K, B)
     mirrored = lengths - 1 - steps
     taken = torch.stack([steps, torch.where(mirrored >= 0, mirrored, steps)][:num_directions], dim=1)  # (T, d, K, B)
-    directions = torch.arange(num_directions)[:, None, None]
-    sequences = torch.arange(num_runs * size).view(num_runs, size)
+    directions = torch.arange(num_directions, device=device)[:, None, None]
+    sequences = torch.arange(num_runs * size, device=device).view(num_runs, size)
     there = (sequences * num_steps + taken) * num_directions + directions
     back = (taken * num_directions + directions) * sequences.numel() + sequences  # a reversal is its own way back
     return there.flatten(), back.permute(2, 3, 0, 1).flatten()

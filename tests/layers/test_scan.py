@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 
-from mmsa.layers.draws import Together, computing
+from mmsa.layers.draws import Runs, Together, computing
 from mmsa.layers.recurrence import Cell, Recurrence
 from mmsa.types import padding_mask
 
@@ -50,7 +50,7 @@ def test_states_and_gradients_are_those_of_each_run_alone(
     def one(parameters: dict[str, Tensor], values: Tensor, lengths: Tensor, weight: Tensor) -> Tensor:
         return total(functional_call(runs[0], parameters, (values, lengths)), weight)
 
-    with computing(Together(torch.arange(3)[:, None], {}, {})):
+    with computing(Together(torch.arange(3)[:, None], Runs({}))):
         vmap(one)(stacked, read, LENGTHS, weights).sum().backward()
     gradients: dict[str, Any] = {name: tensor.grad for name, tensor in stacked.items()}
     for number, (of_read, of_parameters) in enumerate(alone):

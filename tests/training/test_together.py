@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mmsa.testing.laws import Subject
+from mmsa.training.device import one_device
 from mmsa.training.together import JointStep, hindrance
 from mmsa.types import Batch, Moment
 from tests.contracts.conftest import configuration, quickly_built
@@ -54,9 +55,9 @@ def test_losses_gradients_and_draws_are_those_of_each_alone(overrides: tuple[str
     joint, batches, generators = learners(overrides, aligned)
     alone, _, others = learners(overrides, aligned)
     assert hindrance(joint[0]) is None
-    step = JointStep(joint, generators)
     for numbers in ([0, 1, 2], [2, 0]):
-        losses = step(numbers, [batches[number] for number in numbers], MOMENT)
+        step = JointStep([joint[n] for n in numbers], [generators[n] for n in numbers], one_device())
+        losses = step([batches[number] for number in numbers], MOMENT)
         for place, number in enumerate(numbers):
             learner = alone[number]
             learner.zero_grad()
@@ -73,7 +74,7 @@ def test_losses_gradients_and_draws_are_those_of_each_alone(overrides: tuple[str
                     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-5, msg=name)
             for name, source in generators[number].items():
                 assert torch.equal(source.get_state(), others[number][name].get_state()), name
-    outputs = step.outputs([2, 0], [batches[2], batches[0]])
+    outputs = step.outputs([batches[2], batches[0]])
     for number, ours in zip([2, 0], outputs, strict=True):
         with torch.no_grad():
             output = alone[number].eval().model(batches[number])
@@ -97,7 +98,7 @@ def test_what_cannot_be_batched_is_refused_and_nothing_is_drawn(overrides: tuple
     assert hindrance(joint[0]) is None
     before = [{name: source.get_state() for name, source in own.items()} for own in generators]
     with pytest.raises(RuntimeError, match=reason):
-        JointStep(joint, generators).proven([0, 1, 2], batches, MOMENT)
+        JointStep(joint, generators, one_device()).proven(batches, MOMENT)
     for own, states in zip(generators, before, strict=True):
         assert all(torch.equal(own[name].get_state(), state) for name, state in states.items())
 
@@ -114,11 +115,11 @@ def test_a_step_that_is_not_what_each_has_alone_is_refused() -> None:
     for learner in joint:
         learner.model.head = torch.nn.Sequential(Noisy(), learner.model.head)
     with pytest.raises(RuntimeError, match=r"the loss task is -?[\d.]+, alone -?[\d.]+"):
-        JointStep(joint, generators).proven([0, 1, 2], batches, MOMENT)
+        JointStep(joint, generators, one_device()).proven(batches, MOMENT)
     for learner in joint:
         learner.eval()
     with pytest.raises(RuntimeError, match="the prediction sentiment differs from that alone"):
-        JointStep(joint, generators).proven_outputs([0, 1, 2], batches)
+        JointStep(joint, generators, one_device()).proven_outputs(batches)
 
 
 @pytest.mark.parametrize(
