@@ -157,7 +157,8 @@ def run(
             member.own = hooks.get("gradients", alone)
             hooks |= {"gradients": member.gradients, "outputs": member.outputs}
         with other_ranks(fabric, journal.folder, store.path):
-            trainer, fit, state = fitting(cfg, fabric, parts, journal.folder, resumed, **hooks)
+            folds_near = kept("near", [*of_data, cfg.device], lambda: near(fabric.device, train, valid))
+            trainer, fit, state = fitting(cfg, fabric, parts, folds_near, journal.folder, resumed, **hooks)
             with journal.training(state):
                 fit(journal.epoch)
         journal.trained(trainer.ended(state))
@@ -219,7 +220,7 @@ def prepared(cfg: DictConfig, task: Task, data: Data) -> Parts:
 
 
 def fitting(
-    cfg: DictConfig, fabric: Fabric, parts: Parts, folder: Path, resumed: bool, **hooks: Any
+    cfg: DictConfig, fabric: Fabric, parts: Parts, folds: Sequence[Fold], folder: Path, resumed: bool, **hooks: Any
 ) -> tuple[Trainer, Callable[[EpochCallback], TrainingState], TrainingState]:
     """The trainer of a run in this process, its `fit` of these parts, and the progress from which that goes on.
 
@@ -227,6 +228,7 @@ def fitting(
         cfg: the composed configuration.
         fabric: launched.
         parts: of the run.
+        folds: to train on and to validate on, near the device.
         folder: of the run.
         resumed: from its last checkpoint.
         hooks: the trainer's, by name.
@@ -238,7 +240,7 @@ def fitting(
     learner, *ready = fabric.setup(parts.learner, *parts.optimizers.values())
     optimizers = dict(zip(parts.optimizers, ready, strict=True))
     state = trainer.restored(learner, optimizers, parts.schedule) if resumed else TrainingState()
-    train, valid = near(fabric.device, parts.train, parts.valid)
+    train, valid = folds
     fit = partial(trainer.fit, learner, optimizers, parts.schedule, train, valid, progress=state)
     return trainer, fit, state
 

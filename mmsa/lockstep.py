@@ -112,13 +112,16 @@ class Lockstep:
         self, members: Sequence[Member], bodies: Sequence[Callable[[], Any]], say: Callable[[str], None]
     ) -> None:
         self._members, self._say = members, say
+        for member in members:
+            member.kept = members[0].kept
         self._runs = [greenlet(lambda body=body: Result(body())) for body in bodies]
         self._results: list[Any] = [None] * len(members)
         self._failed: TrainingError | None = None
         self._step: JointStep | None = None
         self._stepped: list[int] = []
         """The runs of the joint step."""
-        self._is_proven = False
+        self._proven: set[bool] = set()
+        """Whether the batches of a proven step differed in length, of each such step."""
         self._evaluates: bool | None = None
         """Whether outputs of a joint step are those of each run alone; None before the first."""
         self._determinism: Determinism | None = None
@@ -196,14 +199,15 @@ class Lockstep:
     def _together(self, numbers: list[int], batches: Sequence[Batch], moment: Moment) -> list[Losses] | None:
         """The losses in a joint step; None where it cannot be had.
 
-        Steps are proven until one of batches that differ in length is.
+        The first step of batches of one length is proven, and the first of such that differ in length.
         """
-        if not self._is_proven:
+        differ = any(len({batch.features[m].shape for batch in batches}) > 1 for m in batches[0].features)
+        if not self._proven:
             self._determinism = Determinism()
         try:
             if self._step is None or self._stepped != numbers:
                 self._step, self._stepped = self._made(numbers), numbers
-            if self._is_proven:
+            if differ in self._proven:
                 return self._step(batches, moment)
             losses = self._step.proven(batches, moment)
         except Exception as error:  # noqa: BLE001  (whatever it is, each run can do without)
@@ -215,7 +219,7 @@ class Lockstep:
                 changes = {"seeds": ()} if first else {"epochs": moment.epoch - 1}
                 member.packing = member.packing.model_copy(update={"reason": reason, **changes})
             return None
-        self._is_proven = any(len({batch.features[m].shape for batch in batches}) > 1 for m in batches[0].features)
+        self._proven.add(differ)
         return losses
 
     def _made(self, numbers: Sequence[int]) -> JointStep:

@@ -8,10 +8,14 @@ import pytest
 import torch
 
 from mmsa.testing.laws import Subject
+from mmsa.testing.training import same
 from mmsa.training.device import one_device
+from mmsa.training.graphs import VISITS, Graphs
 from mmsa.training.together import JointStep, hindrance
+from mmsa.training.trainer import alone
 from mmsa.types import Batch, Moment
 from tests.contracts.conftest import configuration, quickly_built
+from tests.training.test_graphs import Repeated
 
 MOMENT = Moment(1, 1, 1, 1)
 LENGTHS = [(4, 9, 1, 6), (2, 2, 5, 1), (8, 3, 7, 8)]
@@ -53,13 +57,13 @@ def learners(
 @pytest.mark.parametrize(("overrides", "aligned"), CASES)
 def test_losses_gradients_and_draws_are_those_of_each_alone(overrides: tuple[str, ...], aligned: bool) -> None:
     joint, batches, generators = learners(overrides, aligned)
-    alone, _, others = learners(overrides, aligned)
+    by_itself, _, others = learners(overrides, aligned)
     assert hindrance(joint[0]) is None
     for numbers in ([0, 1, 2], [2, 0]):
         step = JointStep([joint[n] for n in numbers], [generators[n] for n in numbers], one_device())
         losses = step([batches[number] for number in numbers], MOMENT)
         for place, number in enumerate(numbers):
-            learner = alone[number]
+            learner = by_itself[number]
             learner.zero_grad()
             torch.set_rng_state(others[number]["dropout"].get_state())
             expected = learner(batches[number], MOMENT)
@@ -77,7 +81,7 @@ def test_losses_gradients_and_draws_are_those_of_each_alone(overrides: tuple[str
     outputs = step.outputs([batches[2], batches[0]])
     for number, ours in zip([2, 0], outputs, strict=True):
         with torch.no_grad():
-            output = alone[number].eval().model(batches[number])
+            output = by_itself[number].eval().model(batches[number])
         assert ours.primary == output.primary and not ours.predictions[ours.primary].requires_grad
         for name in ("predictions", "losses", "feedback"):
             found, wanted = getattr(ours, name), getattr(output, name)
@@ -85,6 +89,23 @@ def test_losses_gradients_and_draws_are_those_of_each_alone(overrides: tuple[str
             for key, theirs in wanted.items():
                 cut = tuple(map(slice, theirs.shape))  # where the batch of another has more steps
                 torch.testing.assert_close(found[key][cut], theirs, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("overrides", [COMBINATIONS[0], COMBINATIONS[3]])
+def test_joint_steps_by_graphs_are_the_eager_ones_with_the_draws_of_each_length(overrides: tuple[str, ...]) -> None:
+    """Batches of three lengths come again in another order of the runs, padded to one shape."""
+    said: list[str] = []
+    capture, found = Repeated(), []
+    for gradients in (alone, Graphs(said.append, capture)):
+        made, batches, generators = learners(overrides, True)
+        step = JointStep(made, generators, one_device(), gradients)
+        for turn in range(VISITS + 3):
+            losses = step([*batches[turn % 3 :], *batches[: turn % 3]], MOMENT)
+            of_each = [parameter.grad for learner in made for parameter in learner.parameters()]
+            found.append((losses, of_each, [source.get_state() for own in generators for source in own.values()]))
+    assert not said and (capture.num_captures, capture.num_repeats) == (1, 4)
+    for eager, by_graph in zip(found[: VISITS + 3], found[VISITS + 3 :], strict=True):
+        assert same(by_graph, eager)
 
 
 @pytest.mark.parametrize(
