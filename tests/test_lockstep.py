@@ -15,11 +15,16 @@ from omegaconf import DictConfig
 import mmsa
 from mmsa import build, experiment
 from mmsa.compose import compose
+from mmsa.data.batches import Fold
+from mmsa.data.resident import resident
 from mmsa.errors import TrainingError
 from mmsa.journal import Journal
 from mmsa.record import Packing, RunRecord
 from mmsa.seeds import why_apart
+from mmsa.training.graphs import Graphs
+from mmsa.training.together import JointLearner
 from mmsa.training.trainer import Trainer
+from tests.training.test_graphs import Repeated
 
 EVERYTHING = [
     "regularizer=m3",
@@ -134,6 +139,48 @@ def test_what_cannot_be_batched_trains_one_after_the_other_and_says_so_once(
     assert len(reasons) == 1 and "aten::bilinear" in str(reasons)
     alone = mmsa.run([*typed, "seed=2"], quiet=True)
     assert packed.runs[1].predictions == alone.predictions
+
+
+def test_seeds_on_a_gpu_train_by_joint_graphs_on_data_that_lie_there_once(
+    small: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of which the CPU plays the part."""
+    capture, folds = Repeated(), []
+
+    def near(device: torch.device, *given: Fold) -> list[Fold]:
+        folds.extend(resident(fold, device) for fold in given)
+        return folds[-2:]
+
+    typed = [*small, "fusion=concat", "trainer.batch_size=300", "trainer.max_epochs=4"]
+    monkeypatch.setattr("mmsa.layers.dropout.HOST", "another")
+    eager = mmsa.run(typed, seeds=[1, 2], quiet=True)
+    monkeypatch.setattr("mmsa.experiment.graphs_for", lambda fabric, learner, accumulate, say: Graphs(say, capture))
+    monkeypatch.setattr("mmsa.experiment.near", near)
+    by_graphs = mmsa.run(typed, seeds=[1, 2])
+    assert "steps run without CUDA graphs" not in capsys.readouterr().out
+    assert (capture.num_captures, capture.num_repeats, len(folds)) == (1, 2, 2)
+    assert [run.predictions for run in by_graphs.runs] == [run.predictions for run in eager.runs], "of one length"
+
+
+def test_a_step_that_fails_later_is_taken_by_each_alone(
+    small: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where memory is short for long batches."""
+    typed = [*small, "fusion=concat", "trainer.batch_size=300"]
+    alone = mmsa.run([*typed, "seed=2"], quiet=True)
+    forward, calls = JointLearner.forward, count(1)
+
+    def short(joint: JointLearner, *of: Any) -> Any:
+        losses = forward(joint, *of)
+        if next(calls) == 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return losses
+
+    monkeypatch.setattr(JointLearner, "forward", short)
+    packed = mmsa.run(typed, seeds=[1, 2])
+    assert capsys.readouterr().out.count("the seeds train one after the other: out of memory") == 1
+    assert RunRecord.read(packed.runs[1].folder).packed == Packing(seeds=(1, 2), epochs=1, reason="out of memory")
+    assert packed.runs[1].score == pytest.approx(alone.score, rel=1e-4)
 
 
 @pytest.mark.parametrize(

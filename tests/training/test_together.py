@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from mmsa.layers.draws import current
 from mmsa.testing.laws import Subject
 from mmsa.testing.training import same
 from mmsa.training.device import one_device
@@ -108,6 +109,18 @@ def test_joint_steps_by_graphs_are_the_eager_ones_with_the_draws_of_each_length(
         assert same(by_graph, eager)
 
 
+@pytest.mark.parametrize("overrides", [COMBINATIONS[0], COMBINATIONS[4]])
+def test_draws_on_the_device_are_those_of_each_alone(
+    overrides: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmsa.layers.dropout.HOST", "another")
+    made, batches, generators = learners(overrides, True)
+    assert not same(*(own["dropout"].get_state() for own in generators[:2]))
+    before = generators[0]["dropout"].get_state()
+    JointStep(made, generators, one_device()).proven(batches, MOMENT)
+    assert not same(generators[0]["dropout"].get_state(), before)
+
+
 @pytest.mark.parametrize(
     ("overrides", "reason"),
     [
@@ -129,6 +142,23 @@ class Noisy(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * torch.rand(3)[0]
+
+
+class Blocked(torch.nn.Module):
+    """A part whose gradient is another in a joint step."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x if current() is None else x.detach()
+
+
+def test_a_step_with_other_gradients_than_alone_is_refused_and_nothing_is_drawn() -> None:
+    joint, batches, generators = learners(("encoder=bilstm", "fusion=concat", "task.head_dropout=0.3"), True)
+    before = [source.get_state() for own in generators for source in own.values()]
+    for learner in joint:
+        learner.model.head = torch.nn.Sequential(Blocked(), learner.model.head)
+    with pytest.raises(RuntimeError, match=r"the gradient of model\.encoders\.text\..* differs from that alone"):
+        JointStep(joint, generators, one_device()).proven(batches, MOMENT)
+    assert same([source.get_state() for own in generators for source in own.values()], before)
 
 
 def test_a_step_that_is_not_what_each_has_alone_is_refused() -> None:
