@@ -213,6 +213,7 @@ class Lockstep:
         except Exception as error:  # noqa: BLE001  (whatever it is, each run can do without)
             reason = str(error).partition("\n")[0] or type(error).__name__
             self._say(f"the seeds train one after the other: {reason}")
+            self._step = None  # which frees its memory
             for member in self._members:
                 member.together = False
                 first = moment.epoch == 1 and moment.step == 1

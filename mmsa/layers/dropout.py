@@ -8,11 +8,12 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mmsa.layers.draws import drawn, global_generator
 
-HOST = "cpu"
-"""The kind of device whose draws are by the bytes."""
+OWN_DRAWS = {"cuda"}
+"""Kinds of device on which seeds train together: they draw as other parts do."""
 
 LEVELS = 1 << 16
 """A draw is one of these."""
@@ -38,9 +39,11 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
-        if x.device.type != HOST:
+        if x.device.type in OWN_DRAWS:
             draw = partial(_kept_there, self.p, x.device)
             return x * drawn(draw, x.shape, self.steps, global_generator(x.device)) * (1 / (1 - self.p))
+        if x.device.type != "cpu":
+            return functional.dropout(x, self.p)
         kept, scale = self.kept(x.shape)
         return x * kept.to(x.dtype).mul_(scale)
 

@@ -113,8 +113,6 @@ class JointLearner(nn.Module):
             with computing(Together(index, self._runs)):
                 return one(replace(batch, **tensors))
 
-        if self._template.training != self.training:
-            self._template.train(self.training)
         tensors = {field: getattr(batch, field) for field in ("features", "lengths", "targets", "rows")}
         # what is drawn for all is cut by index
         return vmap(placed, randomness="same")(self._stacks, self._index, tensors)
@@ -168,8 +166,7 @@ class JointStep:
             Exception: whatever it is, all generators are as before.
         """
         with self._restored_after_an_error():
-            batch = self._together(batches)
-            self._joint.train()
+            batch = self._together(batches, training=True)
             (losses,) = self._gradients(self._trained, self._joint, [batch], [moment], Phase())
         self._joint.share_out()
         return [{name: values[k] for name, values in losses.items()} for k in range(len(batches))]
@@ -177,13 +174,14 @@ class JointStep:
     @torch.no_grad()
     def outputs(self, batches: Sequence[Batch]) -> list[Output]:
         """The output of each learner in evaluation; arguments as of a step."""
-        batch = self._together(batches)
-        self._joint.eval()
+        batch = self._together(batches, training=False)
         outputs: list[Output] = self._joint.outputs(batch)
         return outputs
 
-    def _together(self, batches: Sequence[Batch]) -> Batch:
+    def _together(self, batches: Sequence[Batch], training: bool) -> Batch:
         """The batches as one, for which all is ready."""
+        if self._joint.training != training:
+            self._joint.train(training)
         batch, self._runs.num_steps = together(batches, self._trained.fabric.device)
         self._joint.gather()
         return batch

@@ -113,7 +113,7 @@ def test_joint_steps_by_graphs_are_the_eager_ones_with_the_draws_of_each_length(
 def test_draws_on_the_device_are_those_of_each_alone(
     overrides: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mmsa.layers.dropout.HOST", "another")
+    monkeypatch.setattr("mmsa.layers.dropout.OWN_DRAWS", {"cpu"})
     made, batches, generators = learners(overrides, True)
     assert not same(*(own["dropout"].get_state() for own in generators[:2]))
     before = generators[0]["dropout"].get_state()

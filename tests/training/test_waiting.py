@@ -58,8 +58,9 @@ def test_a_step_asks_for_no_value(overrides: list[str], tmp_path: Path) -> None:
     schedule.after_step()
 
 
-def test_a_joint_step_asks_for_no_value() -> None:
+def test_a_joint_step_asks_for_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
     """And nothing of it is left on the host."""
+    monkeypatch.setattr("mmsa.layers.dropout.OWN_DRAWS", {"meta"})
     joint, batches, generators = learners(COMBINATIONS[0], True)
     step = JointStep([learner.to(META) for learner in joint], generators, FABRIC)
     for losses in step(batches, MOMENT):
