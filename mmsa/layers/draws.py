@@ -141,7 +141,7 @@ def global_generators() -> dict[str, Generator]:
 
 @contextmanager
 def drawing_as(own: Mapping[str, Generator]) -> Iterator[None]:
-    """PyTorch's own generators inside are those of a run, which go on with them.
+    """Draws of PyTorch's own generators inside are those of a run's.
 
     Args:
         own: the generators of the run, those among them by the names of `global_generators`.
