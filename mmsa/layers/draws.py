@@ -126,9 +126,10 @@ def drawn(draw: Draw, shape: Sequence[int], steps: tuple[int, ...] = (), generat
     return source(draw, tuple(shape), generator)
 
 
-def global_generator(device: torch.device) -> Generator | None:
-    """PyTorch's own of a GPU; None, which stands for that of the host, elsewhere."""
-    return torch.cuda.default_generators[device.index] if device.type == "cuda" else None
+def drawn_there(draw: Draw, shape: Sequence[int], steps: tuple[int, ...], device: torch.device) -> Tensor:
+    """As `drawn`, by the device's own generator; a graph of one run draws these numbers itself."""
+    own = torch.cuda.default_generators[device.index] if device.type == "cuda" else None
+    return draw(tuple(shape), own) if current() is None else drawn(draw, shape, steps, own)
 
 
 def global_generators() -> dict[str, Generator]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmsa.layers.draws import drawn, global_generator
+from mmsa.layers.draws import drawn, drawn_there
 
 OWN_DRAWS = {"cuda"}
 """Kinds of device on which seeds train together: they draw as other parts do."""
@@ -40,8 +40,8 @@ class Dropout(nn.Module):
         if not self.training or self.p == 0:
             return x
         if x.device.type in OWN_DRAWS:
-            draw = partial(_kept_there, self.p, x.device)
-            return x * drawn(draw, x.shape, self.steps, global_generator(x.device)) * (1 / (1 - self.p))
+            kept = drawn_there(partial(_kept_there, self.p, x.device), x.shape, self.steps, x.device)
+            return x * kept * (1 / (1 - self.p))
         if x.device.type != "cpu":
             return functional.dropout(x, self.p)
         kept, scale = self.kept(x.shape)
