@@ -9,8 +9,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -20,17 +21,21 @@ import typer
 from benchmarks.__main__ import SHOWN, conditions, line
 from benchmarks.corpus import store
 from benchmarks.measuring import SHORT, Size
-from benchmarks.ours import Training, composed
+from benchmarks.ours import Training
 from mmsa.data.resident import resident
+from mmsa.display import Display
+from mmsa.lockstep import Lockstep, Member
 from mmsa.provenance import environment
+from mmsa.record import Packing
 from mmsa.seeds import why_apart
 from mmsa.training.graphs import MULTIPLE, graphs_for
+from mmsa.training.trainer import alone
 
 RECIPES = {"mmlatch": ("experiment=mmlatch",), "no-feedback": ("experiment=mmlatch", "feedback=none")}
 HEAD = ["Work", "Form", "Utterances per second", "Times as fast as from the host", "Remark"]
-NUM_SEEDS = 16
+NUM_SEEDS, NUM_EPOCHS = 16, 8
 TESTS = Path(__file__).parents[1] / "tests"
-TESTS_SECONDS, WORK_SECONDS = 160, 4.0
+TESTS_SECONDS, WORK_SECONDS = 200, 4.0
 """The most that the tests may take, and about how long each work of each form is measured."""
 
 
@@ -61,14 +66,13 @@ FORMS = {
 
 def rate(act: Callable[[], object], num_utterances: int, seconds: float) -> float:
     """Utterances per second of an act, by the clock; three acts before are for what comes once."""
-    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
     for _ in range(3):
         act()
-    wait()
+    waited()
     start, acts = time.perf_counter(), 0
     while not acts or time.perf_counter() - start < seconds:
         act()
-        wait()
+        waited()
         acts += 1
     return acts * num_utterances / (time.perf_counter() - start)
 
@@ -90,11 +94,68 @@ def figures(recipe: str, form: Form, folder: Path, size: Size, device: str) -> I
         yield f"evaluate/{recipe}", rate(ours.evaluate, len(ours.valid), seconds), ""
 
 
-def seeds_together(device: str) -> str:
-    """Whether several seeds train together there."""
-    cfg = composed(["dataset=cmu_mosei", f"device={device}", "hidden_dim=16"])
-    reason = why_apart(cfg, NUM_SEEDS)
-    return f"{NUM_SEEDS} seeds in one joint step: {'offered' if reason is None else f'not offered, {reason}'}"
+@dataclass(frozen=True)
+class Seeds:
+    """Epochs of several seeds together and of one, in the forms that runs take there.
+
+    Args:
+        number: of the seeds.
+        together: seconds of an epoch of all.
+        alone: seconds of one of the first.
+        remark: what kept them from it.
+    """
+
+    number: int
+    together: float
+    alone: float
+    remark: str
+
+    def __str__(self) -> str:
+        ratio = f"{self.number} seeds together take {self.together / self.alone:.2f} times the time of one"
+        return f"{ratio} (goal: less than 3)" + (f"; {self.remark}" if self.remark else "")
+
+
+def seeds_together(folder: Path, size: Size, device: str) -> Seeds:
+    """Measure training epochs of the default model, by graphs where there is a GPU."""
+    number, num_epochs = (3, 2) if size.short else (NUM_SEEDS, NUM_EPOCHS)
+    typed, said, stamps = [*size.overrides], list[str](), list[float]()
+    trained = [Training([*typed, f"seed={k}"], store(folder, size), size.num_train, device) for k in range(number)]
+    near = resident(trained[0].train, trained[0].trainer.fabric.device)
+    near.multiple = MULTIPLE
+    members = [Member(Display(quiet=True), Packing(seeds=tuple(range(number)))) for _ in trained]
+    for member, ours in zip(members, trained, strict=True):
+        ours.train = near
+        member.own = graphs_for(ours.trainer.fabric, ours.learner, 1, said.append) or alone
+
+    def epochs(ours: Training) -> None:
+        for _ in range(num_epochs):
+            if ours is trained[0]:
+                waited()
+                stamps.append(time.perf_counter())
+            ours.whole_epoch()
+
+    def seconds() -> float:
+        waited()
+        stamps.append(time.perf_counter())
+        half, found = (len(stamps) - 1) // 2, stamps.copy()
+        stamps.clear()
+        return (found[-1] - found[half]) / (len(found) - 1 - half)  # the first half is for what comes once
+
+    for member, ours in zip(members, trained, strict=True):
+        ours.trainer.gradients = member.gradients
+    Lockstep(members, [partial(epochs, ours) for ours in trained], said.append).run()
+    together = seconds()
+    trained[0].trainer.gradients = members[0].own
+    epochs(trained[0])
+    if reason := why_apart(trained[0].cfg, number):
+        said.append(f"not offered: {reason}")
+    return Seeds(number, together, seconds(), "; ".join(dict.fromkeys(said)))
+
+
+def waited() -> None:
+    """The GPU has done all that it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def tested() -> str:
@@ -138,11 +199,11 @@ def main(
                     ratio = found / next(iter(of_work.values()))
                     typer.echo(line([work, name, f"{found:,.0f}", f"{ratio:.2f}", remark or "–"]))
                 gc.collect()  # of this form, before the next asks what is free
-    seeds = seeds_together(device)
+        seeds = seeds_together(Path(folder), size, device)
     typer.echo(f"\n{seeds}")
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"gpu-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
-    content = {"conditions": about, "tests": tests, "utterances_per_second": rates, "seeds": seeds}
+    content = {"conditions": about, "tests": tests, "utterances_per_second": rates, "seeds": asdict(seeds)}
     path.write_text(json.dumps(content, indent=1))
     typer.echo(f"written to {path}")
     if tests.startswith("failed"):

@@ -59,13 +59,13 @@ def steps(folder: Path, size: Size, width: int, num_seeds: int, batch_size: int)
     trained = [Training([*own, f"seed={seed}"], store(folder, size), size.num_train) for seed in range(num_seeds)]
     learners = [training.learner.module for training in trained]
     sources = [{**training.trainer.generators, "dropout": torch.Generator()} for training in trained]
-    joint = JointStep(learners, sources)
+    joint = JointStep(learners, sources, trained[0].trainer.fabric)
     batches = [sorted(training.batches(), key=_num_steps) for training in trained]  # in step, as runs are
     moment = Moment(1, 1, 1, len(batches[0]))
 
     def turn(together: bool) -> Work:
         for each in zip(*batches, strict=True):
-            losses = joint(range(num_seeds), each, moment) if together else None
+            losses = joint(each, moment) if together else None
             for number, (training, batch) in enumerate(zip(trained, each, strict=True)):
                 found = alone if losses is None else partial(_found, [losses[number]])
                 training.trainer.gradients = found

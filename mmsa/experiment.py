@@ -44,7 +44,7 @@ from mmsa.training.ranks import other_ranks
 from mmsa.training.schedules import Schedule
 from mmsa.training.seeding import derived_seed, generator, initialisation
 from mmsa.training.shares import Shares, check_shares
-from mmsa.training.trainer import EpochCallback, Trainer, TrainingState
+from mmsa.training.trainer import EpochCallback, Trainer, TrainingState, alone
 
 
 @dataclass(frozen=True)
@@ -155,14 +155,16 @@ def run(
         repetition = repetition_of(journal.folder, journal.record, journal.display.say)
         say_what_is_read(journal, data, task, train, valid)
         hooks: dict[str, Any] = {"on_batch": journal.batch, "before_save": journal.check}
-        if member and member.together:
-            hooks |= {"gradients": member.gradients, "outputs": member.outputs}
-        elif OmegaConf.select(cfg, "device.graphs") == "auto" and (  # older runs have no such option
+        if OmegaConf.select(cfg, "device.graphs") == "auto" and (  # older runs have no such option
             graphs := graphs_for(fabric, parts.learner, cfg.trainer.accumulate, journal.display.say)
         ):
             hooks["gradients"], train.multiple = graphs, MULTIPLE
+        if member and member.together:
+            member.own = hooks.get("gradients", alone)
+            hooks |= {"gradients": member.gradients, "outputs": member.outputs}
         with other_ranks(fabric, journal.folder, store.path):
-            trainer, fit, state = fitting(cfg, fabric, parts, journal.folder, resumed, **hooks)
+            folds_near = kept("near", [*of_data, cfg.device], lambda: near(fabric.device, train, valid))
+            trainer, fit, state = fitting(cfg, fabric, parts, folds_near, journal.folder, resumed, **hooks)
             with journal.training(state):
                 fit(journal.epoch)
         journal.trained(trainer.ended(state))
@@ -225,7 +227,7 @@ def prepared(cfg: DictConfig, task: Task, data: Data) -> Parts:
 
 
 def fitting(
-    cfg: DictConfig, fabric: Fabric, parts: Parts, folder: Path, resumed: bool, **hooks: Any
+    cfg: DictConfig, fabric: Fabric, parts: Parts, folds: Sequence[Fold], folder: Path, resumed: bool, **hooks: Any
 ) -> tuple[Trainer, Callable[[EpochCallback], TrainingState], TrainingState]:
     """The trainer of a run in this process, its `fit` of these parts, and the progress from which that goes on.
 
@@ -233,6 +235,7 @@ def fitting(
         cfg: the composed configuration.
         fabric: launched.
         parts: of the run.
+        folds: to train on and to validate on, near the device.
         folder: of the run.
         resumed: from its last checkpoint.
         hooks: the trainer's, by name.
@@ -244,7 +247,7 @@ def fitting(
     learner, *ready = fabric.setup(parts.learner, *parts.optimizers.values())
     optimizers = dict(zip(parts.optimizers, ready, strict=True))
     state = trainer.restored(learner, optimizers, parts.schedule) if resumed else TrainingState()
-    train, valid = near(fabric.device, parts.train, parts.valid)
+    train, valid = folds
     fit = partial(trainer.fit, learner, optimizers, parts.schedule, train, valid, progress=state)
     return trainer, fit, state
 

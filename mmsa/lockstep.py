@@ -16,12 +16,14 @@ from torch import Generator, Tensor, nn
 from mmsa.build import Kept
 from mmsa.display import Display
 from mmsa.errors import TrainingError
+from mmsa.layers.draws import global_generators
 from mmsa.model import Learner
 from mmsa.record import Packing
 from mmsa.stages import Phase
 from mmsa.training.device import Determinism, determinism_restored
+from mmsa.training.graphs import Graphs
 from mmsa.training.together import JointStep, hindrance
-from mmsa.training.trainer import Trainer, alone, predicted
+from mmsa.training.trainer import Gradients, Trainer, alone, predicted
 from mmsa.types import Batch, Moment, Output
 
 Losses = dict[str, Tensor]
@@ -67,8 +69,10 @@ class Member:
         self.together = bool(packing.seeds)
         self.request: Request | OutputRequest | None = None
         """None where it does not wait."""
-        self.draws = Generator()
-        """The global generator as this run left it."""
+        self.draws: dict[str, Generator] = {}
+        """PyTorch's own generators as this run left them."""
+        self.own: Gradients = alone
+        """How it computes gradients where it computes them alone."""
 
     def gradients(
         self, trainer: Trainer, learner: Learner, batches: Sequence[Batch], moments: Sequence[Moment], phase: Phase
@@ -76,7 +80,7 @@ class Member:
         """As `mmsa.training.trainer.alone`, in a joint step where others wait too."""
         request = Request(trainer, learner, batches, moments, phase)
         losses = self._answer(request)
-        return alone(*request) if losses is None else [losses]
+        return self.own(*request) if losses is None else [losses]
 
     def outputs(self, model: nn.Module, batch: Batch) -> Output:
         """As `mmsa.training.trainer.predicted`, in a joint step where others wait too."""
@@ -108,11 +112,16 @@ class Lockstep:
         self, members: Sequence[Member], bodies: Sequence[Callable[[], Any]], say: Callable[[str], None]
     ) -> None:
         self._members, self._say = members, say
+        for member in members:
+            member.kept = members[0].kept
         self._runs = [greenlet(lambda body=body: Result(body())) for body in bodies]
         self._results: list[Any] = [None] * len(members)
         self._failed: TrainingError | None = None
         self._step: JointStep | None = None
-        self._is_proven = False
+        self._stepped: list[int] = []
+        """The runs of the joint step."""
+        self._proven: set[bool] = set()
+        """Whether the batches of a proven step differed in length, of each such step."""
         self._evaluates: bool | None = None
         """Whether outputs of a joint step are those of each run alone; None before the first."""
         self._determinism: Determinism | None = None
@@ -142,7 +151,8 @@ class Lockstep:
         """Let a run go on until it waits again or ends, with the process as it left it."""
         member, run = self._members[number], self._runs[number]
         if member.request is not None:
-            torch.set_rng_state(member.draws.get_state())
+            for name, source in member.draws.items():
+                global_generators()[name].set_state(source.get_state())
             if self._determinism is not None:
                 self._determinism.restore()
         member.request = None
@@ -152,7 +162,10 @@ class Lockstep:
                 self._results[number] = came.value
         except TrainingError as error:
             self._failed = self._failed or error
-        member.draws.set_state(torch.get_rng_state())
+        for name, source in global_generators().items():
+            if name not in member.draws:
+                member.draws[name] = Generator(source.device)
+            member.draws[name].set_state(source.get_state())
 
     def _computed(self, waiting: Sequence[int]) -> dict[int, Any]:
         """For each run that waits its losses or its output, None where it is to compute them alone."""
@@ -171,57 +184,63 @@ class Lockstep:
 
     def _evaluated(self, numbers: Sequence[int], batches: Sequence[Batch]) -> list[Output] | None:
         """The outputs in a joint step; None where they are not those of each alone, as the first have shown."""
-        if self._step is None or self._evaluates is False:
+        if self._step is None or self._stepped != numbers or self._evaluates is False:
             return None
         if self._evaluates:
-            return self._step.outputs(numbers, batches)
+            return self._step.outputs(batches)
         try:
-            outputs = self._step.proven_outputs(numbers, batches)
+            outputs = self._step.proven_outputs(batches)
         except Exception:  # noqa: BLE001  (whatever it is, each run can do without)
             self._evaluates = False
             return None
         self._evaluates = True
         return outputs
 
-    def _together(self, numbers: Sequence[int], batches: Sequence[Batch], moment: Moment) -> list[Losses] | None:
+    def _together(self, numbers: list[int], batches: Sequence[Batch], moment: Moment) -> list[Losses] | None:
         """The losses in a joint step; None where it cannot be had.
 
-        Steps are proven until one of batches that differ in length is.
+        The first step of batches of one length is proven, and the first of such that differ in length.
         """
-        if self._step is not None and self._is_proven:
-            return self._step(numbers, batches, moment)
-        self._determinism = Determinism()
+        differ = any(len({batch.features[m].shape for batch in batches}) > 1 for m in batches[0].features)
+        if not self._proven:
+            self._determinism = Determinism()
         try:
-            if self._step is None:
-                self._step = self._made()
-            losses = self._step.proven(numbers, batches, moment)
+            if self._step is None or self._stepped != numbers:
+                self._step, self._stepped = self._made(numbers), numbers
+            if differ in self._proven:
+                return self._step(batches, moment)
+            losses = self._step.proven(batches, moment)
         except Exception as error:  # noqa: BLE001  (whatever it is, each run can do without)
             reason = str(error).partition("\n")[0] or type(error).__name__
             self._say(f"the seeds train one after the other: {reason}")
+            self._step = None  # which frees its memory
             for member in self._members:
                 member.together = False
                 first = moment.epoch == 1 and moment.step == 1
                 changes = {"seeds": ()} if first else {"epochs": moment.epoch - 1}
                 member.packing = member.packing.model_copy(update={"reason": reason, **changes})
             return None
-        self._is_proven = any(len({batch.features[m].shape for batch in batches}) > 1 for m in batches[0].features)
+        self._proven.add(differ)
         return losses
 
-    def _made(self) -> JointStep:
-        """The joint step of all runs.
+    def _made(self, numbers: Sequence[int]) -> JointStep:
+        """The joint step of some runs.
 
         Raises:
             RuntimeError: a part of the model or the objective takes no part in one.
         """
-        requests: list[Any] = [self._request(number) for number in range(len(self._members))]
+        self._step = None  # which frees its memory
+        members = [self._members[number] for number in numbers]
+        requests: list[Any] = [self._request(number) for number in numbers]
         learners: list[Any] = [getattr(request.learner, "module", request.learner) for request in requests]
         if reason := hindrance(learners[0]):
             raise RuntimeError(reason)
         sources = [
-            {**request.trainer.generators, "dropout": member.draws}
-            for request, member in zip(requests, self._members, strict=True)
+            {**request.trainer.generators, **member.draws} for request, member in zip(requests, members, strict=True)
         ]
-        return JointStep(learners, sources)
+        own = members[0].own
+        gradients = own.anew(self._say) if isinstance(own, Graphs) else alone
+        return JointStep(learners, sources, requests[0].trainer.fabric, gradients)
 
     def _request(self, number: int) -> Request | OutputRequest:
         request = self._members[number].request

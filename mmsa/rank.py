@@ -51,6 +51,7 @@ def train(folder: Path, store: Path, rank: int, port: int, says: BinaryIO) -> No
         import torch
 
         from mmsa import build
+        from mmsa.data.resident import near
         from mmsa.data.store import Store
         from mmsa.experiment import fitting, prepared
         from mmsa.run_folder import read_config
@@ -64,7 +65,8 @@ def train(folder: Path, store: Path, rank: int, port: int, says: BinaryIO) -> No
     torch.zeros(1, device=fabric.device)  # of a device that others have filled, say so before the others wait
     says.write(READY)
     launch(fabric)
-    _, fit, _ = fitting(cfg, fabric, parts, folder, cfg.trainer.resume is not None)
+    folds = near(fabric.device, parts.train, parts.valid)
+    _, fit, _ = fitting(cfg, fabric, parts, folds, folder, cfg.trainer.resume is not None)
     fit(lambda progress, metrics: None)
 
 

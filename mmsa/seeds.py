@@ -30,6 +30,8 @@ FEWEST = {16: 4, 32: 8}
 """Largest `hidden_dim` -> the fewest seeds with which joint steps are faster on a CPU, by `make bench ARGS=seeds/`."""
 SMALL, LARGEST_BATCH = 16, 16
 """The largest `hidden_dim` that is faster so with batches of any size, and the largest batch of wider ones."""
+FEWEST_ON_GPU = {64: 8}
+"""As `FEWEST`, on a GPU by the number of kernels: `make bench-gpu` measures it, and never ran."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -113,9 +115,10 @@ def why_apart(cfg: DictConfig, num_seeds: int) -> str | None:
     widest = max(
         (v for k, v in flat_parameters(as_stored(cfg)).items() if k.rpartition(".")[2] == "hidden_dim"), default=0
     )
-    on_cpu = cfg.device.accelerator == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
-    if cfg.device.accelerator not in ("auto", "cpu") or not on_cpu:
-        return "joint steps are of a CPU"
+    on_gpu = cfg.device.accelerator == "cuda" or (cfg.device.accelerator == "auto" and torch.cuda.is_available())
+    on_mps = cfg.device.accelerator == "auto" and not on_gpu and torch.backends.mps.is_available()
+    if cfg.device.accelerator == "mps" or on_mps:
+        return "joint steps are of a CPU or a CUDA device"
     if cfg.device.precision != "32-true":
         return f"device.precision={cfg.device.precision}"
     if cfg.device.devices > 1:
@@ -124,11 +127,12 @@ def why_apart(cfg: DictConfig, num_seeds: int) -> str | None:
         return f"trainer.accumulate={cfg.trainer.accumulate}"
     if cfg.trainer.resume is not None:
         return "trainer.resume is of one run"
-    fewest = next((number for width, number in FEWEST.items() if widest <= width), None)
+    by_width = FEWEST_ON_GPU if on_gpu else FEWEST
+    fewest = next((number for width, number in by_width.items() if widest <= width), None)
     if fewest is None:
-        return f"hidden_dim={widest} is as fast so (up to {max(FEWEST)} they train together)"
+        return f"hidden_dim={widest} is as fast so (up to {max(by_width)} they train together)"
     if num_seeds < fewest:
         return f"{num_seeds} of them are faster so (with hidden_dim={widest} they train together from {fewest} on)"
-    if widest > SMALL and cfg.trainer.batch_size > LARGEST_BATCH:
+    if not on_gpu and widest > SMALL and cfg.trainer.batch_size > LARGEST_BATCH:
         return f"hidden_dim={widest} is as fast so with batches of more than {LARGEST_BATCH}"
     return hindrance_of(target_of(cfg, "objective"))

@@ -15,11 +15,18 @@ from omegaconf import DictConfig
 import mmsa
 from mmsa import build, experiment
 from mmsa.compose import compose
+from mmsa.data.batches import Fold
+from mmsa.data.resident import resident
+from mmsa.display import Display
 from mmsa.errors import TrainingError
 from mmsa.journal import Journal
+from mmsa.lockstep import Lockstep, Member
 from mmsa.record import Packing, RunRecord
 from mmsa.seeds import why_apart
+from mmsa.training.graphs import Graphs
+from mmsa.training.together import JointLearner
 from mmsa.training.trainer import Trainer
+from tests.training.test_graphs import Repeated
 
 EVERYTHING = [
     "regularizer=m3",
@@ -55,7 +62,7 @@ def test_each_seed_has_its_curve_alone_and_the_same_bits_again(
 ) -> None:
     typed = [*small, *EVERYTHING, "trainer.batch_size=150"]
     with monkeypatch.context() as patch:
-        patch.setattr("mmsa.lockstep.alone", None)
+        patch.setattr("mmsa.experiment.alone", None)
         patch.setattr("mmsa.lockstep.predicted", None)  # neither a step nor an evaluation is of one seed
         shared = [Mock(wraps=build.open_data), Mock(wraps=experiment.fit_beside)]
         patch.setattr(build, "open_data", shared[0])
@@ -136,6 +143,54 @@ def test_what_cannot_be_batched_trains_one_after_the_other_and_says_so_once(
     assert packed.runs[1].predictions == alone.predictions
 
 
+def test_seeds_on_a_gpu_train_by_joint_graphs_on_data_that_lie_there_once(
+    small: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of which the CPU plays the part."""
+    capture, folds = Repeated(), []
+
+    def near(device: torch.device, *given: Fold) -> list[Fold]:
+        folds.extend(resident(fold, device) for fold in given)
+        return folds[-2:]
+
+    typed = [*small, "fusion=concat", "trainer.batch_size=300", "trainer.max_epochs=4"]
+    monkeypatch.setattr("mmsa.layers.dropout.OWN_DRAWS", {"cpu"})
+    eager = mmsa.run(typed, seeds=[1, 2], quiet=True)
+    monkeypatch.setattr("mmsa.experiment.graphs_for", lambda fabric, learner, accumulate, say: Graphs(say, capture))
+    monkeypatch.setattr("mmsa.experiment.near", near)
+    by_graphs = mmsa.run(typed, seeds=[1, 2])
+    assert "steps run without CUDA graphs" not in capsys.readouterr().out
+    assert (capture.num_captures, capture.num_repeats, len(folds)) == (1, 2, 2)
+    assert [run.predictions for run in by_graphs.runs] == [run.predictions for run in eager.runs], "of one length"
+
+
+def test_a_step_that_fails_later_is_taken_by_each_alone(
+    small: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where memory is short for long batches."""
+    typed = [*small, "fusion=concat", "trainer.batch_size=300"]
+    alone = mmsa.run([*typed, "seed=2"], quiet=True)
+    forward, calls = JointLearner.forward, count(1)
+
+    def short(joint: JointLearner, *of: Any) -> Any:
+        losses = forward(joint, *of)
+        if next(calls) == 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return losses
+
+    monkeypatch.setattr(JointLearner, "forward", short)
+    packed = mmsa.run(typed, seeds=[1, 2])
+    assert capsys.readouterr().out.count("the seeds train one after the other: out of memory") == 1
+    assert RunRecord.read(packed.runs[1].folder).packed == Packing(seeds=(1, 2), epochs=1, reason="out of memory")
+    assert curve(packed.runs[1].folder)[1] == pytest.approx(curve(alone.folder)[1], rel=1e-5)
+
+
+def test_seeds_have_their_data_in_common() -> None:
+    members = [Member(Display(quiet=True), Packing(seeds=(1, 2))) for _ in range(2)]
+    Lockstep(members, [int, int], print)
+    assert members[0].kept is members[1].kept
+
+
 @pytest.mark.parametrize(
     ("override", "reason"),
     [
@@ -144,7 +199,9 @@ def test_what_cannot_be_batched_trains_one_after_the_other_and_says_so_once(
         ("trainer.accumulate=2", "trainer.accumulate=2"),
         ("device.devices=2", "device.devices=2"),
         ("device.precision=bf16-mixed", "device.precision=bf16-mixed"),
-        ("device=mps", "joint steps are of a CPU"),
+        ("device=mps", "joint steps are of a CPU or a CUDA device"),
+        ("device=cuda", "4 of them are faster so (with hidden_dim=16 they train together from 8 on)"),
+        ("device=cuda hidden_dim=65", "hidden_dim=65 is as fast so (up to 64 they train together)"),
         ("objective=self_mm fusion=mlp", "the objective has a memory of its own"),
     ],
 )
@@ -154,6 +211,7 @@ def test_the_reason_why_seeds_train_one_after_the_other(override: str, reason: s
 
     assert why_apart(configured(), 4) is None
     assert why_apart(configured("hidden_dim=32", "trainer.batch_size=16"), 8) is None
+    assert why_apart(configured("hidden_dim=64", "trainer.batch_size=128", "device=cuda"), 8) is None
     small = "hidden_dim=32 is as fast so with batches of more than 16"
     assert why_apart(configured("hidden_dim=32", "trainer.batch_size=17"), 8) == small
     assert str(why_apart(configured(*override.split()), 4)).startswith(reason)

@@ -10,7 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmsa.layers.draws import drawn
+from mmsa.layers.draws import drawn, drawn_there
+
+OWN_DRAWS = {"cuda"}
+"""Kinds of device on which seeds train together: they draw as other parts do."""
 
 LEVELS = 1 << 16
 """A draw is one of these."""
@@ -20,7 +23,7 @@ class Dropout(nn.Module):
     """Sets elements to zero with probability p and scales up the others, in training only.
 
     On a CPU one random number of 64 bits decides four elements, so that p is rounded to 1/65536; the scale is that of
-    the rounded one, and the expectation exactly the input. Elsewhere it is PyTorch's. The global generator draws.
+    the rounded one, and the expectation exactly the input. The global generator of the device draws.
 
     Args:
         p: rate in [0, 1).
@@ -36,6 +39,9 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
+        if x.device.type in OWN_DRAWS:
+            kept = drawn_there(partial(_kept_there, self.p, x.device), x.shape, self.steps, x.device)
+            return x * kept * (1 / (1 - self.p))
         if x.device.type != "cpu":
             return functional.dropout(x, self.p)
         return x * self.mask(x.shape, x.dtype)
@@ -70,3 +76,8 @@ def _kept(dropped: int, shape: tuple[int, ...], generator: torch.Generator | Non
 def _bits(value: float, dtype: torch.dtype) -> int:
     """Of a positive value in a type of 16 bits, as an integer."""
     return int(torch.tensor(value, dtype=dtype).view(torch.int16))
+
+
+def _kept_there(p: float, device: torch.device, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+    """Bool, True with probability 1 - p."""
+    return torch.empty(shape, dtype=torch.bool, device=device).bernoulli_(1 - p, generator=generator)

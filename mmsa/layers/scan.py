@@ -1,7 +1,7 @@
 """The recurrence of several runs at once, for which PyTorch's own layers have no batching rule.
 
 Narrow ones cost mostly calls: one loop over the steps, for all runs and both directions, needs as many as one run.
-Wider ones are read by the library's kernel, run by run.
+On a CPU wider ones are read by the library's kernel, run by run. On a GPU all widths cost mostly calls.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmsa.layers.products import product
 from mmsa.layers.reversal import Reversal
 
 WIDEST = 16
-"""The largest state that the loop reads faster than the library's kernel, by `make bench ARGS=seeds/`."""
+"""The largest state that the loop reads faster than the library's kernel on a CPU, by `make bench ARGS=seeds/`."""
+LARGE = 1 << 15
+"""Elements of one run's weights from which on its products are faster by themselves than in a batch of all runs'."""
 
 
 def scanned(x: Tensor, lengths: Tensor, directions: Any) -> list[Tensor]:
@@ -57,7 +60,7 @@ class _OfOne(torch.autograd.Function):
             for value, dim in zip(inputs, in_dims, strict=True)
         ]
         is_lstm = stacked.pop() == "LSTM"
-        if stacked[3].shape[-1] > WIDEST:
+        if stacked[3].shape[-1] > WIDEST and stacked[0].device.type == "cpu":
             return _by_library(torch.lstm if is_lstm else torch.gru, *stacked), 0
         return (_LstmScan if is_lstm else _GruScan).apply(*stacked), 0
 
@@ -82,11 +85,12 @@ def _orders(lengths: Tensor, num_steps: int, both: bool) -> tuple[Tensor, Tensor
     """Rows (k, b, t, d) by (t, d, k, b) and back, the second direction reversed within its lengths (K, B)."""
     num_runs, size = lengths.shape
     num_directions = 2 if both else 1
-    steps = torch.arange(num_steps)[:, None, None].expand(num_steps, num_runs, size)  # (T, K, B)
+    device = lengths.device
+    steps = torch.arange(num_steps, device=device)[:, None, None].expand(num_steps, num_runs, size)  # (T, K, B)
     mirrored = lengths - 1 - steps
     taken = torch.stack([steps, torch.where(mirrored >= 0, mirrored, steps)][:num_directions], dim=1)  # (T, d, K, B)
-    directions = torch.arange(num_directions)[:, None, None]
-    sequences = torch.arange(num_runs * size).view(num_runs, size)
+    directions = torch.arange(num_directions, device=device)[:, None, None]
+    sequences = torch.arange(num_runs * size, device=device).view(num_runs, size)
     there = (sequences * num_steps + taken) * num_directions + directions
     back = (taken * num_directions + directions) * sequences.numel() + sequences  # a reversal is its own way back
     return there.flatten(), back.permute(2, 3, 0, 1).flatten()
@@ -210,7 +214,11 @@ def _projected(x: Tensor, lengths: Tensor, w_ih: Tensor, bias: Tensor) -> tuple[
     num_runs, size, num_steps, _ = x.shape
     _, d, width, _ = w_ih.shape
     there, back = _orders(lengths, num_steps, d == 2)
-    products = torch.baddbmm(bias.flatten(1)[:, None], x.flatten(1, 2), w_ih.flatten(1, 2).transpose(1, 2))
+    rows, weights, biases = x.flatten(1, 2), w_ih.flatten(1, 2), bias.flatten(1)
+    if _are_large(w_ih):
+        products = torch.stack([product(*own) for own in zip(rows, weights, biases, strict=True)])
+    else:
+        products = torch.baddbmm(biases[:, None], rows, weights.transpose(1, 2))
     by_step = products.view(-1, width).index_select(0, there)
     return by_step.view(num_steps, d * num_runs, size, width), there, back
 
@@ -226,5 +234,13 @@ def _of_recurrent(changes: Tensor, states: Tensor, num_runs: int) -> tuple[Tenso
 def _of_inputs(changes: Tensor, x: Tensor, w_ih: Tensor, back: Tensor, wanted: bool) -> tuple[Tensor | None, Tensor]:
     """Gradients of the steps, where they are wanted, and of their weights, from those of their products."""
     of_rows = changes.view(-1, changes.shape[-1]).index_select(0, back).view(len(x), x.shape[1] * x.shape[2], -1)
-    d_ih = of_rows.transpose(1, 2).bmm(x.flatten(1, 2)).view_as(w_ih)
-    return of_rows.bmm(w_ih.flatten(1, 2)).view_as(x) if wanted else None, d_ih
+    if _are_large(w_ih):
+        d_ih = torch.stack([product(one.t(), own.t()) for one, own in zip(of_rows, x.flatten(1, 2), strict=True)])
+    else:
+        d_ih = of_rows.transpose(1, 2).bmm(x.flatten(1, 2))
+    return of_rows.bmm(w_ih.flatten(1, 2)).view_as(x) if wanted else None, d_ih.view_as(w_ih)
+
+
+def _are_large(w_ih: Tensor) -> bool:
+    """Whether the products by these weights (K, d, G, D) are faster run by run."""
+    return w_ih.device.type == "cpu" and w_ih[0].numel() >= LARGE

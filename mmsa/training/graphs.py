@@ -154,6 +154,10 @@ class Graphs:
         self._graphs: dict[Any, Graph] = {}
         self._failed = False
 
+    def anew(self, say: Callable[[str], None]) -> Graphs:
+        """Others, of another learner."""
+        return Graphs(say, self._capture)
+
     def __call__(
         self, trainer: Trainer, learner: Learner, batches: Sequence[Batch], moments: Sequence[Moment], phase: Phase
     ) -> list[Losses]:

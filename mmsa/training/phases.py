@@ -51,9 +51,8 @@ def lowered(losses: Mapping[str, Tensor], phase: Phase) -> dict[str, Tensor]:
 
 
 def summed(losses: Mapping[str, Tensor]) -> Tensor:
-    """Their sum, which of one is itself."""
-    first, *others = losses.values()
-    return torch.stack([first, *others]).sum() if others else first
+    """Their sum, over the runs of a joint step too."""
+    return torch.stack([*losses.values()]).sum()
 
 
 def stepped(phase: Phase, learner: Learner) -> list[nn.Parameter]:

@@ -2,30 +2,133 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from torch import Generator, Tensor, nn
 from torch.func import vmap
 from torch.nn.functional import pad
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._pytree import tree_map
 
-from mmsa.layers.draws import Together, computing
+from mmsa.layers.draws import Runs, Together, computing, drawing_as, global_generators
 from mmsa.model import Learner
 from mmsa.stages import Objective, Phase
-from mmsa.training.phases import summed
-from mmsa.types import Batch, Moment, Output
+from mmsa.training.trainer import Gradients, alone
+from mmsa.types import Batch, Moment, Output, sent
 
 RELATIVE, ABSOLUTE = 1e-3, 1e-5
 """Largest difference between a loss of a joint step and the same alone: far above rounding, far below another draw."""
+CLOSE = 1e-2
+"""Largest difference between a gradient of a joint step and the same alone, as a share of the largest element."""
+Losses = dict[str, Tensor]
+
+
+class JointLearner(nn.Module):
+    """Learners of one configuration as one, with all parameters of a name in one stack.
+
+    Args:
+        learners: K of them, without other state than their parameters.
+        generators: of the first, which stand for those of all.
+        runs: draw.
+
+    Shapes: a Batch whose tensors are (K, …) and a Moment -> named losses (K,).
+    """
+
+    def __init__(self, learners: Sequence[Learner], generators: Sequence[Generator], runs: Runs) -> None:
+        super().__init__()
+        self._runs = runs
+        self._parameters_of = [dict(learner.named_parameters()) for learner in learners]
+        self._values = [[p.detach() for p in own.values()] for own in self._parameters_of]
+        self._template: Any = deepcopy(learners[0], {id(source): source for source in generators})
+        self.objective = self._template.objective
+        names = {parameter: name for name, parameter in self._template.named_parameters()}
+        self._places = [
+            (module, name, names[parameter])
+            for module in self._template.modules()
+            for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False)
+        ]
+        for module, name, _ in self._places:
+            delattr(module, name)  # a tensor of the joint step takes its place
+        self._stacks = {
+            name: nn.Parameter(torch.stack(parts), requires_grad=parameter.requires_grad)
+            for (name, parameter), *parts in zip(self._parameters_of[0].items(), *self._values, strict=True)
+        }
+        self._index = torch.arange(len(learners), device=self._values[0][0].device)[:, None]
+
+    def named(self) -> dict[str, nn.Parameter]:
+        """The stacks by the names of their parameters."""
+        return self._stacks
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """As of all modules."""
+        for stack in self._stacks.values():
+            stack.grad = None
+
+    @torch.no_grad()
+    def gather(self) -> None:
+        """Take over what the learners' parameters are now."""
+        for stack, *parts in zip(self._stacks.values(), *self._values, strict=True):
+            torch.stack(parts, out=stack.data)
+
+    def share_out(self) -> None:
+        """Give each learner its gradients."""
+        for name, stack in self._stacks.items():
+            # A copy, as clipping changes it in place and two may share their memory; in order, as fused Adam reads it.
+            whole = None if stack.grad is None else stack.grad.clone(memory_format=torch.contiguous_format)
+            parts = [None] * len(self._values) if whole is None else whole.unbind()
+            for own, part in zip(self._parameters_of, parts, strict=True):
+                own[name].grad = part
+
+    def forward(self, batch: Batch, moment: Moment) -> Losses:
+        losses: Losses = self._batched(lambda own: self._template(own, moment), batch)
+        return losses
+
+    def outputs(self, batch: Batch) -> list[Output]:
+        """The output of each."""
+
+        def one(own: Batch) -> dict[str, Any]:
+            output: Output = self._template.model(own)
+            return {name: getattr(output, name) for name in ("predictions", "losses", "feedback")}
+
+        found = self._batched(one, batch)
+        primary = self._template.model.primary
+        return [Output(primary=primary, **tree_map(itemgetter(k), found)) for k in range(len(self._values))]
+
+    def _batched(self, one: Callable[[Batch], Any], batch: Batch) -> Any:
+        """A computation of the template for all learners at once."""
+
+        def placed(stacks: Mapping[str, Tensor], index: Tensor, tensors: Mapping[str, Any]) -> Any:
+            for module, name, of in self._places:
+                vars(module)[name] = stacks[of]  # as setattr, which takes ten times as long
+            with computing(Together(index, self._runs)):
+                return one(replace(batch, **tensors))
+
+        tensors = {field: getattr(batch, field) for field in ("features", "lengths", "targets", "rows")}
+        # what is drawn for all is cut by index
+        return vmap(placed, randomness="same")(self._stacks, self._index, tensors)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a computation of gradients reads of a trainer.
+
+    Args:
+        fabric: where it runs.
+        generators: of all runs.
+    """
+
+    fabric: Fabric
+    generators: Mapping[str, Generator]
 
 
 class JointStep:
@@ -33,169 +136,136 @@ class JointStep:
 
     Args:
         learners: at least two, without other state than their parameters.
-        generators: of each, by name; the one named "dropout" stands for the global one.
+        generators: of each, by name; those by the names of `global_generators` stand for these.
+        fabric: where they run.
+        gradients: computes losses and gradients as `alone` does, of all as of one learner.
     """
 
-    def __init__(self, learners: Sequence[Learner], generators: Sequence[Mapping[str, Generator]]) -> None:
-        self._learners = list(learners)
-        self._parameters = [list(learner.parameters()) for learner in learners]
-        self._generators = generators
-        shared = {id(source): source for source in generators[0].values()}
-        self._template: Any = deepcopy(learners[0], shared)
-        numbers = {id(parameter): number for number, parameter in enumerate(self._template.parameters())}
-        self._places: list[tuple[nn.Module, str, int]] = [
-            (module, name, numbers[id(parameter)])
-            for module in self._template.modules()
-            for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False)
-        ]
-        for module, name, _ in self._places:
-            delattr(module, name)  # a tensor of the joint step takes its place
+    def __init__(
+        self,
+        learners: Sequence[Learner],
+        generators: Sequence[Mapping[str, Generator]],
+        fabric: Fabric,
+        gradients: Gradients = alone,
+    ) -> None:
+        self._learners, self._generators, self._gradients = learners, generators, gradients
+        first = {**generators[0], **global_generators()}
+        self._runs = Runs({first[name]: [own[name] for own in generators] for name in generators[0]})
+        self._joint: Any = JointLearner(learners, list(generators[0].values()), self._runs)
+        numbered = {f"{name} {k}": source for k, own in enumerate(generators) for name, source in own.items()}
+        self._trained: Any = Trained(fabric, numbered)
 
-    def __call__(self, numbers: Sequence[int], batches: Sequence[Batch], moment: Moment) -> list[dict[str, Tensor]]:
-        """The losses of some learners, of each in its place; their gradients are in their parameters.
+    def __call__(self, batches: Sequence[Batch], moment: Moment) -> list[Losses]:
+        """The losses of each learner; their gradients are in their parameters.
 
         Args:
-            numbers: of the learners.
             batches: of each, all of one size.
             moment: of all.
+
+        Raises:
+            Exception: whatever it is, all generators are as before.
         """
-        own = [self._parameters[number] for number in numbers]
-        leaves = [
-            tensor.requires_grad_(parameter.requires_grad)
-            for tensor, parameter in zip(self._stacked(numbers), self._parameters[0], strict=True)
-        ]
-        tensors, num_steps = together(batches)
-        generators = {
-            None if name == "dropout" else source: [self._generators[number][name] for number in numbers]
-            for name, source in self._generators[0].items()
-        }
-
-        def one(tensors: Mapping[str, Any]) -> dict[str, Tensor]:
-            losses: dict[str, Tensor] = self._template(replace(batches[0], **tensors), moment)
-            return losses
-
-        losses = self._batched(one, leaves, generators, num_steps, training=True)(tensors)
-        trained = [number for number, leaf in enumerate(leaves) if leaf.requires_grad]
-        total = summed({name: values.sum() for name, values in losses.items()})
-        gradients = torch.autograd.grad(total, [leaves[number] for number in trained], allow_unused=True)
-        for number, gradient in zip(trained, gradients, strict=True):
-            # A copy, as clipping changes it in place and two may share their memory; in order, as fused Adam reads it.
-            whole = None if gradient is None else gradient.clone(memory_format=torch.contiguous_format)
-            parts = [None] * len(own) if whole is None else whole.unbind()
-            for parameters, part in zip(own, parts, strict=True):
-                parameters[number].grad = part
-        return [{name: values[place].detach() for name, values in losses.items()} for place in range(len(numbers))]
+        with self._restored_after_an_error():
+            batch = self._together(batches, training=True)
+            (losses,) = self._gradients(self._trained, self._joint, [batch], [moment], Phase())
+        self._joint.share_out()
+        return [{name: values[k] for name, values in losses.items()} for k in range(len(batches))]
 
     @torch.no_grad()
-    def outputs(self, numbers: Sequence[int], batches: Sequence[Batch]) -> list[Output]:
-        """The outputs of some learners in evaluation, of each in its place; arguments as of a step."""
+    def outputs(self, batches: Sequence[Batch]) -> list[Output]:
+        """The output of each learner in evaluation; arguments as of a step."""
+        batch = self._together(batches, training=False)
+        outputs: list[Output] = self._joint.outputs(batch)
+        return outputs
 
-        def one(tensors: Mapping[str, Any]) -> dict[str, Any]:
-            output: Output = self._template.model(replace(batches[0], **tensors))
-            return {name: getattr(output, name) for name in ("predictions", "losses", "feedback")}
+    def _together(self, batches: Sequence[Batch], training: bool) -> Batch:
+        """The batches as one, for which all is ready."""
+        if self._joint.training != training:
+            self._joint.train(training)
+        batch, self._runs.num_steps = together(batches, self._trained.fabric.device)
+        self._joint.gather()
+        return batch
 
-        tensors, num_steps = together(batches)
-        found = self._batched(one, self._stacked(numbers), {}, num_steps, training=False)(tensors)
-        return [
-            Output(primary=self._template.model.primary, **tree_map(itemgetter(place), found))
-            for place in range(len(numbers))
-        ]
-
-    def _stacked(self, numbers: Sequence[int]) -> list[Tensor]:
-        """The parameters of some learners, one over the other."""
-        each = ([p.detach() for p in self._parameters[number]] for number in numbers)
-        return [torch.stack(parts) for parts in zip(*each, strict=True)]
-
-    def _batched(
-        self,
-        one: Callable[[Any], Any],
-        parameters: Sequence[Tensor],
-        generators: Mapping[Generator | None, Sequence[Generator]],
-        num_steps: Mapping[int, Sequence[int]],
-        training: bool,
-    ) -> Callable[[Any], Any]:
-        """A computation of the template for several learners at once, whose parameters these are."""
-
-        def placed(parameters: Sequence[Tensor], index: Tensor, values: Any) -> Any:
-            for module, name, number in self._places:
-                vars(module)[name] = parameters[number]  # as setattr, which takes ten times as long
-            with computing(Together(index, generators, num_steps)):
-                return one(values)
-
-        if self._template.training != training:
-            self._template.train(training)
-        index = torch.arange(len(parameters[0]))[:, None]
-        return partial(vmap(placed, randomness="same"), parameters, index)  # what is drawn for all is cut by index
-
-    def proven(self, numbers: Sequence[int], batches: Sequence[Batch], moment: Moment) -> list[dict[str, Tensor]]:
-        """A joint step that is compared with the losses and the draws of each learner alone.
+    def proven(self, batches: Sequence[Batch], moment: Moment) -> list[Losses]:
+        """A joint step that is compared with the losses, gradients and draws of each learner alone.
 
         Raises:
             RuntimeError: they differ, or PyTorch has no batching rule for an operation; all generators are as before.
         """
-        before = self._states(numbers)
-        try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("error", "There is a performance drop")  # of one without a batching rule
-                found = self(numbers, batches, moment)
-            self._compare(numbers, batches, moment, found, before)
-        except UserWarning as warning:
-            self._restore(numbers, before)
-            operations = re.findall(r"aten::\w+", str(warning)) or [str(warning)]
-            raise RuntimeError(f"PyTorch has no batching rule for {operations[0]}") from warning
-        except BaseException:
-            self._restore(numbers, before)
-            raise
+        before = self._states()
+        with self._restored_after_an_error():
+            try:
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("error", "There is a performance drop")  # of one without a batching rule
+                    found = self(batches, moment)
+            except UserWarning as warning:
+                operations = re.findall(r"aten::\w+", str(warning)) or [str(warning)]
+                raise RuntimeError(f"PyTorch has no batching rule for {operations[0]}") from warning
+            after = self._states()
+            self._restore(before)
+            for learner, own, batch, losses in zip(self._learners, self._generators, batches, found, strict=True):
+                with drawing_as(own):
+                    self._compare(learner, batch, moment, losses)
+            drawn = self._states()
+            if any(not torch.equal(drawn[key], after[key]) for key in after):
+                raise RuntimeError("a part draws other numbers than alone")
         return found
 
-    def _compare(
-        self,
-        numbers: Sequence[int],
-        batches: Sequence[Batch],
-        moment: Moment,
-        found: Sequence[Mapping[str, Tensor]],
-        before: Mapping[tuple[int, str], Tensor],
-    ) -> None:
-        after = self._states(numbers)
-        self._restore(numbers, before)
-        for place, number in enumerate(numbers):
-            with torch.random.fork_rng(devices=[]), torch.no_grad():
-                torch.set_rng_state(self._generators[number]["dropout"].get_state())
-                alone = self._learners[number](batches[place], moment)
-                self._generators[number]["dropout"].set_state(torch.get_rng_state())
-            for name, loss in alone.items():
-                if not torch.allclose(loss, found[place][name], RELATIVE, ABSOLUTE, equal_nan=True):
-                    raise RuntimeError(f"the loss {name} is {found[place][name].item():.6g}, alone {loss.item():.6g}")
-        drawn = self._states(numbers)
-        if any(not torch.equal(drawn[key], after[key]) for key in after):
-            raise RuntimeError("a part draws other numbers than alone")
+    def _compare(self, learner: Any, batch: Batch, moment: Moment, losses: Losses) -> None:
+        """Compare a learner's losses and gradients with those that it has alone; the gradients stay.
 
-    def _states(self, numbers: Sequence[int]) -> dict[tuple[int, str], Tensor]:
-        return {(n, name): source.get_state() for n in numbers for name, source in self._generators[n].items()}
+        Raises:
+            RuntimeError: they differ.
+        """
+        parameters = dict(learner.named_parameters())
+        found = {name: parameter.grad for name, parameter in parameters.items()}
+        (wanted,) = alone(self._trained, learner, [batch], [moment], Phase())
+        for name, loss in wanted.items():
+            if not torch.allclose(loss, losses[name], RELATIVE, ABSOLUTE, equal_nan=True):
+                raise RuntimeError(f"the loss {name} is {losses[name].item():.6g}, alone {loss.item():.6g}")
+        size = max(p.grad.abs().max().item() for p in parameters.values() if p.grad is not None)
+        for name, parameter in parameters.items():
+            ours, theirs = (torch.zeros(()) if g is None else g for g in (found[name], parameter.grad))
+            most = CLOSE * theirs.abs().max().item() + ABSOLUTE * size
+            if not ((ours - theirs).abs().max().item() <= most or not math.isfinite(size)):
+                raise RuntimeError(f"the gradient of {name} differs from that alone")
+            parameter.grad = found[name]
 
-    def _restore(self, numbers: Sequence[int], states: Mapping[tuple[int, str], Tensor]) -> None:
-        for (number, name), state in states.items():
-            self._generators[number][name].set_state(state)
+    @contextmanager
+    def _restored_after_an_error(self) -> Iterator[None]:
+        """An error inside leaves all generators as they were before."""
+        before = self._states()
+        try:
+            yield
+        except BaseException:
+            self._restore(before)
+            raise
+
+    def _states(self) -> dict[str, Tensor]:
+        return {name: source.get_state() for name, source in self._trained.generators.items()}
+
+    def _restore(self, states: Mapping[str, Tensor]) -> None:
+        for name, state in states.items():
+            self._trained.generators[name].set_state(state)
 
     @torch.no_grad()
-    def proven_outputs(self, numbers: Sequence[int], batches: Sequence[Batch]) -> list[Output]:
+    def proven_outputs(self, batches: Sequence[Batch]) -> list[Output]:
         """As `outputs`, compared with those of each learner alone.
 
         Raises:
             RuntimeError: they differ, or an operation cannot be batched.
         """
-        found = self.outputs(numbers, batches)
-        for number, batch, output in zip(numbers, batches, found, strict=True):
-            for name, alone in self._learners[number].model(batch).predictions.items():
-                most = RELATIVE * alone.abs().max().item()
-                if not torch.allclose(alone, output.predictions[name], RELATIVE, most):
+        found = self.outputs(batches)
+        for learner, batch, output in zip(self._learners, batches, found, strict=True):
+            for name, wanted in learner.model(batch).predictions.items():
+                most = RELATIVE * wanted.abs().max().item()
+                if not torch.allclose(wanted, output.predictions[name], RELATIVE, most):
                     raise RuntimeError(f"the prediction {name} differs from that alone")
         return found
 
 
-def together(batches: Sequence[Batch]) -> tuple[dict[str, Any], dict[int, list[int]]]:
-    """The tensors of batches of one size with an axis for the batches before the others, by the name of their field,
-    and for each padded number of steps that of every batch.
+def together(batches: Sequence[Batch], device: torch.device) -> tuple[Batch, dict[int, list[int]]]:
+    """Batches of one size as one on a device, its tensors (K, …); for each padded number of steps that of every batch.
 
     Modalities whose steps differ in other ways between the batches get other padded numbers.
     """
@@ -210,13 +280,17 @@ def together(batches: Sequence[Batch]) -> tuple[dict[str, Any], dict[int, list[i
             most += 1
         num_steps[most] = own
         axes = batches[0].features[m].dim() - 2  # after that of time
-        widened = [pad(b.features[m], (0, 0) * axes + (0, most - n)) for b, n in zip(batches, own, strict=True)]
-        features[m] = torch.stack(widened)
-    stacked = {
-        field: {name: torch.stack([getattr(batch, field)[name] for batch in batches]) for name in names}
+        widened = [
+            b.features[m] if n == most else pad(b.features[m], (0, 0) * axes + (0, most - n))
+            for b, n in zip(batches, own, strict=True)
+        ]
+        features[m] = sent(torch.stack(widened), device)
+    lengths, targets = (
+        {name: sent(torch.stack([getattr(batch, field)[name] for batch in batches]), device) for name in names}
         for field, names in (("lengths", batches[0].lengths), ("targets", batches[0].targets))
-    }
-    return {"features": features, **stacked, "rows": torch.stack([batch.rows for batch in batches])}, num_steps
+    )
+    rows = sent(torch.stack([batch.rows for batch in batches]), device)
+    return replace(batches[0], features=features, lengths=lengths, targets=targets, rows=rows), num_steps
 
 
 def hindrance(learner: Learner) -> str | None:

@@ -26,11 +26,12 @@ def test_the_short_form_measures_every_form(tmp_path: Path, monkeypatch: pytest.
     assert all(rate > 0 for of_work in rates.values() for rate in of_work.values())
     for work, of_work in rates.items():
         assert all(f"| {work} | {name} | {rate:,.0f} |" in shown.output for name, rate in of_work.items())
+    seeds = written["seeds"]
+    ratio = (
+        f"3 seeds together take {seeds['together'] / seeds['alone']:.2f} times the time of one (goal: less than 3); "
+    )
+    assert f"{ratio}not offered: 3 of them are faster so" in shown.output and "after the other" not in shown.output
     assert written["tests"] == "not run" and f"torch {torch.__version__}" in shown.output
-
-
-def test_seeds_do_not_train_together_on_a_gpu() -> None:
-    assert gpu.seeds_together("cuda") == "16 seeds in one joint step: not offered, joint steps are of a CPU"
 
 
 def test_without_a_gpu_one_line_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 
-from mmsa.layers.draws import Together, computing
+from mmsa.layers.draws import Runs, Together, computing
 from mmsa.layers.recurrence import Cell, Recurrence
 from mmsa.types import padding_mask
 
@@ -19,11 +19,12 @@ VALID = ~padding_mask(LENGTHS.flatten(), 5).view(3, 4, 5, 1)
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("widest", [4, 3])
+@pytest.mark.parametrize(("widest", "large"), [(4, 1000), (4, 1), (3, 1000)])
 def test_states_and_gradients_are_those_of_each_run_alone(
-    cell: Cell, bidirectional: bool, widest: int, monkeypatch: pytest.MonkeyPatch
+    cell: Cell, bidirectional: bool, widest: int, large: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mmsa.layers.scan.WIDEST", widest)  # of the loop; wider ones are read by the library's kernel
+    monkeypatch.setattr("mmsa.layers.scan.LARGE", large)
     torch.manual_seed(0)
     runs = [Recurrence(3, 4, cell=cell, num_layers=2, bidirectional=bidirectional).double() for _ in LENGTHS]
     x = torch.randn(*LENGTHS.shape, 5, 3, dtype=torch.double)
@@ -49,7 +50,7 @@ def test_states_and_gradients_are_those_of_each_run_alone(
     def one(parameters: dict[str, Tensor], values: Tensor, lengths: Tensor, weight: Tensor) -> Tensor:
         return total(functional_call(runs[0], parameters, (values, lengths)), weight)
 
-    with computing(Together(torch.arange(3)[:, None], {}, {})):
+    with computing(Together(torch.arange(3)[:, None], Runs({}))):
         vmap(one)(stacked, read, LENGTHS, weights).sum().backward()
     gradients: dict[str, Any] = {name: tensor.grad for name, tensor in stacked.items()}
     for number, (of_read, of_parameters) in enumerate(alone):

@@ -138,7 +138,11 @@ def test_why_seeds_of_a_sweep_train_one_after_the_other(options: dict[str, Any],
     ("typed", "slots", "said"),
     [
         (["sweep.seeds=4", "sweep.pruner=none"], ["cpu 1"], []),
-        (["sweep.seeds=4", "sweep.pruner=none"], ["cuda:0", "cpu 1"], ["joint steps are of a CPU"]),
+        (
+            ["sweep.seeds=4", "sweep.pruner=none"],
+            ["cuda:0", "cpu 1"],
+            ["4 of them are faster so (with hidden_dim=16 they train together from 8 on)"],
+        ),
         (["sweep.seeds=2"], ["cpu 1"], ["1 of them are faster so (with hidden_dim=16 they train together from 2 on)"]),
         (["sweep.seeds=1", "hidden_dim=17"], ["cpu 1"], []),
         (["sweep.seeds=4", "hidden_dim=17"], ["cpu 1"], ["hidden_dim=17 is as fast so (up to 16 they train together)"]),

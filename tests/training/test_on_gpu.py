@@ -76,8 +76,33 @@ def test_a_resumed_run_by_graphs_goes_on_to_the_same_bits(on_gpu: list[str], mon
     assert resumed.predictions == whole.predictions
 
 
+@pytest.fixture
+def three_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeds that train together."""
+    monkeypatch.setattr("mmsa.seeds.FEWEST_ON_GPU", {64: 3})
+
+
+@pytest.mark.parametrize("graphs", ["auto", "off"])
+@pytest.mark.parametrize("recipe", ["mmlatch", "no feedback", "unimodal"])
+@pytest.mark.usefixtures("three_are_enough")
+def test_seeds_together_have_the_curve_that_each_has_alone_and_the_same_bits_again(
+    recipe: str, graphs: str, on_gpu: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = [*RECIPES[recipe], *on_gpu, "device.deterministic=true", f"device.graphs={graphs}"]
+    packed = mmsa.run(typed, seeds=[1, 2, 3])
+    said = capsys.readouterr().out
+    assert "one after the other" not in said and "without CUDA graphs" not in said
+    again, alone = mmsa.run(typed, seeds=[1, 2, 3], quiet=True), mmsa.run([*typed, "seed=2"], quiet=True)
+    for ours, theirs in zip(packed.runs, again.runs, strict=True):
+        assert history(ours.folder) == history(theirs.folder) and ours.predictions == theirs.predictions
+    for mine, own in zip(history(packed.runs[1].folder), history(alone.folder), strict=True):
+        assert mine == pytest.approx(own, rel=1e-2, abs=1e-2)
+    assert history(packed.runs[0].folder)[0] != pytest.approx(history(alone.folder)[0], rel=1e-3)
+
+
 @pytest.mark.parametrize("graphs", ["auto", "off"])
 @pytest.mark.parametrize("recipe", [*RECIPES, "self_mm"])
+@pytest.mark.usefixtures("three_are_enough")
 def test_an_epoch_never_waits(recipe: str, graphs: str, on_gpu: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """From the fourth on: in the third the only shape is captured, which waits."""
     walk, look = Trainer._walk, LossLog._look
@@ -97,4 +122,7 @@ def test_an_epoch_never_waits(recipe: str, graphs: str, on_gpu: list[str], monke
     monkeypatch.setattr(LossLog, "_look", looking)
     chosen = RECIPES.get(recipe, ("experiment=self_mm_mosi", "encoder/text=bilstm"))
     once = ["trainer.batch_size=1000", "trainer.max_epochs=5"]
-    mmsa.run([*chosen, *on_gpu, *once, f"device.graphs={graphs}"], quiet=True)
+    typed = [*chosen, *on_gpu, *once, f"device.graphs={graphs}"]
+    mmsa.run([*typed, "seed=1"], quiet=True)
+    if recipe not in ("misa", "self_mm"):  # which seeds do not train by together
+        mmsa.run(typed, seeds=[1, 2, 3], quiet=True)

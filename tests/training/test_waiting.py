@@ -17,8 +17,10 @@ from mmsa.testing.laws import MOMENT, Subject
 from mmsa.testing.training import RandomFold
 from mmsa.training.loss_log import CHECK_EVERY, LossLog
 from mmsa.training.schedules import linear
+from mmsa.training.together import JointStep
 from mmsa.training.trainer import Trainer, evaluate
 from tests.contracts.conftest import configuration, options, quickly_built
+from tests.training.test_together import COMBINATIONS, learners
 
 META = torch.device("meta")
 FABRIC: Any = SimpleNamespace(device=META, backward=lambda loss: loss.backward())
@@ -54,6 +56,17 @@ def test_a_step_asks_for_no_value(overrides: list[str], tmp_path: Path) -> None:
     batch = subject.lacking(lengths=(2, 1, 1, 2))
     log.add(0, [batch], trainer.step(learner, {"main": optimizer}, [batch], [MOMENT._replace(epoch=2)]))
     schedule.after_step()
+
+
+def test_a_joint_step_asks_for_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing of it is left on the host."""
+    monkeypatch.setattr("mmsa.layers.dropout.OWN_DRAWS", {"meta"})
+    joint, batches, generators = learners(COMBINATIONS[0], True)
+    step = JointStep([learner.to(META) for learner in joint], generators, FABRIC)
+    for losses in step(batches, MOMENT):
+        assert all(loss.device == META for loss in losses.values())
+    for output in step.outputs(batches):
+        assert output.predictions[output.primary].device == META
 
 
 def test_losses_on_a_gpu_are_looked_at_once_an_epoch() -> None:
