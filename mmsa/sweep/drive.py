@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mmsa.display import console
+from mmsa.errors import printable
 from mmsa.occupancy import run_folders
 from mmsa.secrets import hidden
 from mmsa.sweep.options import SweepSpec
@@ -88,7 +89,7 @@ class SweepDisplay:
         summary = summarise(self.study)
         if self._apart is None and (apart := self.study.user_attrs.get(APART)):
             self._apart = apart
-            self.say(apart)
+            self.say(printable(str(apart)))
         self._rest(began)
         rows = {row.number: row for row in summary.rows}
         ended = [trial for trial in trials if trial.state.is_finished() and trial.number not in self._told]
