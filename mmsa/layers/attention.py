@@ -59,10 +59,10 @@ class Attention(nn.Module):
             return self.dropout(torch.softmax(scores, dim=-1)) @ value * heard
         drops, shape = self.training and self.dropout.p > 0, (*silent.shape, key.shape[1])
         if max(shape[1:]) > LONG:
-            kept, factor = self.dropout.kept(shape) if drops else (None, 1.0)
+            kept, factor = self.dropout.kept(shape, query.device) if drops else (None, 1.0)
             return _ByUtterance.apply(query * scale, key, value, hidden[:, 0], kept, factor) * heard
         heard = heard.to(torch.promote_types(heard.dtype, torch.float32))
-        factors = self.dropout.mask(shape, heard.dtype, heard) if drops else heard
+        factors = self.dropout.mask(shape, heard.dtype, query.device, heard) if drops else heard
         return _AtOnce.apply(query, key, value, hidden, factors, scale)
 
 

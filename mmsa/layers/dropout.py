@@ -39,24 +39,25 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
-        if x.device.type in OWN_DRAWS:
-            kept = drawn_there(partial(_kept_there, self.p, x.device), x.shape, self.steps, x.device)
-            return x * kept * (1 / (1 - self.p))
-        if x.device.type != "cpu":
+        if x.device.type not in {"cpu", *OWN_DRAWS}:
             return functional.dropout(x, self.p)
-        return x * self.mask(x.shape, x.dtype)
+        return x * self.mask(x.shape, x.dtype, x.device)
 
-    def mask(self, shape: Sequence[int], dtype: torch.dtype, also: Tensor | None = None) -> Tensor:
-        """On a CPU in training: the factors of a tensor of this shape, zeros or the scale, times `also`."""
-        kept, scale = self.kept(shape)
+    def mask(
+        self, shape: Sequence[int], dtype: torch.dtype, device: torch.device, also: Tensor | None = None
+    ) -> Tensor:
+        """In training, on a CPU or with draws of its own: the factors of a tensor, zeros or the scale, times `also`."""
+        kept, scale = self.kept(shape, device)
         if also is not None:
             return kept.to(dtype).mul_(also * scale)
         if dtype.itemsize == kept.itemsize:
             return (kept * _bits(scale, dtype)).view(dtype)
         return kept.to(dtype).mul_(scale)
 
-    def kept(self, shape: Sequence[int]) -> tuple[Tensor, float]:
-        """On a CPU in training: which elements of a tensor of this shape it keeps, int16 1 or 0, and their scale."""
+    def kept(self, shape: Sequence[int], device: torch.device) -> tuple[Tensor, float]:
+        """As `mask`: the elements that it keeps, int16 1 or 0, or bool, and their scale."""
+        if device.type in OWN_DRAWS:
+            return drawn_there(partial(_kept_there, self.p, device), shape, self.steps, device), 1 / (1 - self.p)
         dropped = min(round(self.p * LEVELS), LEVELS - 1)
         return drawn(partial(_kept, dropped), shape, self.steps), LEVELS / (LEVELS - dropped)
 

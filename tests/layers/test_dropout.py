@@ -38,11 +38,11 @@ def test_every_type_keeps_the_same_elements_at_the_same_scale() -> None:
     masks = {}
     for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
         torch.manual_seed(5)
-        masks[dtype] = dropout.mask((2, 50), dtype)
+        masks[dtype] = dropout.mask((2, 50), dtype, torch.device("cpu"))
         assert masks[dtype].dtype == dtype
         assert torch.equal(masks[dtype], masks[torch.float64].to(dtype))
     torch.manual_seed(5)
-    assert torch.equal(dropout.mask((2, 50), torch.float32, rows), masks[torch.float32] * rows)
+    assert torch.equal(dropout.mask((2, 50), torch.float32, torch.device("cpu"), rows), masks[torch.float32] * rows)
 
 
 def test_the_generator_decides_and_evaluation_and_rate_zero_draw_nothing() -> None:
