@@ -229,7 +229,7 @@ def test_trials_that_train_together_end_each_by_itself(
     assert {RunRecord.read(runs / folder).packed.seeds for folder in folders(study)} == {(1, 2, 3, 4)}
 
 
-def test_trials_of_which_one_is_lost_before_the_first_step_train_one_after_the_other(
+def test_trials_train_together_without_one_that_is_lost_before_the_first_step(
     base: list[str], runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = make(*base, "seed=1,2,3", "trainer.max_epochs=1", "trainer.batch_size=150", option="grid", sampler=GRID)
@@ -244,7 +244,7 @@ def test_trials_of_which_one_is_lost_before_the_first_step_train_one_after_the_o
     assert worker.work(Path(made.spec.folder)) == worker.DONE
     _, *others = made.study.trials
     forms = [RunRecord.read(runs / trial.user_attrs["seeds"]["run"]["folder"]).packed for trial in others]
-    assert forms == [Packing(reason="a seed has ended before the first step")] * 2
+    assert forms == [Packing(seeds=(2, 3))] * 2
     assert [trial.state for trial in others] == [TrialState.COMPLETE] * 2
 
 
