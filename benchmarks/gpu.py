@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -29,6 +29,7 @@ from mmsa.provenance import environment
 from mmsa.record import Packing
 from mmsa.seeds import why_apart
 from mmsa.training.graphs import MULTIPLE, graphs_for
+from mmsa.training.seeding import generator
 from mmsa.training.trainer import alone
 
 RECIPES = {"mmlatch": ("experiment=mmlatch",), "no-feedback": ("experiment=mmlatch", "feedback=none")}
@@ -101,8 +102,8 @@ class Seeds:
     Args:
         number: of the seeds.
         together: seconds of an epoch of all.
-        alone: seconds of one of the first.
-        remark: what kept them from it.
+        alone: seconds of an epoch of the first alone.
+        remark: what keeps them from it.
     """
 
     number: int
@@ -118,13 +119,14 @@ class Seeds:
 def seeds_together(folder: Path, size: Size, device: str) -> Seeds:
     """Measure training epochs of the default model, by graphs where there is a GPU."""
     number, num_epochs = (3, 2) if size.short else (NUM_SEEDS, NUM_EPOCHS)
-    typed, said, stamps = [*size.overrides], list[str](), list[float]()
-    trained = [Training([*typed, f"seed={k}"], store(folder, size), size.num_train, device) for k in range(number)]
+    said, stamps, held = list[str](), list[float](), store(folder, size)
+    trained = [Training([*size.overrides, f"seed={k}"], held, size.num_train, device) for k in range(number)]
     near = resident(trained[0].train, trained[0].trainer.fabric.device)
     near.multiple = MULTIPLE
     members = [Member(Display(quiet=True), Packing(seeds=tuple(range(number)))) for _ in trained]
     for member, ours in zip(members, trained, strict=True):
         ours.train = near
+        ours.trainer.generators = {**ours.trainer.generators, "places": generator(0, "places")}  # in step, as runs are
         member.own = graphs_for(ours.trainer.fabric, ours.learner, 1, said.append) or alone
 
     def epochs(ours: Training) -> None:
@@ -190,6 +192,9 @@ def main(
     for row in (HEAD, ["---"] * len(HEAD)):
         typer.echo(line(row))
     rates: dict[str, dict[str, float]] = {}
+    content: dict[str, Any] = {"conditions": about, "tests": tests, "utterances_per_second": rates}
+    path = out / f"gpu-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
+    out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         for recipe in RECIPES:
             for name, form in FORMS.items():
@@ -199,12 +204,10 @@ def main(
                     ratio = found / next(iter(of_work.values()))
                     typer.echo(line([work, name, f"{found:,.0f}", f"{ratio:.2f}", remark or "–"]))
                 gc.collect()  # of this form, before the next asks what is free
+        path.write_text(json.dumps(content, indent=1))  # whatever becomes of the seeds
         seeds = seeds_together(Path(folder), size, device)
     typer.echo(f"\n{seeds}")
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / f"gpu-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
-    content = {"conditions": about, "tests": tests, "utterances_per_second": rates, "seeds": asdict(seeds)}
-    path.write_text(json.dumps(content, indent=1))
+    path.write_text(json.dumps(content | {"seeds": asdict(seeds)}, indent=1))
     typer.echo(f"written to {path}")
     if tests.startswith("failed"):
         raise typer.Exit(1)

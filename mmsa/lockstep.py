@@ -135,6 +135,7 @@ class Lockstep:
         try:
             for number in range(len(self._members)):
                 self._advance(number)
+            self._name_those_that_train()
             while waiting := [n for n, member in enumerate(self._members) if member.request]:
                 for number, answer in self._computed(waiting).items():
                     self._advance(number, answer)
@@ -146,6 +147,13 @@ class Lockstep:
         if self._failed is not None:
             raise self._failed
         return self._results
+
+    def _name_those_that_train(self) -> None:
+        """Leave out those that ended before the first step."""
+        left = [n for n, member in enumerate(self._members) if member.request]
+        for member in (self._members[n] for n in left):
+            seeds = tuple(member.packing.seeds[n] for n in left) if len(left) > 1 else ()
+            member.packing = member.packing.model_copy(update={"seeds": seeds})
 
     def _advance(self, number: int, answer: Losses | Output | None = None) -> None:
         """Let a run go on until it waits again or ends, with the process as it left it."""
@@ -183,13 +191,11 @@ class Lockstep:
         return found
 
     def _evaluated(self, numbers: Sequence[int], batches: Sequence[Batch]) -> list[Output] | None:
-        """The outputs in a joint step; None where they are not those of each alone, as the first have shown."""
+        """The outputs in a joint step; None where they cannot be had, or the first were not those of each alone."""
         if self._step is None or self._stepped != numbers or self._evaluates is False:
             return None
-        if self._evaluates:
-            return self._step.outputs(batches)
         try:
-            outputs = self._step.proven_outputs(batches)
+            outputs = self._step.outputs(batches) if self._evaluates else self._step.proven_outputs(batches)
         except Exception:  # noqa: BLE001  (whatever it is, each run can do without)
             self._evaluates = False
             return None
@@ -229,9 +235,9 @@ class Lockstep:
         Raises:
             RuntimeError: a part of the model or the objective takes no part in one.
         """
-        self._step = None  # which frees its memory
         members = [self._members[number] for number in numbers]
-        requests: list[Any] = [self._request(number) for number in numbers]
+        self._step = None  # which frees its memory
+        requests = [self._request(number) for number in numbers]
         learners: list[Any] = [getattr(request.learner, "module", request.learner) for request in requests]
         if reason := hindrance(learners[0]):
             raise RuntimeError(reason)
@@ -242,11 +248,9 @@ class Lockstep:
         gradients = own.anew(self._say) if isinstance(own, Graphs) else alone
         return JointStep(learners, sources, requests[0].trainer.fabric, gradients)
 
-    def _request(self, number: int) -> Request | OutputRequest:
-        request = self._members[number].request
-        if request is None:
-            raise RuntimeError("a seed has ended before the first step")
-        return request
+    def _request(self, number: int) -> Any:
+        """Of a run that waits."""
+        return self._members[number].request
 
     def _stop(self, error: BaseException) -> None:
         """End the other runs, each by its own way out."""

@@ -164,25 +164,28 @@ def test_seeds_on_a_gpu_train_by_joint_graphs_on_data_that_lie_there_once(
     assert [run.predictions for run in by_graphs.runs] == [run.predictions for run in eager.runs], "of one length"
 
 
-def test_a_step_that_fails_later_is_taken_by_each_alone(
-    small: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("part", "said"), [("forward", "out of memory"), ("outputs", None)])
+def test_what_fails_later_is_computed_by_each_alone(
+    part: str, said: str | None, small: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As where memory is short for long batches."""
     typed = [*small, "fusion=concat", "trainer.batch_size=300"]
     alone = mmsa.run([*typed, "seed=2"], quiet=True)
-    forward, calls = JointLearner.forward, count(1)
+    computed, calls = getattr(JointLearner, part), count(1)
 
     def short(joint: JointLearner, *of: Any) -> Any:
-        losses = forward(joint, *of)
+        found = computed(joint, *of)
         if next(calls) == 2:
             raise torch.OutOfMemoryError("out of memory")
-        return losses
+        return found
 
-    monkeypatch.setattr(JointLearner, "forward", short)
+    monkeypatch.setattr(JointLearner, part, short)
     packed = mmsa.run(typed, seeds=[1, 2])
-    assert capsys.readouterr().out.count("the seeds train one after the other: out of memory") == 1
-    assert RunRecord.read(packed.runs[1].folder).packed == Packing(seeds=(1, 2), epochs=1, reason="out of memory")
+    assert capsys.readouterr().out.count("the seeds train one after the other: out of memory") == (said is not None)
+    form = Packing(seeds=(1, 2), epochs=1 if said else None, reason=said)
+    assert RunRecord.read(packed.runs[1].folder).packed == form
     assert curve(packed.runs[1].folder)[1] == pytest.approx(curve(alone.folder)[1], rel=1e-5)
+    assert next(calls) > 2
 
 
 def test_seeds_have_their_data_in_common() -> None:

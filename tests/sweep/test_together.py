@@ -252,7 +252,7 @@ def test_trials_that_train_together_end_each_by_itself(
     assert {RunRecord.read(runs / folder).packed.seeds for folder in folders(study)} == {(1, 2, 3, 4)}
 
 
-def test_trials_of_which_one_is_lost_before_the_first_step_train_one_after_the_other(
+def test_trials_train_together_without_one_that_is_lost_before_the_first_step(
     base: list[str], runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = make(*base, "seed=1,2,3", "trainer.max_epochs=1", "trainer.batch_size=150", option="grid", sampler=GRID)
@@ -267,9 +267,8 @@ def test_trials_of_which_one_is_lost_before_the_first_step_train_one_after_the_o
     assert worker.work(Path(made.spec.folder)) == worker.DONE
     _, *others = made.study.trials
     forms = [RunRecord.read(runs / trial.user_attrs["seeds"]["run"]["folder"]).packed for trial in others]
-    reason = "a seed has ended before the first step"
-    assert forms == [Packing(reason=reason)] * 2
-    assert made.study.user_attrs[APART] == f"the seeds train one after the other: {reason}"
+    assert forms == [Packing(seeds=(2, 3))] * 2
+    assert APART not in made.study.user_attrs
     assert [trial.state for trial in others] == [TrialState.COMPLETE] * 2
 
 
