@@ -6,6 +6,8 @@ import sys
 
 try:
     from mmsa.train import main
+except KeyboardInterrupt:
+    sys.exit(130)
 except ModuleNotFoundError as lack:
     if str(lack.name).startswith("mmsa"):
         raise

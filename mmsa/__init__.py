@@ -9,6 +9,7 @@ mmsa.predict("outputs/models/NAME", {"text": words})        # of a model that `m
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from mmsa.serving.packed import PackedModel, Predictions
 
 __version__ = "0.1.0"
+_turn = threading.RLock()
 
 
 @overload
@@ -34,6 +36,8 @@ def run(
     overrides: Sequence[str] = (), quiet: bool = False, seeds: Sequence[int] | None = None
 ) -> RunResult | SeedsResult:
     """Do what `python train.py OVERRIDES` does, and return the result.
+
+    Threads take turns: all runs of a process draw dropout from PyTorch's one generator.
 
     Args:
         overrides: as on the command line, such as "feedback=mmlatch".
@@ -50,14 +54,15 @@ def run(
         from mmsa.errors import ConfigError
 
         raise ConfigError(f"{overrides}: a list of overrides is needed.\n  type mmsa.run({overrides.split()})")
-    if seeds is not None:
-        from mmsa.seeds import run_seeds
+    with _turn:
+        if seeds is not None:
+            from mmsa.seeds import run_seeds
 
-        return run_seeds(overrides, seeds, quiet)
-    from mmsa.compose import compose
-    from mmsa.experiment import run as run_experiment
+            return run_seeds(overrides, seeds, quiet)
+        from mmsa.compose import compose
+        from mmsa.experiment import run as run_experiment
 
-    return run_experiment(compose(overrides), list(overrides), quiet, of_defaults=True)
+        return run_experiment(compose(overrides), list(overrides), quiet, of_defaults=True)
 
 
 def load(folder: str | Path, data: str | Path | None = None) -> TrainedRun | PackedModel:

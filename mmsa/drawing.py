@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 import textwrap
 import warnings
@@ -23,6 +24,7 @@ Kind = Literal["pdf", "svg", "png"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _NO_TIME: dict[str, dict[str, None]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
 _FAMILY = "DejaVu Sans"
+logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of a home that may only be read
 
 
 def canvas(width: float, height: float) -> Figure:

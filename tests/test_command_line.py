@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import runpy
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,9 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.conftest import ROOT
 from tests.outside import package
@@ -49,6 +53,17 @@ def test_the_help_of_training_is_quick_and_names_every_option_keys_and_examples(
     assert len(done.stdout.splitlines()) <= 40
     shown = train("--cfg", "job", "hidden_dim=7")
     assert shown.returncode == 0 and re.search("^hidden_dim: 7$", shown.stdout, flags=re.MULTILINE)
+
+
+def test_ctrl_c_while_train_py_is_imported_ends_it_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stopped:
+        def __getattr__(self, name: str) -> Any:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "mmsa.train", Stopped())
+    with pytest.raises((SystemExit, KeyboardInterrupt)) as ended:
+        runpy.run_path(str(ROOT / "train.py"))
+    assert isinstance(ended.value, SystemExit) and ended.value.code == 130
 
 
 def test_a_python_without_the_environment_says_how_to_enter_it(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -25,6 +28,12 @@ def test_a_figure_is_three_files_of_equal_bits_without_a_time(tmp_path: Path) ->
     assert pdf.startswith(b"%PDF") and b"CreationDate" not in pdf and png.startswith(b"\x89PNG")
     root = ElementTree.fromstring(svg)
     assert "MAE ↓" in "".join(root.itertext()) and not re.search(rb"<dc:date>|20\d\d-\d\d-\d\d", svg)
+
+
+def test_a_home_that_may_not_be_written_costs_no_line() -> None:
+    asked = [sys.executable, "-c", "from mmsa.drawing import canvas; canvas(1, 1)"]
+    no_home = {**os.environ, "HOME": os.devnull, "XDG_CONFIG_HOME": "", "XDG_CACHE_HOME": "", "MPLCONFIGDIR": ""}
+    assert subprocess.run(asked, env=no_home, capture_output=True, text=True, check=True).stderr == ""
 
 
 def test_signs_that_no_font_has_neither_warn_nor_stop() -> None:

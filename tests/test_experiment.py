@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -363,6 +365,20 @@ def test_no_run_touches_what_is_in_the_outputs_folder(small: list[str]) -> None:
     first, second = (mmsa.run([*small, "name=same", "trainer.max_epochs=1"], quiet=True) for _ in range(2))
     assert kept.read_text() == "mine" and first.folder != second.folder
     assert all((run.folder / "checkpoints" / "best.pt").is_file() for run in (first, second))
+
+
+def test_threads_take_turns(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, ended = [], []
+
+    def run(*_: object, **__: object) -> None:
+        begun.append(len(ended))
+        time.sleep(0.02)
+        ended.append(True)
+
+    monkeypatch.setattr(experiment, "run", run)
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(lambda seed: mmsa.run([*small, f"seed={seed}"]), range(3)))
+    assert begun == [0, 1, 2]
 
 
 def test_a_run_repeated_from_its_own_configuration_is_named_by_what_it_computes(small: list[str]) -> None:
