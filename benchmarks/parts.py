@@ -30,9 +30,7 @@ MALLOC_DEFAULT = 128 * 1024
 
 
 def _dropout(training: Training) -> AbstractContextManager[Any]:
-    def mask(
-        self: Dropout, shape: Any, dtype: torch.dtype, device: torch.device, also: Tensor | None = None
-    ) -> Tensor:
+    def mask(self: Dropout, shape: Any, dtype: torch.dtype, device: torch.device, also: Tensor | None = None) -> Tensor:
         drawn = functional.dropout(torch.ones(shape, dtype=dtype), self.p)
         return drawn if also is None else drawn * also
 
