@@ -31,7 +31,7 @@ FEWEST = {16: 4, 32: 8}
 SMALL, LARGEST_BATCH = 16, 16
 """The largest `hidden_dim` that is faster so with batches of any size, and the largest batch of wider ones."""
 FEWEST_ON_GPU = {64: 8}
-"""As `FEWEST`, on a GPU by the number of kernels: `make bench-gpu` measures it, and never ran."""
+"""As `FEWEST` on a GPU, by an estimate: `make bench-gpu` measures it, and never ran."""
 
 
 @dataclass(frozen=True, repr=False)

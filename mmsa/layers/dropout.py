@@ -13,7 +13,7 @@ from torch.nn import functional
 from mmsa.layers.draws import drawn, drawn_there
 
 OWN_DRAWS = {"cuda"}
-"""Kinds of device on which seeds train together: they draw as other parts do."""
+"""Kinds of device besides the CPU on which seeds train together, each with its own generator."""
 
 LEVELS = 1 << 16
 """A draw is one of these."""
