@@ -110,6 +110,7 @@ def _recurrent_steps(folder: Path, num_steps: int) -> Work:
 
 
 def runs(folder: Path, count: int) -> None:
+    """Folders of as many finished runs."""
     from omegaconf import OmegaConf
 
     from benchmarks.ours import composed

@@ -45,17 +45,20 @@ class Plain:
     """The plain version of a training, over the same utterances.
 
     Args:
-        ours: whose utterances and learning rate it takes.
+        ours: whose utterances, optimiser's options and groups of batches it takes.
         make: makes the model.
     """
 
     def __init__(self, ours: Training, make: MakePlain) -> None:
         self.model = make(ours.data.widths, ours.cfg.hidden_dim)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=ours.cfg.optimizer.lr)
+        chosen = {key: ours.cfg.optimizer[key] for key in ("lr", "weight_decay")}
+        self.optimizer = torch.optim.Adam(self.model.parameters(), **chosen)
         self.train = loop.items(ours.train, ours.task.target)
         self.valid = loop.items(ours.valid, ours.task.target)
+        if hasattr(self.model, "begin"):
+            self.model.begin(self.train)  # type: ignore[operator]
         self.order = random.Random(1)
-        self.clip_value = ours.cfg.trainer.clip_value
+        self.clip_value, self.accumulate = ours.cfg.trainer.clip_value, ours.cfg.trainer.accumulate
         self.batch_size, self.num_batches = ours.batch_size, ours.share.num_batches
 
     def epoch(self) -> list[int]:
@@ -63,7 +66,7 @@ class Plain:
         torch.use_deterministic_algorithms(False)
         chosen = self.order.sample(self.train, self.num_batches * self.batch_size)
         batches = loop.loader(self.model, chosen, self.batch_size, shuffle=True)
-        loop.train(self.model, self.optimizer, batches, self.clip_value)
+        loop.train(self.model, self.optimizer, batches, self.clip_value, self.accumulate)
         return [len(each["text"]) for each in chosen]
 
     def evaluate(self) -> list[int]:

@@ -21,15 +21,18 @@ from benchmarks.children import ran
 from benchmarks.corpus import store
 from benchmarks.floor import Operations, counted
 from benchmarks.measuring import SHORT, Contender, Contest, Work, held
-from benchmarks.ours import EvenShare
+from benchmarks.ours import EvenShare, Training
 from benchmarks.plain import loop
+from benchmarks.plain.loop import EPOCH
 from benchmarks.plain.mmlatch import MMLatch
 from benchmarks.shape import LONGEST, lengths
 from benchmarks.suite import BENCHMARKS, RECIPES
-from benchmarks.training import sides
+from benchmarks.training import Plain, sides
 from mmsa.data.batches import Data
 from mmsa.data.loading import Loading
 from mmsa.layers.products import product
+from mmsa.stages import Phase
+from mmsa.training.trainer import alone
 from mmsa.types import Moment
 
 ROOT = Path(__file__).parents[2]
@@ -79,30 +82,57 @@ def test_every_benchmark_of_programs_and_runs_works(name: str, folder: Path) -> 
 
 @pytest.mark.parametrize("recipe", [name for name, recipe in RECIPES.items() if recipe.plain])
 def test_the_plain_version_computes_the_same(recipe: str, folder: Path) -> None:
+    ours, plain = equal_sides(recipe, folder)
+    compare_step(ours, plain, np.arange(8))
+
+
+def test_plain_self_mm_renews_labels_and_features_as_ours(folder: Path) -> None:
+    ours, plain = equal_sides("self-mm", folder)
+    own, model = ours.learner.objective, plain.model
+    for first in (0, 4, 2):
+        compare_step(ours, plain, np.arange(first, first + 8))
+        memories = {"whole": own.whole, **own.memories}
+        assert memories.keys() == model.labels.keys()
+        for name, memory in memories.items():
+            torch.testing.assert_close(model.labels[name], memory.labels, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(model.features[name], memory.features, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(model.centres[name], (memory.positive, memory.negative), rtol=1e-4, atol=1e-5)
+    assert all((model.labels[m] != model.labels["whole"])[:12].all() for m in own.memories)
+    assert all((model.labels[m] == model.labels["whole"])[12:].all() for m in own.memories)
+
+
+def equal_sides(recipe: str, folder: Path) -> tuple[Training, Plain]:
+    """Ours and the plain side, of equal parameters, and nothing trained yet."""
+    sides.cache_clear()
     found = sides(RECIPES[recipe], folder, SHORT)
     ours, plain = next(iter(found.ours.values())), found.plain
     assert plain is not None
-    batch = ours.train.batch(np.arange(8))
+    with torch.no_grad():
+        for theirs, own in zip(plain.model.parameters(), ours.learner.parameters(), strict=True):
+            assert theirs.shape == own.shape
+            theirs.copy_(own)
+    return ours, plain
+
+
+def compare_step(ours: Training, plain: Plain, rows: np.ndarray) -> None:
+    """Losses and gradients of some utterances, cut to the shortest, are the same on both sides."""
+    batch = ours.train.batch(rows)
     num_steps = int(min(batch.lengths["text"]))  # equal lengths, which are all that a plain batch has
     batch.features = {m: x[:, :num_steps] for m, x in batch.features.items()}
     batch.lengths = {m: torch.full_like(n, num_steps) for m, n in batch.lengths.items()}
-    with torch.no_grad():
-        for theirs, own in zip(plain.model.parameters(), ours.model.parameters(), strict=True):
-            assert theirs.shape == own.shape
-            theirs.copy_(own)
-    losses, gradients = [], []
-    for model, loss in (
-        (ours.learner, lambda: sum(ours.learner(batch, Moment(1, 1, 1, 1)).values())),
-        (plain.model, lambda: plain.model.loss(batch.features, batch.lengths["text"], batch.targets["sentiment"])),
-    ):
-        model.eval()
-        model.zero_grad()
-        value = loss()
-        value.backward()
-        losses.append(value.item())
-        gradients.append([torch.zeros(()) if p.grad is None else p.grad.abs().sum() for p in model.parameters()])
-    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
-    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5)
+    ours.learner.eval()
+    (found,) = alone(ours.trainer, ours.learner, [batch], [Moment(EPOCH, 1, 1, 1)], Phase())
+    plain.model.eval()
+    plain.model.zero_grad()
+    numbers = [batch.rows] if hasattr(plain.model, "begin") else []
+    loss = plain.model.loss(batch.features, batch.lengths["text"], batch.targets["sentiment"], *numbers)
+    loss.backward()
+    assert sum(found.values()).item() == pytest.approx(loss.item(), abs=1e-5)
+    theirs, own = (
+        [torch.zeros(()) if p.grad is None else p.grad.abs().sum() for p in model.parameters()]
+        for model in (plain.model, ours.learner)
+    )
+    torch.testing.assert_close(theirs, own, rtol=1e-3, atol=1e-5)
 
 
 def test_a_plain_batch_has_the_lengths_of_its_padding() -> None:
