@@ -85,8 +85,8 @@ class SelfMM(nn.Module):
             each["row"] = torch.tensor(row)
         labels = torch.stack([each["label"] for each in utterances])
         self.labels = {name: labels.clone() for name in self.dims}
-        self.features = {name: torch.zeros(len(utterances), dim) for name, dim in self.dims.items()}
-        self.centres = {name: (torch.zeros(dim), torch.zeros(dim)) for name, dim in self.dims.items()}
+        self.features = {name: labels.new_zeros(len(labels), dim) for name, dim in self.dims.items()}
+        self.centres = {name: (labels.new_zeros(dim), labels.new_zeros(dim)) for name, dim in self.dims.items()}
 
     def encoded(self, features: Mapping[str, Tensor], lengths: Tensor) -> dict[str, Tensor]:
         """(B, H_m) of each modality."""
