@@ -28,7 +28,7 @@ from benchmarks.plain.loop import EPOCH
 from benchmarks.plain.mmlatch import MMLatch
 from benchmarks.shape import LONGEST, lengths
 from benchmarks.suite import BENCHMARKS, RECIPES
-from benchmarks.training import Plain, sides
+from benchmarks.training import Plain
 from mmsa.data.batches import Data
 from mmsa.data.loading import Loading
 from mmsa.layers.products import product
@@ -105,10 +105,10 @@ def test_plain_self_mm_renews_labels_and_features_as_ours(folder: Path) -> None:
 
 def equal_sides(recipe: str, folder: Path) -> tuple[Training, Plain]:
     """Ours and the plain side, of equal parameters in float64, and nothing trained yet."""
-    sides.cache_clear()
-    found = sides(RECIPES[recipe], folder, SHORT)
-    ours, plain = next(iter(found.ours.values())), found.plain
-    assert plain is not None
+    chosen = RECIPES[recipe]
+    assert chosen.plain is not None
+    ours = Training([*chosen.overrides, *SHORT.overrides], store(folder, SHORT), SHORT.num_train)
+    plain = Plain(ours, chosen.plain)
     with torch.no_grad():
         for theirs, own in zip(plain.model.parameters(), ours.learner.parameters(), strict=True):
             assert theirs.shape == own.shape
