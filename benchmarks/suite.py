@@ -15,7 +15,6 @@ from benchmarks.training import Recipe, evaluation, training
 
 BOTH = ("fp32", "bf16")
 WITH_FEEDBACK = partial(MMLatch, feedback="recurrent")
-
 SLP = partial(MMLatch, pooling="mean", head_dropout=0.2)
 WORDS = "encoder/text=misa"
 

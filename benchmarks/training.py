@@ -1,4 +1,4 @@
-"""Training and evaluation of a recipe, beside the plain version where there is one."""
+"""Training and evaluation of a recipe, beside the plain version."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from benchmarks.floor import Operations
 from benchmarks.measuring import Contender, Contest, Size, Work
 from benchmarks.ours import Training
 from benchmarks.plain import loop
-from mmsa.types import Batch
 
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
@@ -30,13 +29,13 @@ class Recipe:
 
     Args:
         overrides: that make it.
-        plain: makes its plain version; None: there is none.
+        plain: makes its plain version.
         batch_size: of its batches; None: the recipe's.
         precisions: of ours, each a contender.
     """
 
     overrides: tuple[str, ...]
-    plain: MakePlain | None = None
+    plain: MakePlain
     batch_size: int | None = None
     precisions: tuple[str, ...] = ("fp32",)
 
@@ -76,15 +75,12 @@ class Plain:
         return [len(each["text"]) for each in self.valid]
 
 
-def operations(ours: Training, plain: Plain | None) -> Operations:
-    """Those of the plain model, or where there is none of ours, counted on single utterances."""
+def operations(plain: Plain, widths: Mapping[str, int]) -> Operations:
+    """Those of the plain model, counted on single utterances of features so wide."""
 
     def forward(num_steps: int) -> object:
-        features = {m: torch.zeros(1, num_steps, width) for m, width in ours.data.widths.items()}
-        lengths = torch.tensor([num_steps])
-        if plain is not None:
-            return plain.model(features, lengths)
-        return ours.model(Batch(features, dict.fromkeys(features, lengths), {}, torch.tensor([0]), ("one",)))
+        features = {m: torch.zeros(1, num_steps, width) for m, width in widths.items()}
+        return plain.model(features, torch.tensor([num_steps]))
 
     return Operations(forward)
 
@@ -94,7 +90,7 @@ class Sides:
     """Ours by the names of their precisions, the plain side, and the operations of an utterance."""
 
     ours: Mapping[str, Training]
-    plain: Plain | None
+    plain: Plain
     operations: Operations
 
 
@@ -111,8 +107,8 @@ def sides(recipe: Recipe, folder: Path, size: Size) -> Sides:
         if name in recipe.precisions
     }
     first = next(iter(ours.values()))
-    plain = recipe.plain and Plain(first, recipe.plain)
-    return Sides(ours, plain, operations(first, plain))
+    plain = Plain(first, recipe.plain)
+    return Sides(ours, plain, operations(plain, first.data.widths))
 
 
 def training(recipe: Recipe, folder: Path, size: Size) -> Contest:
@@ -146,5 +142,5 @@ def _contest(
     return Contest(
         "utterance",
         [contender(name, side) for name, side in found.ours.items()],
-        contender("plain", found.plain) if found.plain else None,
+        contender("plain", found.plain),
     )

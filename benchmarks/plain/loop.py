@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 EPOCH = 2
 """Number of the epoch that is trained: Self-MM moves no label in the first."""
 Item = dict[str, Tensor]
-"""One utterance: (T, D) features per modality, its label, and for a model that keeps some of each its row."""
+"""One utterance: (T, D) features per modality, its label, and its row for a model that remembers utterances."""
 
 
 def items(fold: Fold, target: str) -> list[Item]:

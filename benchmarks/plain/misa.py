@@ -1,4 +1,4 @@
-"""MISA (Hazarika, Zimmermann, Poria, ACM MM 2020), of word vectors and with CMD, written plainly; and with MMLatch."""
+"""MISA (Hazarika, Zimmermann, Poria, ACM MM 2020), of word vectors and with CMD, also with MMLatch, written plainly."""
 
 from __future__ import annotations
 
