@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.plain.loop import EPOCH
 from mmsa import build, learning
 from mmsa.compose import Composer
 from mmsa.data.batches import Fold
@@ -94,7 +95,7 @@ class Training:
     def epoch(self) -> list[int]:
         """Train on one epoch's share; the real steps of its utterances."""
         torch.use_deterministic_algorithms(self.deterministic)
-        self.trainer._train_epoch(self.learner, self.optimizers, None, self.share, 1)
+        self.trainer._train_epoch(self.learner, self.optimizers, None, self.share, EPOCH)
         return self.share.steps
 
     def batches(self) -> list[Batch]:

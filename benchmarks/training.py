@@ -1,4 +1,4 @@
-"""Training and evaluation of a recipe, beside the plain version where there is one."""
+"""Training and evaluation of a recipe, beside the plain version."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from benchmarks.floor import Operations
 from benchmarks.measuring import Contender, Contest, Size, Work
 from benchmarks.ours import Training
 from benchmarks.plain import loop
-from mmsa.types import Batch
 
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
@@ -30,13 +29,13 @@ class Recipe:
 
     Args:
         overrides: that make it.
-        plain: makes its plain version; None: there is none.
+        plain: makes its plain version.
         batch_size: of its batches; None: the recipe's.
         precisions: of ours, each a contender.
     """
 
     overrides: tuple[str, ...]
-    plain: MakePlain | None = None
+    plain: MakePlain
     batch_size: int | None = None
     precisions: tuple[str, ...] = ("fp32",)
 
@@ -45,17 +44,20 @@ class Plain:
     """The plain version of a training, over the same utterances.
 
     Args:
-        ours: whose utterances and learning rate it takes.
+        ours: whose utterances, optimiser's options and groups of batches it takes.
         make: makes the model.
     """
 
     def __init__(self, ours: Training, make: MakePlain) -> None:
         self.model = make(ours.data.widths, ours.cfg.hidden_dim)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=ours.cfg.optimizer.lr)
+        chosen = {key: ours.cfg.optimizer[key] for key in ("lr", "weight_decay")}
+        self.optimizer = torch.optim.Adam(self.model.parameters(), **chosen)
         self.train = loop.items(ours.train, ours.task.target)
         self.valid = loop.items(ours.valid, ours.task.target)
+        if hasattr(self.model, "begin"):
+            self.model.begin(self.train)  # type: ignore[operator]
         self.order = random.Random(1)
-        self.clip_value = ours.cfg.trainer.clip_value
+        self.clip_value, self.accumulate = ours.cfg.trainer.clip_value, ours.cfg.trainer.accumulate
         self.batch_size, self.num_batches = ours.batch_size, ours.share.num_batches
 
     def epoch(self) -> list[int]:
@@ -63,7 +65,7 @@ class Plain:
         torch.use_deterministic_algorithms(False)
         chosen = self.order.sample(self.train, self.num_batches * self.batch_size)
         batches = loop.loader(self.model, chosen, self.batch_size, shuffle=True)
-        loop.train(self.model, self.optimizer, batches, self.clip_value)
+        loop.train(self.model, self.optimizer, batches, self.clip_value, self.accumulate)
         return [len(each["text"]) for each in chosen]
 
     def evaluate(self) -> list[int]:
@@ -73,15 +75,12 @@ class Plain:
         return [len(each["text"]) for each in self.valid]
 
 
-def operations(ours: Training, plain: Plain | None) -> Operations:
-    """Those of the plain model, or where there is none of ours, counted on single utterances."""
+def operations(plain: Plain, widths: Mapping[str, int]) -> Operations:
+    """Those of the plain model, counted on single utterances of features so wide."""
 
     def forward(num_steps: int) -> object:
-        features = {m: torch.zeros(1, num_steps, width) for m, width in ours.data.widths.items()}
-        lengths = torch.tensor([num_steps])
-        if plain is not None:
-            return plain.model(features, lengths)
-        return ours.model(Batch(features, dict.fromkeys(features, lengths), {}, torch.tensor([0]), ("one",)))
+        features = {m: torch.zeros(1, num_steps, width) for m, width in widths.items()}
+        return plain.model(features, torch.tensor([num_steps]))
 
     return Operations(forward)
 
@@ -91,7 +90,7 @@ class Sides:
     """Ours by the names of their precisions, the plain side, and the operations of an utterance."""
 
     ours: Mapping[str, Training]
-    plain: Plain | None
+    plain: Plain
     operations: Operations
 
 
@@ -108,8 +107,8 @@ def sides(recipe: Recipe, folder: Path, size: Size) -> Sides:
         if name in recipe.precisions
     }
     first = next(iter(ours.values()))
-    plain = recipe.plain and Plain(first, recipe.plain)
-    return Sides(ours, plain, operations(first, plain))
+    plain = Plain(first, recipe.plain)
+    return Sides(ours, plain, operations(plain, first.data.widths))
 
 
 def training(recipe: Recipe, folder: Path, size: Size) -> Contest:
@@ -143,5 +142,5 @@ def _contest(
     return Contest(
         "utterance",
         [contender(name, side) for name, side in found.ours.items()],
-        contender("plain", found.plain) if found.plain else None,
+        contender("plain", found.plain),
     )

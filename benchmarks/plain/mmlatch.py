@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -90,20 +90,73 @@ class MaskGenerator(nn.Module):
         return self.dropout(self.layer(x, lengths) if self.recurrent else self.layer(x))
 
 
+class Feedback(nn.Module):
+    """The inputs (B, T, D) of each modality under the mean of the masks that the others generate.
+
+    Args:
+        source_dims: width of what the masks are generated from, per modality.
+        widths: features per modality.
+        recurrent: generators are LSTMs; else linear maps.
+        dropout: rate on the masks.
+    """
+
+    def __init__(
+        self, source_dims: Mapping[str, int], widths: Mapping[str, int], recurrent: bool, dropout: float
+    ) -> None:
+        super().__init__()
+        self.generators = nn.ModuleDict()
+        for target, width in widths.items():
+            self.generators[target] = nn.ModuleDict(
+                {m: MaskGenerator(dim, width, recurrent) for m, dim in source_dims.items() if m != target}
+            )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, features: Mapping[str, Tensor], sources: Mapping[str, Tensor], lengths: Tensor
+    ) -> dict[str, Tensor]:
+        masked = {}
+        for target in self.generators:
+            generators: nn.ModuleDict = self.generators[target]  # type: ignore[assignment]
+            masks = [torch.sigmoid(generator(sources[m], lengths)) for m, generator in generators.items()]
+            masked[target] = features[target] * self.dropout(sum(masks) / len(masks))
+        return masked
+
+
 class M3(nn.Module):
-    """Hard masks per step of one modality, for a share `p` of the batches, in training."""
+    """Hard masks per step of one modality, drawn by weights, for a share `p` of the batches, in training."""
+
+    def __init__(self, p: float, weights: Sequence[float] = (1, 1, 1)) -> None:
+        super().__init__()
+        self.p, self.weights = p, torch.tensor(weights, dtype=torch.float32)
+
+    def forward(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
+        if not self.training or torch.rand(()) >= self.p:
+            return encoded
+        first = next(iter(encoded.values()))
+        lost = torch.multinomial(self.weights, first.shape[0] * first.shape[1], replacement=True)
+        lost = lost.view(first.shape[:2])
+        return {m: x * (lost != i).float()[:, :, None] for i, (m, x) in enumerate(encoded.items())}
+
+
+class UtteranceM3(nn.Module):
+    """Whole utterances lose one modality, for a share `p` of the batches, and all is scaled up, in training (slp)."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
 
     def forward(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
-        if not self.training or torch.rand(()) >= self.p:
+        if not self.training:
             return encoded
-        first = next(iter(encoded.values()))
-        lost = torch.multinomial(torch.ones(len(encoded)), first.shape[0] * first.shape[1], replacement=True)
-        lost = lost.view(first.shape[:2])
-        return {m: x * (lost != i).float()[:, :, None] for i, (m, x) in enumerate(encoded.items())}
+        kept = dict(encoded)
+        if torch.rand(()) < self.p:
+            names = list(kept)
+            for row in range(len(kept[names[0]])):
+                lost = names[int(torch.randint(len(names), ()))]
+                mask = torch.ones_like(kept[lost])
+                mask[row] = 0.0
+                kept[lost] = kept[lost] * mask
+        return {m: x / (1 - self.p / len(kept)) for m, x in kept.items()}
 
 
 class MMLatch(nn.Module):
@@ -113,7 +166,9 @@ class MMLatch(nn.Module):
         widths: features of text, audio and visual.
         hidden_dim: per direction.
         feedback: "recurrent" or "linear" mask generators; None: one pass.
-        m3: share of the batches that M3 masks; 0: none.
+        m3: masks of the encodings; None: none.
+        pooling: over time, of the fusion.
+        head_dropout: rate before the head.
     """
 
     def __init__(
@@ -121,36 +176,34 @@ class MMLatch(nn.Module):
         widths: Mapping[str, int],
         hidden_dim: int,
         feedback: Literal["recurrent", "linear"] | None = None,
-        m3: float = 0.0,
+        m3: nn.Module | None = None,
+        pooling: Literal["sum", "mean"] = "sum",
+        head_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.encoders = nn.ModuleDict({m: AttentiveLSTM(w, hidden_dim, "sum", 0.2) for m, w in widths.items()})
-        self.generators = nn.ModuleDict()
-        for target, width in widths.items() if feedback else ():
-            self.generators[target] = nn.ModuleDict(
-                {m: MaskGenerator(hidden_dim, width, feedback == "recurrent") for m in widths if m != target}
-            )
-        self.mask_dropout = nn.Dropout(0.2)
-        self.m3 = M3(m3)
+        self.feedback: nn.Module | None = None
+        if feedback:
+            self.feedback = Feedback(dict.fromkeys(widths, hidden_dim), widths, feedback == "recurrent", 0.2)
+        self.m3 = m3 or nn.Identity()
         self.text_audio, self.visual_audio, self.text_visual = (SymmetricAttention(hidden_dim, 0.1) for _ in range(3))
         self.joint = Attention(hidden_dim, 0.1)
         self.fusion = AttentiveLSTM(7 * hidden_dim, hidden_dim, "concat", 0.1)
+        self.pooling = pooling
+        self.dropout = nn.Dropout(head_dropout)
         self.head = nn.Linear(2 * hidden_dim, 1)
 
     def forward(self, features: Mapping[str, Tensor], lengths: Tensor) -> Tensor:
         encoded = {m: encoder(features[m], lengths) for m, encoder in self.encoders.items()}
-        if self.generators:
-            encoded = {m: self.encoders[m](self.masked(m, features[m], encoded, lengths), lengths) for m in encoded}
+        if self.feedback is not None:
+            masked = self.feedback(features, encoded, lengths)
+            encoded = {m: encoder(masked[m], lengths) for m, encoder in self.encoders.items()}
         t, a, v = self.m3(encoded).values()
         ta, va, tv = self.text_audio(t, a), self.visual_audio(v, a), self.text_visual(t, v)
         streams = torch.cat([t, a, v, ta, tv, va, self.joint(t, va)], dim=-1)
-        return self.head(self.fusion(streams, lengths).sum(dim=1)).squeeze(-1)
-
-    def masked(self, target: str, x: Tensor, encoded: Mapping[str, Tensor], lengths: Tensor) -> Tensor:
-        """The inputs of a modality under the mean of the masks that the others generate."""
-        generators: nn.ModuleDict = self.generators[target]  # type: ignore[assignment]
-        masks = [torch.sigmoid(generator(encoded[m], lengths)) for m, generator in generators.items()]
-        return x * self.mask_dropout(sum(masks) / len(masks))
+        states = self.fusion(streams, lengths)
+        pooled = states.sum(dim=1) if self.pooling == "sum" else states.mean(dim=1)
+        return self.head(self.dropout(pooled)).squeeze(-1)
 
     def loss(self, features: Mapping[str, Tensor], lengths: Tensor, labels: Tensor) -> Tensor:
         """The mean absolute error."""

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,16 +22,20 @@ from benchmarks.children import ran
 from benchmarks.corpus import store
 from benchmarks.floor import Operations, counted
 from benchmarks.measuring import SHORT, Contender, Contest, Work, held
-from benchmarks.ours import EvenShare
-from benchmarks.plain import loop
+from benchmarks.ours import EvenShare, Training
+from benchmarks.plain import loop, mmlatch
+from benchmarks.plain.loop import EPOCH
 from benchmarks.plain.mmlatch import MMLatch
 from benchmarks.shape import LONGEST, lengths
 from benchmarks.suite import BENCHMARKS, RECIPES
-from benchmarks.training import sides
+from benchmarks.training import Plain
 from mmsa.data.batches import Data
 from mmsa.data.loading import Loading
 from mmsa.layers.products import product
-from mmsa.types import Moment
+from mmsa.regularizer.m3 import M3
+from mmsa.stages import Phase
+from mmsa.training.trainer import alone
+from mmsa.types import Moment, Stream
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ("start/cold", "memory/", "seeds/")
@@ -61,7 +66,7 @@ def test_every_recipe_works(kind: str, recipe: str, folder: Path) -> None:
     contest = BENCHMARKS[f"{kind}/{recipe}"](folder, SHORT)
     figures = held(contest, 1, SHORT)
     assert all(found.per_unit > 0 and found.shares for found in figures.values())
-    assert all(len(figures[c.name].ratios) == (contest.plain is not None) for c in contest.contenders)
+    assert all(len(figures[c.name].ratios) == 1 for c in contest.contenders)
 
 
 @pytest.mark.parametrize("name", [name for name in OTHERS if not name.startswith(PROGRAM)])
@@ -77,32 +82,87 @@ def test_every_benchmark_of_programs_and_runs_works(name: str, folder: Path) -> 
     assert all(50 < peak < 5000 for found in figures.values() for peak in found.peaks)
 
 
-@pytest.mark.parametrize("recipe", [name for name, recipe in RECIPES.items() if recipe.plain])
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_the_plain_version_computes_the_same(recipe: str, folder: Path) -> None:
-    found = sides(RECIPES[recipe], folder, SHORT)
-    ours, plain = next(iter(found.ours.values())), found.plain
-    assert plain is not None
-    batch = ours.train.batch(np.arange(8))
-    num_steps = int(min(batch.lengths["text"]))  # equal lengths, which are all that a plain batch has
-    batch.features = {m: x[:, :num_steps] for m, x in batch.features.items()}
-    batch.lengths = {m: torch.full_like(n, num_steps) for m, n in batch.lengths.items()}
+    ours, plain = equal_sides(recipe, folder)
+    compare_step(ours, plain, np.arange(8))
+
+
+def test_plain_self_mm_renews_labels_and_features_as_ours(folder: Path) -> None:
+    ours, plain = equal_sides("self-mm", folder)
+    own, model = ours.learner.objective, plain.model
+    for first in (0, 4, 2):
+        compare_step(ours, plain, np.arange(first, first + 8))
+        memories = {"whole": own.whole, **own.memories}
+        assert memories.keys() == model.labels.keys()
+        for name, memory in memories.items():
+            torch.testing.assert_close(model.labels[name], memory.labels)
+            torch.testing.assert_close(model.features[name], memory.features)
+            torch.testing.assert_close(model.centres[name], (memory.positive, memory.negative))
+    assert all((model.labels[m] != model.labels["whole"])[:12].all() for m in own.memories)
+    assert all((model.labels[m] == model.labels["whole"])[12:].all() for m in own.memories)
+
+
+def equal_sides(recipe: str, folder: Path) -> tuple[Training, Plain]:
+    """Ours and the plain side, of equal parameters in float64, and nothing trained yet."""
+    chosen = RECIPES[recipe]
+    ours = Training([*chosen.overrides, *SHORT.overrides], store(folder, SHORT), SHORT.num_train)
+    plain = Plain(ours, chosen.plain)
     with torch.no_grad():
-        for theirs, own in zip(plain.model.parameters(), ours.model.parameters(), strict=True):
+        for theirs, own in zip(plain.model.parameters(), ours.learner.parameters(), strict=True):
             assert theirs.shape == own.shape
             theirs.copy_(own)
-    losses, gradients = [], []
-    for model, loss in (
-        (ours.learner, lambda: sum(ours.learner(batch, Moment(1, 1, 1, 1)).values())),
-        (plain.model, lambda: plain.model.loss(batch.features, batch.lengths["text"], batch.targets["sentiment"])),
-    ):
-        model.eval()
-        model.zero_grad()
-        value = loss()
-        value.backward()
-        losses.append(value.item())
-        gradients.append([torch.zeros(()) if p.grad is None else p.grad.abs().sum() for p in model.parameters()])
-    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
-    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5)
+    ours.learner.double()
+    plain.model.double()
+    if hasattr(plain.model, "begin"):
+        plain.model.begin([{"label": each["label"].double()} for each in plain.train])
+    return ours, plain
+
+
+def compare_step(ours: Training, plain: Plain, rows: np.ndarray) -> None:
+    """Losses and gradients of some utterances are the same on both sides, at the lengths that a plain batch has."""
+    batch = ours.train.batch(rows[np.argsort(-ours.train.steps[rows])])
+    if not getattr(plain.model, "true_lengths", False):  # all are those of the padding
+        num_steps = int(min(batch.lengths["text"]))
+        batch.features = {m: x[:, :num_steps] for m, x in batch.features.items()}
+        batch.lengths = {m: torch.full_like(n, num_steps) for m, n in batch.lengths.items()}
+    batch = batch.mapped(lambda x: x.double() if x.is_floating_point() else x)
+    ours.learner.eval()
+    (found,) = alone(ours.trainer, ours.learner, [batch], [Moment(EPOCH, 1, 1, 1)], Phase())
+    plain.model.eval()
+    plain.model.zero_grad()
+    numbers = [batch.rows] if hasattr(plain.model, "begin") else []
+    loss = plain.model.loss(batch.features, batch.lengths["text"], batch.targets["sentiment"], *numbers)
+    loss.backward()
+    assert sum(found.values()).item() == pytest.approx(loss.item(), rel=1e-10)
+    theirs, own = (
+        [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
+        for model in (plain.model, ours.learner)
+    )
+    torch.testing.assert_close(theirs, own, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("plain", "options"),
+    [
+        (mmlatch.M3(1.0), {}),
+        (mmlatch.M3(1.0, (0, 1, 1)), {"probabilities": [0, 1, 1]}),
+        (mmlatch.UtteranceM3(1.0), {"per_step": False, "rescale": "uniform"}),
+    ],
+    ids=["m3", "m3-table2", "slp-m3"],
+)
+def test_plain_masks_lose_what_ours_lose(plain: nn.Module, options: dict[str, Any]) -> None:
+    torch.manual_seed(1)
+    values = {m: torch.ones(60, 50, 2) for m in ("text", "audio", "visual")}
+    streams = {m: Stream(x, torch.full((60,), 50)) for m, x in values.items()}
+    ours = M3(list(values), torch.Generator().manual_seed(1), p=1.0, **options)
+    made = torch.stack([*plain(values).values()])
+    own = torch.stack([stream.values for stream in ours("encoded", streams).streams.values()])
+    torch.testing.assert_close(made.sum(0), own.sum(0))
+    torch.testing.assert_close(made.mean((1, 2, 3)), own.mean((1, 2, 3)), rtol=0.0, atol=0.3)
+    spread, own_spread = made.std(2).amax(), own.std(2).amax()  # over the steps of an utterance
+    torch.testing.assert_close(spread, own_spread, rtol=0.0, atol=0.1)
+    assert plain.eval()(values) is values
 
 
 def test_a_plain_batch_has_the_lengths_of_its_padding() -> None:
@@ -111,6 +171,22 @@ def test_a_plain_batch_has_the_lengths_of_its_padding() -> None:
     assert features["text"][:, :, 0].tolist() == [[1, 1, 1], [1, 0, 0]]
     assert given.tolist() == [3, 3]
     assert labels.tolist() == [3.0, 1.0]
+
+
+def test_plain_gradients_of_a_group_add_up_and_a_smaller_group_is_not_stepped() -> None:
+    class Times(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.factor = nn.Parameter(torch.zeros(()))
+
+        def loss(self, x: float, row: int) -> torch.Tensor:
+            return self.factor * x + row
+
+    model = Times()
+    batches = [(1.0, 1), (2.0, 2), (0.5, 3), (0.5, 4), (9.0, 5)]
+    mean = loop.train(model, torch.optim.SGD(model.parameters(), lr=1.0), batches, clip_value=1.5, accumulate=2)
+    assert model.factor.item() == -1.5 - 1.0
+    assert mean == pytest.approx((1 + 2 + (3 - 0.75) + (4 - 0.75) + (5 - 2.5 * 9)) / 5)
 
 
 def test_a_part_of_an_epoch_is_the_epoch_in_small(tmp_path: Path) -> None:
