@@ -51,7 +51,7 @@ def test_no_text_has_a_phrase_that_was_refused() -> None:
 
 def test_type_stands_before_something_to_type() -> None:
     """Not before "another name" and the like; where the rest is filled in, the text ends with it."""
-    typed = r"['+~-]*[\w./-]*[=/(~+-]|mmsa|python|make|pip|mlflow|export|rm|mv|git|chmod|--|'|$"
+    typed = r"['+~-]*[\w./-]*[=/(~+-]|mmsa|python|make|pip|mlflow|export|rm|cp|mv|git|chmod|--|'|$"
     odd = [
         f"{place}: {match[0]!r}"
         for place, text in texts()
