@@ -155,6 +155,7 @@ def _named(
     """The configuration and data set that the arguments of a command name, and their overrides."""
     from mmsa import build
     from mmsa.compose import compose
+    from mmsa.config import check_value
     from mmsa.parts import check_node
 
     known = data_sets()
@@ -168,6 +169,7 @@ def _named(
     overrides += [f"dataset.source={source}"] if source else []
     cfg = compose(overrides)
     check_node(cfg, "dataset")
+    check_value("paths.data", cfg.paths.data, str)
     return cfg, build.dataset_of_run(cfg), overrides
 
 

@@ -390,6 +390,7 @@ COMMANDS = {
     "doctor cmu_mos": ["cmu_mos: there is no such data set", "type cmu_mosi in its place\n"],
     "prepare cmu_mosi dataset.keep_pauses=perhaps": ["dataset.keep_pauses=perhaps", "type for example"],
     "prepare": ["mmsa prepare: Missing argument 'name'", "type mmsa prepare --help"],
+    "prepare synthetic paths.data=": ["paths.data= is empty", "type paths.data=VALUE, or leave it out"],
     "prepair": ["No such command 'prepair'", "type mmsa --help"],
     "report --format xml": ["'xml' is not one of 'table', 'markdown', 'csv'", "type mmsa report --help"],
     "report --outputs nowhere": ["nowhere holds no finished run", "type mmsa train"],

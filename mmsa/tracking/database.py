@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _SQLITE = "sqlite:///"
 _DATABASES = ("mssql", "mysql", "postgresql", "sqlite")  # that MLflow opens by itself, without a server in between
 _LOCK_SECONDS = 120.0
+_ANSWER_SECONDS = 20
 _ARTIFACTS = "mlartifacts"
 _PLACES = {"runs": "artifact_uri", "logged_models": "artifact_location", "model_versions": "storage_location"}
 """Tables of MLflow, and their columns with the places of artifacts."""
@@ -101,6 +102,8 @@ def ensure_database(
         require_writable(database)
         if known := known_experiment(database, experiment):
             return known  # so that workers need not queue for the lock
+    else:
+        require_answer(uri)
     with _locked(_lock_of(folder, database)):
         # MLflow alone would put the runs' files into the working directory of whoever came first.
         artifacts = folder / _ARTIFACTS / re.sub(r"^\.+$", "_", quote(experiment, safe=" "))
@@ -227,6 +230,19 @@ def require_writable(database: Path, seconds: float = 20.0) -> None:
     with closing(sqlite3.connect(database, timeout=seconds)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         connection.rollback()
+
+
+def require_answer(uri: str) -> None:
+    """Fail where the server of a database does not answer at once; the client would try for minutes.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: it does not answer.
+    """
+    import sqlalchemy
+
+    timed = {"connect_timeout": _ANSWER_SECONDS} if uri.startswith(("postgresql", "mysql")) else {}
+    engine = sqlalchemy.create_engine(uri, connect_args=timed, poolclass=sqlalchemy.NullPool)
+    engine.connect().close()
 
 
 def known_experiment(database: Path, name: str) -> str | None:

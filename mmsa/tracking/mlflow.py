@@ -317,6 +317,8 @@ def cause(error: Exception, uri: str) -> str:
     if "out-of-date database schema" in str(error):  # of a server; SQLite files are upgraded
         typed = shlex.quote(uri) if hidden(uri) == uri else f'"${{{VARIABLES["tracking.uri"]}:?}}"'
         return f"it is of another version of MLflow; make a copy, then type mlflow db upgrade {typed}"
+    if "filesystem tracking backend" in str(error):
+        return "MLflow writes to no plain folder any more; type tracking.uri=sqlite:////PATH/mlflow.db, or leave it out"
     if isinstance(error, MmsaError):
         return "; ".join(line.strip() for line in str(error).splitlines()).rstrip(".")
     said = without_secrets(str(error).strip() or type(error).__name__, uri)  # before it is cut

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 from contextlib import closing
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import SQLAlchemyError
 
 import mmsa
 from mmsa.errors import ConfigError
@@ -183,3 +185,17 @@ def test_what_mlflow_says_of_a_servers_tables_becomes_a_whole_command() -> None:
 
     tracker._attempt(refuse)
     assert 'type mlflow db upgrade "${MMSA_TRACKING:?}". The run continues' in lines[0]
+
+
+def test_a_plain_folder_is_answered_with_what_to_type(made: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    MLflowTracker(tmp_path, uri=str(tmp_path / "mlruns"), warn=lines.append).prepare()
+    typed = re.search(r"type tracking.uri=(\S+), or leave it out. The run continues", lines[0])
+    assert typed and ensure_database(typed[1].replace("/PATH", str(made)), tmp_path) == "1"
+
+
+def test_a_server_that_does_not_answer_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("psycopg")
+    monkeypatch.setattr(database, "import_client", lambda: lambda **_: pytest.fail("it tries again for minutes"))
+    with pytest.raises(SQLAlchemyError, match="refused"):
+        ensure_database("postgresql+psycopg://127.0.0.1:1/x", tmp_path)
