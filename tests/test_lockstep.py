@@ -27,7 +27,6 @@ from mmsa.training.graphs import Graphs
 from mmsa.training.together import JointLearner
 from mmsa.training.trainer import Trainer
 from tests.training.test_graphs import Repeated
-from tests.training.test_together import WITHOUT_ATTENTION
 
 EVERYTHING = [
     "regularizer=m3",
@@ -154,7 +153,7 @@ def test_seeds_on_a_gpu_train_by_joint_graphs_on_data_that_lie_there_once(
         folds.extend(resident(fold, device) for fold in given)
         return folds[-2:]
 
-    typed = [*small, *WITHOUT_ATTENTION, "fusion=concat", "trainer.batch_size=300", "trainer.max_epochs=4"]
+    typed = [*small, "fusion=concat", "trainer.batch_size=300", "trainer.max_epochs=4"]
     monkeypatch.setattr("mmsa.layers.dropout.OWN_DRAWS", {"cpu"})
     eager = mmsa.run(typed, seeds=[1, 2], quiet=True)
     monkeypatch.setattr("mmsa.experiment.graphs_for", lambda fabric, learner, accumulate, say: Graphs(say, capture))

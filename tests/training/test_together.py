@@ -109,14 +109,12 @@ def test_joint_steps_by_graphs_are_the_eager_ones_with_the_draws_of_each_length(
         assert same(by_graph, eager)
 
 
-WITHOUT_ATTENTION = tuple(f"encoder.{m}.attention=false" for m in ("text", "audio", "visual"))
-"""Whose weights a CPU drops by the bytes, and no other device."""
-
-
-def test_draws_on_the_device_are_those_of_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("overrides", COMBINATIONS[:1])
+def test_draws_on_the_device_are_those_of_each_alone(
+    overrides: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("mmsa.layers.dropout.OWN_DRAWS", {"cpu"})
-    typed = ("encoder=bilstm", *WITHOUT_ATTENTION, "fusion=mlp", "fusion.dropout=0.5", "feedback=mmlatch")
-    made, batches, generators = learners(typed, True)
+    made, batches, generators = learners(overrides, True)
     assert not same(*(own["dropout"].get_state() for own in generators[:2]))
     before = generators[0]["dropout"].get_state()
     JointStep(made, generators, one_device()).proven(batches, MOMENT)
