@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from functools import cache, partial
@@ -160,7 +161,8 @@ def target_of(cfg: DictConfig, place: str) -> Any:
     try:
         found = get_object(name)
     except Exception as error:  # whatever importing a user's module raises
-        where = "" if find_spec(package) else f"\n  type export PYTHONPATH=FOLDER, with the folder that holds {package}"
+        there = package in sys.modules or find_spec(package)
+        where = "" if there else f"\n  type export PYTHONPATH=FOLDER, with the folder that holds {package}"
         raise ConfigError(f"{place}._target_={name} cannot be imported: {error}{where}") from error
     home = str(getattr(found, "__module__", None)).partition(".")[0]
     if not ours and not (isinstance(found, FunctionType | type) and home in config.PACKAGES):

@@ -6,8 +6,10 @@ import pickle
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -131,6 +133,7 @@ def test_overrides_in_one_text(told: Callable[[Callable[[], object]], str]) -> N
             ["No module named 'nowhere'", "type export PYTHONPATH=FOLDER, with the folder that holds"],
         ),
         ("tests.nowhere.Mine", ["No module named 'tests.nowhere'"]),
+        ("specless.Mine", ["specless.Mine cannot be imported"]),
     ],
 )
 def test_a_part_that_cannot_be_imported(
@@ -141,6 +144,7 @@ def test_a_part_that_cannot_be_imported(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr("mmsa.config.PACKAGES", (name.partition(".")[0],))
+    monkeypatch.setitem(sys.modules, "specless", ModuleType("specless"))  # as the program that runs may be
     message = told(lambda: mmsa.run([f"fusion._target_={name}"]))
     assert all(part in message for part in parts) and ("PYTHONPATH" in message) == (len(parts) == 2), message
     assert not caplog.records, "lines of Hydra's own"
