@@ -129,10 +129,12 @@ def why_apart(cfg: DictConfig, num_seeds: int) -> str | None:
         return "trainer.resume is of one run"
     by_width = FEWEST_ON_GPU if on_gpu else FEWEST
     fewest = next((number for width, number in by_width.items() if widest <= width), None)
+    # Of a GPU nothing has been measured.
+    equal, faster, where = ("", "", "on a GPU ") if on_gpu else (" is as fast so", " are faster so", "")
     if fewest is None:
-        return f"hidden_dim={widest} is as fast so (up to {max(by_width)} they train together)"
+        return f"hidden_dim={widest}{equal} ({where}up to {max(by_width)} they train together)"
     if num_seeds < fewest:
-        return f"{num_seeds} of them are faster so (with hidden_dim={widest} they train together from {fewest} on)"
+        return f"{num_seeds} of them{faster} ({where}with hidden_dim={widest} they train together from {fewest} on)"
     if not on_gpu and widest > SMALL and cfg.trainer.batch_size > LARGEST_BATCH:
         return f"hidden_dim={widest} is as fast so with batches of more than {LARGEST_BATCH}"
     return hindrance_of(target_of(cfg, "objective"))

@@ -203,8 +203,8 @@ def test_seeds_have_their_data_in_common() -> None:
         ("device.devices=2", "device.devices=2"),
         ("device.precision=bf16-mixed", "device.precision=bf16-mixed"),
         ("device=mps", "joint steps are of a CPU or a CUDA device"),
-        ("device=cuda", "4 of them are faster so (with hidden_dim=16 they train together from 8 on)"),
-        ("device=cuda hidden_dim=65", "hidden_dim=65 is as fast so (up to 64 they train together)"),
+        ("device=cuda", "4 of them (on a GPU with hidden_dim=16 they train together from 8 on)"),
+        ("device=cuda hidden_dim=65", "hidden_dim=65 (on a GPU up to 64 they train together)"),
         ("objective=self_mm fusion=mlp", "the objective has a memory of its own"),
     ],
 )

@@ -141,7 +141,7 @@ def test_why_seeds_of_a_sweep_train_one_after_the_other(options: dict[str, Any],
         (
             ["sweep.seeds=4", "sweep.pruner=none"],
             ["cuda:0", "cpu 1"],
-            ["4 of them are faster so (with hidden_dim=16 they train together from 8 on)"],
+            ["4 of them (on a GPU with hidden_dim=16 they train together from 8 on)"],
         ),
         (["sweep.seeds=2"], ["cpu 1"], ["1 of them are faster so (with hidden_dim=16 they train together from 2 on)"]),
         (["sweep.seeds=1", "hidden_dim=17"], ["cpu 1"], []),
