@@ -60,6 +60,7 @@ class Attention(nn.Module):
         drops, shape = self.training and self.dropout.p > 0, (*silent.shape, key.shape[1])
         if max(shape[1:]) > LONG:
             kept, factor = self.dropout.kept(shape, query.device) if drops else (None, 1.0)
+            kept = None if kept is None else kept.to(torch.int8)  # it stays until the gradient
             return _ByUtterance.apply(query * scale, key, value, hidden[:, 0], kept, factor) * heard
         heard = heard.to(torch.promote_types(heard.dtype, torch.float32))
         factors = self.dropout.mask(shape, heard.dtype, query.device, heard) if drops else heard
