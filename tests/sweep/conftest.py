@@ -75,3 +75,9 @@ def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
         monkeypatch.setattr(machine, "num_torch_gpus", lambda: 3)
 
     return install
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """Of a study's database."""
+    return f"sqlite:///{tmp_path / 'study.db'}"

@@ -2,77 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState, create_trial
 from sqlalchemy.exc import OperationalError
 
-from mmsa.errors import Disowned
-from mmsa.sweep import claims
-from mmsa.sweep import trials as trials_module
 from mmsa.sweep.endings import end_overdue, end_stalled, note_death
-from mmsa.sweep.lasting import StorageAway
 from mmsa.sweep.points import FAILED_BEFORE
-from mmsa.sweep.sampling import make_sampler
-from mmsa.sweep.storage import open_storage, quiet_optuna
-from mmsa.sweep.trials import TooManyFailures, TrialDesk
+from mmsa.sweep.trials import TooManyFailures
+from tests.sweep.desks import RANDOM, make_desk, objective, points, run
 
-SPACE = {
-    "lr": FloatDistribution(1e-4, 1e-1, log=True),
-    "width": IntDistribution(8, 64, step=8),
-    "feedback": CategoricalDistribution(("none", "static", "mmlatch")),
-}
-RANDOM = {"_target_": "optuna.samplers.RandomSampler"}
-GRID = [json.dumps({"feedback": name, "lr": lr, "width": 8}) for lr in (0.001, 0.01) for name in ("none", "static")]
 TPE = {"_target_": "optuna.samplers.TPESampler", "n_startup_trials": 3}
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'study.db'}"
-
-
-def make_desk(url: str, total: int = 5, sampler: dict[str, Any] = RANDOM, **options: Any) -> TrialDesk:
-    quiet_optuna()
-    study = optuna.create_study(
-        study_name="study", storage=open_storage(url), sampler=make_sampler(sampler, 1), load_if_exists=True
-    )
-    desk = TrialDesk(study, SPACE, total, **{"retries": 2, "max_failures": 3, **options})
-    desk.open()
-    return desk
-
-
-def objective(trial: optuna.Trial) -> float:
-    return float(trial.params["lr"] * trial.params["width"] + len(trial.params["feedback"]))
-
-
-def run(desk: TrialDesk, most: int = 1000) -> None:
-    for _ in range(most):
-        trial = desk.next()
-        if trial is None:
-            return
-        assert desk.tell(trial, TrialState.COMPLETE, [objective(trial)])
-
-
-def points(url: str) -> list[tuple[Any, ...]]:
-    study = optuna.load_study(study_name="study", storage=open_storage(url))
-    return [
-        (trial.number, trial.state, tuple(trial.params.items()), tuple(trial.values or ())) for trial in study.trials
-    ]
 
 
 def test_a_study_ends_with_its_total_and_goes_on_to_a_larger_one(url: str) -> None:
@@ -239,164 +186,6 @@ def test_failures_of_before_the_command_count_no_more(url: str) -> None:
     assert desk.next() is not None
 
 
-def test_a_point_that_another_host_took_first_is_not_run_twice(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = make_desk(url, points=GRID[:1])
-    ask = desk.study.ask
-
-    def late() -> Any:
-        theirs = ask()  # in between
-        theirs.set_user_attr("owner", {"worker": "w", "place": "elsewhere:1", "slot": "", "since": 0.0})
-        return ask()
-
-    monkeypatch.setattr(desk.study, "ask", late)
-    assert desk.next() is None
-    assert [trial.state.name for trial in desk.study.trials] == ["RUNNING", "FAIL"]
-    assert desk.study.trials[1].user_attrs["surplus"]
-
-
-def test_a_point_that_two_hosts_queue_at_once_is_run_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    here, there = make_desk(url, points=GRID[:2]), make_desk(url, points=GRID[:2])
-    monkeypatch.setattr(there, "_asking", nullcontext())  # another host sees no lock of this one
-    queue, met = here.study.enqueue_trial, list[Any]()
-
-    def late(*arguments: Any, **named: Any) -> None:
-        met.append(there.next())  # after this host has read what there is, and before it queues
-        queue(*arguments, **named)
-
-    with monkeypatch.context() as once:
-        once.setattr(here.study, "enqueue_trial", late)
-        assert here.next() is None, "the point is the other host's"
-    mine = here.next()
-    assert mine is not None and [dict(trial.params) for trial in (*met, mine)] == [json.loads(p) for p in GRID[:2]]
-    for desk, trial in ((there, met[0]), (here, mine)):
-        assert desk.tell(trial, TrialState.COMPLETE, [1.0])
-    assert here.next() is None and here.is_complete()
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
-    """The clock of all workers in this test; hosts' times of day differ by more and more."""
-    seconds = [0.0]
-    monkeypatch.setattr(claims, "now", lambda: seconds[0])
-    skews = itertools.count(0.0, 400.0)
-    monkeypatch.setattr(trials_module.time, "time", lambda: next(skews))
-    monkeypatch.setattr(trials_module, "SETTLE_SECONDS", 0.0)
-    yield seconds
-
-
-def elsewhere(url: str, total: int = 1) -> TrialDesk:
-    """A desk on another host, whose locks nobody sees here."""
-    desk = make_desk(url, total)
-    desk.place = "elsewhere:1"
-    return desk
-
-
-def state_of(url: str) -> Any:
-    (trial,) = optuna.load_study(study_name="study", storage=open_storage(url)).trials
-    return trial.state, trial.values, trial.user_attrs, trial.intermediate_values
-
-
-def test_another_hosts_trial_is_left_alone_until_its_counter_stands_still(url: str, clock: list[float]) -> None:
-    there, here = elsewhere(url), make_desk(url, 1)
-    trial = there.next()
-    assert trial is not None
-    for _ in range(3):  # it lives: each look sees another count, however far the times of day are apart
-        assert here.next() is None and not here.is_complete()
-        clock[0] += claims.LEASE_SECONDS - 1
-        there._claims[trial._trial_id]._confirm()
-    assert here.next() is None
-    clock[0] += claims.LEASE_SECONDS - 1
-    assert here.next() is None, "a counter that has just been seen to move is watched anew"
-    clock[0] += 2
-    adopted = here.next()
-    assert adopted is not None and adopted.number == trial.number
-    assert adopted.user_attrs["owner"]["claim"] == 2 and adopted.user_attrs["attempts"] == 2
-
-
-@pytest.mark.parametrize("ended", [False, True], ids=["running", "ended"])
-def test_a_worker_that_wakes_up_late_leaves_without_a_trace(url: str, clock: list[float], ended: bool) -> None:
-    there, here = elsewhere(url), make_desk(url, 1)
-    trial = there.next()
-    assert trial is not None and here.next() is None
-    there.check(trial)
-    clock[0] += claims.LEASE_SECONDS + 1
-    adopted = here.next()
-    assert adopted is not None
-    if ended:
-        assert here.tell(adopted, TrialState.COMPLETE, [1.0], seconds=3.0)
-    before = state_of(url)
-    for _ in range(2):
-        with pytest.raises(Disowned):
-            there.check(trial)
-    assert not there.tell(trial, TrialState.FAIL, reason="late", seconds=99.0)
-    there.release(trial)
-    assert state_of(url) == before
-    if not ended:
-        here.check(adopted)
-
-
-def test_an_owner_whose_counter_just_moved_asks_no_storage(
-    url: str, clock: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    desk = make_desk(url)
-    trial = desk.next()
-    assert trial is not None
-    monkeypatch.setattr(desk.study._storage, "get_trial", lambda *arguments: 1 / 0)
-    clock[0] += claims.SURE_SECONDS - 1
-    desk.check(trial)
-    clock[0] += 2
-    with pytest.raises(ZeroDivisionError):
-        desk.check(trial)
-
-
-def test_an_owner_that_could_not_ask_gives_the_trial_up(
-    url: str, clock: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    desk = make_desk(url)
-    trial = desk.next()
-    assert trial is not None
-    clock[0] += claims.SURE_SECONDS + 1
-    inner = desk.study._storage._storage  # type: ignore[attr-defined]
-    with monkeypatch.context() as away:
-        away.setattr(inner, "get_trial", lambda *arguments: (_ for _ in ()).throw(OSError("no host")))
-        with pytest.raises(StorageAway):
-            desk.check(trial)
-        with pytest.raises(Disowned):
-            desk.check(trial)
-
-
-def test_a_counter_moves_while_the_trial_runs(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "BEAT_SECONDS", 0.05)
-    desk = make_desk(url)
-    before = set(threading.enumerate())
-    trial = desk.next()
-    assert trial is not None
-    beating = set(threading.enumerate()) - before
-    deadline = time.monotonic() + 10
-    while desk.study.trials[0].user_attrs.get("beat", 0) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert desk.study.trials[0].user_attrs["beat"] >= 2
-    desk.tell(trial, TrialState.COMPLETE, [1.0])
-    for thread in beating:
-        thread.join(10)
-    assert len(beating) == 1 and not any(thread.is_alive() for thread in beating), "told, it moves no longer"
-
-
-def test_a_trial_of_a_former_version_is_known_by_its_lease(url: str, clock: list[float]) -> None:
-    here = make_desk(url, 1)
-    former = here.study.ask()
-    former.set_user_attr("owner", {"worker": "w", "place": "elsewhere:1", "slot": "", "since": 0.0})
-    former.set_user_attr("attempts", 1)
-    for lease in (1.0, 2.0):
-        former.set_user_attr("lease", lease)
-        assert here.next() is None
-        clock[0] += claims.LEASE_SECONDS - 1
-    assert here.next() is None
-    clock[0] += 2
-    adopted = here.next()
-    assert adopted is not None and adopted.user_attrs["owner"]["claim"] == 1 and adopted.user_attrs["attempts"] == 2
-
-
 def test_a_trial_whose_answer_was_lost_is_not_made_twice(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     desk = make_desk(url, 3)
     desk.study._storage._minutes = 1.0  # type: ignore[attr-defined]
@@ -452,126 +241,10 @@ def test_a_trial_that_takes_too_long_is_ended_for_good(url: str, teaches: bool, 
     assert following is not None and following.number == 1
 
 
-def test_a_grid_runs_each_of_its_points_once_in_their_order(url: str) -> None:
-    desk = make_desk(url, points=GRID)
-    run(desk)
-    assert [dict(params) for _, _, params, _ in points(url)] == list(map(json.loads, GRID)) and desk.is_complete()
-
-
-def test_a_point_that_failed_is_tried_again_by_the_next_command_only(url: str) -> None:
-    desk = make_desk(url, points=GRID, max_failures=9)
-    states = [TrialState.FAIL, TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
-    for state in states:
-        trial = desk.next()
-        assert trial is not None and not desk.is_complete()
-        desk.tell(trial, state, [1.0] if state == TrialState.COMPLETE else None)
-    assert desk.next() is None and desk.is_complete()
-    desk.study.set_user_attr(FAILED_BEFORE, [0, 2])  # as the same command does
-    assert not desk.is_complete()
-    run(desk)
-    assert [json.dumps(dict(t.params), sort_keys=True) for t in desk.study.trials[4:]] == [GRID[0], GRID[2]]
-    assert desk.is_complete()
-
-
-def test_a_point_whose_worker_died_before_it_had_it_is_run_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = make_desk(url, points=GRID)
-    with monkeypatch.context() as killed:
-        killed.setattr(desk.study, "ask", lambda: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            desk.next()
-    desk.close()
-    run(make_desk(url, points=GRID))
-    assert [dict(params) for _, _, params, _ in points(url)] == list(map(json.loads, GRID))
-
-
-def test_a_large_grid_has_no_more_unended_trials_than_workers(url: str) -> None:
-    many = [json.dumps({"lr": 0.01, "width": 8, "feedback": "none", "seed": seed}) for seed in range(10_000)]
-    desks = [make_desk(url, points=many) for _ in range(3)]
-    for _ in range(2):
-        trials = [desk.next() for desk in desks]
-        assert len({trial.number for trial in trials if trial is not None}) == 3
-        assert len(desks[0].study.get_trials(states=(TrialState.WAITING, TrialState.RUNNING))) == 3
-        for desk, trial in zip(desks, trials, strict=True):
-            assert trial is not None and desk.tell(trial, TrialState.COMPLETE, [1.0])
-
-
-SEEDS = [
-    json.dumps({"feedback": name, "lr": 0.01, "seed": seed, "width": 8})
-    for seed in range(6)
-    for name in ("none", "static")
-]
-
-
-def held(desk: TrialDesk, fewest: int = 2) -> list[optuna.Trial]:
-    """What a worker takes of a grid."""
-    trial = desk.next()
-    return [] if trial is None else [trial, *desk.beside(trial, lambda trial, number: number >= fewest)]
-
-
-def seeds_of(trials: list[optuna.Trial]) -> list[tuple[str, int]]:
-    return [(point["feedback"], point["seed"]) for point in (json.loads(t.user_attrs["point"]) for t in trials)]
-
-
-def test_a_worker_takes_points_that_differ_in_the_seed_alone_and_leaves_the_share_of_other_slots(url: str) -> None:
-    here, second, third = (make_desk(url, points=SEEDS, num_slots=2) for _ in range(3))
-    mine = held(here)
-    assert seeds_of(mine) == [("none", seed) for seed in range(6)], "half of 12 wait for the other slot"
-    assert seeds_of(held(second)) == [("static", seed) for seed in range(3)], "half of 6"
-    assert seeds_of(held(third, fewest=3)) == [("static", 3)], "half of 3 are too few"
-    fourth = make_desk(url, points=SEEDS)
-    fourth.study.set_user_attr("place elsewhere:1", 9)
-    assert seeds_of(held(fourth)) == [("static", 4)], "other hosts have slots too"
-    for trial in mine:
-        assert trial.params["feedback"] == "none" and here.tell(trial, TrialState.COMPLETE, [1.0])
-    assert seeds_of(held(here)) == [("static", 5)]
-
-
-def test_a_worker_holds_no_more_points_than_one_death_may_cost(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trials_module, "MOST_SEEDS", 3)
-    desk = make_desk(url, points=SEEDS)
-    assert len(held(desk)) == 3 == len(desk.study.trials)
-
-
-def test_each_point_of_a_dead_worker_is_taken_over_alone(url: str) -> None:
-    points = SEEDS[::2]
-    dead, third = (make_desk(url, points=points, num_slots=2) for _ in range(2))
-    numbers = [trial.number for trial in held(dead)]
-    dead.close()
-    adopted = []
-    for _ in numbers:
-        desk = make_desk(url, points=points)
-        taken = held(desk)
-        assert len(taken) == 1 and taken[0].user_attrs["attempts"] == 2
-        adopted.append(taken[0])
-        assert not dead.tell(taken[0], TrialState.FAIL)
-        assert desk.tell(taken[0], TrialState.COMPLETE, [1.0])
-    assert [trial.number for trial in adopted] == numbers == [0, 1, 2] and len(held(third)) == 3
-
-
-def test_points_that_two_hosts_queue_at_once_are_run_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    here, there = (make_desk(url, points=SEEDS[:8:2]) for _ in range(2))
-    trial = here.next()
-    assert trial is not None
-    monkeypatch.setattr(there, "_asking", nullcontext())  # another host sees no lock of this one
-    queue, met = here.study.enqueue_trial, list[Any]()
-
-    def late(*arguments: Any, **named: Any) -> None:
-        if not met:
-            met.extend(held(there))  # after this host has read what there is, and before it queues
-        queue(*arguments, **named)
-
-    monkeypatch.setattr(here.study, "enqueue_trial", late)
-    mine = [trial, *here.beside(trial, lambda trial, number: number > 1)]
-    assert sorted(seeds_of([*mine, *met])) == [("none", seed) for seed in range(4)], "each is run once"
-    for desk, trials in ((here, mine), (there, met)):
-        assert all(desk.tell(one, TrialState.COMPLETE, [1.0]) for one in trials)
-    assert here.is_complete() and here.next() is None
-
-
 WORKER = """
 import sys, time
 sys.path.insert(0, {root!r})
-from tests.sweep.test_trials import make_desk, objective
+from tests.sweep.desks import make_desk, objective
 from optuna.trial import TrialState
 desk = make_desk(sys.argv[1], int(sys.argv[2]), max_failures=1000, retries=1000)
 while not desk.is_complete():
