@@ -195,7 +195,7 @@ class Search(Scenario):
 
     def made(self, *places: str) -> Any:
         """The sweep."""
-        from tests.sweep.test_running import make
+        from tests.sweep.sweeps import make
 
         return make(*places, *OPTIONS, "sweep.trials=2", "optimizer.lr=interval(0.001, 0.01)")
 
@@ -226,7 +226,7 @@ class Grid(Search):
 
     def made(self, *places: str) -> Any:
         from mmsa import seeds
-        from tests.sweep.test_running import GRID, make
+        from tests.sweep.sweeps import GRID, make
 
         seeds.FEWEST = {16: 2}
         return make(*places, *OPTIONS, "seed=1,2", "trainer.batch_size=150", option="grid", sampler=GRID)

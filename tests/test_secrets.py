@@ -36,7 +36,8 @@ from mmsa.sweep.slots import Slot
 from mmsa.sweep.storage import open_storage
 from mmsa.sweep.supervisor import Seat
 from mmsa.tracking.mlflow import MLflowTracker
-from tests.sweep.test_running import LR, base, make, work
+from tests.sweep.conftest import base
+from tests.sweep.sweeps import LR, make, work
 
 __all__ = ["base"]
 CANARY = "CANARY"

@@ -23,7 +23,7 @@ from mmsa.sweep.storage import open_study
 from mmsa.sweep.summary import rerun_command, summarise
 from tests.dataset.test_choice import pickled
 from tests.records import record
-from tests.sweep.test_running import LR, make
+from tests.sweep.sweeps import LR, make
 
 NAME = "mosi (1).pkl"
 

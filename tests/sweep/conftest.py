@@ -81,3 +81,25 @@ def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
 def url(tmp_path: Path) -> str:
     """Of a study's database."""
     return f"sqlite:///{tmp_path / 'study.db'}"
+
+
+@pytest.fixture
+def base(stores: Path, tmp_path: Path, undrawn: None) -> list[str]:
+    """Overrides of a small sweep."""
+    return [
+        f"paths.data={stores}",
+        f"paths.outputs={tmp_path / 'outputs'}",
+        "tracking=none",
+        "device=cpu",
+        "hidden_dim=4",
+        "fusion=concat",
+        "trainer.max_epochs=2",
+        "trainer.batch_size=64",
+        "dataset.modalities=[text]",
+    ]
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """Where the runs of a small sweep are."""
+    return tmp_path / "outputs" / "runs"

@@ -30,6 +30,8 @@ TYPED = {
 }
 STATES = {"pruned": TrialState.PRUNED, "failed": TrialState.FAIL, "running": TrialState.RUNNING}
 
+TWO = {"objectives": ["valid/mae", "num_parameters"], "modes": ["min", "min"]}
+
 
 def about(**changed: Any) -> dict[str, Any]:
     """What a study of ours says of itself."""
@@ -122,5 +124,11 @@ def realistic_study(
         }[state]
         seconds = dice.lognormvariate(2.5, 0.5)
         trials.append(trial(state=state, params=params, curve=curve, seconds=seconds, **told))  # type: ignore[arg-type]
+    study.add_trials(trials)
+    return study
+
+
+def study_of(*trials: Any, **changed: Any) -> optuna.Study:
+    study = new_study(**changed)
     study.add_trials(trials)
     return study

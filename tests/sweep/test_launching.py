@@ -24,9 +24,7 @@ from mmsa.sweep import joining
 from mmsa.sweep.launching import MOST_LOST, Launched
 from mmsa.sweep.setup import open_sweep
 from mmsa.sweep.supervisor import Limits, Seat
-from tests.sweep.test_running import LR, base, make
-
-__all__ = ["base"]
+from tests.sweep.sweeps import LR, make
 
 
 class Screen:

@@ -16,9 +16,8 @@ from mmsa.sweep.options import SPEC_FILE, SweepSpec
 from mmsa.sweep.report import report
 from mmsa.sweep.storage import open_study
 from mmsa.training.trainer import Trainer, TrainingState
-from tests.sweep.test_running import LR, base, make, work
+from tests.sweep.sweeps import LR, make, work
 
-__all__ = ["base"]
 NAMED = "sweep.study=s"
 
 

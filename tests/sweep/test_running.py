@@ -7,7 +7,6 @@ import itertools
 import json
 import math
 import re
-import shlex
 import threading
 import time
 from pathlib import Path
@@ -18,91 +17,26 @@ from typing import Any
 import optuna
 import pytest
 import torch
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import open_dict
 from optuna.trial import TrialState
 
 import mmsa
 from mmsa import cli
-from mmsa.compose import compose
 from mmsa.data.batches import Data, Fold
 from mmsa.errors import ConfigError, DataError
 from mmsa.occupancy import run_folders
-from mmsa.overrides import native_overrides
 from mmsa.record import RunRecord
 from mmsa.settling import settle
 from mmsa.sweep import claims, running, worker
-from mmsa.sweep.checking import check_sweep
-from mmsa.sweep.hydra_sweep import plan_slots
 from mmsa.sweep.lasting import StorageAway
 from mmsa.sweep.options import SweepSpec
 from mmsa.sweep.sampling import make_sampler
-from mmsa.sweep.setup import Sweep, open_sweep, set_up
+from mmsa.sweep.setup import open_sweep
 from mmsa.sweep.storage import open_study
-from mmsa.sweep.summary import seed_scores, summarise
+from mmsa.sweep.summary import seed_scores
 from mmsa.sweep.trials import TrialDesk
 from mmsa.sweep.weights import drop_weights
 from mmsa.training.trainer import Trainer, TrainingState
-
-RANDOM = {"_target_": "optuna.samplers.RandomSampler", "seed": None}
-GRID = {"_target_": "optuna.samplers.GridSampler", "_partial_": True, "seed": None}
-
-
-@pytest.fixture
-def base(stores: Path, tmp_path: Path, undrawn: None) -> list[str]:
-    return [
-        f"paths.data={stores}",
-        f"paths.outputs={tmp_path / 'outputs'}",
-        "tracking=none",
-        "device=cpu",
-        "hidden_dim=4",
-        "fusion=concat",
-        "trainer.max_epochs=2",
-        "trainer.batch_size=64",
-        "dataset.modalities=[text]",
-    ]
-
-
-def make(*arguments: str, option: str = "search", sampler: dict[str, Any] = RANDOM) -> Sweep:
-    """The sweep of a command line."""
-    typed = native_overrides(["-m", f"sweep={option}", *arguments])[1:]
-    parsed = OverridesParser.create().parse_overrides(typed)
-    single = [override.input_line for override in parsed if not override.is_sweep_override()]
-    cfg = compose([line for line in single if line is not None])
-    of_hydra = {"overrides": {"hydra": ["hydra.mode=MULTIRUN"]}, "runtime": {"config_sources": []}}
-    with open_dict(cfg):
-        cfg.hydra = of_hydra
-    return set_up(check_sweep(cfg, sampler, {}, typed), option)
-
-
-def work(made: Sweep) -> optuna.Study:
-    """Run a sweep in this process, to its end."""
-    assert worker.work(Path(made.spec.folder)) == worker.DONE
-    return open_study(Path(made.spec.folder))
-
-
-@pytest.fixture
-def runs(tmp_path: Path) -> Path:
-    return tmp_path / "outputs" / "runs"
-
-
-def folder_of(trial: optuna.trial.FrozenTrial, seed: int = 1) -> str:
-    """Name of the folder of a trial's run."""
-    return str(trial.user_attrs["seeds"][str(seed)]["folder"])
-
-
-def result_of(trial: optuna.trial.FrozenTrial, runs: Path, seed: int = 1) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads((runs / folder_of(trial, seed) / "result.json").read_text())
-    return result
-
-
-LR = "optimizer.lr=tag(log, interval(1e-3, 1e-2))"
-
-
-def test_a_study_names_its_dimensions_as_they_are_typed(base: list[str]) -> None:
-    made = make(*base, "encoder/text=bilstm,bigru", "sweep.trials=1", "dataset=synthetic")
-    assert summarise(made.study).space == {"encoder/text": "bilstm,bigru"}
-    assert summarise(open_study(Path(made.spec.folder))) == summarise(made.study)
+from tests.sweep.sweeps import GRID, LR, RANDOM, contents, folder_of, make, result_of, work
 
 
 def test_no_trial_reads_the_test_fold(base: list[str], runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,11 +196,6 @@ def test_what_ends_a_run_is_the_trials_reason_in_plain_words(error: BaseExceptio
 
 def raised(error: BaseException) -> Any:
     raise error
-
-
-def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Every file of a folder, with its time of change."""
-    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_run_that_another_worker_took_over_is_left_without_a_trace(
@@ -483,46 +412,6 @@ def test_the_data_are_opened_once_for_all_trials_of_a_held_out_part(
     assert len({data.parts for data in read}) == 1 and read[0].parts and {data.num_folds for data in read} == {3}
 
 
-def test_the_same_command_is_the_same_study_and_another_search_is_not(base: list[str]) -> None:
-    first = make(*base, LR)
-    assert make(*base, LR, "sweep.trials=7", "sweep.slots=1").spec.study == first.spec.study
-    assert make(LR, *reversed(base), "tracking=none").spec.study == first.spec.study, "the order means nothing"
-    assert make(*base, LR, "optimizer=adamw").spec.study != first.spec.study
-    make(*base, LR, "sweep.study=named")
-    with pytest.raises(ConfigError, match="searches something else"):
-        make(*base, "feedback=none,static", "dataset.modalities=[text,audio]", "sweep.study=named")
-
-
-def test_a_grid_in_another_order_is_the_same_grid(base: list[str]) -> None:
-    dimensions = ["seed=1,2", "encoder.text.dropout=0.1,0.2"]
-    made = make(*base, *dimensions, option="grid", sampler=GRID)
-    desk, _ = open_sweep(made.spec, "")
-    for _ in range(2):  # points that fail are tried again by the next command, whatever their place in it
-        trial = desk.next()
-        assert trial is not None and desk.tell(trial, TrialState.FAIL)
-    again = make(*base, *reversed(dimensions), option="grid", sampler=GRID)
-    assert again.spec.study == made.spec.study
-    done = [trial for trial in work(again).trials if trial.state == TrialState.COMPLETE]
-    points = {(trial.params["seed"], trial.params["encoder.text.dropout"]) for trial in done}
-    assert len(done) == 4 and points == {(1, 0.1), (1, 0.2), (2, 0.1), (2, 0.2)}
-
-
-def test_a_file_that_sets_what_no_trial_would_see_is_refused(base: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    import mmsa.sweep.checking as checking
-
-    original = checking._plain
-    calls: list[int] = []
-
-    def with_more(cfg: Any) -> dict[str, Any]:  # as a sweep's YAML that sets trainer.batch_size would
-        calls.append(1)
-        found = original(cfg)
-        return {**found, "trainer": {**found["trainer"], "batch_size": 7}} if len(calls) == 1 else found
-
-    monkeypatch.setattr(checking, "_plain", with_more)
-    with pytest.raises(ConfigError, match=r"trainer.batch_size=7.*\n  write it under sweep.space"):
-        make(*base, LR)
-
-
 def test_the_run_of_a_trial_meets_the_test_fold_by_no_other_way(base: list[str], runs: Path) -> None:
     study = work(make(*base, LR, "sweep.trials=1"))
     folder = str(runs / folder_of(study.trials[0]))
@@ -536,33 +425,6 @@ def test_the_run_of_a_trial_meets_the_test_fold_by_no_other_way(base: list[str],
     Path(folder, "result.json").write_text(json.dumps({**record, "status": "failed"}))
     with pytest.raises(ConfigError, match="never reads the test fold"):
         mmsa.run([*base, f"trainer.resume={folder}"], quiet=True)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["seed=1,2"], "sweep.seeds=2"),
-        ([LR, "sweep.objectives=[test/mae]"], "never reads the test fold"),
-        ([LR, "sweep.objectives=[valid/mea]"], "there is no valid/mea"),
-        (["trainer.batch_size=range(0,3)"], "greater than or equal to 1"),
-        ([LR, "sweep.study=a/b"], "it names a folder"),
-        ([LR, "sweep.objectives=[seconds]", "sweep.pruner=median"], "sweep.pruner=none"),
-        ([LR, "sweep.trials=0"], "sweep.trials=0"),
-        ([LR, "device.devices=1,2"], "\n  type device.devices=1"),
-        ([], "type"),
-    ],
-)
-def test_what_is_wrong_is_refused_in_a_few_lines(base: list[str], arguments: list[str], said: str) -> None:
-    with pytest.raises(ConfigError) as refusal:
-        make(*base, *arguments)
-    assert said in str(refusal.value) and len(str(refusal.value).splitlines()) <= 4
-
-
-@pytest.mark.parametrize(("slots", "said"), [("cuda:7", "cuda:7"), (["cuda:0"], "cuda:0"), (["gpu"], "gpu")])
-def test_a_slot_that_is_not_there_is_refused(base: list[str], slots: Any, said: str) -> None:
-    cfg = compose([word for word in base if word != "device=cpu"])
-    with pytest.raises(ConfigError, match=said):
-        plan_slots(cfg, {"slots_per_gpu": 1, "gpu_memory": 2}, slots)
 
 
 def test_a_worker_that_is_told_to_end_starts_no_trial(base: list[str]) -> None:
@@ -588,24 +450,3 @@ def test_a_failed_point_of_a_grid_is_tried_again_by_the_same_command(
     desk, runner = open_sweep(SweepSpec.load(Path(made.spec.folder)), "")
     assert desk.is_complete() and [desk.reached(trial) for trial in study.trials] == [0, 2, 2]
     assert desk.reached == runner.epochs_of
-
-
-def test_what_a_sweeps_folder_names_admits_nothing(
-    base: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = make(*base, LR, "sweep.trials=1")
-    path = Path(made.spec.folder) / "sweep.json"
-    (folder := tmp_path / "my (conf)").mkdir()
-    changed = {"packages": "os,guest", "config_folders": [str(folder)]}
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
-    for packages, folders in (((), ()), (("os", "guest"), ()), (("os",), [str(folder)])):
-        monkeypatch.setattr("mmsa.config.PACKAGES", packages)
-        with pytest.raises(ConfigError, match="from its own command line") as refused:
-            worker.work(path.parent, config_folders=folders)
-    variable, *words = shlex.split(str(refused.value).split("type ")[1])
-    monkeypatch.setattr("mmsa.config.PACKAGES", tuple(variable.removeprefix("MMSA_PACKAGES=").split(",")))
-    taken: list[SweepSpec] = []
-    monkeypatch.setattr("mmsa.sweep.hydra_sweep.reopen", lambda spec, command: taken.append(spec) or 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        cli.command(words[1:])
-    assert words[0] == "mmsa" and taken[0].config_folders == [str(folder)]

@@ -13,8 +13,8 @@ from optuna import Study
 from optuna.trial import TrialState
 
 from mmsa.sweep.storage import open_study
+from tests.sweep.sweeps import RANDOM, make, work
 from tests.sweep.test_demonstrations import sleeping_methods
-from tests.sweep.test_running import RANDOM, make, work
 from tests.sweep.test_sweep import TPE, points, wait_for
 from tests.warm import Program
 

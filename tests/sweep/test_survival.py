@@ -24,8 +24,8 @@ from mmsa.sweep.storage import open_study
 from tests.conftest import ROOT
 from tests.outside import package
 from tests.sweep.postgres import Server, ServerUnavailableError, empty_database
+from tests.sweep.sweeps import LR, contents, make
 from tests.sweep.test_demonstrations import study_of
-from tests.sweep.test_running import LR, contents, make
 from tests.sweep.test_sweep import points, wait_for
 from tests.warm import Program, train, typed
 

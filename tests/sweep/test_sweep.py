@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 
 from mmsa.sweep.storage import open_study
 from tests.conftest import ROOT
-from tests.sweep.test_running import make, work
+from tests.sweep.sweeps import make, work
 from tests.warm import Program, train, typed
 
 TPE = asdict(TPESamplerConfig(n_startup_trials=2))

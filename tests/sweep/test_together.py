@@ -31,9 +31,7 @@ from mmsa.sweep.summary import seed_scores
 from mmsa.sweep.supervisor import Seat
 from mmsa.sweep.trials import TrialDesk
 from mmsa.training.trainer import Trainer, TrainingState
-from tests.sweep.test_running import GRID, LR, base, contents, make, runs, work
-
-__all__ = ["base", "runs"]
+from tests.sweep.sweeps import GRID, LR, contents, make, work
 
 
 @pytest.fixture(autouse=True)
