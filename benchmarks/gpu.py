@@ -30,7 +30,7 @@ from mmsa.record import Packing
 from mmsa.seeds import why_apart
 from mmsa.training.graphs import MULTIPLE, graphs_for
 from mmsa.training.seeding import generator
-from mmsa.training.trainer import alone
+from mmsa.training.trainer import alone, by_itself
 
 RECIPES = {"mmlatch": ("experiment=mmlatch",), "no-feedback": ("experiment=mmlatch", "feedback=none")}
 HEAD = ["Work", "Form", "Utterances per second", "Times as fast as from the host", "Remark"]
@@ -124,10 +124,10 @@ def seeds_together(folder: Path, size: Size, device: str) -> Seeds:
     near = resident(trained[0].train, trained[0].trainer.fabric.device)
     near.multiple = MULTIPLE
     members = [Member(Display(quiet=True), Packing(seeds=tuple(range(number)))) for _ in trained]
-    for member, ours in zip(members, trained, strict=True):
+    for ours in trained:
         ours.train = near
         ours.trainer.generators = {**ours.trainer.generators, "places": generator(0, "places")}  # in step, as runs are
-        member.own = graphs_for(ours.trainer.fabric, ours.learner, 1, said.append) or alone
+        ours.trainer.gradients = graphs_for(ours.trainer.fabric, ours.learner, 1, said.append) or alone
 
     def epochs(ours: Training) -> None:
         for _ in range(num_epochs):
@@ -144,10 +144,10 @@ def seeds_together(folder: Path, size: Size, device: str) -> Seeds:
         return (found[-1] - found[half]) / (len(found) - 1 - half)  # the first half is for what comes once
 
     for member, ours in zip(members, trained, strict=True):
-        ours.trainer.gradients = member.gradients
+        ours.trainer.steps = member.steps
     Lockstep(members, [partial(epochs, ours) for ours in trained], said.append).run()
     together = seconds()
-    trained[0].trainer.gradients = members[0].own
+    trained[0].trainer.steps = by_itself
     epochs(trained[0])
     if reason := why_apart(trained[0].cfg, number):
         said.append(f"not offered: {reason}")

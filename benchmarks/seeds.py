@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from functools import partial
 from itertools import count
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 import mmsa
 from benchmarks.children import ROOT
@@ -17,7 +15,7 @@ from benchmarks.corpus import store
 from benchmarks.measuring import Contender, Contest, Size, Work
 from benchmarks.ours import Training
 from mmsa.training.together import JointStep
-from mmsa.training.trainer import alone
+from mmsa.training.trainer import MAIN
 from mmsa.types import Batch, Moment
 
 
@@ -59,16 +57,18 @@ def steps(folder: Path, size: Size, width: int, num_seeds: int, batch_size: int)
     trained = [Training([*own, f"seed={seed}"], store(folder, size), size.num_train) for seed in range(num_seeds)]
     learners = [training.learner.module for training in trained]
     sources = [{**training.trainer.generators, "dropout": torch.Generator()} for training in trained]
-    joint = JointStep(learners, sources, trained[0].trainer.fabric)
+    optimizers = [training.optimizers[MAIN].optimizer for training in trained]
+    joint = JointStep(learners, sources, trained[0].trainer.fabric, optimizers=optimizers)
     batches = [sorted(training.batches(), key=_num_steps) for training in trained]  # in step, as runs are
     moment = Moment(1, 1, 1, len(batches[0]))
 
     def turn(together: bool) -> Work:
+        joint.release()
         for each in zip(*batches, strict=True):
-            losses = joint(each, moment) if together else None
-            for number, (training, batch) in enumerate(zip(trained, each, strict=True)):
-                found = alone if losses is None else partial(_found, [losses[number]])
-                training.trainer.gradients = found
+            if together:
+                joint(each, moment)
+                continue
+            for training, batch in zip(trained, each, strict=True):
                 training.trainer.step(training.learner, training.optimizers, [batch], [moment])
         return Work(num_seeds * len(batches[0]) * trained[0].batch_size)
 
@@ -78,11 +78,6 @@ def steps(folder: Path, size: Size, width: int, num_seeds: int, batch_size: int)
 def _num_steps(batch: Batch) -> int:
     """The padded number."""
     return max(features.shape[1] for features in batch.features.values())
-
-
-def _found(losses: list[dict[str, Tensor]], *arguments: object) -> list[dict[str, Tensor]]:
-    """The losses of a joint step, whose gradients are there."""
-    return losses
 
 
 def sweep(folder: Path, size: Size) -> Contest:

@@ -44,7 +44,7 @@ from mmsa.training.ranks import other_ranks
 from mmsa.training.schedules import Schedule
 from mmsa.training.seeding import derived_seed, generator, initialisation
 from mmsa.training.shares import Shares, check_shares
-from mmsa.training.trainer import EpochCallback, Trainer, TrainingState, alone
+from mmsa.training.trainer import EpochCallback, Trainer, TrainingState
 
 
 @dataclass(frozen=True)
@@ -160,8 +160,7 @@ def run(
         ):
             hooks["gradients"], train.multiple = graphs, MULTIPLE
         if member and member.together:
-            member.own = hooks.get("gradients", alone)
-            hooks |= {"gradients": member.gradients, "outputs": member.outputs}
+            hooks |= {"steps": member.steps, "outputs": member.outputs}
         with other_ranks(fabric, journal.folder, store.path):
             folds_near = kept("near", [*of_data, cfg.device], lambda: near(fabric.device, train, valid))
             trainer, fit, state = fitting(cfg, fabric, parts, folds_near, journal.folder, resumed, **hooks)

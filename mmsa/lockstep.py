@@ -1,17 +1,18 @@
 """Several seeds of one configuration in one process: their runs advance in turn, and compute their steps together.
 
-Each run is a greenlet that runs `mmsa.experiment.run` as it is. It waits where its trainer needs gradients, or outputs
-in evaluation; when all wait, one joint step computes those of all, and each goes on by itself.
+Each run is a greenlet that runs `mmsa.experiment.run` as it is. It waits where its trainer takes a step, or needs
+outputs in evaluation; when all wait, one joint step computes those of all, and each goes on by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from greenlet import getcurrent, greenlet
 from torch import Generator, Tensor, nn
+from torch.optim import Optimizer
 
 from mmsa.build import Kept
 from mmsa.display import Display
@@ -23,17 +24,18 @@ from mmsa.stages import Phase
 from mmsa.training.device import Determinism, determinism_restored
 from mmsa.training.graphs import Graphs
 from mmsa.training.together import JointStep, hindrance
-from mmsa.training.trainer import Gradients, Trainer, alone, predicted
+from mmsa.training.trainer import MAIN, Trainer, alone, by_itself, predicted
 from mmsa.types import Batch, Moment, Output
 
 Losses = dict[str, Tensor]
 
 
 class Request(NamedTuple):
-    """The gradients that a run waits for; arguments of `mmsa.training.trainer.alone`."""
+    """The step that a run waits for; arguments of `mmsa.training.trainer.by_itself`."""
 
     trainer: Trainer
     learner: Learner
+    optimizers: Mapping[str, Optimizer]
     batches: Sequence[Batch]
     moments: Sequence[Moment]
     phase: Phase
@@ -55,6 +57,13 @@ class OutputRequest(NamedTuple):
         return None, self.batches[0].ids
 
 
+class Stepped(NamedTuple):
+    """What a joint step gives a run: the losses, and whether its parameters are updated or have gradients."""
+
+    losses: Losses
+    updated: bool
+
+
 class Member:
     """The part of a run among seeds that are asked for together.
 
@@ -71,16 +80,16 @@ class Member:
         """None where it does not wait."""
         self.draws: dict[str, Generator] = {}
         """PyTorch's own generators as this run left them."""
-        self.own: Gradients = alone
-        """How it computes gradients where it computes them alone."""
 
-    def gradients(
-        self, trainer: Trainer, learner: Learner, batches: Sequence[Batch], moments: Sequence[Moment], phase: Phase
-    ) -> list[Losses]:
-        """As `mmsa.training.trainer.alone`, in a joint step where others wait too."""
-        request = Request(trainer, learner, batches, moments, phase)
-        losses = self._answer(request)
-        return self.own(*request) if losses is None else [losses]
+    def steps(self, *inputs: Any) -> list[Losses]:
+        """As `mmsa.training.trainer.by_itself`, in a joint step where others wait too."""
+        request = Request(*inputs)
+        answer: Stepped | None = self._answer(request)
+        if answer is None:
+            return by_itself(*request)
+        if not answer.updated:
+            request.trainer.update(request.learner, request.optimizers, request.phase)
+        return [answer.losses]
 
     def outputs(self, model: nn.Module, batch: Batch) -> Output:
         """As `mmsa.training.trainer.predicted`, in a joint step where others wait too."""
@@ -155,7 +164,7 @@ class Lockstep:
             seeds = tuple(member.packing.seeds[n] for n in left) if len(left) > 1 else ()
             member.packing = member.packing.model_copy(update={"seeds": seeds})
 
-    def _advance(self, number: int, answer: Losses | Output | None = None) -> None:
+    def _advance(self, number: int, answer: Stepped | Output | None = None) -> None:
         """Let a run go on until it waits again or ends, with the process as it left it."""
         member, run = self._members[number], self._runs[number]
         if member.request is not None:
@@ -176,7 +185,7 @@ class Lockstep:
             member.draws[name].set_state(source.get_state())
 
     def _computed(self, waiting: Sequence[int]) -> dict[int, Any]:
-        """For each run that waits its losses or its output, None where it is to compute them alone."""
+        """For each run that waits its step or its output, None where it is to compute alone."""
         found: dict[int, Any] = dict.fromkeys(waiting)
         groups: dict[Any, list[int]] = {}
         for number in waiting:
@@ -188,6 +197,8 @@ class Lockstep:
                     self._evaluated(numbers, batches) if moment is None else self._together(numbers, batches, moment)
                 )
                 found |= dict(zip(numbers, answers, strict=True)) if answers else {}
+            elif moment is not None:
+                self._drop()
         return found
 
     def _evaluated(self, numbers: Sequence[int], batches: Sequence[Batch]) -> list[Output] | None:
@@ -202,8 +213,8 @@ class Lockstep:
         self._evaluates = True
         return outputs
 
-    def _together(self, numbers: list[int], batches: Sequence[Batch], moment: Moment) -> list[Losses] | None:
-        """The losses in a joint step; None where it cannot be had.
+    def _together(self, numbers: list[int], batches: Sequence[Batch], moment: Moment) -> list[Stepped] | None:
+        """What a joint step gives; None where it cannot be had.
 
         The first step of batches of one length is proven, and the first of such that differ in length.
         """
@@ -213,13 +224,12 @@ class Lockstep:
         try:
             if self._step is None or self._stepped != numbers:
                 self._step, self._stepped = self._made(numbers), numbers
-            if differ in self._proven:
-                return self._step(batches, moment)
-            losses = self._step.proven(batches, moment)
+            step = self._step if differ in self._proven else self._step.proven
+            losses = step(batches, moment)
         except Exception as error:  # noqa: BLE001  (whatever it is, each run can do without)
             reason = str(error).partition("\n")[0] or type(error).__name__
             self._say(f"the seeds train one after the other: {reason}")
-            self._step = None  # which frees its memory
+            self._drop()
             for member in self._members:
                 member.together = False
                 first = moment.epoch == 1 and moment.step == 1
@@ -227,7 +237,7 @@ class Lockstep:
                 member.packing = member.packing.model_copy(update={"reason": reason, **changes})
             return None
         self._proven.add(differ)
-        return losses
+        return [Stepped(own, self._step.updated) for own in losses]
 
     def _made(self, numbers: Sequence[int]) -> JointStep:
         """The joint step of some runs.
@@ -236,7 +246,7 @@ class Lockstep:
             RuntimeError: a part of the model or the objective takes no part in one.
         """
         members = [self._members[number] for number in numbers]
-        self._step = None  # which frees its memory
+        self._drop()
         requests = [self._request(number) for number in numbers]
         learners: list[Any] = [getattr(request.learner, "module", request.learner) for request in requests]
         if reason := hindrance(learners[0]):
@@ -244,9 +254,19 @@ class Lockstep:
         sources = [
             {**request.trainer.generators, **member.draws} for request, member in zip(requests, members, strict=True)
         ]
-        own = members[0].own
-        gradients = own.anew(self._say) if isinstance(own, Graphs) else alone
-        return JointStep(learners, sources, requests[0].trainer.fabric, gradients)
+        for request in requests:
+            if isinstance(request.trainer.gradients, Graphs):  # the parameters are moved, and none may read the old
+                request.trainer.gradients = request.trainer.gradients.anew(self._say)
+        trainer = requests[0].trainer
+        gradients = trainer.gradients.anew(self._say) if isinstance(trainer.gradients, Graphs) else alone
+        main = [getattr(request.optimizers[MAIN], "optimizer", request.optimizers[MAIN]) for request in requests]
+        return JointStep(learners, sources, trainer.fabric, gradients, main, trainer.clip_norm, trainer.clip_value)
+
+    def _drop(self) -> None:
+        """Let go of the joint step and its memory."""
+        if self._step is not None:
+            self._step.release()
+        self._step = None
 
     def _request(self, number: int) -> Any:
         """Of a run that waits."""

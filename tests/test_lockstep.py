@@ -25,7 +25,7 @@ from mmsa.record import Packing, RunRecord
 from mmsa.seeds import why_apart
 from mmsa.training.graphs import Graphs
 from mmsa.training.together import JointLearner
-from mmsa.training.trainer import Trainer
+from mmsa.training.trainer import Trainer, by_itself
 from tests.training.test_graphs import Repeated
 
 EVERYTHING = [
@@ -62,7 +62,7 @@ def test_each_seed_has_its_curve_alone_and_the_same_bits_again(
 ) -> None:
     typed = [*small, *EVERYTHING, "trainer.batch_size=150"]
     with monkeypatch.context() as patch:
-        patch.setattr("mmsa.experiment.alone", None)
+        patch.setattr("mmsa.lockstep.by_itself", None)
         patch.setattr("mmsa.lockstep.predicted", None)  # neither a step nor an evaluation is of one seed
         shared = [Mock(wraps=build.open_data), Mock(wraps=experiment.fit_beside)]
         patch.setattr(build, "open_data", shared[0])
@@ -112,23 +112,31 @@ def test_ctrl_c_stops_all_and_each_goes_on_to_its_own_end(
     assert resumed.score == pytest.approx(whole.score, rel=1e-4)
 
 
-def test_a_seed_that_cannot_go_on_ends_alone(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    evaluate, calls = Trainer.evaluate, count()
+def test_seeds_that_cannot_go_on_end_alone_and_the_last_has_tensors_of_its_own(
+    small: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate, calls, shared = Trainer.evaluate, count(), list[bool]()
 
     def diverges(trainer: Trainer, *of: Any) -> Any:
-        if next(calls) == 0:
+        if next(calls) in {0, 3}:  # the first of three, then the first of two
             raise TrainingError("the loss is NaN")
         return evaluate(trainer, *of)
 
+    def alone(trainer: Trainer, learner: Any, *of: Any) -> Any:
+        shared.extend(p.untyped_storage().nbytes() > p.nbytes for p in learner.parameters())
+        return by_itself(trainer, learner, *of)
+
     monkeypatch.setattr(Trainer, "evaluate", diverges)
-    typed = [*small, "fusion=concat", "trainer.max_epochs=1", "trainer.batch_size=300"]
+    monkeypatch.setattr("mmsa.lockstep.by_itself", alone)
+    typed = [*small, "fusion=concat", "trainer.max_epochs=3", "trainer.batch_size=300"]
     before = torch.are_deterministic_algorithms_enabled()
     with pytest.raises(TrainingError, match="the loss is NaN"):
         mmsa.run(typed, seeds=[1, 2, 3], quiet=True)
     assert torch.are_deterministic_algorithms_enabled() == before, "whatever the runs found of each other"
     runs = Path(small[1].partition("=")[2]) / "runs"
     states = {record.seed: record.status for record in map(RunRecord.read, runs.iterdir())}
-    assert states == {1: "failed", 2: "finished", 3: "finished"}
+    assert states == {1: "failed", 2: "failed", 3: "finished"}
+    assert shared and not any(shared)
 
 
 def test_what_cannot_be_batched_trains_one_after_the_other_and_says_so_once(

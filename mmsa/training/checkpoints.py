@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_map
 
 from mmsa.errors import DataError
 from mmsa.files import written
@@ -30,7 +31,7 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with written(path, _num_bytes(content)) as file:
         try:
-            torch.save({**content, "format": FORMAT, "hash": content_hash(content)}, file)
+            torch.save({**tree_map(_alone, content), "format": FORMAT, "hash": content_hash(content)}, file)
         except RuntimeError as error:
             if isinstance(error.__context__, OSError):  # on a full disk torch speaks of an "unexpected pos"
                 raise error.__context__ from None
@@ -98,6 +99,12 @@ def content_hash(content: Mapping[str, Any]) -> str:
     for part in _parts(content):
         digest.update(part)
     return digest.hexdigest()
+
+
+def _alone(value: Any) -> Any:
+    """The same; of a tensor that is a part of a larger one a copy, as a file would hold all of that."""
+    is_part = isinstance(value, torch.Tensor) and value.untyped_storage().nbytes() > value.nbytes
+    return value.clone() if is_part else value
 
 
 def _num_bytes(value: Any) -> int:

@@ -18,11 +18,13 @@ from torch import Generator, Tensor, nn
 from torch.func import vmap
 from torch.nn.functional import pad
 from torch.nn.modules.dropout import _DropoutNd
+from torch.optim import Optimizer
 from torch.utils._pytree import tree_map
 
 from mmsa.layers.draws import Runs, Together, computing, drawing_as, global_generators
 from mmsa.model import Learner
 from mmsa.stages import Objective, Phase
+from mmsa.training.joint_update import JointUpdate, fit_together
 from mmsa.training.trainer import Gradients, alone
 from mmsa.types import Batch, Moment, Output, sent
 
@@ -47,8 +49,7 @@ class JointLearner(nn.Module):
     def __init__(self, learners: Sequence[Learner], generators: Sequence[Generator], runs: Runs) -> None:
         super().__init__()
         self._runs = runs
-        self._parameters_of = [dict(learner.named_parameters()) for learner in learners]
-        self._values = [[p.detach() for p in own.values()] for own in self._parameters_of]
+        self.parameters_of = [dict(learner.named_parameters()) for learner in learners]
         self._template: Any = deepcopy(learners[0], {id(source): source for source in generators})
         self.objective = self._template.objective
         names = {parameter: name for name, parameter in self._template.named_parameters()}
@@ -60,10 +61,10 @@ class JointLearner(nn.Module):
         for module, name, _ in self._places:
             delattr(module, name)  # a tensor of the joint step takes its place
         self._stacks = {
-            name: nn.Parameter(torch.stack(parts), requires_grad=parameter.requires_grad)
-            for (name, parameter), *parts in zip(self._parameters_of[0].items(), *self._values, strict=True)
+            name: nn.Parameter(torch.stack([own[name].data for own in self.parameters_of]), parameter.requires_grad)
+            for name, parameter in self.parameters_of[0].items()
         }
-        self._index = torch.arange(len(learners), device=self._values[0][0].device)[:, None]
+        self._index = torch.arange(len(learners), device=next(iter(self._stacks.values())).device)[:, None]
 
     def named(self) -> dict[str, nn.Parameter]:
         """The stacks by the names of their parameters."""
@@ -77,16 +78,16 @@ class JointLearner(nn.Module):
     @torch.no_grad()
     def gather(self) -> None:
         """Take over what the learners' parameters are now."""
-        for stack, *parts in zip(self._stacks.values(), *self._values, strict=True):
-            torch.stack(parts, out=stack.data)
+        for name, stack in self._stacks.items():
+            torch.stack([own[name].data for own in self.parameters_of], out=stack.data)
 
     def share_out(self) -> None:
         """Give each learner its gradients."""
         for name, stack in self._stacks.items():
             # A copy, as clipping changes it in place and two may share their memory; in order, as fused Adam reads it.
             whole = None if stack.grad is None else stack.grad.clone(memory_format=torch.contiguous_format)
-            parts = [None] * len(self._values) if whole is None else whole.unbind()
-            for own, part in zip(self._parameters_of, parts, strict=True):
+            parts = [None] * len(self.parameters_of) if whole is None else whole.unbind()
+            for own, part in zip(self.parameters_of, parts, strict=True):
                 own[name].grad = part
 
     def forward(self, batch: Batch, moment: Moment) -> Losses:
@@ -102,7 +103,7 @@ class JointLearner(nn.Module):
 
         found = self._batched(one, batch)
         primary = self._template.model.primary
-        return [Output(primary=primary, **tree_map(itemgetter(k), found)) for k in range(len(self._values))]
+        return [Output(primary=primary, **tree_map(itemgetter(k), found)) for k in range(len(self.parameters_of))]
 
     def _batched(self, one: Callable[[Batch], Any], batch: Batch) -> Any:
         """A computation of the template for all learners at once."""
@@ -139,6 +140,8 @@ class JointStep:
         generators: of each, by name; those by the names of `global_generators` stand for these.
         fabric: where they run.
         gradients: computes losses and gradients as `alone` does, of all as of one learner.
+        optimizers: of each; none leave the update to the caller.
+        clip_norm, clip_value: as of the trainer.
     """
 
     def __init__(
@@ -147,8 +150,15 @@ class JointStep:
         generators: Sequence[Mapping[str, Generator]],
         fabric: Fabric,
         gradients: Gradients = alone,
+        optimizers: Sequence[Optimizer] = (),
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
     ) -> None:
         self._learners, self._generators, self._gradients = learners, generators, gradients
+        self._optimizers, self._clip = optimizers, (clip_norm, clip_value)
+        self._update: JointUpdate | None = None
+        self.updated = False
+        """Whether the last step has updated the parameters; else their gradients are in them."""
         first = {**generators[0], **global_generators()}
         self._runs = Runs({first[name]: [own[name] for own in generators] for name in generators[0]})
         self._joint: Any = JointLearner(learners, list(generators[0].values()), self._runs)
@@ -156,7 +166,7 @@ class JointStep:
         self._trained: Any = Trained(fabric, numbered)
 
     def __call__(self, batches: Sequence[Batch], moment: Moment) -> list[Losses]:
-        """The losses of each learner; their gradients are in their parameters.
+        """The losses of each learner, whose parameters are updated or have their gradients.
 
         Args:
             batches: of each, all of one size.
@@ -166,10 +176,34 @@ class JointStep:
             Exception: whatever it is, all generators are as before.
         """
         with self._restored_after_an_error():
-            batch = self._together(batches, training=True)
-            (losses,) = self._gradients(self._trained, self._joint, [batch], [moment], Phase())
-        self._joint.share_out()
+            losses = self._computed(batches, moment)
+            self.updated = self._all_updated()
+        if not self.updated:
+            self._joint.share_out()
+        return losses
+
+    def release(self) -> None:
+        """Give each learner tensors of its own."""
+        if self._update is not None:
+            self._update.release()
+            self._update = None
+
+    def _computed(self, batches: Sequence[Batch], moment: Moment) -> list[Losses]:
+        """The losses of each learner; the gradients are in the stacks."""
+        batch = self._together(batches, training=True)
+        (losses,) = self._gradients(self._trained, self._joint, [batch], [moment], Phase())
         return [{name: values[k] for name, values in losses.items()} for k in range(len(batches))]
+
+    def _all_updated(self) -> bool:
+        """Update all; False where each is to update itself, as from then on."""
+        joint = self._joint
+        if self._update is None and self._optimizers and fit_together(self._optimizers, joint.parameters_of):
+            self._update = JointUpdate(joint.named(), joint.parameters_of, self._optimizers, *self._clip)
+        if self._update is not None and self._update():
+            return True
+        self.release()
+        self._optimizers = ()
+        return False
 
     @torch.no_grad()
     def outputs(self, batches: Sequence[Batch]) -> list[Output]:
@@ -183,21 +217,24 @@ class JointStep:
         if self._joint.training != training:
             self._joint.train(training)
         batch, self._runs.num_steps = together(batches, self._trained.fabric.device)
-        self._joint.gather()
+        if self._update is None:
+            self._joint.gather()
         return batch
 
     def proven(self, batches: Sequence[Batch], moment: Moment) -> list[Losses]:
-        """A joint step that is compared with the losses, gradients and draws of each learner alone.
+        """A joint step, without an update, that is compared with the losses, gradients and draws of each learner alone.
 
         Raises:
             RuntimeError: they differ, or PyTorch has no batching rule for an operation; all generators are as before.
         """
-        before = self._states()
+        before, self.updated = self._states(), False
+        self.release()
         with self._restored_after_an_error():
             try:
                 with warnings.catch_warnings():
                     warnings.filterwarnings("error", "There is a performance drop")  # of one without a batching rule
-                    found = self(batches, moment)
+                    found = self._computed(batches, moment)
+                    self._joint.share_out()
             except UserWarning as warning:
                 operations = re.findall(r"aten::\w+", str(warning)) or [str(warning)]
                 raise RuntimeError(f"PyTorch has no batching rule for {operations[0]}") from warning

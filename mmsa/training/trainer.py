@@ -89,6 +89,9 @@ def evaluate(
 EpochCallback = Callable[[TrainingState, Mapping[str, float]], None]
 BatchCallback = Callable[[int, float], None]
 Gradients = Callable[["Trainer", Learner, Sequence[Batch], Sequence[Moment], Phase], list[dict[str, Tensor]]]
+Steps = Callable[
+    ["Trainer", Learner, Mapping[str, Optimizer], Sequence[Batch], Sequence[Moment], Phase], list[dict[str, Tensor]]
+]
 MAIN = "main"
 """The run's optimiser among the others, which have the names of their phases."""
 
@@ -110,6 +113,11 @@ def alone(
     return found
 
 
+def by_itself(trainer: Trainer, *inputs: Any) -> list[dict[str, Tensor]]:
+    """A step of a trainer, as `Trainer.step` takes it."""
+    return trainer.step(*inputs)
+
+
 class Trainer:
     """Fits a model on the train fold and selects an epoch on the validation fold.
 
@@ -128,6 +136,7 @@ class Trainer:
         on_batch: called after each step with the epoch and the share of its batches that are done.
         before_save: called before each checkpoint is written.
         gradients: computes losses and gradients as `alone` does.
+        steps: takes steps as `by_itself` does.
         outputs: computes outputs as `predicted` does.
     """
 
@@ -147,13 +156,15 @@ class Trainer:
         on_batch: BatchCallback = lambda epoch, share: None,
         before_save: Callable[[], None] = lambda: None,
         gradients: Gradients = alone,
+        steps: Steps = by_itself,
         outputs: Outputs = predicted,
     ) -> None:
         self.fabric, self.task, self.folder, self.generators = fabric, task, folder, generators
         self.max_epochs, self.batch_size, self.patience = max_epochs, batch_size, patience
         self.accumulate = accumulate
         self.clip_norm, self.clip_value = clip_norm, clip_value
-        self.on_batch, self.before_save, self.gradients, self.outputs = on_batch, before_save, gradients, outputs
+        self.on_batch, self.before_save = on_batch, before_save
+        self.gradients, self.steps, self.outputs = gradients, steps, outputs
 
     def fit(
         self,
@@ -219,6 +230,11 @@ class Trainer:
     ) -> list[dict[str, Tensor]]:
         """One optimiser step on a group of batches; the losses of each, by name, still on the device."""
         found = self.gradients(self, learner, batches, moments, phase)
+        self.update(learner, optimizers, phase)
+        return found
+
+    def update(self, learner: Learner, optimizers: Mapping[str, Optimizer], phase: Phase) -> None:
+        """Clip the gradients and step the optimiser of a phase."""
         clipped = [p for optimizer in optimizers.values() for group in optimizer.param_groups for p in group["params"]]
         if self.clip_value is not None:
             nn.utils.clip_grad_value_(clipped, self.clip_value)
@@ -227,7 +243,6 @@ class Trainer:
         optimizer = optimizers[MAIN if phase.optimizer is None else phase.name]
         with only_those_of(phase, learner, optimizer):
             optimizer.step()
-        return found
 
     def evaluate(self, model: nn.Module, fold: Fold) -> tuple[dict[str, float], np.ndarray]:
         """`evaluate` on this trainer's device and in its precision."""
@@ -277,7 +292,7 @@ class Trainer:
         while group := list(islice(batches, self.accumulate)):
             numbers = range(done + 1, done + len(group) + 1)
             moments = [Moment(epoch, number, self.max_epochs, num_steps, phase.name) for number in numbers]
-            log.add(done, group, self.step(learner, optimizers, group, moments, phase))
+            log.add(done, group, self.steps(self, learner, optimizers, group, moments, phase))
             done += len(group)
             self.on_batch(epoch, (place[0] + done) / place[1])
             if schedule is not None and phase.optimizer is None:
