@@ -44,13 +44,19 @@ class CudaCapture:
     def __call__(self, once: Callable[[], Results]) -> tuple[Callable[[], None], Results]:
         graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         generator = torch.cuda.default_generators[torch.cuda.current_device()]
-        spare = generator.clone_state()
+        spare, broken = generator.clone_state(), list[Exception]()
         try:
             with torch.cuda.graph(graph, self._pool, capture_error_mode="thread_local"):
-                found = once()
+                try:
+                    found = once()
+                except Exception as error:
+                    broken.append(error)
+                    raise
         except BaseException:
             torch.cuda.set_stream(stream)
             generator.graphsafe_set_state(spare)  # the state that it had stays in a capture that failed
+            if broken:  # such a capture cannot end either, which says less
+                raise broken.pop() from None
             raise
         self._pool = graph.pool()
         return graph.replay, found
