@@ -8,7 +8,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -38,6 +40,8 @@ NUM_SEEDS, NUM_EPOCHS = 16, 8
 TESTS = Path(__file__).parents[1] / "tests"
 TESTS_SECONDS, WORK_SECONDS = 200, 4.0
 """The most that the tests may take, and about how long each work of each form is measured."""
+AT_ONCE = ("-n", "auto", "--maxprocesses=8", "--dist=worksteal")
+"""Tests, each of which leaves most of a GPU idle."""
 
 
 @dataclass(frozen=True)
@@ -160,20 +164,58 @@ def waited() -> None:
         torch.cuda.synchronize()
 
 
-def tested() -> str:
-    """The last line of the tests that need a GPU, and whether they passed."""
+def tested(log: Path) -> str:
+    """The last line of the tests that need a GPU, and whether they passed; all that they print goes to a file."""
     files = [str(path) for path in TESTS.rglob("test_*.py") if "pytest.mark.gpu" in path.read_text(encoding="utf-8")]
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", *sorted(files)]
+    command = [sys.executable, "-m", "pytest", "-v", "-m", "gpu", *AT_ONCE, *sorted(files)]
+    with log.open("wb") as printed:
+        try:
+            done = subprocess.run(
+                command, stdout=printed, stderr=subprocess.STDOUT, timeout=TESTS_SECONDS, check=False, cwd=TESTS.parent
+            ).returncode
+        except subprocess.TimeoutExpired:
+            done = None
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    if done != 0:
+        typer.echo("\n".join(lines)[-6000:])
+    if done is None:
+        return f"failed: not done in {TESTS_SECONDS} s; {log} has what they printed"
+    return f"{'failed' if done else 'passed'}: {lines[-1].strip('= ') if lines else 'no word'}"
+
+
+@contextmanager
+def attempt(work: str, form: str, content: dict[str, Any], path: Path) -> Iterator[None]:
+    """What fails inside is a row of the table, and the others come all the same."""
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=TESTS_SECONDS, check=False, cwd=TESTS.parent
-        )
-    except subprocess.TimeoutExpired:
-        return f"failed: not done in {TESTS_SECONDS} s"
-    if done.returncode:
-        typer.echo(done.stdout[-6000:])
-    lines = done.stdout.strip().splitlines() or [done.stderr[-300:]]
-    return f"{'failed' if done.returncode else 'passed'}: {lines[-1].strip('= ')}"
+        yield
+    except Exception as error:  # noqa: BLE001
+        traceback.print_exc()
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        content["failed"][f"{work}, {form}"] = reason
+        typer.echo(line([work, form, "–", "–", f"failed: {reason}"]))
+    path.write_text(json.dumps(content, indent=1))
+    gc.collect()  # of this form, before the next asks what is free
+
+
+def measured(content: dict[str, Any], path: Path, size: Size, device: str) -> None:
+    """Print the table, and write its content to a file after each form."""
+    rates: dict[str, dict[str, float]] = content["utterances_per_second"]
+    for row in (HEAD, ["---"] * len(HEAD)):
+        typer.echo(line(row))
+    with tempfile.TemporaryDirectory() as folder:
+        for recipe in RECIPES:
+            for name, form in FORMS.items():
+                with attempt(recipe, name, content, path):
+                    for work, found, remark in figures(recipe, form, Path(folder), size, device):
+                        of_work = rates.setdefault(work, {})
+                        of_work[name] = found
+                        first = of_work.get(next(iter(FORMS)))
+                        ratio = f"{found / first:.2f}" if first else "–"
+                        typer.echo(line([work, name, f"{found:,.0f}", ratio, remark or "–"]))
+        with attempt("seeds", "together", content, path):
+            seeds = seeds_together(Path(folder), size, device)
+            content["seeds"] = asdict(seeds)
+            typer.echo(f"\n{seeds}")
 
 
 def main(
@@ -187,29 +229,14 @@ def main(
         raise typer.Exit(1)
     about = conditions() | environment("cpu" if short else "cuda:0", torch.get_num_threads())
     typer.echo(", ".join(f"{key} {about[key]}" for key in (*SHOWN, "gpu") if key in about) + "\n")
-    tests = "not run" if short else tested()
-    typer.echo(f"tests on the GPU {tests}\n")
-    for row in (HEAD, ["---"] * len(HEAD)):
-        typer.echo(line(row))
-    rates: dict[str, dict[str, float]] = {}
-    content: dict[str, Any] = {"conditions": about, "tests": tests, "utterances_per_second": rates}
-    path = out / f"gpu-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        for recipe in RECIPES:
-            for name, form in FORMS.items():
-                for work, found, remark in figures(recipe, form, Path(folder), size, device):
-                    of_work = rates.setdefault(work, {})
-                    of_work[name] = found
-                    ratio = found / next(iter(of_work.values()))
-                    typer.echo(line([work, name, f"{found:,.0f}", f"{ratio:.2f}", remark or "–"]))
-                gc.collect()  # of this form, before the next asks what is free
-        path.write_text(json.dumps(content, indent=1))  # whatever becomes of the seeds
-        seeds = seeds_together(Path(folder), size, device)
-    typer.echo(f"\n{seeds}")
-    path.write_text(json.dumps(content | {"seeds": asdict(seeds)}, indent=1))
+    path = out / f"gpu-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
+    tests = "not run" if short else tested(path.with_suffix(".txt"))
+    typer.echo(f"tests on the GPU {tests}\n")
+    content: dict[str, Any] = {"conditions": about, "tests": tests, "utterances_per_second": {}, "failed": {}}
+    measured(content, path, size, device)
     typer.echo(f"written to {path}")
-    if tests.startswith("failed"):
+    if content["failed"] or tests.startswith("failed"):
         raise typer.Exit(1)
 
 

@@ -64,11 +64,19 @@ class Recurrence(nn.Module):
             if together:
                 outputs = scanned(x, lengths, directions)
                 continue
-            outputs = [directions[0](x)[0]]  # type: ignore[index]
+            outputs = [_read(directions[0], x)]  # type: ignore[index]
             if reversal is not None:
-                backward = directions[1](reversal.reversed(x))[0]  # type: ignore[index]
-                outputs.append(reversal.undone(backward))
+                outputs.append(reversal.undone(_read(directions[1], reversal.reversed(x))))  # type: ignore[index]
         return outputs
+
+
+def _read(layer: nn.Module, x: Tensor) -> Tensor:
+    """The states of a one-way layer, on a GPU in float32: its autocast reads in float16, where gradients vanish."""
+    if not torch.is_autocast_enabled("cuda"):
+        states: Tensor = layer(x)[0]
+        return states
+    with torch.autocast("cuda", enabled=False):
+        return _read(layer, x.float())
 
 
 def last_states(outputs: list[Tensor], lengths: Tensor) -> list[Tensor]:

@@ -63,7 +63,7 @@ def make_fabric(
     if "DNNL_PRIMITIVE_CACHE_CAPACITY" not in os.environ:  # its former name, which a user may have set
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")  # 1,024 are few: a length has its own
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic cuda products need
-    torch.backends.cudnn.allow_tf32 = False  # PyTorch lets a GPU's recurrences round to 10 bits in 32-true
+    torch.backends.cudnn.allow_tf32 = precision != "32-true"  # a GPU's recurrences round to 10 bits, bf16 has 7
     keep_blocks()
     torch.use_deterministic_algorithms(deterministic, warn_only=chosen == "mps")
     memory.fill_uninitialized_memory = False  # costs 3 to 5 % of a step, and nothing reads it

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from lightning_fabric import Fabric
@@ -36,23 +37,30 @@ Capture = Callable[[Callable[[], Results]], tuple[Callable[[], None], Results]]
 
 
 class CudaCapture:
-    """Captures passes as CUDA graphs, which share their memory."""
+    """Captures passes as CUDA graphs, which share their memory as long as one of them lives."""
 
     def __init__(self) -> None:
-        self._pool: Any = None
+        self._alive: WeakSet[Any] = WeakSet()
 
     def __call__(self, once: Callable[[], Results]) -> tuple[Callable[[], None], Results]:
         graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         generator = torch.cuda.default_generators[torch.cuda.current_device()]
-        spare = generator.clone_state()
+        spare, broken = generator.clone_state(), list[Exception]()
+        memory = next((other.pool() for other in self._alive), None)
         try:
-            with torch.cuda.graph(graph, self._pool, capture_error_mode="thread_local"):
-                found = once()
+            with torch.cuda.graph(graph, memory, capture_error_mode="thread_local"):
+                try:
+                    found = once()
+                except Exception as error:
+                    broken.append(error)
+                    raise
         except BaseException:
             torch.cuda.set_stream(stream)
             generator.graphsafe_set_state(spare)  # the state that it had stays in a capture that failed
+            if broken:  # such a capture cannot end either, which says less
+                raise broken.pop() from None
             raise
-        self._pool = graph.pool()
+        self._alive.add(graph)
         return graph.replay, found
 
 

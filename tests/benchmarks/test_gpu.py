@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -42,19 +44,49 @@ def test_without_a_gpu_one_line_says_so(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert shown.output == expected
 
 
-@pytest.mark.parametrize(("rc", "verdict"), [(0, "passed"), (1, "failed")])
+def test_what_fails_is_a_row_and_the_others_come_all_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def figures(recipe: str, form: gpu.Form, *of: Any) -> Iterator[tuple[str, float, str]]:
+        yield f"train/{recipe}", 8.0, ""
+        if form.precision == "bf16-mixed":
+            raise RuntimeError("CUDA error: out of luck\nCompile with something")
+
+    def seeds_together(*of: Any) -> None:
+        raise AssertionError
+
+    for made in (figures, seeds_together):
+        monkeypatch.setattr(gpu, made.__name__, made)
+    monkeypatch.setattr(gpu, "gc", SimpleNamespace(collect=lambda: None))  # which takes seconds among tests
+    shown = run(gpu.main, "--short", "--out", str(tmp_path))
+    assert shown.exit_code == 1
+    for expected in (
+        "| train/mmlatch | bf16 | 8 | 1.00 | – |",
+        "| mmlatch | bf16 | – | – | failed: CUDA error: out of luck |",
+        "| train/no-feedback | graphs | 8 | 1.00 | – |",
+        "| seeds | together | – | – | failed: AssertionError |",
+    ):
+        assert expected in shown.output
+    (path,) = tmp_path.iterdir()
+    assert len(json.loads(path.read_text())["failed"]) == 5
+
+
+@pytest.mark.parametrize("code", [0, 1, None])
 def test_the_tests_on_the_gpu_are_summed_up(
-    rc: int, verdict: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    code: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = "F.\nAssertionError: far off\n===== 1 failed, 1 passed in 9 s =====\n"
     typed: list[str] = []
 
     def done(command: list[str], **how: Any) -> Any:
         typed.extend(command)
-        return subprocess.CompletedProcess([], rc, said, "")
+        how["stdout"].write(b"F.\nAssertionError: far off\n===== 1 failed, 1 passed in 9 s =====\n")
+        if code is None:
+            raise subprocess.TimeoutExpired(command, how["timeout"])
+        return subprocess.CompletedProcess(command, code)
 
     monkeypatch.setattr(subprocess, "run", done)
-    assert gpu.tested() == f"{verdict}: 1 failed, 1 passed in 9 s"
+    log = tmp_path / "log.txt"
+    last = "1 failed, 1 passed in 9 s"
+    cut = f"failed: not done in {gpu.TESTS_SECONDS} s; {log} has what they printed"
+    assert gpu.tested(log) == {0: f"passed: {last}", 1: f"failed: {last}", None: cut}[code]
     files = [Path(word).name for word in typed if word.endswith(".py")]
     assert {"test_on_gpu.py", "test_resident.py"} <= set(files) and "test_lockstep.py" not in files
-    assert ("far off" in capsys.readouterr().out) == bool(rc)
+    assert ("far off" in capsys.readouterr().out) == (code != 0) and "far off" in log.read_text()

@@ -51,6 +51,24 @@ def test_equals_packed(cell: str, num_layers: int, bidirectional: bool) -> None:
     torch.testing.assert_close(ours_x.grad, theirs_x.grad)
 
 
+def test_under_autocast_of_a_gpu_the_library_reads_float32() -> None:
+    """It would read in float16; autocast of a GPU, which this test turns on, changes nothing on a CPU."""
+    recurrence, read = Recurrence(4, 6, num_layers=2), []
+    for module in recurrence.modules():
+        if isinstance(module, nn.LSTM):
+            module.register_forward_pre_hook(lambda _, x: read.append((x[0].dtype, torch.is_autocast_enabled("cuda"))))
+    x = torch.randn(4, 7, 4)
+    expected = recurrence(x, LENGTHS)
+    torch.set_autocast_enabled("cuda", True)
+    try:
+        found = recurrence(x, LENGTHS)
+        recurrence(x.bfloat16(), LENGTHS)
+    finally:
+        torch.set_autocast_enabled("cuda", False)
+    assert read == 12 * [(torch.float32, False)]
+    assert all(map(torch.equal, found, expected))
+
+
 def test_reversal_within_lengths_undoes_itself_and_leaves_padding() -> None:
     x = torch.arange(56.0).view(4, 7, 2).requires_grad_()
     reversal = Reversal(LENGTHS, 7)

@@ -89,6 +89,8 @@ def test_32_bits_are_32_bits_on_a_gpu_too() -> None:
     torch.backends.cudnn.allow_tf32 = True
     make_fabric("cpu", "32-true", False, 1)
     assert not torch.backends.cudnn.allow_tf32
+    make_fabric("cpu", "bf16-mixed", False, 1)
+    assert torch.backends.cudnn.allow_tf32
 
 
 GLIBC = sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt")

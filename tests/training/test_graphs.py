@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from copy import copy
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -166,34 +167,64 @@ def test_a_graph_that_fails_or_differs_ends_all_and_costs_nothing(
     assert same(state.history, eager[0].history) and same(learner.state_dict(), eager[1].state_dict())
 
 
+class Gpu:
+    """What PyTorch has for captures, without a GPU: it records what is done."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.done: list[tuple[str, Any]] = []
+        numbers = count()
+
+        class CUDAGraph:
+            def __init__(self) -> None:
+                self.number = next(numbers)
+
+            def pool(self) -> str:
+                return f"memory of {self.number}"
+
+            def replay(self) -> None:
+                pass
+
+        own = SimpleNamespace(
+            clone_state=lambda: "spare", graphsafe_set_state=lambda state: self.done.append(("state", state))
+        )
+        for name, value in {
+            "CUDAGraph": CUDAGraph,
+            "graph": self.graph,
+            "current_stream": lambda: "stream",
+            "set_stream": lambda stream: self.done.append(("stream", stream)),
+            "current_device": lambda: 0,
+            "default_generators": (own,),
+        }.items():
+            monkeypatch.setattr(torch.cuda, name, value)
+
+    @contextmanager
+    def graph(self, graph: Any, memory: str | None, capture_error_mode: str) -> Iterator[None]:
+        try:
+            yield
+        except ZeroDivisionError:
+            raise RuntimeError("operation failed due to a previous error during capture") from None
+        self.done.append((capture_error_mode, memory))
+
+
 def test_after_a_capture_that_fails_steps_run_where_they_did_with_another_state(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """PyTorch leaves its own stream current, and the generator's state in the broken capture."""
-    done: list[tuple[str, Any]] = []
-
-    @contextmanager
-    def graph(*_: Any, **how: Any) -> Iterator[None]:
-        yield
-        done.append(("ended", how))
-
-    own = SimpleNamespace(clone_state=lambda: "spare", graphsafe_set_state=lambda state: done.append(("state", state)))
-    for name, value in {
-        "CUDAGraph": lambda: SimpleNamespace(replay="replay", pool=lambda: "pool"),
-        "graph": graph,
-        "current_stream": lambda: "stream",
-        "set_stream": lambda stream: done.append(("stream", stream)),
-        "current_device": lambda: 0,
-        "default_generators": (own,),
-    }.items():
-        monkeypatch.setattr(torch.cuda, name, value)
-    capture = CudaCapture()
-    results: Results = ({}, [])
-    assert capture(lambda: results) == ("replay", results)
-    assert done == [("ended", {"capture_error_mode": "thread_local"})]
+    gpu = Gpu(monkeypatch)
     with pytest.raises(ZeroDivisionError):
-        capture(lambda: 1 / 0)  # type: ignore[arg-type,return-value]
-    assert done[1:] == [("stream", "stream"), ("state", "spare")]
+        CudaCapture()(lambda: 1 / 0)  # type: ignore[arg-type,return-value]
+    assert gpu.done == [("stream", "stream"), ("state", "spare")]
+
+
+def test_graphs_share_the_memory_of_one_that_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch takes none whose graphs are all gone, as those of a joint step that another has replaced."""
+    gpu, results = Gpu(monkeypatch), ({}, [])
+    capture = CudaCapture()
+    kept = [capture(lambda: results) for _ in range(2)]
+    assert kept[0][1] is results
+    kept.clear()
+    capture(lambda: results)
+    assert gpu.done == [("thread_local", memory) for memory in (None, "memory of 0", None)]
 
 
 class Head(nn.Linear):

@@ -25,7 +25,7 @@ RECIPES = {
 @pytest.fixture
 def on_gpu(small: list[str]) -> list[str]:
     own = {"device=cpu": "device=cuda", "trainer.max_epochs=2": "trainer.max_epochs=4"}
-    return [*(own.get(option, option) for option in small), "trainer.batch_size=16"]
+    return [*(own.get(option, option) for option in small), "trainer.batch_size=32", "dataset.max_length=20"]
 
 
 def history(folder: Path) -> list[dict[str, float]]:
@@ -103,6 +103,7 @@ def test_seeds_together_have_the_curve_that_each_has_alone_and_the_same_bits_aga
 @pytest.mark.parametrize("graphs", ["auto", "off"])
 @pytest.mark.parametrize("recipe", [*RECIPES, "self_mm"])
 @pytest.mark.usefixtures("three_are_enough")
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")  # is a prototype, PyTorch says
 def test_an_epoch_never_waits(recipe: str, graphs: str, on_gpu: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """From the fourth on: in the third the only shape is captured, which waits."""
     walk, look = Trainer._walk, LossLog._look
