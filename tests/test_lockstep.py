@@ -122,10 +122,8 @@ def test_a_seed_that_cannot_go_on_ends_alone(small: list[str], monkeypatch: pyte
 
     monkeypatch.setattr(Trainer, "evaluate", diverges)
     typed = [*small, "fusion=concat", "trainer.max_epochs=1", "trainer.batch_size=300"]
-    before = torch.are_deterministic_algorithms_enabled()
     with pytest.raises(TrainingError, match="the loss is NaN"):
         mmsa.run(typed, seeds=[1, 2, 3], quiet=True)
-    assert torch.are_deterministic_algorithms_enabled() == before, "whatever the runs found of each other"
     runs = Path(small[1].partition("=")[2]) / "runs"
     states = {record.seed: record.status for record in map(RunRecord.read, runs.iterdir())}
     assert states == {1: "failed", 2: "finished", 3: "finished"}
