@@ -37,7 +37,8 @@ def run(
 ) -> RunResult | SeedsResult:
     """Do what `python train.py OVERRIDES` does, and return the result.
 
-    Threads take turns: all runs of a process draw dropout from PyTorch's one generator.
+    Threads take turns: all runs of a process draw dropout from PyTorch's one generator. Afterwards the process is as it
+    was: its threads, generators, determinism, environment and loggers.
 
     Args:
         overrides: as on the command line, such as "feedback=mmlatch".
@@ -54,7 +55,9 @@ def run(
         from mmsa.errors import ConfigError
 
         raise ConfigError(f"{overrides}: a list of overrides is needed.\n  type mmsa.run({overrides.split()})")
-    with _turn:
+    from mmsa.process import left_as_it_was
+
+    with _turn, left_as_it_was():
         if seeds is not None:
             from mmsa.seeds import run_seeds
 
@@ -76,13 +79,16 @@ def load(folder: str | Path, data: str | Path | None = None) -> TrainedRun | Pac
     Raises:
         DataError: the folder is not a run's, or its data are not found; or a packed model is damaged.
     """
-    from mmsa.serving.card import is_packed
-    from mmsa.serving.packed import load_packed
-    from mmsa.trained import load_run
+    from mmsa.process import left_as_it_was
 
-    if is_packed(Path(folder)):
-        return load_packed(Path(folder))
-    return load_run(Path(folder), None if data is None else Path(data))
+    with _turn, left_as_it_was():
+        from mmsa.serving.card import is_packed
+        from mmsa.serving.packed import load_packed
+        from mmsa.trained import load_run
+
+        if is_packed(Path(folder)):
+            return load_packed(Path(folder))
+        return load_run(Path(folder), None if data is None else Path(data))
 
 
 def predict(model: PackedModel | str | Path, records: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> Predictions:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mmsa.errors import printable
 from mmsa.files import written
+from mmsa.process import silence
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,11 +25,11 @@ Kind = Literal["pdf", "svg", "png"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _NO_TIME: dict[str, dict[str, None]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
 _FAMILY = "DejaVu Sans"
-logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of a home that may only be read
 
 
 def canvas(width: float, height: float) -> Figure:
     """An empty figure of this size in inches."""
+    silence(logging.ERROR, "matplotlib")  # it warns of a home that may only be read
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

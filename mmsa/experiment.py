@@ -38,7 +38,6 @@ from mmsa.run_folder import OF_THE_RUN, closed_to_trials, place_among_runs, read
 from mmsa.secrets import conceal
 from mmsa.settling import track
 from mmsa.stages import Task
-from mmsa.training.device import determinism_restored
 from mmsa.training.graphs import MULTIPLE, graphs_for
 from mmsa.training.ranks import other_ranks
 from mmsa.training.schedules import Schedule
@@ -92,7 +91,6 @@ class RunResult:
         )
 
 
-@determinism_restored()
 def run(
     cfg: DictConfig,
     overrides: Sequence[str] = (),

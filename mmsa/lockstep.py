@@ -21,7 +21,6 @@ from mmsa.layers.draws import global_generators
 from mmsa.model import Learner
 from mmsa.record import Packing
 from mmsa.stages import Phase
-from mmsa.training.device import Determinism, determinism_restored
 from mmsa.training.graphs import Graphs
 from mmsa.training.together import JointStep, hindrance
 from mmsa.training.trainer import MAIN, Trainer, alone, by_itself, predicted
@@ -133,14 +132,9 @@ class Lockstep:
         """Whether the batches of a proven step differed in length, of each such step."""
         self._evaluates: bool | None = None
         """Whether outputs of a joint step are those of each run alone; None before the first."""
-        self._determinism: Determinism | None = None
 
     def run(self) -> list[Any]:
         """The results of all."""
-        with determinism_restored():  # each run restores what it met, which another may have set
-            return self._run()
-
-    def _run(self) -> list[Any]:
         try:
             for number in range(len(self._members)):
                 self._advance(number)
@@ -170,8 +164,6 @@ class Lockstep:
         if member.request is not None:
             for name, source in member.draws.items():
                 global_generators()[name].set_state(source.get_state())
-            if self._determinism is not None:
-                self._determinism.restore()
         member.request = None
         try:
             came = run.switch() if answer is None and not run else run.switch(answer)
@@ -219,8 +211,6 @@ class Lockstep:
         The first step of batches of one length is proven, and the first of such that differ in length.
         """
         differ = any(len({batch.features[m].shape for batch in batches}) > 1 for m in batches[0].features)
-        if not self._proven:
-            self._determinism = Determinism()
         try:
             if self._step is None or self._stepped != numbers:
                 self._step, self._stepped = self._made(numbers), numbers

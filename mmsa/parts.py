@@ -28,10 +28,9 @@ from mmsa.config import (
 )
 from mmsa.data.loading import Loading
 from mmsa.errors import ConfigError
+from mmsa.process import silence
 from mmsa.program import training
 from mmsa.tracking.tracker import Tracker
-
-logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # get_object prints what it raises
 
 GIVEN: dict[str, tuple[str, ...]] = {
     "dataset": ("loading",),
@@ -158,6 +157,7 @@ def target_of(cfg: DictConfig, place: str) -> Any:
             f"{place}._target_={name}: a configuration may build only admitted packages.\n"
             f"  if {package} is your own, type export {PACKAGES_VARIABLE}={quoted(package)}, and then the same command"
         )
+    silence(logging.CRITICAL, "hydra.utils")  # get_object prints what it raises
     try:
         found = get_object(name)
     except Exception as error:  # whatever importing a user's module raises

@@ -18,13 +18,13 @@ from mmsa.dataset.choice import from_here
 from mmsa.earlier_run import check_finished, check_parts, find_store
 from mmsa.errors import ConfigError, DataError
 from mmsa.parts import check_nodes, target_of
+from mmsa.process import left_as_it_was
 from mmsa.program import program
 from mmsa.record import RunRecord
 from mmsa.run_folder import override_key, read_config
-from mmsa.training.device import determinism_restored
 
 
-@determinism_restored()
+@left_as_it_was()
 def rerun(folder: Path, stores: Path | None = None) -> bool:
     """Train a finished run again, in a folder of its own, and compare the results.
 

@@ -129,10 +129,8 @@ def test_seeds_that_cannot_go_on_end_alone_and_the_last_has_tensors_of_its_own(
     monkeypatch.setattr(Trainer, "evaluate", diverges)
     monkeypatch.setattr("mmsa.lockstep.by_itself", alone)
     typed = [*small, "fusion=concat", "trainer.max_epochs=3", "trainer.batch_size=300"]
-    before = torch.are_deterministic_algorithms_enabled()
     with pytest.raises(TrainingError, match="the loss is NaN"):
         mmsa.run(typed, seeds=[1, 2, 3], quiet=True)
-    assert torch.are_deterministic_algorithms_enabled() == before, "whatever the runs found of each other"
     runs = Path(small[1].partition("=")[2]) / "runs"
     states = {record.seed: record.status for record in map(RunRecord.read, runs.iterdir())}
     assert states == {1: "failed", 2: "failed", 3: "finished"}

@@ -151,6 +151,7 @@ def _loaded(reader: str, name: str, **options: Any) -> Any:
         except (OSError, ValueError):
             if Path(name).is_dir():
                 raise
+        _ask_hub(name)
         return read(name, trust_remote_code=False, **options)
     except Exception as error:  # noqa: BLE001  (whatever the many readers behind it raise; the reason is shown)
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
@@ -159,6 +160,24 @@ def _loaded(reader: str, name: str, **options: Any) -> Any:
             f"encoder.text.name={name}: {tried} cannot be loaded.\n  {reason}\n"
             "  type encoder.text.name=FOLDER that holds config.json, model.safetensors and tokenizer.json"
         ) from None
+
+
+def _ask_hub(name: str) -> None:
+    """Ask the hub once whether it answers: a download asks six times in half a minute, with a line for each.
+
+    Raises:
+        ConnectionError: it does not; whatever it answers is left to the download.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.constants import ENDPOINT
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        get_hf_file_metadata(hf_hub_url(name, "config.json"))
+    except (HfHubHTTPError, HFValidationError):
+        return
+    except Exception as error:  # whatever the network raises
+        raise ConnectionError(f"{ENDPOINT} does not answer: {error or type(error).__name__}") from error
 
 
 @contextmanager

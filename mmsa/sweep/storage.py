@@ -18,6 +18,7 @@ from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from mmsa.errors import ConfigError, DataError, MmsaError
+from mmsa.process import silence
 from mmsa.secrets import address, hidden, keep, resolved, without_secrets
 from mmsa.sweep.lasting import LastingStorage, cause_of, insist
 from mmsa.sweep.options import SQLITE, SweepSpec, is_server
@@ -164,7 +165,8 @@ def _has_studies(spec: SweepSpec) -> bool:
 
 
 def quiet_optuna() -> None:
-    """Keep lines of Optuna and of its database off the screen: the sweep itself prints failures."""
-    logging.getLogger("sqlalchemy").setLevel(logging.CRITICAL)
+    """Keep lines of Optuna, its database and its figures off the screen: the sweep itself prints failures."""
+    silence(logging.CRITICAL, "sqlalchemy")
+    silence(logging.ERROR, "matplotlib")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)

@@ -24,6 +24,7 @@ from filelock import SoftFileLock, Timeout
 from mmsa.errors import ConfigError
 from mmsa.files import remove_all
 from mmsa.locks import locked
+from mmsa.process import silence
 from mmsa.program import program
 
 if TYPE_CHECKING:
@@ -57,8 +58,7 @@ def import_client() -> type[MlflowClient]:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     from mlflow import MlflowClient
 
-    for name in ("mlflow", "alembic", "sqlalchemy", "urllib3"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # the tracker tells failures itself
+    silence(logging.CRITICAL, "mlflow", "alembic", "sqlalchemy", "urllib3")  # the tracker tells failures itself
     return MlflowClient
 
 

@@ -6,8 +6,6 @@ import ctypes
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -18,6 +16,7 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 
 from mmsa.errors import ConfigError
+from mmsa.process import silence
 from mmsa.program import make, program, training
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -158,32 +157,6 @@ def keep_blocks() -> None:
         mallopt(M_TRIM_THRESHOLD, MOST_KEPT)
 
 
-class Determinism:
-    """PyTorch's determinism and rounding as they are now."""
-
-    def __init__(self) -> None:
-        self._on = torch.are_deterministic_algorithms_enabled()
-        self._warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-        self._fills = memory.fill_uninitialized_memory
-        self._tf32 = torch.backends.cudnn.allow_tf32
-
-    def restore(self) -> None:
-        """Make it so again."""
-        torch.use_deterministic_algorithms(self._on, warn_only=self._warn_only)
-        memory.fill_uninitialized_memory = self._fills
-        torch.backends.cudnn.allow_tf32 = self._tf32
-
-
-@contextmanager
-def determinism_restored() -> Iterator[None]:
-    """Whatever `make_fabric` sets inside, PyTorch's determinism is afterwards as it was; also a decorator."""
-    former = Determinism()
-    try:
-        yield
-    finally:
-        former.restore()
-
-
 def one_device(accelerator: str = "cpu", precision: Literal["32-true", "bf16-mixed"] = "32-true") -> Fabric:
     """Fabric for one process on one device, also in a job of SLURM, MPI or torchrun, which it must not guess from."""
     quiet_fabric()
@@ -192,7 +165,7 @@ def one_device(accelerator: str = "cpu", precision: Literal["32-true", "bf16-mix
 
 def quiet_fabric() -> None:
     """Fabric logs warnings and errors alone."""
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    silence(logging.WARNING, "lightning_fabric")
 
 
 def build_without_cuda() -> ConfigError | None:

@@ -61,7 +61,7 @@ def test_a_name_that_cannot_be_loaded_says_what_to_type(
 ) -> None:
     import huggingface_hub.constants
 
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)  # it would try for half a minute
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     name = str(tmp_path) if place == "folder" else "no-such-organisation/no-such-model"
     for build in (TransformerEncoder, TransformerEncoder.tokenizer):
@@ -71,6 +71,21 @@ def test_a_name_that_cannot_be_loaded_says_what_to_type(
         assert lines[0].startswith(f"encoder.text.name={name}: ") and len(lines) == 3
         assert lines[-1].startswith("  type encoder.text.name=FOLDER")
         assert refusal.value.__cause__ is None, "shown before any data are read"
+
+
+def test_a_hub_that_does_not_answer_is_asked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import huggingface_hub.constants
+
+    nobody = "http://127.0.0.1:1/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", nobody)
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("it is asked again"))
+    with pytest.raises(ConfigError, match=r"does not answer: .*refused.*\n  type encoder\.text\.name=FOLDER"):
+        TransformerEncoder("no-such-model")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_without_transformers_it_says_what_to_install(bert: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from mmsa.errors import ConfigError
+from mmsa.process import left_as_it_was
 from mmsa.program import training
-from mmsa.training.device import determinism_restored, keep_blocks, make_fabric
+from mmsa.training.device import keep_blocks, make_fabric
 from tests.house.command_lines import check
 
 CLUSTERS = {
@@ -32,7 +33,7 @@ CLUSTERS = {
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
     """Other tests find PyTorch as it comes."""
-    with determinism_restored():
+    with left_as_it_was():
         yield
 
 
