@@ -20,7 +20,7 @@ from rich.filesize import decimal
 from mmsa.commands import clean_command
 from mmsa.config import conf_folder
 from mmsa.display import screen
-from mmsa.errors import MmsaError, printable, text_of
+from mmsa.errors import MmsaError, first_line, printable, text_of
 from mmsa.files import is_full
 from mmsa.overrides import explained
 from mmsa.program import program
@@ -113,7 +113,7 @@ def in_few_lines(error: Exception) -> str:
         )
     elif package == "optuna" and error.__cause__ is not None:  # whose own words guess
         cause = getattr(error.__cause__, "orig", error.__cause__)
-        why = (text_of(cause) or type(cause).__name__).splitlines()[0]
+        why = first_line(cause)
         text = f"the study's storage cannot be read or written: {why}.\n  run the command again when it can"
     elif lacks_memory(error):
         asked = re.search(r"tried to allocate (\d+) bytes", str(error))  # PyTorch's own, behind the place in its source
