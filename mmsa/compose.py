@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mmsa.config import conf_folder
-from mmsa.errors import ConfigError
+from mmsa.errors import ConfigError, text_of
 from mmsa.overrides import explained, native_overrides, quoted
 from mmsa.secrets import conceal
 
@@ -41,7 +41,7 @@ def compose(overrides: Sequence[str] = (), config_folders: Sequence[str] = ()) -
         no_text = "Config group override" in str(error)  # of which Hydra tells by a plain ValueError
         if not no_text and not isinstance(error, HydraException | OmegaConfBaseException):
             raise
-        raise ConfigError(explained(str(error), conf_folder())) from error
+        raise ConfigError(explained(text_of(error), conf_folder())) from error
     finally:
         GlobalHydra.instance().hydra = former
 

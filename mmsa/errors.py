@@ -39,6 +39,17 @@ class Disowned(BaseException):
     """Another worker has taken this run over: nothing more is written to its folder, its tracker or its study."""
 
 
+def text_of(error: BaseException) -> str:
+    """What an error says, or where it says nothing, the error that it was raised from; "" where none says anything."""
+    said = str(error).strip()
+    return said if said or error.__cause__ is None else text_of(error.__cause__)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of `text_of`, or the error's kind."""
+    return (text_of(error) or type(error).__name__).splitlines()[0]
+
+
 def printable(text: str) -> str:
     """A file's own text in one line of a terminal: signs that control it, or that nobody sees, are escaped."""
     if text.isprintable():

@@ -28,6 +28,7 @@ class MultirunCallback(Callback):
         """Name the multirun, count its runs, and make the tracking database before any worker starts."""
         from mmsa.cluster import watched
         from mmsa.parts import build_tracker
+        from mmsa.reporting import in_few_lines
         from mmsa.run_folder import NUM_RUNS_VARIABLE, SWEEP_VARIABLE, check_outputs
         from mmsa.secrets import conceal
 
@@ -40,7 +41,7 @@ class MultirunCallback(Callback):
             check_outputs(Path(config.paths.outputs))
             build_tracker(config, warn=print).prepare()
         except ConfigError as error:
-            sys.exit(f"error: {error}")  # of any other exception of a callback Hydra makes a warning
+            sys.exit(f"error: {in_few_lines(error)}")  # of any other exception of a callback Hydra makes a warning
         os.environ[SWEEP_VARIABLE] = f"{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
         if num_runs := len(_jobs(config)) or config.hydra.sweeper.get("n_trials"):  # of Optuna's plain sweeper
             os.environ[NUM_RUNS_VARIABLE] = str(num_runs)

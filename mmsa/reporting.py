@@ -20,7 +20,7 @@ from rich.filesize import decimal
 from mmsa.commands import clean_command
 from mmsa.config import conf_folder
 from mmsa.display import screen
-from mmsa.errors import MmsaError, printable
+from mmsa.errors import MmsaError, first_line, printable, text_of
 from mmsa.files import is_full
 from mmsa.overrides import explained
 from mmsa.program import program
@@ -90,14 +90,14 @@ def _let_go(stream: TextIO | None) -> None:
 
 
 def in_few_lines(error: Exception) -> str:
-    """An error for the user, in at most 9 lines."""
-    package = type(error).__module__.partition(".")[0]
-    if isinstance(error, MmsaError):
-        text = str(error)
+    """An error for the user, in at most 9 lines and at least one."""
+    package, said = type(error).__module__.partition(".")[0], text_of(error)
+    if isinstance(error, MmsaError) and said:
+        text = said
     elif package in ("typer", "click"):
         text = _misused(error)
-    elif package in ("hydra", "omegaconf") or "Config group override" in str(error):  # which Hydra lets be a ValueError
-        text = explained(str(error), conf_folder())
+    elif said and (package in ("hydra", "omegaconf") or "Config group override" in said):  # a ValueError of Hydra's
+        text = explained(said, conf_folder())
     elif "hydra._internal.config_loader_impl" in _modules(error):
         text = (
             f"the configuration cannot be composed: {type(error).__name__}: {error}\n"
@@ -112,8 +112,9 @@ def in_few_lines(error: Exception) -> str:
             "it, or paths.outputs=FOLDER, paths.data=FOLDER"
         )
     elif package == "optuna" and error.__cause__ is not None:  # whose own words guess
-        cause = str(getattr(error.__cause__, "orig", error.__cause__)).splitlines()
-        text = f"the study's storage cannot be read or written: {cause[0]}.\n  run the command again when it can"
+        cause = getattr(error.__cause__, "orig", error.__cause__)
+        why = first_line(cause)
+        text = f"the study's storage cannot be read or written: {why}.\n  run the command again when it can"
     elif lacks_memory(error):
         asked = re.search(r"tried to allocate (\d+) bytes", str(error))  # PyTorch's own, behind the place in its source
         said = f"The memory of this machine ran out: {int(asked[1]):,} bytes were asked for" if asked else ""
@@ -121,8 +122,8 @@ def in_few_lines(error: Exception) -> str:
         elsewhere = ", or type device=cpu" if "CUDA" in said else ""
         text = f"{said}.\n  reduce trainer.batch_size or hidden_dim{elsewhere}"
     else:
-        kind = type(error).__name__
-        text = f"{kind}: {error}\n  this error is unexpected: HYDRA_FULL_ERROR=1 before the command shows the traceback"
+        named = ": ".join(filter(None, [type(error).__name__, said]))
+        text = f"{named}\n  this error is unexpected: HYDRA_FULL_ERROR=1 before the command shows the traceback"
     lines = [printable(line)[:_WIDEST] for line in hidden(text).splitlines() if line.strip()]
     return "\n".join(lines if len(lines) <= MAX_LINES else [*lines[: MAX_LINES - 1], "…", lines[-1]])
 

@@ -8,16 +8,20 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from hydra.errors import HydraException
+from optuna.exceptions import StorageInternalError
 
 import mmsa
 from mmsa import cli
 from mmsa.commands import browse_command, train_command
+from mmsa.compose import compose
 from mmsa.dataset.cmu_mosi import CmuMosi
 from mmsa.errors import ConfigError
 from mmsa.overrides import native_overrides, typed_overrides
@@ -438,8 +442,6 @@ def test_the_help_of_mmsa_reads_well(arguments: str, capsys: pytest.CaptureFixtu
 
 
 def test_texts_are_taken_as_they_stand() -> None:
-    from mmsa.compose import compose
-
     for path in ("a b", "a=b", "runs (1)/x", "2024", "true", "a,b", "it's", 'a"b', "a,b{c", "/a:b/~c@d"):
         assert compose([f"paths.outputs={path}"]).paths.outputs == path
     assert compose(["trainer.resume=null"]).trainer.resume is None
@@ -451,6 +453,42 @@ def test_texts_are_taken_as_they_stand() -> None:
         assert native_overrides([named]) == ["fusion=concat"]
     for kept in ("dataset.name='null'", "hidden_dim='8'", "fusion='lmf',concat", "name='it'"):
         assert native_overrides([kept]) == [kept]
+
+
+def from_(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (EOFError(), "EOFError\n"),
+        (ConnectionResetError(), "ConnectionResetError\n"),
+        (CancelledError(), "CancelledError\n"),
+        (ConfigError("\n"), "ConfigError\n"),
+        (HydraException(), "HydraException\n"),
+        (from_(HydraException(), EOFError("the end")), "the end"),
+        (from_(RuntimeError(), EOFError("the end")), "RuntimeError: the end\n"),
+        (
+            from_(StorageInternalError(), ConnectionError()),
+            "the study's storage cannot be read or written: ConnectionE",
+        ),
+        (MemoryError(), "The memory of this machine ran out.\n"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_an_error_without_a_word_is_named(error: Exception, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise error
+
+    assert report_errors(fail, show_traceback=False) == 1
+    assert capsys.readouterr().err.startswith(f"error: {said}")
+
+
+def test_a_refusal_that_hydra_does_not_word_is_worded() -> None:
+    with pytest.raises(ConfigError, match=r"hydra\.job\.env_copy"):
+        compose(["hydra.job.env_copy=???"])
 
 
 def test_memory_that_runs_out_is_told_with_what_to_type() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from types import ModuleType
 
-from mmsa.errors import ConfigError, MmsaError
+from mmsa.errors import ConfigError, MmsaError, first_line
 from mmsa.program import program
 from mmsa.serving.card import PIECES
 from mmsa.serving.packed import PackedModel
@@ -50,7 +50,7 @@ def push(model: PackedModel, name: str) -> str:
     # Whatever goes wrong in a network.
     except Exception as error:  # noqa: BLE001
         status = getattr(getattr(error, "response", None), "status_code", None)
-        why = str(error).strip().splitlines()[0][:200]
+        why = first_line(error)[:200]
         after = (
             f"type {program('hf')} auth login"
             if status in (401, 403)

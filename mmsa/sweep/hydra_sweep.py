@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from mmsa import build, parts
 from mmsa.cluster import Jobs, requeue_by_default, watched
 from mmsa.commands import report_command, worker_command
-from mmsa.errors import ConfigError, MmsaError, printable
+from mmsa.errors import ConfigError, MmsaError, first_line, printable
 from mmsa.occupancy import give_back, take
 from mmsa.overrides import text_override
 from mmsa.secrets import check_place, hidden
@@ -207,7 +207,7 @@ class Patience:
             if later:
                 self._later.append(action)
             if not self._away:
-                said = hidden(str(error).splitlines()[0])[:160]
+                said = hidden(first_line(error))[:160]
                 self.say(f"the storage does not answer; the trials continue: {said}")
             self._away = True
             return False

@@ -15,7 +15,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import exc
 
-from mmsa.errors import MmsaError
+from mmsa.errors import MmsaError, first_line
 from mmsa.secrets import hidden
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
@@ -77,8 +77,7 @@ def is_away(error: BaseException) -> bool:
 
 def cause_of(error: BaseException) -> str:
     """A storage's error in one line, without a password."""
-    cause = error.__cause__ or error
-    return hidden((str(cause).strip() or type(cause).__name__).splitlines()[0])[:160]
+    return hidden(first_line(error.__cause__ or error))[:160]
 
 
 class LastingStorage:

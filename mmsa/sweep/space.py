@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from mmsa.config import conf_folder
-from mmsa.errors import ConfigError
+from mmsa.errors import ConfigError, text_of
 from mmsa.overrides import explained, native_overrides, typed_key, typed_overrides
 from mmsa.sweep.options import is_of_search
 
@@ -186,7 +186,7 @@ def _refusals(space: Space, check: Callable[[list[str]], None]) -> Refusals:
         except ConfigError as error:
             return error
         except (HydraException, OmegaConfBaseException) as error:
-            return ConfigError(explained(str(error), conf_folder()))
+            return ConfigError(explained(text_of(error), conf_folder()))
         return None
 
     return lambda point: asked(*space.fixed, *overrides_of(space, point))

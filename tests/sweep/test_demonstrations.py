@@ -12,13 +12,14 @@ from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import optuna
 import psutil
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from mmsa.locks import holder
 from mmsa.sweep.storage import open_study
@@ -69,24 +70,26 @@ def kill_workers(
     draw: random.Random,
     pause: tuple[float, float],
     enough: Callable[[int], bool],
-    may: Callable[[], bool] = lambda: True,
+    reached: Callable[[], float],
 ) -> int:
     """Kill workers of a sweep, of which the choice is random, until it ends; returns how many.
+
+    Where the sweep has come no further since the last one, none is killed, so that a slow machine comes to an end too.
 
     Args:
         parent: the sweep's.
         draw: chooses.
         pause: least and most seconds before each.
         enough: whether so many are enough.
-        may: whether one may be killed now.
+        reached: how far the sweep has come; 0 before its beginning.
     """
-    killed = 0
+    killed, before = 0, 0.0
     while parent.poll() is None and not enough(killed):
         time.sleep(draw.uniform(*pause))
         with suppress(psutil.NoSuchProcess):  # one that has just ended
-            if may() and (workers := psutil.Process(parent.pid).children()):
+            if (now := reached()) > before and (workers := psutil.Process(parent.pid).children()):
                 draw.choice(workers).kill()
-                killed += 1
+                killed, before = killed + 1, now
     return killed
 
 
@@ -199,16 +202,23 @@ def test_killed_workers_and_parents_cost_nothing(
     done = train(*command, f"paths.outputs={whole}")
     assert done.returncode == 0, done.stderr + done.stdout
 
-    def num_done() -> int:
+    def counted(of: Callable[[FrozenTrial], int]) -> int:
         try:
-            return sum(trial.state == TrialState.COMPLETE for trial in study_of(tmp_path).trials)
+            return sum(map(of, study_of(tmp_path).trials))
         except Exception:  # noqa: BLE001  (not there yet)
             return 0
+
+    def num_done() -> int:
+        return counted(lambda trial: trial.state == TrialState.COMPLETE)
+
+    def num_begun() -> int:
+        return counted(lambda trial: trial.user_attrs.get("owner", {}).get("claim", 0))
 
     killed = 0
     for part, until in enumerate((20, 40, 60)):
         with Program(*command) as parent:
-            killed += kill_workers(parent, draw, (2.0, 5.0), enough=lambda _, until=until: num_done() >= until)
+            enough = partial(lambda until, _: num_done() >= until, until)
+            killed += kill_workers(parent, draw, (2.0, 5.0), enough, num_begun)
             if part < 2:
                 parent.kill()
     done = train(*command)
@@ -233,13 +243,21 @@ def test_killed_workers_of_a_grid_whose_seeds_train_together_cost_nothing(
     command = [*short, "sweep=grid", "seed=range(1,9)", "optimizer.lr=0.001,0.002,0.003", "sweep.study=study"]
     command += ["sweep.retries=20", "sweep.slots=[cpu,cpu]", "tracking=mlflow", "trainer.max_epochs=6"]
     outputs = tmp_path / "outputs"
+
+    def newest() -> float:
+        times = [0.0]
+        for path in outputs.glob("runs/*/checkpoints/last.pt"):
+            with suppress(FileNotFoundError):  # its run has just ended
+                times.append(path.stat().st_mtime)
+        return max(times)
+
     with Program(*command) as parent:
         killed = kill_workers(
             parent,
             draw,
             (0.5, 1.5),
             enough=lambda killed: killed == 12,
-            may=lambda: any(outputs.glob("runs/*/checkpoints/last.pt")),
+            reached=newest,
         )
         printed, told = parent.communicate()
     assert parent.returncode == 0, printed + told

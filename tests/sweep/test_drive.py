@@ -321,6 +321,11 @@ def test_what_a_parent_could_not_keep_is_kept_when_the_storage_answers_again() -
         "the storage answers again",
     ]
 
+    def without_a_word() -> None:
+        raise TimeoutError
+
+    assert not Patience(said.append)(without_a_word) and said[-1].endswith("the trials continue: TimeoutError")
+
 
 def test_a_slot_of_another_sweep_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = Lock(lock_file(slot().lock), "another sweep")
