@@ -7,12 +7,12 @@ import sys
 import uuid
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from mmsa.config import check_value
 from mmsa.errors import ConfigError
@@ -81,6 +81,11 @@ class MultirunCallback(Callback):
             print("\n".join(_rest(config, {run.overrides for run in runs})))
 
 
+def _overrides(config: DictConfig) -> list[str]:
+    """The overrides of a multirun as Hydra has them; a `${encoder}` in one is for the runs to resolve."""
+    return cast(list[str], OmegaConf.to_container(config.hydra.overrides.task, resolve=False))
+
+
 def _jobs(config: DictConfig) -> list[tuple[str, ...]]:
     """The overrides of each run of a multirun; none where nobody knows them before they start."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -90,7 +95,7 @@ def _jobs(config: DictConfig) -> list[tuple[str, ...]]:
     if not config.hydra.sweeper._target_.endswith("BasicSweeper"):
         return []
     listed = [f"{key}={values}" for key, values in (config.hydra.sweeper.get("params") or {}).items()]
-    parsed = OverridesParser.create().parse_overrides([*listed, *map(str, config.hydra.overrides.task)])
+    parsed = OverridesParser.create().parse_overrides([*listed, *_overrides(config)])
     try:
         (batch,) = BasicSweeper.split_arguments(parsed, None)
     except HydraException:  # which Hydra says itself
@@ -116,6 +121,5 @@ def _rest(config: DictConfig, finished: set[tuple[str, ...]]) -> list[str]:
     lines = [f"stopped: {len(rest)} of {len(jobs)} runs are not finished:"]
     lines += ["  " + " ".join(o for o in job if any(o not in other for other in jobs)) for job in rest[:MOST_NAMED]]
     lines += [f"  and {len(rest) - MOST_NAMED} more"] if len(rest) > MOST_NAMED else []
-    typed = typed_overrides([str(override) for override in config.hydra.overrides.task])
-    grid = train_command(["sweep=grid", *typed], typed_config_folders())
+    grid = train_command(["sweep=grid", *typed_overrides(_overrides(config))], typed_config_folders())
     return [*lines, f"a grid keeps count of its runs, and the same command resumes it: {grid}"]

@@ -156,6 +156,7 @@ BASIC = {"_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper", 
     [
         (BASIC, ["seed=1,2,3", "dataset.modalities=[text],[text,audio]", "hidden_dim=6"], "6"),
         ({**BASIC, "params": {"seed": "range(5)"}}, ["hidden_dim=6,8"], "10"),
+        (BASIC, ["seed=1,2", "encoder@encoder.text=${encoder}"], "2"),
         (BASIC, ["optimizer.lr=interval(0.1,1)"], None),  # which Hydra refuses
         ({"_target_": "hydra_plugins.OptunaSweeper", "n_trials": 7}, ["optimizer.lr=interval(0.1,1)"], "7"),
         ({"_target_": "a.Sweeper"}, ["seed=1,2"], None),
