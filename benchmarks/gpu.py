@@ -30,7 +30,7 @@ from mmsa.lockstep import Lockstep, Member
 from mmsa.provenance import environment
 from mmsa.record import Packing
 from mmsa.seeds import why_apart
-from mmsa.training.graphs import MULTIPLE, graphs_for
+from mmsa.training.graphs import MULTIPLE, VISITS, graphs_for
 from mmsa.training.seeding import generator
 from mmsa.training.trainer import alone
 
@@ -69,9 +69,9 @@ FORMS = {
 """The first is the one that the others are compared with."""
 
 
-def rate(act: Callable[[], object], num_utterances: int, seconds: float) -> float:
-    """Utterances per second of an act, by the clock; three acts before are for what comes once."""
-    for _ in range(3):
+def rate(act: Callable[[], object], num_utterances: int, seconds: float, acts_before: int = 1) -> float:
+    """Utterances per second of an act, by the clock; the acts before are for what comes once."""
+    for _ in range(acts_before):
         act()
     waited()
     start, acts = time.perf_counter(), 0
@@ -93,7 +93,7 @@ def figures(recipe: str, form: Form, folder: Path, size: Size, device: str) -> I
         ours.trainer.gradients, ours.train.multiple = graphs, MULTIPLE
     elif form.graphs and not said:
         said.append("without a GPU there are no graphs")
-    trained = rate(ours.whole_epoch, len(ours.train), seconds)
+    trained = rate(ours.whole_epoch, len(ours.train), seconds, VISITS if form.graphs else 1)
     yield f"train/{recipe}", trained, "; ".join(said)
     if not form.graphs:
         yield f"evaluate/{recipe}", rate(ours.evaluate, len(ours.valid), seconds), ""
