@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import subprocess
 import sys
 import tempfile
@@ -229,6 +230,8 @@ def main(
         raise typer.Exit(1)
     about = conditions() | environment("cpu" if short else "cuda:0", torch.get_num_threads())
     typer.echo(", ".join(f"{key} {about[key]}" for key in (*SHOWN, "gpu") if key in about) + "\n")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("mmsa").setLevel(logging.DEBUG)  # where a graph failed, which its remark leaves out
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"gpu-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
     tests = "not run" if short else tested(path.with_suffix(".txt"))

@@ -6,6 +6,7 @@ in evaluation; when all wait, one joint step computes those of all, and each goe
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -196,7 +197,8 @@ class Lockstep:
             return None
         try:
             outputs = self._step.outputs(batches) if self._evaluates else self._step.proven_outputs(batches)
-        except Exception:  # noqa: BLE001  (whatever it is, each run can do without)
+        except Exception as error:  # whatever it is, each run can do without
+            logging.getLogger("mmsa").debug("where a joint evaluation failed", exc_info=error)
             self._evaluates = False
             return None
         self._evaluates = True
@@ -216,9 +218,10 @@ class Lockstep:
             if differ in self._proven:
                 return self._step(batches, moment)
             losses = self._step.proven(batches, moment)
-        except Exception as error:  # noqa: BLE001  (whatever it is, each run can do without)
+        except Exception as error:  # whatever it is, each run can do without
             reason = str(error).partition("\n")[0] or type(error).__name__
             self._say(f"the seeds train one after the other: {reason}")
+            logging.getLogger("mmsa").debug("where a joint step failed", exc_info=error)
             self._step = None  # which frees its memory
             for member in self._members:
                 member.together = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from copy import copy
@@ -161,10 +162,16 @@ def broken(once: Callable[[], Results]) -> Any:
     ],
 )
 def test_a_graph_that_fails_or_differs_ends_all_and_costs_nothing(
-    capture: Any, reason: str, plain: Subject, eager: tuple[TrainingState, Learner], tmp_path: Path
+    capture: Any,
+    reason: str,
+    plain: Subject,
+    eager: tuple[TrainingState, Learner],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.DEBUG, "mmsa")
     (state, learner), said = trained(plain, tmp_path, capture)
-    assert said == [f"steps run without CUDA graphs: {reason}"]
+    assert said == [f"steps run without CUDA graphs: {reason}"] and reason in caplog.text and "graphs.py" in caplog.text
     assert same(state.history, eager[0].history) and same(learner.state_dict(), eager[1].state_dict())
 
 
