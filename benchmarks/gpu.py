@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import subprocess
 import sys
 import tempfile
@@ -30,7 +31,7 @@ from mmsa.lockstep import Lockstep, Member
 from mmsa.provenance import environment
 from mmsa.record import Packing
 from mmsa.seeds import why_apart
-from mmsa.training.graphs import MULTIPLE, graphs_for
+from mmsa.training.graphs import MULTIPLE, VISITS, graphs_for
 from mmsa.training.seeding import generator
 from mmsa.training.trainer import alone, by_itself
 
@@ -69,9 +70,9 @@ FORMS = {
 """The first is the one that the others are compared with."""
 
 
-def rate(act: Callable[[], object], num_utterances: int, seconds: float) -> float:
-    """Utterances per second of an act, by the clock; three acts before are for what comes once."""
-    for _ in range(3):
+def rate(act: Callable[[], object], num_utterances: int, seconds: float, acts_before: int = 1) -> float:
+    """Utterances per second of an act, by the clock; the acts before are for what comes once."""
+    for _ in range(acts_before):
         act()
     waited()
     start, acts = time.perf_counter(), 0
@@ -93,7 +94,7 @@ def figures(recipe: str, form: Form, folder: Path, size: Size, device: str) -> I
         ours.trainer.gradients, ours.train.multiple = graphs, MULTIPLE
     elif form.graphs and not said:
         said.append("without a GPU there are no graphs")
-    trained = rate(ours.whole_epoch, len(ours.train), seconds)
+    trained = rate(ours.whole_epoch, len(ours.train), seconds, VISITS if form.graphs else 1)
     yield f"train/{recipe}", trained, "; ".join(said)
     if not form.graphs:
         yield f"evaluate/{recipe}", rate(ours.evaluate, len(ours.valid), seconds), ""
@@ -229,6 +230,8 @@ def main(
         raise typer.Exit(1)
     about = conditions() | environment("cpu" if short else "cuda:0", torch.get_num_threads())
     typer.echo(", ".join(f"{key} {about[key]}" for key in (*SHOWN, "gpu") if key in about) + "\n")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("mmsa").setLevel(logging.DEBUG)  # where a graph failed, which its remark leaves out
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"gpu-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
     tests = "not run" if short else tested(path.with_suffix(".txt"))

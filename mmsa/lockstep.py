@@ -6,6 +6,7 @@ outputs in evaluation; when all wait, one joint step computes those of all, and 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -199,7 +200,8 @@ class Lockstep:
             return None
         try:
             outputs = self._step.outputs(batches) if self._evaluates else self._step.proven_outputs(batches)
-        except Exception:  # noqa: BLE001  (whatever it is, each run can do without)
+        except Exception as error:  # whatever it is, each run can do without
+            logging.getLogger("mmsa").debug("where a joint evaluation failed", exc_info=error)
             self._evaluates = False
             return None
         self._evaluates = True
@@ -216,9 +218,10 @@ class Lockstep:
                 self._step, self._stepped = self._made(numbers), numbers
             step = self._step if differ in self._proven else self._step.proven
             losses = step(batches, moment)
-        except Exception as error:  # noqa: BLE001  (whatever it is, each run can do without)
+        except Exception as error:  # whatever it is, each run can do without
             reason = str(error).partition("\n")[0] or type(error).__name__
             self._say(f"the seeds train one after the other: {reason}")
+            logging.getLogger("mmsa").debug("where a joint step failed", exc_info=error)
             self._drop()
             for member in self._members:
                 member.together = False

@@ -69,6 +69,8 @@ def make_fabric(
     if devices == 1:
         return one_device(chosen, precision)
     quiet_fabric()
+    if warns := getattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch", None):  # a newer PyTorch
+        warns(False)  # of Fabric, which makes DDP in a stream of its own
     return Fabric(
         accelerator=chosen,
         devices=devices,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -202,11 +203,12 @@ class Graphs:
                 raise RuntimeError("a part draws other numbers in a graph")
             compare(losses[0] | named(learner, gradients), found | named(learner, graph.gradients))
             self._graphs[shape] = graph
-        except Exception as error:  # noqa: BLE001  (whatever it is, the run can do without)
+        except Exception as error:  # whatever it is, the run can do without
             self._failed = True
             self._graphs.clear()
             reason = str(error).partition("\n")[0] or type(error).__name__
             self._say(f"steps run without CUDA graphs: {reason}")
+            logging.getLogger("mmsa").debug("where a graph failed", exc_info=error)
         finally:
             restore(sources, after)
             for parameter, gradient in zip(parameters, gradients, strict=True):

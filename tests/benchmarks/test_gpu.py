@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,12 @@ import torch
 
 from benchmarks import gpu
 from tests.benchmarks.test_suite import run
+
+
+@pytest.fixture(autouse=True)
+def as_before(caplog: pytest.LogCaptureFixture) -> None:
+    """What the command logs is its own."""
+    caplog.set_level(logging.getLogger("mmsa").level, "mmsa")
 
 
 def test_the_short_form_measures_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

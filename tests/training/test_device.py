@@ -94,6 +94,15 @@ def test_32_bits_are_32_bits_on_a_gpu_too() -> None:
     assert torch.backends.cudnn.allow_tf32
 
 
+def test_several_gpus_train_without_a_warning_of_how_fabric_sets_them_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[bool] = []
+    monkeypatch.setattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch", said.append, raising=False)
+    make_fabric("cpu", "32-true", False, 1)
+    assert not said
+    make_fabric("cpu", "32-true", False, 1, devices=2, port=1)
+    assert said == [False]
+
+
 GLIBC = sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt")
 
 

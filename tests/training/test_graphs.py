@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from copy import copy
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
 
 import mmsa
 from mmsa.data.batches import Data, Fold
@@ -160,10 +162,16 @@ def broken(once: Callable[[], Results]) -> Any:
     ],
 )
 def test_a_graph_that_fails_or_differs_ends_all_and_costs_nothing(
-    capture: Any, reason: str, plain: Subject, eager: tuple[TrainingState, Learner], tmp_path: Path
+    capture: Any,
+    reason: str,
+    plain: Subject,
+    eager: tuple[TrainingState, Learner],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.DEBUG, "mmsa")
     (state, learner), said = trained(plain, tmp_path, capture)
-    assert said == [f"steps run without CUDA graphs: {reason}"]
+    assert said == [f"steps run without CUDA graphs: {reason}"] and reason in caplog.text and "graphs.py" in caplog.text
     assert same(state.history, eager[0].history) and same(learner.state_dict(), eager[1].state_dict())
 
 
@@ -225,6 +233,33 @@ def test_graphs_share_the_memory_of_one_that_lives(monkeypatch: pytest.MonkeyPat
     kept.clear()
     capture(lambda: results)
     assert gpu.done == [("thread_local", memory) for memory in (None, "memory of 0", None)]
+
+
+def test_nothing_of_an_eager_pass_lives_in_a_capture(tmp_path: Path) -> None:
+    """Its nodes would add gradients where the eager pass did, outside the capture, and break it."""
+    with quickly_built():
+        subject = Subject(configuration(*RECIPES["mmlatch"]))
+    learner, repeated, left = subject.learner(), Repeated(), []
+
+    def nodes() -> list[dict[Any, Any]]:
+        return [get_gradient_edge(parameter).node.metadata for parameter in learner.parameters()]
+
+    def backward(loss: Tensor) -> None:
+        for node in nodes():
+            node["of a pass"] = True
+        loss.backward()
+
+    def capture(once: Callable[[], Results]) -> Any:
+        left.extend(node for node in nodes() if node)
+        return repeated(once)
+
+    fabric: Any = SimpleNamespace(device=torch.device("cpu"), backward=backward)
+    graphs = Graphs(print, capture)
+    trainer = Trainer(fabric, subject.task, tmp_path, {}, max_epochs=1, batch_size=4, patience=1, gradients=graphs)
+    optimizers: Any = {"main": torch.optim.SGD(learner.parameters(), lr=0.0)}
+    for _ in range(VISITS):
+        trainer.step(learner, optimizers, [subject.batch()], [MOMENT])
+    assert repeated.num_captures == 1 and not left
 
 
 class Head(nn.Linear):

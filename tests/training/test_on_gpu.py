@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ RECIPES = {
 
 
 @pytest.fixture
-def on_gpu(small: list[str]) -> list[str]:
+def on_gpu(small: list[str], caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Overrides of a small run on a GPU; a test that fails shows where a graph or a joint step did."""
+    caplog.set_level(logging.DEBUG, "mmsa")
     own = {"device=cpu": "device=cuda", "trainer.max_epochs=2": "trainer.max_epochs=4"}
     return [*(own.get(option, option) for option in small), "trainer.batch_size=32", "dataset.max_length=20"]
 
