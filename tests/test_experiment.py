@@ -426,7 +426,7 @@ def test_python_records_overrides_as_the_command_line_does(monkeypatch: pytest.M
     monkeypatch.setattr("mmsa.experiment.Journal", begun)
     for own, seeds in (([*typed, "seed=2"], None), (typed, [2])):
         with pytest.raises(InterruptedError):
-            mmsa.run(own, quiet=True, seeds=seeds)  # type: ignore[call-overload]
+            mmsa.run(own, quiet=True, seeds=seeds)
     assert recorded[0] == typed_overrides(line) and "fusion=concat" in recorded[0]
     assert set(recorded[1]) == set(recorded[0]) and compose(recorded[0]) == compose([*typed, "seed=2"])
 
