@@ -64,8 +64,9 @@ def run(
             return run_seeds(overrides, seeds, quiet)
         from mmsa.compose import compose
         from mmsa.experiment import run as run_experiment
+        from mmsa.overrides import recorded
 
-        return run_experiment(compose(overrides), list(overrides), quiet, of_defaults=True)
+        return run_experiment(compose(overrides), recorded(overrides), quiet, of_defaults=True)
 
 
 def load(folder: str | Path, data: str | Path | None = None) -> TrainedRun | PackedModel:

@@ -113,6 +113,11 @@ def typed_overrides(overrides: Iterable[str]) -> list[str]:
     return [override.replace(r"\{", "{").replace(r"\}", "}") for override in short]
 
 
+def recorded(overrides: Sequence[str]) -> list[str]:
+    """Overrides from Python as the command line records the same ones: without quotes that mean nothing."""
+    return typed_overrides(native_overrides(overrides))
+
+
 def typed_key(key: str) -> str:
     """A key in our words."""
     return typed_overrides([f"{key}="])[0].removesuffix("=")

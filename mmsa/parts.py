@@ -143,8 +143,9 @@ def target_of(cfg: DictConfig, place: str) -> Any:
         ConfigError: it names anything else, or what it names cannot be imported.
     """
     name = OmegaConf.select(cfg, f"{place}._target_")
-    if not isinstance(name, str):
-        raise ConfigError(f"{place} names nothing to build: its YAML needs a line _target_: PACKAGE.MODULE.NAME")
+    if not isinstance(name, str) or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", name):
+        came = "" if name is None else f"._target_={name}"
+        raise ConfigError(f"{place}{came} names nothing to build: its YAML needs a line _target_: PACKAGE.MODULE.NAME")
     group, package = place.partition(".")[0], name.partition(".")[0]
     ours = name in parts_of(group)
     if not ours and package == "mmsa":

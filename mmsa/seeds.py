@@ -19,6 +19,7 @@ from mmsa.errors import ConfigError
 from mmsa.experiment import RunResult
 from mmsa.experiment import run as run_experiment
 from mmsa.lockstep import Lockstep, Member
+from mmsa.overrides import recorded
 from mmsa.parts import target_of
 from mmsa.ranges import NaturalNumber
 from mmsa.record import Packing
@@ -104,7 +105,7 @@ def run_seeds(overrides: Sequence[str], seeds: Sequence[int], quiet: bool = Fals
             display = Display(quiet, f"{number} of {len(seeds)}", screen) if members else screen
         packing = Packing(seeds=tuple(seeds)) if together else Packing(reason=reason)
         members.append(Member(display, packing, kept))
-        typed = [*overrides, f"seed={seed}"]
+        typed = recorded([*overrides, f"seed={seed}"])
         bodies.append(partial(run_experiment, cfg, typed, quiet, of_defaults=True, member=members[-1]))
     runs = Lockstep(members, bodies, screen.say).run() if together else [body() for body in bodies]
     return SeedsResult(tuple(seeds), tuple(runs))

@@ -154,9 +154,10 @@ def stores(whole_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def no_addresses() -> Iterator[None]:
     """What a test keeps in the environment is its own."""
     from mmsa.secrets import VARIABLES
+    from mmsa.tracking.pause import FAILED
 
     yield
-    for variable in VARIABLES.values():
+    for variable in (*VARIABLES.values(), FAILED):
         os.environ.pop(variable, None)
 
 

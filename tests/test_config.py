@@ -192,6 +192,9 @@ def test_unknown_keys_are_refused_and_the_near_one_is_named() -> None:
         build.check(compose(["+dataset.loading=all"]))
     with pytest.raises(ConfigError, match="dataset names nothing to build"):
         build.check(compose(["dataset=with/words"]))
+    for name in ("", ".", "a", "a b.c"):
+        with pytest.raises(ConfigError, match=f"fusion._target_={name} names nothing to build: .*PACKAGE.MODULE.NAME"):
+            build.check(compose([f"fusion._target_='{name}'"]))
     with_words = sorted(path.stem for path in CONF.glob("dataset/*.yaml") if "with/words@" in path.read_text())
     with pytest.raises(ConfigError, match=rf"but of {', '.join(with_words)}\."):
         compose(["dataset=mustard", "dataset.word_vectors=trained"])

@@ -27,6 +27,7 @@ from mmsa.config import conf_folder
 from mmsa.data.batches import Data
 from mmsa.errors import ConfigError, TrainingError
 from mmsa.experiment import RunResult
+from mmsa.overrides import native_overrides, typed_overrides
 from mmsa.record import RunRecord
 from mmsa.resume import continued, overrides_of
 from mmsa.run_folder import read_config, run_name
@@ -410,6 +411,24 @@ def test_a_run_of_typed_options_is_composed_once_and_that_of_another_configurati
             monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
             HydraConfig.instance().set_config(HYDRA("config", return_hydra_config=True))
             assert is_of_defaults() == own
+
+
+def test_python_records_overrides_as_the_command_line_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded: list[list[str]] = []
+
+    def begun(cfg: object, overrides: list[str], *arguments: object) -> None:
+        recorded.append(overrides)
+        raise InterruptedError
+
+    typed = ["experiment=mmlatch", 'encoder="bigru"', "fusion='concat'", "name='a b'", "hidden_dim= 8"]
+    with hydra.initialize_config_dir(str(conf_folder())):
+        line = HYDRA("config", native_overrides([*typed, "seed=2"]), return_hydra_config=True).hydra.overrides.task
+    monkeypatch.setattr("mmsa.experiment.Journal", begun)
+    for own, seeds in (([*typed, "seed=2"], None), (typed, [2])):
+        with pytest.raises(InterruptedError):
+            mmsa.run(own, quiet=True, seeds=seeds)
+    assert recorded[0] == typed_overrides(line) and "fusion=concat" in recorded[0]
+    assert set(recorded[1]) == set(recorded[0]) and compose(recorded[0]) == compose([*typed, "seed=2"])
 
 
 def test_only_a_run_of_the_defaults_is_called_default() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import re
 import shlex
 import time
 import warnings
@@ -40,7 +42,7 @@ from mmsa.tracking.entries import (
     takes_name,
     texts_of,
 )
-from mmsa.tracking.pause import Pause
+from mmsa.tracking.pause import FAILED, Pause
 from mmsa.tracking.tracker import Entry, RunInfo, Tracker
 from mmsa.tracking.view import CURVES, renew_view
 
@@ -54,9 +56,10 @@ _LOCKED_SECONDS = 60.0
 class MLflowTracker(Tracker):
     """Shows a run in MLflow.
 
-    The first failure prints one line. The tracker then pauses, so that an absent server does not hold up a training.
-    Later calls, and in any case the end of the run, try again, open the run if it is not open yet, and send the missed
-    epochs; the trials of a sweep share one pause, and their ends wait for it too. No secret of an address is logged.
+    The first failure prints one line, where no other run of this process or of its parent has just done so. The tracker
+    then pauses, so that an absent server does not hold up a training. Later calls, and in any case the end of the run,
+    try again, open the run if it is not open yet, and send the missed epochs; the trials of a sweep share one pause,
+    and their ends wait for it too. No secret of an address is logged.
 
     Args:
         outputs: the outputs folder, where the default database lies.
@@ -244,14 +247,16 @@ class MLflowTracker(Tracker):
                 warnings.simplefilter("ignore", DeprecationWarning)  # MLflow's own, not the user's to mend
                 action()
             self._pause.over()
+            if os.environ.get(FAILED) == hidden(self.uri):
+                del os.environ[FAILED]
         # Whatever goes wrong in a database, a network or a disk that only shows the run must not end the run.
         except Exception as error:  # noqa: BLE001
             self._pause.begin()
-            if not self._warned:
+            shown = hidden(self.uri)
+            if not self._warned and os.environ.get(FAILED) != shown:
                 why = cause(error, self.uri)
-                shown = hidden(self.uri)
                 self._warn(f"Tracking failed ({shown}): {why}. The run continues; its folder holds everything.")
-            self._warned = True
+            self._warned, os.environ[FAILED] = True, shown
             return False
         return True
 
@@ -322,4 +327,6 @@ def cause(error: Exception, uri: str) -> str:
     if isinstance(error, MmsaError):
         return "; ".join(line.strip() for line in str(error).splitlines()).rstrip(".")
     said = without_secrets(str(error).strip() or type(error).__name__, uri)  # before it is cut
+    if found := re.search(r"\(Caused by \w+\([\"']?(?:HTTPS?Connection\(.*?\): )?(.*?)[\"']?\)\)$", said):
+        said = found[1]
     return shortened(said.splitlines()[0], 160).rstrip(".")

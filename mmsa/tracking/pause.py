@@ -10,6 +10,8 @@ from mmsa.locks import lock_file
 from mmsa.secrets import hidden
 
 PAUSE_SECONDS = 300.0
+FAILED = "MMSA_TRACKING_FAILED"
+"""Environment variable: the address whose failure has been printed, by this process or the one that started it."""
 _sharing: str | None = None
 
 

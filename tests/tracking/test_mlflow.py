@@ -20,7 +20,7 @@ from mmsa.run_folder import flat_parameters
 from mmsa.tracking import database
 from mmsa.tracking.database import can_write_ahead, ensure_database
 from mmsa.tracking.entries import WHOLE
-from mmsa.tracking.mlflow import MLflowTracker
+from mmsa.tracking.mlflow import MLflowTracker, cause
 from mmsa.tracking.none import NullTracker
 from mmsa.tracking.tracker import RunInfo
 from tests.records import record
@@ -217,6 +217,37 @@ def test_a_place_that_cannot_be_written_costs_one_line(tmp_path: Path) -> None:
         and "secret" not in lines[1]
         and "nonsense://***@host/x" in lines[1]
     )
+
+
+def test_a_place_that_fails_is_told_once_by_all_runs_of_a_process_until_it_answers(tmp_path: Path) -> None:
+    lines: list[str] = []
+
+    def answers() -> bool:
+        tracker = MLflowTracker(tmp_path, warn=lines.append)
+        tracker.prepare()
+        return tracker.start(RunInfo("run", tmp_path)) is not None
+
+    database = tmp_path / "mlflow.db"
+    database.mkdir()
+    assert not answers() and not answers() and len(lines) == 1
+    database.rmdir()
+    assert answers()
+    database.unlink()
+    database.mkdir()
+    assert not answers() and len(lines) == 2
+
+
+@pytest.mark.parametrize(
+    ("inner", "said"),
+    [
+        ("ResponseError('too many 500 error responses')", "too many 500 error responses"),
+        ("NewConnectionError(\"HTTPConnection(host='h', port=1): refused\")", "refused"),
+        ("SSLError(SSLError(1, 'wrong version (_ssl.c:1006)'))", "SSLError(1, 'wrong version (_ssl.c:1006)')"),
+    ],
+)
+def test_the_cause_of_a_failure_is_not_cut_behind_what_everybody_knows(inner: str, said: str) -> None:
+    text = f"API request to http://h:1/api failed with exception Pool(host='h'): Max retries (Caused by {inner})"
+    assert cause(RuntimeError(text), "http://h:1") == said
 
 
 def test_what_a_failure_kept_back_is_handed_in_at_the_end(
