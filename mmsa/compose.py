@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mmsa.config import conf_folder
-from mmsa.errors import ConfigError, text_of
+from mmsa.errors import ConfigError, stopped_by, text_of
 from mmsa.overrides import explained, native_overrides, quoted
 from mmsa.secrets import conceal
 
@@ -38,6 +38,8 @@ def compose(overrides: Sequence[str] = (), config_folders: Sequence[str] = ()) -
             made = hydra.compose("config", [*native_overrides(overrides), *(further if config_folders else [])])
             return conceal(made)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
+        if stopped := stopped_by(error):  # OmegaConf's closing fails over it
+            raise stopped from None
         no_text = "Config group override" in str(error)  # of which Hydra tells by a plain ValueError
         if not no_text and not isinstance(error, HydraException | OmegaConfBaseException):
             raise

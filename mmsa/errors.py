@@ -50,6 +50,14 @@ def first_line(error: BaseException) -> str:
     return (text_of(error) or type(error).__name__).splitlines()[0]
 
 
+def stopped_by(error: Exception | SystemExit) -> BaseException | None:
+    """The Ctrl-C or signal that an error has replaced, as where a library's own closing fails; None without one."""
+    behind: BaseException | None = error
+    while isinstance(behind, Exception | SystemExit | GeneratorExit):
+        behind = behind.__context__
+    return behind
+
+
 def printable(text: str) -> str:
     """A file's own text in one line of a terminal: signs that control it, or that nobody sees, are escaped."""
     if text.isprintable():

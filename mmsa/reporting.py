@@ -20,7 +20,7 @@ from rich.filesize import decimal
 from mmsa.commands import clean_command
 from mmsa.config import conf_folder
 from mmsa.display import screen
-from mmsa.errors import MmsaError, first_line, printable, text_of
+from mmsa.errors import MmsaError, first_line, printable, stopped_by, text_of
 from mmsa.files import is_full
 from mmsa.overrides import explained
 from mmsa.program import program
@@ -43,15 +43,21 @@ def report_errors(action: Callable[[], object], show_traceback: bool) -> int:
         with _stopped_by_signals(), redirect_stdout(screen()), redirect_stderr(screen("stderr")):
             action()
     except KeyboardInterrupt as stopped:
-        return 128 + signal.Signals[str(stopped) or "SIGINT"]
+        return _code_of(stopped)
     except Exception as error:
         if show_traceback:
             raise
+        if not isinstance(error, MmsaError) and isinstance(behind := stopped_by(error), KeyboardInterrupt):
+            return _code_of(behind)
         print(f"error: {in_few_lines(error)}", file=sys.stderr)
         return 1
     finally:
         _let_go(sys.stdout)
     return 0
+
+
+def _code_of(stopped: KeyboardInterrupt) -> int:
+    return 128 + signal.Signals[str(stopped) or "SIGINT"]
 
 
 @contextmanager

@@ -11,17 +11,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
 import torch
+from omegaconf import AnyNode, OmegaConf
 
 import mmsa
 from mmsa import journal
+from mmsa.compose import compose
 from mmsa.display import Display
+from mmsa.errors import ConfigError
 from mmsa.record import RunRecord
 from mmsa.reporting import in_few_lines, report_errors
 from mmsa.run_folder import write_text
 from mmsa.tracking.none import NullTracker
 from mmsa.training.checkpoints import load_checkpoint, save_checkpoint
+from tests import composition
 
 
 class FullDisk(io.FileIO):
@@ -93,6 +98,43 @@ def test_signals_stop_a_run_as_ctrl_c_does(
     record = outcome(tmp_path / "outputs")
     assert (record.status, record.reason, failed) == ("failed", number.name, [number.name])
     assert f"trainer.resume={tmp_path}" in capsys.readouterr().out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [lambda: OmegaConf.create(["a"]), lambda: compose(["trainer.patience=7"])],
+    ids=["OmegaConf", "compose"],
+)
+def test_a_signal_that_a_library_turns_into_an_error_ends_a_command_as_any(
+    made: Callable[[], object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """OmegaConf that is interrupted while it makes a list fails at putting it in order."""
+    init = AnyNode.__init__
+
+    def stopped(self: AnyNode, value: Any = None, key: Any = None, **options: Any) -> None:
+        if isinstance(key, int):
+            raise KeyboardInterrupt("SIGTERM")
+        init(self, value, key, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AnyNode, "__init__", stopped)
+        patch.setattr(hydra, "compose", composition.HYDRA)
+        patch.setattr(OmegaConf, "load", composition.LOAD)
+        with pytest.raises(AttributeError, match="_invalidate_flags_cache"):
+            OmegaConf.create(["a"])
+        assert report_errors(made, False) == 143
+    assert capsys.readouterr() == ("", "")
+
+
+def test_what_our_own_closing_says_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    def closing() -> None:
+        try:
+            raise KeyboardInterrupt("SIGTERM")
+        except KeyboardInterrupt:
+            raise ConfigError("the storage is away") from None
+
+    assert report_errors(closing, False) == 1
+    assert capsys.readouterr().err == "error: the storage is away\n"
 
 
 def test_what_nohup_ignores_stays_ignored() -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from mmsa import config
 from mmsa.commands import worker_command
-from mmsa.errors import ConfigError, Disowned, MmsaError, Pruned, TrainingError, UndefinedScore
+from mmsa.errors import ConfigError, Disowned, MmsaError, Pruned, TrainingError, UndefinedScore, stopped_by
 from mmsa.files import is_full
 from mmsa.garbage import uncollected
 from mmsa.locks import Lock, lock_file
@@ -187,6 +187,8 @@ def run_one(desk: TrialDesk, runner: TrialRunner, trial: Trial, member: Member |
         except StorageAway:
             raise  # no fault of the trial, which can be resumed
         except (Exception, SystemExit) as error:  # any fault of a trial is its own; the sweep continues
+            if stopped := stopped_by(error):
+                raise stopped from None
             if isinstance(error, Exception) and is_full(error):
                 raise
             state, reason = _verdict(error, teaches=not runner.spec.options["final"])

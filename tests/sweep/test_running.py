@@ -194,6 +194,17 @@ def test_what_ends_a_run_is_the_trials_reason_in_plain_words(error: BaseExceptio
     assert [(told[1].name, told[3]) for told in ended] == [(state, reason)]
 
 
+def test_a_signal_that_a_library_turns_into_an_error_is_no_fault_of_the_trial() -> None:
+    def run(*arguments: Any) -> None:
+        try:
+            raise worker.Stopped
+        finally:
+            raise AttributeError("at putting a list in order")
+
+    with pytest.raises(worker.Stopped):
+        worker.run_one(SimpleNamespace(), SimpleNamespace(run=run), SimpleNamespace(number=0))  # type: ignore[arg-type]
+
+
 def raised(error: BaseException) -> Any:
     raise error
 
