@@ -6,6 +6,7 @@ import ctypes
 import logging
 import os
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -13,11 +14,14 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment, find_free_network_port
+from lightning_fabric.plugins.precision.amp import MixedPrecision
 from lightning_fabric.strategies.ddp import DDPStrategy
+from torch.utils._pytree import tree_map_only
 
 from mmsa.errors import ConfigError
 from mmsa.process import silence
 from mmsa.program import make, program, training
+from mmsa.types import Batch
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 LARGEST_KEPT, MOST_KEPT = 32 << 20, 256 << 20
@@ -75,8 +79,7 @@ def make_fabric(
         accelerator=chosen,
         devices=devices,
         strategy=DDPStrategy(timeout=LONGEST_WAIT, find_unused_parameters=True),
-        precision=precision,
-        plugins=OneMachine(rank, devices, port or find_free_network_port()),
+        plugins=[OneMachine(rank, devices, port or find_free_network_port()), *_rounding(precision, chosen)],
     )
 
 
@@ -162,7 +165,25 @@ def keep_blocks() -> None:
 def one_device(accelerator: str = "cpu", precision: Literal["32-true", "bf16-mixed"] = "32-true") -> Fabric:
     """Fabric for one process on one device, also in a job of SLURM, MPI or torchrun, which it must not guess from."""
     quiet_fabric()
-    return Fabric(accelerator=accelerator, devices=1, precision=precision, plugins=LightningEnvironment())
+    return Fabric(
+        accelerator=accelerator, devices=1, plugins=[LightningEnvironment(), *_rounding(precision, accelerator)]
+    )
+
+
+class RoundedFeatures(MixedPrecision):
+    """Mixed precision that rounds the features of a batch, and leaves its targets as they are."""
+
+    def convert_input(self, data: Any) -> Any:
+        """The arguments of a learner, whose batch is a `mmsa.types.Batch`."""
+        return tree_map_only(Batch, self._rounded, data)
+
+    def _rounded(self, batch: Batch) -> Batch:
+        return replace(batch, features=super().convert_input(dict(batch.features)))
+
+
+def _rounding(precision: Literal["32-true", "bf16-mixed"], accelerator: str) -> list[MixedPrecision]:
+    """What makes a precision of Fabric's default."""
+    return [] if precision == "32-true" else [RoundedFeatures(precision, accelerator)]
 
 
 def quiet_fabric() -> None:

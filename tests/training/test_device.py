@@ -18,7 +18,10 @@ import torch
 from mmsa.errors import ConfigError
 from mmsa.process import left_as_it_was
 from mmsa.program import training
-from mmsa.training.device import keep_blocks, make_fabric
+from mmsa.testing.batches import make_batch
+from mmsa.testing.training import same
+from mmsa.training.device import keep_blocks, make_fabric, one_device
+from mmsa.types import Batch, Moment
 from tests.house.command_lines import check
 
 CLUSTERS = {
@@ -92,6 +95,24 @@ def test_32_bits_are_32_bits_on_a_gpu_too() -> None:
     assert not torch.backends.cudnn.allow_tf32
     make_fabric("cpu", "bf16-mixed", False, 1)
     assert torch.backends.cudnn.allow_tf32
+
+
+class Keeps(torch.nn.Module):
+    """Stands for a learner."""
+
+    def forward(self, batch: Batch, moment: Moment) -> None:
+        self.batch = batch
+
+
+def test_bf16_rounds_the_features_of_a_batch_and_not_its_targets() -> None:
+    given, learner = make_batch(), Keeps()
+    one_device("cpu", "bf16-mixed").setup_module(learner)(given, Moment(1, 1, 1, 1))
+    two = make_fabric("cpu", "bf16-mixed", False, 1, devices=2, port=1)
+    ((of_two, _), _) = two.strategy.precision.convert_input(((given, Moment(1, 1, 1, 1)), {}))
+    for batch in (learner.batch, of_two):
+        assert {values.dtype for values in batch.features.values()} == {torch.bfloat16}
+        assert same(batch.targets, given.targets) and same(batch.lengths, given.lengths)
+        assert {target.dtype for target in batch.targets.values()} == {torch.float32}
 
 
 def test_several_gpus_train_without_a_warning_of_how_fabric_sets_them_up(monkeypatch: pytest.MonkeyPatch) -> None:
