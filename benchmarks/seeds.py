@@ -19,7 +19,7 @@ from mmsa.training.trainer import MAIN
 from mmsa.types import Batch, Moment
 
 
-def together(folder: Path, size: Size, width: int, num_seeds: int) -> Contest:
+def together(folder: Path, size: Size, width: int, num_seeds: int, batch_size: int = 16) -> Contest:
     """Whole runs on the built-in corpus, whose folds are as large as CMU-MOSI's; plainly, `device.pack_seeds=off`.
 
     Args:
@@ -27,10 +27,11 @@ def together(folder: Path, size: Size, width: int, num_seeds: int) -> Contest:
         size: a short one has one epoch.
         width: of the model.
         num_seeds: of a run.
+        batch_size: of each.
     """
     usual = [f"paths.outputs={folder / 'outputs'}", f"paths.data={folder / 'stores'}", "tracking=none", "device=cpu"]
-    small = [*usual, "hidden_dim=4", "trainer.batch_size=300", "trainer.max_epochs=1"]
-    large = [*usual, f"hidden_dim={width}", "trainer.batch_size=16", "trainer.max_epochs=5"]
+    small = [*usual, "hidden_dim=4", "trainer.batch_size=256", "trainer.max_epochs=1"]
+    large = [*usual, f"hidden_dim={width}", f"trainer.batch_size={batch_size}", "trainer.max_epochs=5"]
     mmsa.run(small, quiet=True)  # makes the corpus, and imports what draws figures
 
     def turn(form: str) -> Work:
@@ -86,7 +87,7 @@ def sweep(folder: Path, size: Size) -> Contest:
     usual = [f"paths.outputs={folder / 'outputs'}", f"paths.data={folder / 'stores'}", "tracking=none", "device=cpu"]
     usual += ["sweep=search", "sweep.trials=2", "sweep.seeds=4", "sweep.pruner=none", "sweep.slots=1"]
     usual += ["optimizer.lr=interval(0.001,0.002)"]
-    small = ["hidden_dim=4", "trainer.batch_size=300", "trainer.max_epochs=1"]
+    small = ["hidden_dim=4", "trainer.batch_size=256", "trainer.max_epochs=1"]
     usual += small if size.short else ["hidden_dim=16", "trainer.batch_size=16", "trainer.max_epochs=5"]
 
     def turn(form: str) -> Work:

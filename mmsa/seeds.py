@@ -27,12 +27,11 @@ from mmsa.run_folder import flat_parameters, override_key
 from mmsa.secrets import as_stored
 from mmsa.training.together import hindrance_of
 
-FEWEST = {16: 4, 32: 8}
-"""Largest `hidden_dim` -> the fewest seeds with which joint steps are faster on a CPU, by `make bench ARGS=seeds/`."""
-SMALL, LARGEST_BATCH = 16, 16
-"""The largest `hidden_dim` that is faster so with batches of any size, and the largest batch of wider ones."""
-FEWEST_ON_GPU = {64: 8}
-"""As `FEWEST` on a GPU, by an estimate: `make bench-gpu` measures it, and never ran."""
+FEWEST, WIDEST, LARGEST = 4, 64, 1024
+"""The fewest seeds, the largest `hidden_dim`, and the largest product of that and `trainer.batch_size` with which joint
+steps are faster on a CPU, by `make bench ARGS=seeds/`."""
+FEWEST_ON_GPU = 8
+"""On a GPU, with batches of any size, by an estimate: `make bench-gpu` measures it, and never ran."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -128,14 +127,14 @@ def why_apart(cfg: DictConfig, num_seeds: int) -> str | None:
         return f"trainer.accumulate={cfg.trainer.accumulate}"
     if cfg.trainer.resume is not None:
         return "trainer.resume is of one run"
-    by_width = FEWEST_ON_GPU if on_gpu else FEWEST
-    fewest = next((number for width, number in by_width.items() if widest <= width), None)
+    fewest = FEWEST_ON_GPU if on_gpu else FEWEST
     # Of a GPU nothing has been measured.
     equal, faster, where = ("", "", "on a GPU ") if on_gpu else (" is as fast so", " are faster so", "")
-    if fewest is None:
-        return f"hidden_dim={widest}{equal} ({where}up to {max(by_width)} they train together)"
+    if widest > WIDEST:
+        return f"hidden_dim={widest}{equal} ({where}up to {WIDEST} they train together)"
     if num_seeds < fewest:
-        return f"{num_seeds} of them{faster} ({where}with hidden_dim={widest} they train together from {fewest} on)"
-    if not on_gpu and widest > SMALL and cfg.trainer.batch_size > LARGEST_BATCH:
-        return f"hidden_dim={widest} is as fast so with batches of more than {LARGEST_BATCH}"
+        return f"{num_seeds} of them{faster} ({where}they train together from {fewest} on)"
+    if not on_gpu and widest * cfg.trainer.batch_size > LARGEST:
+        largest = f"trainer.batch_size={LARGEST // widest}"
+        return f"trainer.batch_size={cfg.trainer.batch_size} is as fast so (up to {largest} they train together)"
     return hindrance_of(target_of(cfg, "objective"))

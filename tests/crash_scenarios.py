@@ -228,7 +228,7 @@ class Grid(Search):
         from mmsa import seeds
         from tests.sweep.sweeps import GRID, make
 
-        seeds.FEWEST = {16: 2}
+        seeds.FEWEST = 2
         return make(*places, *OPTIONS, "seed=1,2", "trainer.batch_size=150", option="grid", sampler=GRID)
 
     def state(self, outputs: Path) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def test_a_resumed_run_by_graphs_goes_on_to_the_same_bits(on_gpu: list[str], mon
 @pytest.fixture
 def three_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seeds that train together."""
-    monkeypatch.setattr("mmsa.seeds.FEWEST_ON_GPU", {64: 3})
+    monkeypatch.setattr("mmsa.seeds.FEWEST_ON_GPU", 3)
 
 
 @pytest.mark.parametrize("graphs", ["auto", "off"])
