@@ -51,10 +51,11 @@ def run(
     Raises:
         MmsaError: an error that the user can fix; the message says how.
     """
-    if isinstance(overrides, str):  # whose letters would be taken for overrides
+    if isinstance(overrides, str | Mapping) or not all(isinstance(override, str) for override in overrides):
         from mmsa.errors import ConfigError
 
-        raise ConfigError(f"{overrides}: a list of overrides is needed.\n  type mmsa.run({overrides.split()})")
+        form = overrides.split() if isinstance(overrides, str) else ["fusion=concat", "seed=2"]
+        raise ConfigError(f"{overrides}: a list of overrides is needed.\n  type mmsa.run({form})")
     from mmsa.process import left_as_it_was
 
     with _turn, left_as_it_was():

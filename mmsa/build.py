@@ -30,7 +30,7 @@ from mmsa.learning import build_objective, check_groups, check_needs
 from mmsa.model import Learner, MultimodalModel
 from mmsa.parts import built, check_nodes, target_of, values_of
 from mmsa.program import training
-from mmsa.run_folder import OF_STEPS, check_outputs
+from mmsa.run_folder import OF_STEPS, check_paths
 from mmsa.secrets import address
 from mmsa.stages import Task
 from mmsa.training.device import make_fabric
@@ -189,7 +189,7 @@ def open_data(
     dataset = dataset_of_run(cfg, own)
     if chosen is not None and dataset.source is None:
         dataset = dataset.keeping_to(chosen(dataset.name))
-    check_outputs(Path(cfg.paths.outputs))
+    check_paths(cfg.paths)
     data = load_data(cfg, dataset, own or dataset.prepare(Path(cfg.paths.data), progress=progress))
     store = data.store
     if unlearnt := data.lacking("train"):

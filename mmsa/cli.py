@@ -138,10 +138,13 @@ def ui(
     """Show the runs in MLflow, on this machine's own address."""
     from mmsa.compose import compose
     from mmsa.overrides import text_override
+    from mmsa.record import RunRecord
     from mmsa.summaries import renew_summaries
     from mmsa.tracking.ui import serve
 
-    outputs = run.absolute().parent.parent if run else outputs
+    if run:
+        RunRecord.read(run)  # refuses what is none, whose grandparent would be taken for the outputs
+        outputs = run.absolute().parent.parent
     if (outputs / "mlflow.db").is_file():
         cfg = compose(["tracking=mlflow", text_override("paths.outputs", str(outputs))])
         renew_summaries(outputs, cfg, lambda line: None)  # a database that may only be read is shown as it is

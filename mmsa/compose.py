@@ -43,7 +43,7 @@ def compose(overrides: Sequence[str] = (), config_folders: Sequence[str] = ()) -
         no_text = "Config group override" in str(error)  # of which Hydra tells by a plain ValueError
         if not no_text and not isinstance(error, HydraException | OmegaConfBaseException):
             raise
-        raise ConfigError(explained(text_of(error), conf_folder())) from error
+        raise ConfigError(explained(text_of(error), conf_folder())) from None
     finally:
         GlobalHydra.instance().hydra = former
 

@@ -29,7 +29,7 @@ class MultirunCallback(Callback):
         from mmsa.cluster import watched
         from mmsa.parts import build_tracker
         from mmsa.reporting import in_few_lines
-        from mmsa.run_folder import NUM_RUNS_VARIABLE, SWEEP_VARIABLE, check_outputs
+        from mmsa.run_folder import NUM_RUNS_VARIABLE, SWEEP_VARIABLE, check_paths
         from mmsa.secrets import conceal
 
         conceal(config)  # before a launcher writes it into a file for its jobs
@@ -38,7 +38,7 @@ class MultirunCallback(Callback):
         watched(config.hydra.launcher)
         try:
             check_value("paths.outputs", config.paths.outputs, str)
-            check_outputs(Path(config.paths.outputs))
+            check_paths(config.paths)
             build_tracker(config, warn=print).prepare()
         except ConfigError as error:
             sys.exit(f"error: {in_few_lines(error)}")  # of any other exception of a callback Hydra makes a warning

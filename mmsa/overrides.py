@@ -49,6 +49,10 @@ def native_overrides(overrides: Sequence[str]) -> list[str]:
         named = re.fullmatch(r""" *(["']?)([A-Za-z]\w*)\1 *""", value)
         if named and named[2].lower() not in _NO_TEXTS:
             value = named[2]
+        if equals and "." not in key and value.lstrip().startswith("["):  # Hydra would lay one option over another
+            each = shlex.quote(f"{key}={value.strip(' []')}")
+            form = f"{training()} -m {each} for one run with each of them" if "," in value else each
+            raise ConfigError(f"{override}: one value is needed, this is a list.\n  type {form}")
         if equals and slash and stage == "encoder" and modality.isidentifier():
             key = f"encoder@encoder.{modality}"
         return f"{key}{equals}{value}"
@@ -216,10 +220,8 @@ def _unknown_key(key: str, value: str, conf: Path) -> str:
     room = key.partition(".")[0]
     options = [path.stem for path in sorted((conf / room).glob("*.yaml")) if name in option_content(path)]
     if key in known and options:
-        return (
-            f"{key}: not an option of the chosen {room}, but of {', '.join(options)}."
-            f"\n  type {group.replace('.', '/', 1)}={options[0]} {key}={value}"
-        )
+        form = f"{'for example ' if len(options) > 1 else ''}{group.replace('.', '/', 1)}={options[0]} {key}={value}"
+        return f"{key}: not an option of the chosen {room}, but of {', '.join(options)}.\n  type {form}"
     siblings = [other.rpartition(".")[2] for other in known if other.rpartition(".")[0] == group]
     if group and siblings:
         return f"{key}: there is no such option.{instead(name, siblings, f'{group}.')}"
@@ -255,7 +257,8 @@ def _unknown_option(group: str, option: str, message: str, conf: Path) -> str:
     meant = "cuda" if group == "device" and option.lower().startswith("gpu") else option
     close = difflib.get_close_matches(meant, there, n=1, cutoff=0.4) or there[:1]
     shown = f"{group}={option}: there is no such option; choose from {', '.join(there)}."
-    return f"{shown}\n  type {group}={close[0]}" if close else shown
+    of_one = f", or encoder/text={close[0]} for text alone" if close and group == "encoder" else ""  # Hydra hides which
+    return f"{shown}\n  type {group}={close[0]}{of_one}" if close else shown
 
 
 def default_values(conf: Path) -> dict[str, Any]:

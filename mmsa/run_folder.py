@@ -105,17 +105,20 @@ def override_key(override: str) -> str:
     return override.lstrip("+~").partition("=")[0]
 
 
-def check_outputs(outputs: Path) -> None:
+def check_paths(paths: Mapping[str, Any]) -> None:
     """Fail before hours of preparation.
 
+    Args:
+        paths: name in the group `paths` -> the folder.
+
     Raises:
-        ConfigError: `outputs` is a file.
+        ConfigError: one of them is a file, or would be in one.
     """
-    for path in (outputs, *outputs.parents):
-        if path.exists() and not path.is_dir():
-            raise ConfigError(
-                f"paths.outputs={outputs}: {path} is a file, a folder is needed.\n  type paths.outputs=FOLDER"
-            )
+    for name, folder in paths.items():
+        key = f"paths.{name}"
+        for path in (Path(folder), *Path(folder).parents):
+            if path.exists() and not path.is_dir():
+                raise ConfigError(f"{key}={folder}: {path} is a file, a folder is needed.\n  type {key}=FOLDER")
 
 
 def check_own(folder: Path) -> None:

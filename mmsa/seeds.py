@@ -80,10 +80,10 @@ def run_seeds(overrides: Sequence[str], seeds: Sequence[int], quiet: bool = Fals
     """
     beside = [override for override in overrides if override_key(override) == "seed"]
     if beside:
-        raise ConfigError(f"{beside[0]} beside seeds={list(seeds)}: a run has one seed.\n  leave {beside[0]} out")
-    if not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"{beside[0]} beside seeds={seeds}: a run has one seed.\n  leave {beside[0]} out")
+    if not isinstance(seeds, Sequence) or not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(
-            f"seeds={list(seeds)}: needs one seed or more, each once.\n  type for example seeds=[1, 2, 3]"
+            f"seeds={seeds}: needs a list of one seed or more, each once.\n  type for example seeds=[1, 2, 3]"
         )
     for seed in seeds:
         check_value("seed", seed, NaturalNumber)

@@ -152,13 +152,14 @@ def stores(whole_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(autouse=True)
 def no_addresses() -> Iterator[None]:
-    """What a test keeps in the environment is its own."""
+    """What a test keeps in the environment is its own, and so is the pause of a worker's tracker."""
     from mmsa.secrets import VARIABLES
-    from mmsa.tracking.pause import FAILED
+    from mmsa.tracking import pause
 
     yield
-    for variable in (*VARIABLES.values(), FAILED):
+    for variable in (*VARIABLES.values(), pause.FAILED):
         os.environ.pop(variable, None)
+    pause._sharing = None
 
 
 @pytest.fixture

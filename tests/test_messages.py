@@ -68,12 +68,17 @@ TYPED = {
     "trainer.max_epoch=3": ["trainer.max_epoch:", "type trainer.max_epochs=VALUE"],
     "fusions=concat": ["fusions:", "type fusion=concat"],
     "fusion=conkat": ["fusion=conkat", "choose from ", "attention, ", "type fusion=concat"],
-    "encoder/text=bilst": ["bilst:", "there is ", "bigru, bilstm", "type encoder=bilstm"],
+    "encoder/text=bilst": [
+        "bilst:",
+        "there is ",
+        "bigru, bilstm",
+        "type encoder=bilstm, or encoder/text=bilstm for text alone\n",
+    ],
     "encoder=bert": ["reads words, which only text has", "type encoder=bilstm encoder/text=bert"],
     "encoder.text.freeze=9": ["chosen encoder, but of ", "bert", "type encoder/text=bert encoder.text.freeze=9"],
     "encoder/smell=bigru": ["encoder/smell", "text, audio, visual"],
     "regularizer.p=0.3": ["regularizer.p", "chosen regularizer, but of", "m3", " regularizer.p=0.3"],
-    "dataset.source=x": ["dataset.source", "cmu_mosi", "type dataset=", " dataset.source=x"],
+    "dataset.source=x": ["dataset.source", "cmu_mosi", "type for example dataset=", " dataset.source=x"],
     "feedback=null": ["name of one of its options", "type for example feedback=none"],
     "optimizer.lr": ["optimizer.lr:", "KEY=VALUE"],
     "task.target=a=b": ["task.target=a=b", "type 'task.target=\"a=b\"'"],
@@ -83,7 +88,9 @@ TYPED = {
     "optimizer.lr=1e-3,": ["optimizer.lr=1e-3,", "type for example optimizer.lr=0.001\n"],
     "encoder.text=bert": ["needs an option of the group encoder", "type encoder/text=bert\n"],
     "encoder/text=": ["there is no such option; choose from bert, bigru"],
-    "encoder=[bilstm]": ["name of one of its options", "type for example feedback=none"],
+    "encoder=[bilstm]": ["encoder=[bilstm]: one value is needed", "type encoder=bilstm\n"],
+    "feedback=[none,static]": ["type mmsa train -m feedback=none,static for one run with each of them\n"],
+    "paths.data=/dev/null": ["paths.data=/dev/null: /dev/null is a file", "type paths.data=FOLDER\n"],
     "name=${nope}": ["name: there is no key nope", "mmsa train --cfg job"],
     "dataset.normalize=all": ["needs 'train', 'utterance' or 'none', or a dictionary.", "type for example"],
     "dataset=custom dataset.source=": ["dataset.source= is empty", "a shell variable", "leave it out"],
@@ -125,8 +132,15 @@ def test_a_wrong_override_is_told_with_what_to_type(
     assert all(part in message for part in TYPED[overrides]), message
 
 
-def test_overrides_in_one_text(told: Callable[[Callable[[], object]], str]) -> None:
-    assert "type mmsa.run(['fusion=concat', 'seed=2'])\n" in told(lambda: mmsa.run("fusion=concat seed=2"))
+@pytest.mark.parametrize("given", ["fusion=concat seed=2", {"fusion": "concat"}, [2], [["seed=2"]]])
+def test_overrides_that_are_no_list_of_texts(given: object, told: Callable[[Callable[[], object]], str]) -> None:
+    assert "type mmsa.run(['fusion=concat', 'seed=2'])\n" in told(lambda: mmsa.run(given))  # type: ignore[call-overload]
+
+
+def test_what_python_refuses_shows_nothing_of_hydra() -> None:
+    with pytest.raises(ConfigError, match="there is no such option") as refusal:
+        mmsa.run(["fusion=conkat"])
+    assert refusal.value.__cause__ is None and refusal.value.__suppress_context__
 
 
 @pytest.mark.parametrize(
@@ -356,7 +370,7 @@ def test_the_line_of_the_user_interface_works_in_the_checkout_and_outside(
         done = typed(browse_command(outputs), cwd=tmp_path)
         assert done.returncode == 1 and f"{outputs} holds no tracked runs yet" in done.stderr
         done = typed(browse_command(outputs, run=tmp_path / outputs / "runs" / "a"), cwd=tmp_path)
-        assert done.returncode == 1 and f"{outputs} holds no tracked runs yet" in done.stderr
+        assert done.returncode == 1 and f"{outputs}/runs/a is not the folder of a run" in done.stderr
 
 
 def test_prepare_of_the_genuine_sample(csd_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

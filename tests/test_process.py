@@ -76,3 +76,19 @@ def test_what_is_set_in_the_process_is_set_back_after_an_error_too() -> None:
         assert all(state()[what] != before[what] for what in ("threads", "generators", "warnings", "environment"))
         raise KeyboardInterrupt
     assert state() == before
+
+
+@pytest.mark.parametrize("in_use", [True, False])
+def test_the_generators_of_gpus_are_set_back_and_no_gpu_is_taken_into_use_for_that(
+    in_use: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of which the CPU plays the part."""
+    calls: list[object] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: in_use)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: calls.append("asked") or ["state"])
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", calls.append)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", calls.append)
+    with left_as_it_was():
+        calls.append("run")
+    assert calls == (["asked", "run", ["state"]] if in_use else ["run", torch.initial_seed()])

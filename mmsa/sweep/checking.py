@@ -16,7 +16,7 @@ from mmsa.compose import compose
 from mmsa.config import check_options
 from mmsa.errors import ConfigError
 from mmsa.overrides import typed_overrides
-from mmsa.run_folder import check_outputs, flat_parameters
+from mmsa.run_folder import check_paths, flat_parameters
 from mmsa.secrets import as_stored
 from mmsa.sweep.options import Search, SweepOptions, check_together, is_of_search
 from mmsa.sweep.sampling import is_grid, make_sampler
@@ -61,7 +61,7 @@ def check_sweep(
     options["storage"] = as_stored(cfg.sweep)["storage"]
     check_options(options, SweepOptions, "sweep")
     check_together(options)
-    check_outputs(Path(cfg.paths.outputs))
+    check_paths(cfg.paths)
     dimensions = as_typed({**params, **cfg.sweep.space})
     own = [argument for argument in arguments if not is_of_search(argument)]
     space = read_space(dimensions, own, seeds_allowed=options["final"])

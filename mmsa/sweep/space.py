@@ -87,7 +87,7 @@ def read_space(params: Mapping[str, str], arguments: Sequence[str], seeds_allowe
     if not distributions:
         raise ConfigError(
             "a sweep needs something that varies: a range or a choice; each key here has one value, or none was given."
-            f"\n  type for example {EXAMPLE}"
+            f"\n  type for example {'seed=1,2,3 feedback=none,mmlatch' if seeds_allowed else EXAMPLE}"
         )
     return Space(distributions, tuple(fixed), texts)
 

@@ -20,8 +20,8 @@ from mmsa.errors import ConfigError
 from mmsa.sweep.space import Space, as_typed, check_space, grid_points, overrides_of, read_space
 
 
-def typed(*arguments: str) -> Space:
-    return read_space({}, arguments, seeds_allowed=False)
+def typed(*arguments: str, seeds_allowed: bool = False) -> Space:
+    return read_space({}, arguments, seeds_allowed)
 
 
 def read_back(override: str) -> Any:
@@ -141,6 +141,13 @@ def test_a_refusal_names_the_key_and_says_what_to_type(argument: str, reason: st
     assert message.count("\n") <= 2
     if "varies" not in reason:
         assert message.startswith(argument.partition("=")[0].replace("@encoder.", "/"))
+
+
+def test_a_grid_in_which_nothing_varies_is_refused_with_an_example_that_it_takes() -> None:
+    with pytest.raises(ConfigError, match="something that varies") as refusal:
+        typed("optimizer.lr=1", seeds_allowed=True)
+    example = str(refusal.value).partition("type for example ")[2]
+    assert grid_points(typed(*example.split(), seeds_allowed=True))
 
 
 def test_a_list_in_the_file_is_refused_with_the_form_it_needs() -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from mmsa import cli
 from mmsa.compose import compose
-from mmsa.errors import MmsaError
+from mmsa.errors import DataError, MmsaError
 from mmsa.reporting import report_errors
 from mmsa.tracking import ui
 from mmsa.tracking.database import _schemas
@@ -44,6 +44,8 @@ def test_without_runs_it_says_what_makes_some_there(tmp_path: Path) -> None:
     outputs = tmp_path / "a=b (1) it's é"
     with pytest.raises(MmsaError, match="holds no tracked runs yet") as refused:
         cli.command(["ui", "--outputs", str(outputs)])
+    with pytest.raises(DataError, match="nowhere is not the folder of a run"):
+        cli.command(["ui", "nowhere"])
     start, _, typed = str(refused.value).splitlines()[-1].partition(" mmsa train ")
     assert start == "  type" and compose(shlex.split(typed)).paths.outputs == str(outputs)
     assert not outputs.exists()
