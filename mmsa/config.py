@@ -12,7 +12,7 @@ from typing import Any, Literal, get_type_hints
 from mmsa.errors import ConfigError
 from mmsa.overrides import default_values, instead
 from mmsa.program import installed
-from mmsa.ranges import Count, NaturalNumber, Positive
+from mmsa.ranges import Count, NaturalNumber, Positive, Threads
 
 PACKAGES_VARIABLE = "MMSA_PACKAGES"
 """Environment variable: packages of the user's own, comma-separated, whose classes a configuration may name."""
@@ -61,7 +61,7 @@ class DeviceOptions:
         precision: "32-true", or "bf16-mixed" for matrix products in bfloat16.
         deterministic: the same seed gives equal bits on the same machine, versions and number of threads, at some
             cost on cuda; otherwise results on cuda are only close.
-        threads: CPU threads, >= 1.
+        threads: CPU threads, 1 to 1024; PyTorch crashes on many more.
         pack_seeds: "auto" trains several seeds of one configuration in one joint step where that is faster, "off" one
             after the other.
         devices: how many share every batch, >= 1, each by a process of its own on this machine.
@@ -71,7 +71,7 @@ class DeviceOptions:
     accelerator: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["32-true", "bf16-mixed"]
     deterministic: bool
-    threads: Count
+    threads: Threads
     pack_seeds: Literal["auto", "off"] = "auto"
     devices: Count = 1
     graphs: Literal["auto", "off"] = "auto"

@@ -15,6 +15,7 @@ from mmsa.errors import DataError, printable
 from mmsa.files import content_of
 from mmsa.occupancy import is_under_way
 from mmsa.program import program
+from mmsa.ranges import LARGEST
 from mmsa.run_folder import write_text
 
 FORMAT = 1
@@ -36,7 +37,7 @@ def _bounded(value: float) -> float:
 
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value), AfterValidator(_bounded)]
 """A number that JSON holds as null where it is not finite."""
-Whole = Annotated[int, Ge(-(2**63)), Le(2**63 - 1)]
+Whole = Annotated[int, Ge(-(2**63)), Le(LARGEST)]
 """A whole number of 64 bits."""
 FoldNumber = Annotated[int, Ge(0), Le(1_000_000)]
 """Of own folds; None where a run has the folds of its source."""

@@ -100,6 +100,10 @@ TYPED = {
     "paths.outputs=": ["paths.outputs= is empty"],
     "optimizer.lr=fast": ["optimizer.lr=fast", "a number", "type for example optimizer.lr=0.001"],
     "trainer.batch_size=0": ["trainer.batch_size=0", "greater than or equal to 1", "type for example"],
+    "seed=99999999999999999999": [
+        "seed=99999999999999999999: needs a value less than or equal to 9223372036854775807."
+    ],
+    "device.threads=100000": ["device.threads=100000: needs a value less than or equal to 1024."],
     "lr=3": ["lr: there is no such", "type optimizer.lr=3\n"],
     "p=0.3": ["type regularizer.p=0.3, an option of regularizer=dropout|m3|m3_slp"],
     "epochs=10": ["type trainer.max_epochs=10\n"],
