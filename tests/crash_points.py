@@ -36,6 +36,18 @@ def forked(action: Callable[[], Any], log: Path) -> int:
         os._exit(code)
 
 
+def ask_nobody() -> None:
+    """Runs of this process take from memory what Hydra composes, and git, which may be late on a busy machine, says."""
+    import hydra
+
+    from mmsa import provenance
+    from mmsa.record import Git
+    from tests.composition import remembering
+
+    hydra.compose = remembering
+    provenance.git_state = lambda: Git(commit="c0ffee", dirty=False)
+
+
 def records(outputs: Path) -> list[Path]:
     """The records of the runs that have a name."""
     return [path for path in outputs.glob("runs/*/result.json") if not path.parent.name.startswith(".")]
@@ -53,12 +65,9 @@ def failing_points(
     scenario: Scenario, root: Path, data: Path, every: int, first: int, failures: Path, why: str
 ) -> None:
     """As `points`, of a program whose writes fail from one on: it ends in words, and the way back comes to the same."""
-    import hydra
-
     from mmsa.reporting import report_errors
-    from tests.composition import remembering
 
-    hydra.compose = remembering
+    ask_nobody()
     outputs, before, log, err = root / "outputs", root / "before", root / "log", root / "err"
     before.mkdir()
     wrong: dict[str, list[str]] = {}
@@ -110,11 +119,7 @@ def points(scenario: Scenario, root: Path, data: Path, every: int, first: int, f
         first: number of the first write to try, from 1.
         failures: takes a JSON object: the numbers of points and of writes, and what is wrong at which.
     """
-    import hydra
-
-    from tests.composition import remembering
-
-    hydra.compose = remembering
+    ask_nobody()
     outputs, kept, log = root / "outputs", root / "kept", root / "log"
     outputs.mkdir()
     kept.mkdir()
