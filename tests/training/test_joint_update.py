@@ -144,3 +144,34 @@ def test_a_checkpoint_of_one_holds_nothing_of_the_others_and_a_released_one_is_o
     left = ours.state()[1]
     ours.alone((0, 2))
     assert same(left, ours.state()[1])
+
+
+def test_whoever_computes_alone_has_recurrences_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a GPU's library reads them, which warns where they lie apart; on a CPU `flatten_parameters` does nothing."""
+    runs, pieces = Runs(OPTIMIZERS["adam"], {}), dict[nn.Module, list[int]]()
+
+    def places(layer: nn.Module) -> list[int]:
+        return [parameter.data_ptr() for parameter in layer.parameters()]
+
+    def reads(layer: Any, x: Any) -> None:
+        assert pieces.get(layer, places(layer)) == places(layer)
+
+    def flattened(layer: nn.Module) -> None:
+        pieces[layer] = places(layer)
+
+    monkeypatch.setattr(nn.RNNBase, "flatten_parameters", flattened)
+    for learner in runs.learners:
+        for module in learner.modules():
+            if isinstance(module, nn.RNNBase):
+                module.flatten_parameters()
+                module.register_forward_pre_hook(reads)
+    assert len(pieces) == 18
+    runs.together()
+    for learner in runs.learners:
+        learner.eval()
+    runs.joint.proven_outputs(runs.batches)
+    for learner in runs.learners:
+        learner.train()
+    runs.together()
+    runs.joint.proven(runs.batches, MOMENT)
+    runs.alone()
