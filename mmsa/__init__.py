@@ -51,7 +51,8 @@ def run(
     Raises:
         MmsaError: an error that the user can fix; the message says how.
     """
-    if isinstance(overrides, str | Mapping) or not all(isinstance(override, str) for override in overrides):
+    listed = isinstance(overrides, Sequence) and not isinstance(overrides, str)
+    if not listed or not all(isinstance(override, str) for override in overrides):
         from mmsa.errors import ConfigError
 
         form = overrides.split() if isinstance(overrides, str) else ["fusion=concat", "seed=2"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Sequence
 
 import hydra
@@ -30,7 +31,7 @@ def compose(overrides: Sequence[str] = (), config_folders: Sequence[str] = ()) -
     Raises:
         ConfigError: an override names an unknown option or value.
     """
-    former = GlobalHydra.instance().hydra
+    former, around = GlobalHydra.instance().hydra, sys.exception()
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(str(conf_folder()), job_name="mmsa"):
@@ -38,7 +39,7 @@ def compose(overrides: Sequence[str] = (), config_folders: Sequence[str] = ()) -
             made = hydra.compose("config", [*native_overrides(overrides), *(further if config_folders else [])])
             return conceal(made)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        if stopped := stopped_by(error):  # OmegaConf's closing fails over it
+        if stopped := stopped_by(error, around):  # OmegaConf's closing fails over it
             raise stopped from None
         no_text = "Config group override" in str(error)  # of which Hydra tells by a plain ValueError
         if not no_text and not isinstance(error, HydraException | OmegaConfBaseException):

@@ -50,12 +50,17 @@ def first_line(error: BaseException) -> str:
     return (text_of(error) or type(error).__name__).splitlines()[0]
 
 
-def stopped_by(error: Exception | SystemExit) -> BaseException | None:
-    """The Ctrl-C or signal that an error has replaced, as where a library's own closing fails; None without one."""
+def stopped_by(error: Exception | SystemExit, around: BaseException | None = None) -> BaseException | None:
+    """The Ctrl-C or signal that an error has replaced, as where a library's own closing fails; None without one.
+
+    Args:
+        error: which may have replaced it.
+        around: what the caller of all this handles, which is no news.
+    """
     behind: BaseException | None = error
-    while isinstance(behind, Exception | SystemExit | GeneratorExit):
+    while behind is not around and isinstance(behind, Exception | SystemExit | GeneratorExit):
         behind = behind.__context__
-    return behind
+    return None if behind is around else behind
 
 
 def printable(text: str) -> str:

@@ -142,9 +142,12 @@ class Lockstep:
             self._name_those_that_train()
             while waiting := [n for n, member in enumerate(self._members) if member.request]:
                 for number, answer in self._computed(waiting).items():
+                    if answer is None and self._step is not None and number in self._stepped:
+                        self._step.release()  # whatever computes alone has tensors of its own
                     self._advance(number, answer)
                     while not self._members[number].together and self._members[number].request:
                         self._advance(number)
+            self._drop()
         except BaseException as error:
             self._stop(error)
             raise

@@ -81,7 +81,7 @@ def run_seeds(overrides: Sequence[str], seeds: Sequence[int], quiet: bool = Fals
     beside = [override for override in overrides if override_key(override) == "seed"]
     if beside:
         raise ConfigError(f"{beside[0]} beside seeds={seeds}: a run has one seed.\n  leave {beside[0]} out")
-    if not isinstance(seeds, Sequence) or not seeds or len(set(seeds)) < len(seeds):
+    if not isinstance(seeds, Sequence) or not seeds or len(set(map(str, seeds))) < len(seeds):
         raise ConfigError(
             f"seeds={seeds}: needs a list of one seed or more, each once.\n  type for example seeds=[1, 2, 3]"
         )

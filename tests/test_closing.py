@@ -137,6 +137,14 @@ def test_what_our_own_closing_says_is_said(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err == "error: the storage is away\n"
 
 
+def test_a_refusal_in_what_a_user_does_after_ctrl_c_is_said() -> None:
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        with pytest.raises(BaseException, match="there is no such option"):
+            compose(["fusion=conkat"])
+
+
 def test_what_nohup_ignores_stays_ignored() -> None:
     former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

@@ -24,8 +24,9 @@ from mmsa.lockstep import Lockstep, Member
 from mmsa.record import Packing, RunRecord
 from mmsa.seeds import why_apart
 from mmsa.training.graphs import Graphs
-from mmsa.training.together import JointLearner
-from mmsa.training.trainer import Trainer, by_itself
+from mmsa.training.together import JointLearner, JointStep
+from mmsa.training.trainer import Trainer, by_itself, predicted
+from mmsa.types import Batch, Output
 from tests.training.test_graphs import Repeated
 
 EVERYTHING = [
@@ -58,18 +59,31 @@ def last(run: Path, part: str = "model") -> dict[str, torch.Tensor]:
     return content
 
 
+def shares(model: torch.nn.Module) -> bool:
+    """Whether a parameter is a part of a stack."""
+    return any(p.untyped_storage().nbytes() > p.nbytes for p in model.parameters())
+
+
 def test_each_seed_has_its_curve_alone_and_the_same_bits_again(
     small: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     typed = [*small, *EVERYTHING, "trainer.batch_size=150"]
+    made, steps = Lockstep._made, list[Any]()
+
+    def noted(lockstep: Lockstep, numbers: list[int]) -> JointStep:
+        steps.append(made(lockstep, numbers))
+        return steps[-1]
+
     with monkeypatch.context() as patch:
+        patch.setattr(Lockstep, "_made", noted)
         patch.setattr("mmsa.lockstep.by_itself", None)
         patch.setattr("mmsa.lockstep.predicted", None)  # neither a step nor an evaluation is of one seed
         shared = [Mock(wraps=build.open_data), Mock(wraps=experiment.fit_beside)]
         patch.setattr(build, "open_data", shared[0])
         patch.setattr(experiment, "fit_beside", shared[1])
         packed = mmsa.run(typed, seeds=[1, 2])
-    assert [made.call_count for made in shared] == [1, 1]
+    assert [once.call_count for once in shared] == [1, 1]
+    assert len(steps) == 1 and not any(map(shares, steps[0]._learners)), "who goes on with them finds them as alone"
     lines = capsys.readouterr().out
     assert "1 of 2  " in lines and "2 of 2  " in lines and "one after the other" not in lines
     again = mmsa.run(typed, seeds=[1, 2], quiet=True)
@@ -116,7 +130,7 @@ def test_ctrl_c_stops_all_and_each_goes_on_to_its_own_end(
 def test_seeds_that_cannot_go_on_end_alone_and_the_last_has_tensors_of_its_own(
     small: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evaluate, calls, shared = Trainer.evaluate, count(), list[bool]()
+    evaluate, calls, found = Trainer.evaluate, count(), list[bool]()
 
     def diverges(trainer: Trainer, *of: Any) -> Any:
         if next(calls) in {0, 3}:  # the first of three, then the first of two
@@ -124,7 +138,7 @@ def test_seeds_that_cannot_go_on_end_alone_and_the_last_has_tensors_of_its_own(
         return evaluate(trainer, *of)
 
     def alone(trainer: Trainer, learner: Any, *of: Any) -> Any:
-        shared.extend(p.untyped_storage().nbytes() > p.nbytes for p in learner.parameters())
+        found.append(shares(learner))
         return by_itself(trainer, learner, *of)
 
     monkeypatch.setattr(Trainer, "evaluate", diverges)
@@ -135,7 +149,7 @@ def test_seeds_that_cannot_go_on_end_alone_and_the_last_has_tensors_of_its_own(
     runs = Path(small[1].partition("=")[2]) / "runs"
     states = {record.seed: record.status for record in map(RunRecord.read, runs.iterdir())}
     assert states == {1: "failed", 2: "failed", 3: "finished"}
-    assert shared and not any(shared)
+    assert found and not any(found)
 
 
 def test_what_cannot_be_batched_trains_one_after_the_other_and_says_so_once(
@@ -178,7 +192,7 @@ def test_what_fails_later_is_computed_by_each_alone(
     """As where memory is short for long batches."""
     typed = [*small, "fusion=concat", "trainer.batch_size=300"]
     alone = mmsa.run([*typed, "seed=2"], quiet=True)
-    computed, calls = getattr(JointLearner, part), count(1)
+    computed, calls, models = getattr(JointLearner, part), count(1), list[Any]()
 
     def short(joint: JointLearner, *of: Any) -> Any:
         found = computed(joint, *of)
@@ -186,13 +200,19 @@ def test_what_fails_later_is_computed_by_each_alone(
             raise torch.OutOfMemoryError("out of memory")
         return found
 
+    def alone_of(model: Any, batch: Batch) -> Output:
+        assert not shares(model), "a GPU's library reads the recurrences of such a one with a warning"
+        models.append(model)
+        return predicted(model, batch)
+
     monkeypatch.setattr(JointLearner, part, short)
+    monkeypatch.setattr("mmsa.lockstep.predicted", alone_of)
     packed = mmsa.run(typed, seeds=[1, 2])
     assert capsys.readouterr().out.count("the seeds train one after the other: out of memory") == (said is not None)
     form = Packing(seeds=(1, 2), epochs=1 if said else None, reason=said)
     assert RunRecord.read(packed.runs[1].folder).packed == form
     assert curve(packed.runs[1].folder)[1] == pytest.approx(curve(alone.folder)[1], rel=1e-5)
-    assert next(calls) > 2
+    assert next(calls) > 2 and models and not any(map(shares, models))
 
 
 def test_seeds_have_their_data_in_common() -> None:

@@ -136,7 +136,7 @@ def test_a_wrong_override_is_told_with_what_to_type(
     assert all(part in message for part in TYPED[overrides]), message
 
 
-@pytest.mark.parametrize("given", ["fusion=concat seed=2", {"fusion": "concat"}, [2], [["seed=2"]]])
+@pytest.mark.parametrize("given", ["fusion=concat seed=2", {"fusion": "concat"}, [2], [["seed=2"]], iter([]), 2])
 def test_overrides_that_are_no_list_of_texts(given: object, told: Callable[[Callable[[], object]], str]) -> None:
     assert "type mmsa.run(['fusion=concat', 'seed=2'])\n" in told(lambda: mmsa.run(given))  # type: ignore[call-overload]
 

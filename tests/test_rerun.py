@@ -400,7 +400,7 @@ def test_seeds_run_one_after_the_other_and_have_a_mean_and_a_short_repr(former: 
     typed = [*options(former), "trainer.max_epochs=1", "device.pack_seeds=off"]
     with pytest.raises(ConfigError, match=r"seed=4 beside seeds=\[1, 2\]: a run has one seed\.\n  leave seed=4 out"):
         mmsa.run([*typed, "seed=4"], seeds=[1, 2])
-    for seeds in ([], [1, 1], [1, -1], [1.5], 3):
+    for seeds in ([], [1, 1], [1, -1], [1.5], [[1]], 3):
         with pytest.raises(ConfigError, match=r"seeds?=.*\n  type for example seeds?="):
             mmsa.run(typed, seeds=seeds)
     before = len(list((former / "outputs" / "runs").iterdir()))

@@ -8,11 +8,11 @@ import logging
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_map
 
 from mmsa.errors import DataError
 from mmsa.files import written
@@ -31,7 +31,7 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with written(path, _num_bytes(content)) as file:
         try:
-            torch.save({**tree_map(_alone, content), "format": FORMAT, "hash": content_hash(content)}, file)
+            torch.save({**_alone(content), "format": FORMAT, "hash": content_hash(content)}, file)
         except RuntimeError as error:
             if isinstance(error.__context__, OSError):  # on a full disk torch speaks of an "unexpected pos"
                 raise error.__context__ from None
@@ -103,6 +103,10 @@ def content_hash(content: Mapping[str, Any]) -> str:
 
 def _alone(value: Any) -> Any:
     """The same; of a tensor that is a part of a larger one a copy, as a file would hold all of that."""
+    if isinstance(value, dict):
+        found = copy(value)  # with the attribute of a module's state that has the versions of its parts
+        found.update({key: _alone(inner) for key, inner in value.items()})
+        return found
     is_part = isinstance(value, torch.Tensor) and value.untyped_storage().nbytes() > value.nbytes
     return value.clone() if is_part else value
 

@@ -68,12 +68,12 @@ class JointUpdate:
 
     def _clip(self) -> None:
         """Replace the gradients by clipped ones; in place it would clip twice where two share their memory."""
-        stacks = [stack for stack in self._owners if stack.grad is not None]
+        stacks = [p for group in self._joint.param_groups for p in group["params"] if p.grad is not None]
         found: list[Any] = [stack.grad for stack in stacks]
         if self._clip_value is not None:
             found = [each.clamp(-self._clip_value, self._clip_value) for each in found]
         if self._clip_norm is not None:
-            norms = torch.stack([torch.linalg.vector_norm(each.flatten(1), dim=1) for each in found])  # (P, K)
+            norms = torch.stack([each.reshape(len(each), -1).norm(dim=1) for each in found])  # (P, K)
             share = (self._clip_norm / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0)
             found = [each * share.view(-1, *[1] * (each.dim() - 1)) for each in found]
         for stack, gradient in zip(stacks, found, strict=True):
@@ -97,13 +97,15 @@ STEPS = "step"
 
 
 def fit_together(optimizers: Sequence[Optimizer], parameters: Sequence[Mapping[str, nn.Parameter]]) -> bool:
-    """Whether one optimiser can do what these do: fused Adam or AdamW, equally set, and equally far.
+    """Whether one optimiser can do what these do: fused Adam or AdamW without hooks, equally set, and equally far.
 
     Args:
         optimizers: of each learner.
         parameters: of each, by name.
     """
     if type(optimizers[0]) not in (Adam, AdamW) or not all(group["fused"] for group in optimizers[0].param_groups):
+        return False
+    if any(each._optimizer_step_pre_hooks or each._optimizer_step_post_hooks for each in optimizers):
         return False
     forms = [_form(*own) for own in zip(optimizers, parameters, strict=True)]
     return all(form == forms[0] for form in forms)

@@ -187,6 +187,9 @@ class JointStep:
         if self._update is not None:
             self._update.release()
             self._update = None
+            for module in (module for learner in self._learners for module in learner.modules()):
+                if isinstance(module, nn.RNNBase):
+                    module.flatten_parameters()  # a GPU's library warns where they lie apart, and copies them each time
 
     def _computed(self, batches: Sequence[Batch], moment: Moment) -> list[Losses]:
         """The losses of each learner; the gradients are in the stacks."""
@@ -293,6 +296,7 @@ class JointStep:
             RuntimeError: they differ, or an operation cannot be batched.
         """
         found = self.outputs(batches)
+        self.release()
         for learner, batch, output in zip(self._learners, batches, found, strict=True):
             for name, wanted in learner.model(batch).predictions.items():
                 most = RELATIVE * wanted.abs().max().item()

@@ -35,6 +35,15 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     assert torch.equal(read["model"]["weight"], content()["model"]["weight"])
 
 
+def test_a_part_of_a_larger_tensor_is_written_alone_and_a_modules_state_knows_its_versions(tmp_path: Path) -> None:
+    module = torch.nn.BatchNorm1d(2)
+    module.weight.data = torch.ones(1000, 2)[0]
+    save_checkpoint(tmp_path / "c.pt", {"model": module.state_dict()})
+    read = load_checkpoint(tmp_path / "c.pt")["model"]
+    assert read["weight"].untyped_storage().nbytes() == 8
+    assert read._metadata == module.state_dict()._metadata
+
+
 @pytest.mark.parametrize("change", ["value", "name", "shape", "type", "order", "number"])
 def test_the_hash_is_of_everything(change: str) -> None:
     changed = content()

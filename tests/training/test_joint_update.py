@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.optim import SGD, Optimizer
 
 from mmsa.layers.draws import drawing_as
@@ -32,8 +33,20 @@ OPTIMIZERS: dict[str, Made] = {
         ],
         0.01,
     ),
+    "some": lambda learner: adam(learner.model.head.parameters(), 0.01),
 }
 CLIPS: list[Mapping[str, Any]] = [{}, {"clip_norm": 0.1}, {"clip_value": 0.01, "clip_norm": 100.0}]
+
+
+class Scaled(nn.Module):
+    """A part with a parameter of no axes, and with one that gets no gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.spare = nn.Parameter(torch.ones(())), nn.Parameter(torch.ones(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.scale
 
 
 class Runs:
@@ -41,6 +54,8 @@ class Runs:
 
     def __init__(self, made: Made, clip: Mapping[str, Any]) -> None:
         self.learners, self.batches, self.generators = learners(SMALL, True)
+        for learner in self.learners:
+            learner.model.head = nn.Sequential(learner.model.head, Scaled())
         self.optimizers = [made(learner) for learner in self.learners]
         task: Any = None
         self.trainer = Trainer(one_device(), task, Path(), {}, max_epochs=1, batch_size=4, patience=1, **clip)
@@ -95,7 +110,7 @@ def test_optimisers_that_come_apart_step_by_themselves_from_then_on() -> None:
         torch.testing.assert_close(ours.state(), theirs.state(), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("other", ["kind", "progress", "setting", "order"])
+@pytest.mark.parametrize("other", ["kind", "progress", "setting", "order", "hook"])
 def test_others_than_equal_ones_are_not_updated_together(other: str) -> None:
     made = (lambda learner: SGD(learner.parameters(), 0.01)) if other == "kind" else OPTIMIZERS["adam"]
     runs = Runs(made, {})
@@ -105,10 +120,12 @@ def test_others_than_equal_ones_are_not_updated_together(other: str) -> None:
         runs.optimizers[2].param_groups[0]["betas"] = (0.5, 0.999)
     if other == "order":
         runs.optimizers[2].param_groups[0]["params"].reverse()
+    if other == "hook":
+        runs.optimizers[2].register_step_post_hook(lambda *of: None)
     before = [parameter.clone() for learner in runs.learners for parameter in learner.parameters()]
     assert not runs.together()
     assert same(before, [parameter.data for learner in runs.learners for parameter in learner.parameters()])
-    assert all(parameter.grad is not None for learner in runs.learners for parameter in learner.model.head.parameters())
+    assert all(p.grad is not None for learner in runs.learners for p in learner.model.head[0].parameters())
 
 
 def test_a_checkpoint_of_one_holds_nothing_of_the_others_and_a_released_one_is_on_its_own(tmp_path: Path) -> None:
@@ -127,3 +144,34 @@ def test_a_checkpoint_of_one_holds_nothing_of_the_others_and_a_released_one_is_o
     left = ours.state()[1]
     ours.alone((0, 2))
     assert same(left, ours.state()[1])
+
+
+def test_whoever_computes_alone_has_recurrences_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a GPU's library reads them, which warns where they lie apart; on a CPU `flatten_parameters` does nothing."""
+    runs, pieces = Runs(OPTIMIZERS["adam"], {}), dict[nn.Module, list[int]]()
+
+    def places(layer: nn.Module) -> list[int]:
+        return [parameter.data_ptr() for parameter in layer.parameters()]
+
+    def reads(layer: Any, x: Any) -> None:
+        assert pieces.get(layer, places(layer)) == places(layer)
+
+    def flattened(layer: nn.Module) -> None:
+        pieces[layer] = places(layer)
+
+    monkeypatch.setattr(nn.RNNBase, "flatten_parameters", flattened)
+    for learner in runs.learners:
+        for module in learner.modules():
+            if isinstance(module, nn.RNNBase):
+                module.flatten_parameters()
+                module.register_forward_pre_hook(reads)
+    assert len(pieces) == 18
+    runs.together()
+    for learner in runs.learners:
+        learner.eval()
+    runs.joint.proven_outputs(runs.batches)
+    for learner in runs.learners:
+        learner.train()
+    runs.together()
+    runs.joint.proven(runs.batches, MOMENT)
+    runs.alone()
