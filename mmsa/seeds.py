@@ -129,11 +129,11 @@ def why_apart(cfg: DictConfig, num_seeds: int) -> str | None:
         return "trainer.resume is of one run"
     fewest = FEWEST_ON_GPU if on_gpu else FEWEST
     # Of a GPU nothing has been measured.
-    equal, faster, where = ("", "", "on a GPU ") if on_gpu else (" is as fast so", " are faster so", "")
+    equal, faster = ("", "on a GPU") if on_gpu else (" is as fast so", "are faster so")
     if widest > WIDEST:
-        return f"hidden_dim={widest}{equal} ({where}up to {WIDEST} they train together)"
+        return f"hidden_dim={widest}{equal} (up to {WIDEST} they train together)"
     if num_seeds < fewest:
-        return f"{num_seeds} of them{faster} ({where}they train together from {fewest} on)"
+        return f"fewer than {fewest} {faster}"
     if not on_gpu and widest * cfg.trainer.batch_size > LARGEST:
         largest = f"trainer.batch_size={LARGEST // widest}"
         return f"trainer.batch_size={cfg.trainer.batch_size} is as fast so (up to {largest} they train together)"

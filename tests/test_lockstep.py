@@ -230,8 +230,8 @@ def test_seeds_have_their_data_in_common() -> None:
         ("device.devices=2", "device.devices=2"),
         ("device.precision=bf16-mixed", "device.precision=bf16-mixed"),
         ("device=mps", "joint steps are of a CPU or a CUDA device"),
-        ("device=cuda", "4 of them (on a GPU they train together from 8 on)"),
-        ("device=cuda hidden_dim=65", "hidden_dim=65 (on a GPU up to 64 they train together)"),
+        ("device=cuda", "fewer than 8 on a GPU"),
+        ("device=cuda hidden_dim=65", "hidden_dim=65 (up to 64 they train together)"),
         ("objective=self_mm fusion=mlp", "the objective has a memory of its own"),
     ],
 )
@@ -243,4 +243,4 @@ def test_the_reason_why_seeds_train_one_after_the_other(override: str, reason: s
     assert why_apart(configured("hidden_dim=32", "trainer.batch_size=32"), 4) is None
     assert why_apart(configured("hidden_dim=64", "trainer.batch_size=128", "device=cuda"), 8) is None
     assert str(why_apart(configured(*override.split()), 4)).startswith(reason)
-    assert str(why_apart(configured(), 3)).startswith("3 of them are faster so (they train together from 4 on)")
+    assert why_apart(configured(), 3) == "fewer than 4 are faster so"

@@ -164,9 +164,9 @@ def load_packed(folder: Path) -> PackedModel:
     card = Card.read(folder)
     weights = {member.seed: _tensors(folder, member.weights) for member in card.members}
     cfg = DictConfig(dict(card.configuration))
+    _check_sizes(folder, card, weights)
     for group in GROUPS:
         check_group(cfg, group)
-    _check_sizes(folder, card, weights)
     loading = _loading(folder, card)
     try:
         tokenizers = _tokenizers(folder, card, cfg)
@@ -226,10 +226,10 @@ def _whole_numbers(value: Any) -> Iterator[int]:
 
 def _loading(folder: Path, card: Card) -> Loading:
     """The options of loading, checked."""
-    check_options(card.loading, Loading, "dataset")
-    clip = card.loading.get("clip") or 0.0
-    if max(clip, *_whole_numbers(card.loading), 0) > _MOST:
+    clip = card.loading.get("clip")
+    if max(*_whole_numbers(card.loading), clip if isinstance(clip, float) else 0.0, 0) > _MOST:
         refuse(folder, f"its options of loading have a number beyond {_MOST}")
+    check_options(card.loading, Loading, "dataset")
     loading = Loading(**{name: value for name, value in card.loading.items() if name in _OF_PREDICTION})
     loading.check(tuple(card.inputs), list(card.inputs))
     return loading
