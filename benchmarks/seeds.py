@@ -68,6 +68,8 @@ def steps(folder: Path, size: Size, width: int, num_seeds: int, batch_size: int)
         for each in zip(*batches, strict=True):
             if together:
                 joint(each, moment)
+                if not joint.updated:
+                    raise RuntimeError("a joint step has left the update to each seed, which is not measured")
                 continue
             for training, batch in zip(trained, each, strict=True):
                 training.trainer.step(training.learner, training.optimizers, [batch], [moment])

@@ -52,6 +52,7 @@ BENCHMARKS: dict[str, Callable[[Path, Size], Contest]] = {
     "seeds/steps-16-of-16": partial(seeds.steps, num_seeds=16, width=16, batch_size=16),
     "seeds/steps-8-of-32": partial(seeds.steps, num_seeds=8, width=32, batch_size=16),
     "seeds/steps-4-of-16-b64": partial(seeds.steps, num_seeds=4, width=16, batch_size=64),
+    "seeds/steps-4-of-16-b128": partial(seeds.steps, num_seeds=4, width=16, batch_size=128),
     "seeds/sweep": seeds.sweep,
     "data/align": data.align,
     "data/prepare": data.prepare,

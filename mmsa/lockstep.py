@@ -142,8 +142,8 @@ class Lockstep:
             self._name_those_that_train()
             while waiting := [n for n, member in enumerate(self._members) if member.request]:
                 for number, answer in self._computed(waiting).items():
-                    if answer is None and self._step is not None and number in self._stepped:
-                        self._step.release()  # whatever computes alone has tensors of its own
+                    if answer is None and number in self._stepped:
+                        self._drop()  # whatever computes alone has tensors of its own
                     self._advance(number, answer)
                     while not self._members[number].together and self._members[number].request:
                         self._advance(number)
@@ -193,8 +193,6 @@ class Lockstep:
                     self._evaluated(numbers, batches) if moment is None else self._together(numbers, batches, moment)
                 )
                 found |= dict(zip(numbers, answers, strict=True)) if answers else {}
-            elif moment is not None:
-                self._drop()
         return found
 
     def _evaluated(self, numbers: Sequence[int], batches: Sequence[Batch]) -> list[Output] | None:

@@ -128,12 +128,10 @@ def why_apart(cfg: DictConfig, num_seeds: int) -> str | None:
     if cfg.trainer.resume is not None:
         return "trainer.resume is of one run"
     fewest = FEWEST_ON_GPU if on_gpu else FEWEST
-    # Of a GPU nothing has been measured.
-    equal, faster = ("", "on a GPU") if on_gpu else (" is as fast so", "are faster so")
     if widest > WIDEST:
-        return f"hidden_dim={widest}{equal} (up to {WIDEST} they train together)"
+        return f"hidden_dim={widest}{'' if on_gpu else ' is as fast so'} (up to {WIDEST} they train together)"
     if num_seeds < fewest:
-        return f"fewer than {fewest} {faster}"
+        return f"fewer than {fewest} {'on a GPU' if on_gpu else 'are as fast so'}"  # of a GPU nothing was measured
     if not on_gpu and widest * cfg.trainer.batch_size > LARGEST:
         largest = f"trainer.batch_size={LARGEST // widest}"
         return f"trainer.batch_size={cfg.trainer.batch_size} is as fast so (up to {largest} they train together)"

@@ -243,4 +243,4 @@ def test_the_reason_why_seeds_train_one_after_the_other(override: str, reason: s
     assert why_apart(configured("hidden_dim=32", "trainer.batch_size=32"), 4) is None
     assert why_apart(configured("hidden_dim=64", "trainer.batch_size=128", "device=cuda"), 8) is None
     assert str(why_apart(configured(*override.split()), 4)).startswith(reason)
-    assert why_apart(configured(), 3) == "fewer than 4 are faster so"
+    assert why_apart(configured(), 3) == "fewer than 4 are as fast so"

@@ -118,7 +118,7 @@ def test_a_seed_that_cannot_go_on_ends_alone_and_then_its_trial(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({}, "fewer than 2 are faster so"),
+        ({}, "fewer than 2 are as fast so"),
         ({"objectives": ["seconds"]}, "sweep.objectives has seconds"),
         ({"final": True, "trial_minutes": 5}, "sweep.trial_minutes is of one trial at a time"),
         ({"final": True, "retries": 0}, "with sweep.retries=0 the death of one would fail all"),
@@ -141,7 +141,7 @@ def test_why_seeds_of_a_sweep_train_one_after_the_other(options: dict[str, Any],
             ["cuda:0", "cpu 1"],
             ["fewer than 8 on a GPU"],
         ),
-        (["sweep.seeds=2"], ["cpu 1"], ["fewer than 2 are faster so"]),
+        (["sweep.seeds=2"], ["cpu 1"], ["fewer than 2 are as fast so"]),
         (["sweep.seeds=1", "hidden_dim=65"], ["cpu 1"], []),
         (["sweep.seeds=4", "hidden_dim=65"], ["cpu 1"], ["hidden_dim=65 is as fast so (up to 64 they train together)"]),
         (["sweep.seeds=4", "hidden_dim=65", "device.pack_seeds=off"], ["cpu 1"], []),
