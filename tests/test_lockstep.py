@@ -24,7 +24,8 @@ from mmsa.lockstep import Lockstep, Member
 from mmsa.record import Packing, RunRecord
 from mmsa.seeds import why_apart
 from mmsa.training.graphs import Graphs
-from mmsa.training.together import JointLearner, JointStep
+from mmsa.training.joint_learner import JointLearner
+from mmsa.training.together import JointStep
 from mmsa.training.trainer import Trainer, by_itself, predicted
 from mmsa.types import Batch, Output
 from tests.training.test_graphs import Repeated
